@@ -1,0 +1,23 @@
+//! The crate map.
+//!
+//! | module | keep or replace | what lives there |
+//! | --- | --- | --- |
+//! | [`platform`] | keep | what every service needs, and nothing about this one |
+//! | [`identity`] | keep | users, credentials, tokens |
+//! | [`app`] | replace | the example application, and where slices are wired |
+//! | [`config`] | keep | composes the sections that live beside what they configure |
+//! | [`serve`] | keep | the process, from its start to its exit |
+//! | [`cli`] | keep | the subcommands |
+//!
+//! Import rule: `app` depends on `identity` and `platform`, `identity` on
+//! `platform`, never the other way; `domain` files know no axum and no sqlx;
+//! backends are named in `platform::db`, in `store/{sqlite,postgres}.rs` and
+//! where slices are wired. `tests/it/architecture.rs` reads the sources and
+//! holds them to it.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod identity;
+pub mod platform;
+pub mod serve;

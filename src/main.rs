@@ -1,1 +1,9 @@
-fn main() {}
+//! Reads the command line, runs it, and turns its end into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    gantry::cli::run(gantry::cli::Cli::parse())
+}

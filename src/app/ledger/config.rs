@@ -1,0 +1,24 @@
+//! The ledger's section of the configuration.
+
+use std::time::Duration;
+
+use crate::platform::settings::check::positive;
+use crate::settings;
+
+settings! {
+    /// The example application.
+    pub struct Config("ledger") {
+        /// Currencies that accounts can have (ISO 4217).
+        pub currencies("currencies"): Vec<String> = Same("EUR,USD,GBP"), check currency_codes;
+        /// How long an idempotency key replays its answer.
+        pub idempotency_ttl("idempotency_ttl"): Duration = Same("24h"), check positive;
+    }
+}
+
+fn currency_codes(codes: &Vec<String>) -> Result<(), String> {
+    let is_code = |code: &String| code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase());
+    if codes.is_empty() || !codes.iter().all(is_code) {
+        return Err("must list codes of three capital letters such as EUR".to_owned());
+    }
+    Ok(())
+}

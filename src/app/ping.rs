@@ -1,0 +1,26 @@
+//! The smallest endpoint: through the whole middleware stack, and back.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::platform::http::Json;
+
+/// The routes of this slice.
+pub fn routes() -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(ping))
+}
+
+/// The answer to a ping.
+#[derive(Serialize, ToSchema)]
+struct Pong {
+    /// Always `pong`.
+    message: &'static str,
+}
+
+/// Answers `pong`.
+#[utoipa::path(get, path = "/api/v1/ping", tag = "ping", responses((status = 200, body = Pong)))]
+async fn ping() -> Json<Pong> {
+    Json(Pong { message: "pong" })
+}

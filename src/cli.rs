@@ -1,0 +1,188 @@
+//! The subcommands. Everything that is printed for people is printed here.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::platform::auth::keys::KeySet;
+use crate::platform::settings::{Effective, Problem};
+use crate::{app, serve};
+
+/// Bad configuration (`EX_USAGE` of sysexits), decided before a port binds.
+pub const EXIT_CONFIG: u8 = 64;
+
+/// A production service: metrics, traces, rate limits, graceful shutdown.
+///
+/// Configuration: built-in defaults, config/base.yaml, config/<APP_ENV>.yaml,
+/// .env (development only), environment (`DATABASE_URL`, `RUST_LOG`, `OTEL_*`,
+/// `APP__SECTION__KEY`). `config` shows the effective values; docs/config.md
+/// documents every key.
+#[derive(Debug, Parser)]
+#[command(version, verbatim_doc_comment)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT (the default)
+    Serve,
+    /// Apply the migrations that are missing, and exit
+    Migrate,
+    /// Validate the configuration and reach every dependency; one line per failure
+    Check,
+    /// Print the effective configuration and where each value came from; secrets redacted
+    Config,
+    /// Print the OpenAPI document
+    Openapi,
+    /// Print a fresh JWK set for auth.keys
+    Keygen {
+        /// Write to this file instead (mode 0600); a file that exists is left as it is
+        #[arg(long)]
+        out: Option<std::path::PathBuf>,
+    },
+    /// Ask a running service whether it is well; for container health checks
+    Healthcheck {
+        /// What to ask; by default /health/live on this host's admin listener
+        #[arg(long)]
+        url: Option<String>,
+        /// How long to wait
+        #[arg(long, default_value = "3s", value_parser = duration)]
+        timeout: Duration,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::platform::settings::parse_duration(text)
+        .ok_or_else(|| "expected a duration such as 500ms or 3s".to_owned())
+}
+
+/// Runs a command line.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Openapi => finish(print_openapi()),
+        Command::Keygen { out } => finish(keygen(out.as_deref())),
+        command => match Config::load() {
+            Ok((config, effective)) => run_configured(command, config, &effective),
+            Err(problems) => refuse(&problems),
+        },
+    }
+}
+
+fn run_configured(command: Command, config: Config, effective: &[Effective]) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(error.into())),
+    };
+    match command {
+        Command::Config => finish(print_config(&config, effective)),
+        Command::Migrate => finish(runtime.block_on(serve::migrate(&config))),
+        Command::Check => finish(runtime.block_on(check(&config))),
+        Command::Healthcheck { url, timeout } => {
+            finish(runtime.block_on(serve::healthcheck(&config, url, timeout)))
+        }
+        _ => match runtime.block_on(serve::run(config)) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => finish(Err(error)),
+        },
+    }
+}
+
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(problems: &[Problem]) -> ExitCode {
+    say(&format!(
+        "error: the configuration has {} problem(s):",
+        problems.len()
+    ));
+    for problem in problems {
+        say(&format!("  {problem}"));
+    }
+    say("docs/config.md documents every key");
+    ExitCode::from(EXIT_CONFIG)
+}
+
+/// Writes a line to standard error; nobody may be reading, which is no failure.
+pub(crate) fn say(line: &str) {
+    let _closed = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}") {
+        // `… | head` is no failure either.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn print_openapi() -> anyhow::Result<()> {
+    print(&app::openapi().to_pretty_json()?)
+}
+
+fn keygen(out: Option<&std::path::Path>) -> anyhow::Result<()> {
+    use anyhow::Context as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let keys = KeySet::generate()?;
+    let Some(path) = out else { return print(&keys) };
+    match std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            say(&format!(
+                "{} is there already and stays as it is",
+                path.display()
+            ));
+            Ok(())
+        }
+        file => file
+            .and_then(|mut file| writeln!(file, "{keys}"))
+            .with_context(|| format!("cannot write {}", path.display())),
+    }
+}
+
+fn print_config(config: &Config, effective: &[Effective]) -> anyhow::Result<()> {
+    let mut text = format!("# APP_ENV: {}\n", config.profile.as_str());
+    let width = effective
+        .iter()
+        .map(|line| line.key.len())
+        .max()
+        .unwrap_or(0);
+    for Effective { key, value, source } in effective {
+        let value = value.as_deref().unwrap_or("(unset)");
+        text.push_str(&format!("{key:width$}  {value}  # {source}\n"));
+    }
+    for name in config.otel.keys() {
+        // Headers carry credentials, and endpoints may.
+        text.push_str(&format!("{name:width$}  (set)  # environment\n"));
+    }
+    print(text.trim_end())
+}
+
+async fn check(config: &Config) -> anyhow::Result<()> {
+    let failures = serve::check(config).await;
+    for failure in &failures {
+        say(failure);
+    }
+    anyhow::ensure!(failures.is_empty(), "{} check(s) failed", failures.len());
+    print("ok: configuration, database, migrations")
+}

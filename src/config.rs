@@ -1,0 +1,100 @@
+//! The whole configuration: every component's section, composed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::platform::settings::{Effective, Key, Layers, Problem, Profile, Reader};
+use crate::{app, platform};
+
+/// Everything that the process is told, read once at the start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `APP_ENV`.
+    pub profile: Profile,
+    /// `OTEL_*` variables.
+    pub otel: BTreeMap<String, String>,
+    /// The public listener.
+    pub http: platform::http::Config,
+    /// The admin listener.
+    pub admin: platform::admin::Config,
+    /// The gRPC listener.
+    pub grpc: platform::grpc::Config,
+    /// The database.
+    pub database: platform::db::Config,
+    /// Rate limits.
+    pub rate_limit: platform::protect::Config,
+    /// Tokens and keys.
+    pub auth: platform::auth::Config,
+    /// Streams to clients.
+    pub live: platform::live::Config,
+    /// The drain.
+    pub lifecycle: platform::lifecycle::Config,
+    /// Background work.
+    pub workers: platform::workers::Config,
+    /// Logs and traces.
+    pub telemetry: platform::telemetry::Config,
+    /// The example application.
+    pub ledger: app::ledger::Config,
+}
+
+/// The keys of every section, in the order of the documentation.
+pub const SECTIONS: &[&[Key]] = &[
+    platform::http::Config::KEYS,
+    platform::admin::Config::KEYS,
+    platform::grpc::Config::KEYS,
+    platform::db::Config::KEYS,
+    platform::protect::Config::KEYS,
+    platform::auth::Config::KEYS,
+    platform::live::Config::KEYS,
+    platform::lifecycle::Config::KEYS,
+    platform::workers::Config::KEYS,
+    platform::telemetry::Config::KEYS,
+    app::ledger::Config::KEYS,
+];
+
+impl Config {
+    /// Reads files and the environment of this process.
+    ///
+    /// # Errors
+    /// Every problem, each with its key and where the value came from.
+    pub fn load() -> Result<(Self, Vec<Effective>), Vec<Problem>> {
+        // The one place that reads the environment.
+        #[allow(clippy::disallowed_methods)]
+        let environment: Vec<(String, String)> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let directory = environment
+            .iter()
+            .find(|(name, _)| name == "APP_CONFIG_DIR")
+            .map_or_else(|| PathBuf::from("config"), |(_, path)| PathBuf::from(path));
+        Self::read(Layers::load(&directory, Path::new(".env"), environment))
+    }
+
+    /// Reads merged layers.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn read(layers: Layers) -> Result<(Self, Vec<Effective>), Vec<Problem>> {
+        let mut reader = Reader::new(layers);
+        let config = Self {
+            profile: reader.profile(),
+            otel: reader.otel().clone(),
+            http: platform::http::Config::read(&mut reader),
+            admin: platform::admin::Config::read(&mut reader),
+            grpc: platform::grpc::Config::read(&mut reader),
+            database: platform::db::Config::read(&mut reader),
+            rate_limit: platform::protect::Config::read(&mut reader),
+            auth: platform::auth::Config::read(&mut reader),
+            live: platform::live::Config::read(&mut reader),
+            lifecycle: platform::lifecycle::Config::read(&mut reader),
+            workers: platform::workers::Config::read(&mut reader),
+            telemetry: platform::telemetry::Config::read(&mut reader),
+            ledger: app::ledger::Config::read(&mut reader),
+        };
+        config.http.validate(&mut reader);
+        config.database.validate(&mut reader);
+        config.rate_limit.validate(&mut reader);
+        config.auth.validate(&mut reader);
+        reader.finish().map(|effective| (config, effective))
+    }
+}

@@ -1,0 +1,3 @@
+//! KEEP: users, credentials, tokens.
+
+pub mod store;

@@ -1,0 +1,18 @@
+//! The admin listener's section of the configuration.
+
+use std::net::SocketAddr;
+
+use crate::platform::settings::Secret;
+use crate::settings;
+
+settings! {
+    /// The admin listener: metrics, probes, switches. Never expose it to the internet.
+    pub struct Config("admin") {
+        /// Listen address of metrics, probes and switches.
+        pub addr("addr"): SocketAddr = PerProfile { development: "127.0.0.1:9464", production: "0.0.0.0:9464" };
+        /// Bearer token for everything that writes, and for `/debug`; in production those are 404 without one.
+        pub token("token"): Option<Secret> = Unset;
+        /// Enables `PUT /faults`.
+        pub fault_injection("fault_injection"): bool = PerProfile { development: "true", production: "false" };
+    }
+}

@@ -1,0 +1,55 @@
+//! The section of the configuration about identity and tokens.
+
+use std::time::Duration;
+
+use crate::platform::settings::check::{at_least_one, positive};
+use crate::platform::settings::{Profile, Reader, Secret, SecretSource};
+use crate::settings;
+
+settings! {
+    /// Tokens, their keys, and the first administrator.
+    pub struct Config("auth") {
+        /// JWK set (RFC 7517) with private keys; the first signs, all verify. Generated in development.
+        pub keys("keys"): Option<SecretSource> = Unset;
+        /// `iss` of access tokens.
+        pub issuer("issuer"): String = Same(env!("CARGO_PKG_NAME"));
+        /// `aud` of access tokens.
+        pub audience("audience"): String = Same(concat!(env!("CARGO_PKG_NAME"), "-api"));
+        /// Life of an access token.
+        pub access_ttl("access_ttl"): Duration = Same("15m"), check positive;
+        /// Life of a refresh token.
+        pub refresh_ttl("refresh_ttl"): Duration = Same("30d"), check positive;
+        /// A refresh token used again within this after its rotation is 409 and revokes nothing.
+        pub refresh_grace("refresh_grace"): Duration = Same("10s");
+        /// Password hashes at the same time; beyond it 503 `OVERLOADED`. Each takes 19 MiB.
+        pub max_concurrent_hashes("max_concurrent_hashes"): u32 = Same("4"), check at_least_one;
+        /// E-mail address of the first administrator, made at the start when it is not there.
+        pub bootstrap_admin_email("bootstrap_admin_email"): Option<String> = Unset;
+        /// Password of the first administrator.
+        pub bootstrap_admin_password("bootstrap_admin_password"): Option<Secret> = Unset;
+    }
+}
+
+impl Config {
+    /// Rules of this section that span keys or depend on the profile.
+    pub fn validate(&self, reader: &mut Reader) {
+        match &self.keys {
+            Some(source) => {
+                if let Err(why) = super::keys::KeySet::parse(source.content.expose()) {
+                    reader.refuse("auth.keys", &why.to_string());
+                }
+            }
+            None if reader.profile() == Profile::Production => reader.refuse(
+                "auth.keys",
+                "is not set, and production refuses generated keys; the keygen subcommand makes a set",
+            ),
+            None => {}
+        }
+        if self.bootstrap_admin_email.is_some() != self.bootstrap_admin_password.is_some() {
+            reader.refuse(
+                "auth.bootstrap_admin_email",
+                "and auth.bootstrap_admin_password must be set together",
+            );
+        }
+    }
+}

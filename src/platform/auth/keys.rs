@@ -1,0 +1,273 @@
+//! Signing keys as a JWK set (RFC 7517): the first signs, all of them verify.
+//!
+//! EdDSA over Ed25519 (RFC 8037) is the default, HS256 the alternative for a
+//! single service. RS256 is left out: its keys are large, its signing slow, and
+//! no client needs it that cannot verify Ed25519.
+
+use aws_lc_rs::encoding::AsBigEndian as _;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use serde::{Deserialize, Serialize};
+
+/// Shortest HS256 secret, in bytes (RFC 7518, section 3.2).
+const MIN_SECRET: usize = 32;
+
+/// Why a key set was refused. No variant repeats key material.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Not a JWK set.
+    #[error("is not a JWK set: expected {{\"keys\": [...]}} with kid, alg and private members")]
+    Syntax,
+    /// An empty set signs nothing.
+    #[error("holds no key")]
+    Empty,
+    /// Something is wrong with one key.
+    #[error("holds a key that cannot be used: key {position}: {why}")]
+    Key {
+        /// Position in the set, from 1.
+        position: usize,
+        /// What is wrong.
+        why: &'static str,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct JwkSet {
+    keys: Vec<Jwk>,
+}
+
+/// The members of a JWK that this service reads and writes.
+#[derive(Serialize, Deserialize)]
+struct Jwk {
+    kty: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crv: Option<String>,
+    alg: String,
+    kid: String,
+    #[serde(
+        rename = "use",
+        default = "signature",
+        skip_serializing_if = "String::is_empty"
+    )]
+    purpose: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    x: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    d: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    k: Option<String>,
+}
+
+fn signature() -> String {
+    "sig".to_owned()
+}
+
+/// One key, ready to sign and to verify.
+pub struct Key {
+    /// Its name in token headers.
+    pub kid: String,
+    /// EdDSA or HS256.
+    pub algorithm: Algorithm,
+    /// Signs.
+    pub encoding: EncodingKey,
+    /// Verifies.
+    pub decoding: DecodingKey,
+    public: Option<serde_json::Value>,
+}
+
+/// A set of keys; never empty.
+pub struct KeySet {
+    keys: Vec<Key>,
+}
+
+impl std::fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.keys.iter().map(|key| &key.kid))
+            .finish()
+    }
+}
+
+impl KeySet {
+    /// Reads a JWK set with private keys.
+    ///
+    /// # Errors
+    /// When the text is no JWK set, or a key in it is malformed, too short, of
+    /// another algorithm, or shares its `kid` with another.
+    pub fn parse(json: &str) -> Result<Self, KeyError> {
+        let set: JwkSet = serde_json::from_str(json).map_err(|_| KeyError::Syntax)?;
+        let mut keys: Vec<Key> = Vec::with_capacity(set.keys.len());
+        for (index, jwk) in set.keys.into_iter().enumerate() {
+            let key = Key::read(jwk)
+                .and_then(|key| {
+                    if keys.iter().any(|other| other.kid == key.kid) {
+                        Err("its kid stands twice")
+                    } else {
+                        Ok(key)
+                    }
+                })
+                .map_err(|why| KeyError::Key {
+                    position: index + 1,
+                    why,
+                })?;
+            keys.push(key);
+        }
+        if keys.is_empty() {
+            Err(KeyError::Empty)
+        } else {
+            Ok(Self { keys })
+        }
+    }
+
+    /// A fresh set of one Ed25519 key, as the JSON that [`KeySet::parse`] reads.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness.
+    pub fn generate() -> anyhow::Result<String> {
+        let pair = Ed25519KeyPair::generate().map_err(|_| anyhow::anyhow!("no randomness"))?;
+        let seed = pair.seed().map_err(|_| anyhow::anyhow!("no seed"))?;
+        let seed = seed.as_be_bytes().map_err(|_| anyhow::anyhow!("no seed"))?;
+        let jwk = Jwk {
+            kty: "OKP".to_owned(),
+            crv: Some("Ed25519".to_owned()),
+            alg: "EdDSA".to_owned(),
+            kid: uuid::Uuid::now_v7().simple().to_string(),
+            purpose: signature(),
+            x: Some(BASE64URL.encode(pair.public_key())),
+            d: Some(BASE64URL.encode(seed.as_ref())),
+            k: None,
+        };
+        Ok(serde_json::to_string(&JwkSet { keys: vec![jwk] })?)
+    }
+
+    /// The key that signs.
+    #[must_use]
+    pub fn signing(&self) -> &Key {
+        // `parse` refuses an empty set.
+        &self.keys[0]
+    }
+
+    /// The key of that name.
+    #[must_use]
+    pub fn find(&self, kid: &str) -> Option<&Key> {
+        self.keys.iter().find(|key| key.kid == kid)
+    }
+
+    /// The public halves, as `/.well-known/jwks.json` serves them; secrets of
+    /// HS256 are not in it.
+    #[must_use]
+    pub fn public(&self) -> serde_json::Value {
+        let keys: Vec<_> = self
+            .keys
+            .iter()
+            .filter_map(|key| key.public.clone())
+            .collect();
+        serde_json::json!({ "keys": keys })
+    }
+}
+
+impl Key {
+    fn read(jwk: Jwk) -> Result<Self, &'static str> {
+        if jwk.kid.is_empty() {
+            return Err("kid is empty");
+        }
+        match (jwk.kty.as_str(), jwk.alg.as_str()) {
+            ("OKP", "EdDSA") => Self::ed25519(jwk),
+            ("oct", "HS256") => Self::hs256(jwk),
+            _ => Err("only OKP with EdDSA and oct with HS256 are supported"),
+        }
+    }
+
+    fn ed25519(jwk: Jwk) -> Result<Self, &'static str> {
+        if jwk.crv.as_deref() != Some("Ed25519") {
+            return Err("crv is not Ed25519");
+        }
+        let member = |text: Option<&String>| text.and_then(|text| BASE64URL.decode(text).ok());
+        let seed = member(jwk.d.as_ref()).ok_or("d, the private key, is missing or malformed")?;
+        let public = member(jwk.x.as_ref()).ok_or("x, the public key, is missing or malformed")?;
+        let pair = Ed25519KeyPair::from_seed_and_public_key(&seed, &public)
+            .map_err(|_| "d and x do not belong together")?;
+        let der = pair
+            .to_pkcs8()
+            .map_err(|_| "the private key cannot be used")?;
+        let x = BASE64URL.encode(pair.public_key());
+        let decoding =
+            DecodingKey::from_ed_components(&x).map_err(|_| "the public key cannot be used")?;
+        let public = serde_json::json!({
+            "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": jwk.kid, "x": x,
+        });
+        Ok(Self {
+            kid: jwk.kid,
+            algorithm: Algorithm::EdDSA,
+            encoding: EncodingKey::from_ed_der(der.as_ref()),
+            decoding,
+            public: Some(public),
+        })
+    }
+
+    fn hs256(jwk: Jwk) -> Result<Self, &'static str> {
+        let secret = jwk
+            .k
+            .and_then(|text| BASE64URL.decode(text).ok())
+            .ok_or("k, the secret, is missing or malformed")?;
+        if secret.len() < MIN_SECRET {
+            return Err("the secret is shorter than 32 bytes");
+        }
+        Ok(Self {
+            kid: jwk.kid,
+            algorithm: Algorithm::HS256,
+            encoding: EncodingKey::from_secret(&secret),
+            decoding: DecodingKey::from_secret(&secret),
+            public: None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_set_parses_and_hides_its_private_half() {
+        let json = KeySet::generate().unwrap();
+        let set = KeySet::parse(&json).unwrap();
+        assert_eq!(set.signing().algorithm, Algorithm::EdDSA);
+        let public = set.public();
+        assert_eq!(public["keys"][0]["kid"], set.signing().kid.as_str());
+        assert!(public["keys"][0].get("d").is_none());
+    }
+
+    #[test]
+    fn what_is_too_short_twice_or_foreign_is_refused() {
+        let oct = |kid: &str, secret: &[u8]| {
+            format!(
+                r#"{{"kty":"oct","alg":"HS256","kid":"{kid}","k":"{}"}}"#,
+                BASE64URL.encode(secret)
+            )
+        };
+        let set = |keys: &[String]| KeySet::parse(&format!(r#"{{"keys":[{}]}}"#, keys.join(",")));
+        assert!(set(&[oct("a", &[1; 32])]).is_ok());
+        for bad in [
+            set(&[]),
+            set(&[oct("a", &[1; 31])]),
+            set(&[oct("", &[1; 32])]),
+            set(&[oct("a", &[1; 32]), oct("a", &[2; 32])]),
+            set(&[r#"{"kty":"RSA","alg":"RS256","kid":"r"}"#.to_owned()]),
+            KeySet::parse("secret"),
+        ] {
+            assert!(bad.is_err());
+        }
+    }
+
+    #[test]
+    fn hs256_keys_are_not_published() {
+        let json = format!(
+            r#"{{"keys":[{{"kty":"oct","alg":"HS256","kid":"a","k":"{}"}}]}}"#,
+            BASE64URL.encode([7; 32])
+        );
+        let public = KeySet::parse(&json).unwrap().public();
+        assert_eq!(public, serde_json::json!({ "keys": [] }));
+    }
+}

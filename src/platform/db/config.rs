@@ -1,0 +1,116 @@
+//! The database section of the configuration.
+
+use std::time::Duration;
+
+use crate::platform::settings::check::{at_least_one, positive};
+use crate::platform::settings::{Profile, Raw, Reader, Setting};
+use crate::settings;
+
+/// Where the database is, and so which backend stands behind the stores.
+#[derive(Clone)]
+pub struct DatabaseUrl(String);
+
+/// The two backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// Embedded, one process.
+    Sqlite,
+    /// A server, many processes.
+    Postgres,
+}
+
+impl DatabaseUrl {
+    /// The whole URL, credentials included.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Which backend the scheme names.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        if self.0.starts_with("sqlite:") {
+            Backend::Sqlite
+        } else {
+            Backend::Postgres
+        }
+    }
+}
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl Setting for DatabaseUrl {
+    const KIND: &'static str = "a database URL: sqlite://path or postgres://user@host/database";
+    const SECRET: bool = true;
+
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        let url = raw.text.trim();
+        let scheme = url.split_once(':').map(|(scheme, _)| scheme);
+        match scheme {
+            Some("sqlite" | "postgres" | "postgresql") => {}
+            _ => return Err(format!("is not {}", Self::KIND)),
+        }
+        super::connect::parse(url)
+            .map(|()| Self(url.to_owned()))
+            // The driver's message may repeat parts of the URL, and so a password.
+            .map_err(|_| format!("is not {}", Self::KIND))
+    }
+
+    /// SQLite has no credentials; of a server only the scheme is shown.
+    fn render(raw: &Raw) -> String {
+        if raw.text.starts_with("sqlite:") {
+            raw.text.clone()
+        } else {
+            "postgres://[redacted]".to_owned()
+        }
+    }
+}
+
+settings! {
+    /// The database and its connection pool.
+    pub struct Config("database") {
+        /// `sqlite://…` (the file and its folder are created) or `postgres://…`.
+        pub url("url"): DatabaseUrl = DevelopmentOnly(concat!("sqlite://data/", env!("CARGO_PKG_NAME"), ".db"));
+        /// Connections at most.
+        pub max_connections("max_connections"): u32 = Same("10"), check at_least_one;
+        /// Connections kept open.
+        pub min_connections("min_connections"): u32 = Same("1");
+        /// Idle connections beyond the minimum close after this.
+        pub idle_timeout("idle_timeout"): Duration = Same("10m"), check positive;
+        /// Every connection is replaced after this.
+        pub max_lifetime("max_lifetime"): Duration = Same("30m"), check positive;
+        /// Wait for a free connection at most; beyond it 503 `DATABASE_UNAVAILABLE`.
+        pub acquire_timeout("acquire_timeout"): Duration = Same("3s"), check positive;
+        /// One statement at most; on SQLite a client-side deadline.
+        pub statement_timeout("statement_timeout"): Duration = Same("5s"), check positive;
+        /// Migrate when the process starts; elsewhere run the `migrate` subcommand first.
+        pub migrate_on_start("migrate_on_start"): bool = PerProfile { development: "true", production: "false" };
+        /// Allows SQLite in production.
+        pub allow_sqlite("allow_sqlite"): bool = Same("false");
+    }
+}
+
+impl Config {
+    /// Rules of this section that span keys or depend on the profile.
+    pub fn validate(&self, reader: &mut Reader) {
+        if reader.profile() == Profile::Production
+            && self.url.backend() == Backend::Sqlite
+            && !self.allow_sqlite
+        {
+            reader.refuse(
+                "database.url",
+                "is SQLite, which production refuses; use Postgres or set database.allow_sqlite",
+            );
+        }
+        if self.min_connections > self.max_connections {
+            reader.refuse(
+                "database.min_connections",
+                "is more than database.max_connections",
+            );
+        }
+    }
+}

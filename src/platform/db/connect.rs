@@ -1,0 +1,79 @@
+//! Pools, with everything set that the defaults leave open.
+
+use std::str::FromStr as _;
+
+use super::Config;
+
+/// Whether the driver can read the URL.
+///
+/// # Errors
+/// The driver's own.
+pub fn parse(url: &str) -> Result<(), sqlx::Error> {
+    #[cfg(feature = "sqlite")]
+    if url.starts_with("sqlite:") {
+        return sqlx::sqlite::SqliteConnectOptions::from_str(url).map(|_| ());
+    }
+    #[cfg(feature = "postgres")]
+    if !url.starts_with("sqlite:") {
+        return sqlx::postgres::PgConnectOptions::from_str(url).map(|_| ());
+    }
+    Err(sqlx::Error::Configuration(
+        "this binary was built without that backend".into(),
+    ))
+}
+
+fn pool_options<B: sqlx::Database>(config: &Config) -> sqlx::pool::PoolOptions<B> {
+    sqlx::pool::PoolOptions::new()
+        .max_connections(config.max_connections)
+        .min_connections(config.min_connections)
+        .acquire_timeout(config.acquire_timeout)
+        .idle_timeout(config.idle_timeout)
+        .max_lifetime(config.max_lifetime)
+        // A ping before every use is a round trip a query; a broken connection
+        // shows at its first query and is replaced.
+        .test_before_acquire(false)
+}
+
+/// SQLite: WAL so that readers do not wait for the writer; `synchronous=FULL` so
+/// that an acknowledged transfer survives a power cut.
+///
+/// # Errors
+/// When the folder of the file cannot be made.
+#[cfg(feature = "sqlite")]
+pub fn sqlite(config: &Config) -> anyhow::Result<sqlx::SqlitePool> {
+    use anyhow::Context as _;
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+    let options = SqliteConnectOptions::from_str(config.url.expose())?
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(config.statement_timeout);
+    let folder = options
+        .get_filename()
+        .parent()
+        .filter(|path| !path.as_os_str().is_empty());
+    if let Some(folder) = folder {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    Ok(pool_options(config).connect_lazy_with(options))
+}
+
+/// Postgres: every statement has a timeout on the server as well.
+///
+/// # Errors
+/// When the URL cannot be read.
+#[cfg(feature = "postgres")]
+pub fn postgres(config: &Config) -> anyhow::Result<sqlx::PgPool> {
+    use sqlx::postgres::PgConnectOptions;
+    let timeout = config.statement_timeout.as_millis().to_string();
+    let options = PgConnectOptions::from_str(config.url.expose())?
+        .application_name(env!("CARGO_PKG_NAME"))
+        .options([
+            ("statement_timeout", timeout.as_str()),
+            ("lock_timeout", timeout.as_str()),
+            ("idle_in_transaction_session_timeout", "30000"),
+        ]);
+    Ok(pool_options(config).connect_lazy_with(options))
+}

@@ -1,0 +1,210 @@
+//! The database: connecting, migrating, and what every store's query goes through.
+//!
+//! Backends are named here, in the stores' `sqlite` and `postgres` modules, and
+//! where slices are wired; nowhere else.
+
+mod config;
+pub mod connect;
+mod error;
+mod metrics;
+pub mod migrate;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::Pool;
+use tracing::Instrument as _;
+
+pub use config::{Backend, Config, DatabaseUrl};
+pub use error::DbError;
+pub use metrics::DbMetrics;
+
+use crate::platform::observe::RequestContext;
+
+/// The pool of the backend that the configuration names.
+#[derive(Clone)]
+pub enum Database {
+    /// Embedded.
+    #[cfg(feature = "sqlite")]
+    Sqlite(Db<sqlx::Sqlite>),
+    /// A server.
+    #[cfg(feature = "postgres")]
+    Postgres(Db<sqlx::Postgres>),
+}
+
+/// A pool with its deadlines and metrics: what a store holds.
+pub struct Db<B: sqlx::Database> {
+    pool: Pool<B>,
+    /// Client-side bound of a store method: acquire plus statement timeout.
+    deadline: Duration,
+    metrics: Arc<DbMetrics>,
+}
+
+impl<B: sqlx::Database> Clone for Db<B> {
+    fn clone(&self) -> Self {
+        Self {
+            pool: self.pool.clone(),
+            deadline: self.deadline,
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+}
+
+impl<B: sqlx::Database> Db<B> {
+    /// The pool, for [`Db::run`]'s work only.
+    #[must_use]
+    pub fn pool(&self) -> &Pool<B> {
+        &self.pool
+    }
+
+    /// A connection; the wait is measured, and a wait in vain counted.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`] when none was free in time.
+    pub async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<B>, DbError> {
+        let began = Instant::now();
+        let acquired = self.pool.acquire().await;
+        self.metrics
+            .pool_wait
+            .observe(began.elapsed().as_secs_f64());
+        acquired.map_err(|error| self.refused(error))
+    }
+
+    fn refused(&self, error: sqlx::Error) -> DbError {
+        if matches!(error, sqlx::Error::PoolTimedOut) {
+            self.metrics.pool_timeouts.inc();
+        }
+        DbError::from(error)
+    }
+
+    /// Runs one method of a store: measured as `query_type`, in a client span when
+    /// the request is sampled, and bounded also when the server is frozen.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`DbError::Unavailable`] beyond the deadline.
+    pub async fn run<T, E>(
+        &self,
+        query_type: &'static str,
+        work: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, E>
+    where
+        E: From<DbError>,
+    {
+        let began = Instant::now();
+        let bounded = tokio::time::timeout(self.deadline, work);
+        let sampled = RequestContext::with(|context| context.is_some_and(|c| c.sampled));
+        let result = if sampled {
+            let span = tracing::info_span!(
+                "query",
+                otel.name = query_type,
+                otel.kind = "client",
+                db.system.name = B::NAME,
+                db.operation.name = query_type,
+            );
+            bounded.instrument(span).await
+        } else {
+            bounded.await
+        };
+        self.metrics
+            .query_duration
+            .with_label_values(&[query_type])
+            .observe(began.elapsed().as_secs_f64());
+        result.unwrap_or_else(|_| Err(DbError::Unavailable(sqlx::Error::PoolTimedOut).into()))
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl Db<sqlx::Sqlite> {
+    /// A transaction that holds the write lock from its beginning, so that what it
+    /// read is still true when it writes.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`] when no connection or lock was free in time.
+    pub async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, DbError> {
+        let began = Instant::now();
+        let transaction = self.pool.begin_with("BEGIN IMMEDIATE").await;
+        self.metrics
+            .pool_wait
+            .observe(began.elapsed().as_secs_f64());
+        transaction.map_err(|error| self.refused(error))
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Db<sqlx::Postgres> {
+    /// A transaction at `READ COMMITTED`; writers lock the rows that they decide on.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`] when no connection was free in time.
+    pub async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, DbError> {
+        let began = Instant::now();
+        let transaction = self.pool.begin().await;
+        self.metrics
+            .pool_wait
+            .observe(began.elapsed().as_secs_f64());
+        transaction.map_err(|error| self.refused(error))
+    }
+}
+
+impl Database {
+    /// A pool that connects when it is first used.
+    ///
+    /// # Errors
+    /// When the URL cannot be read, or the folder of an SQLite file not be made.
+    pub fn new(config: &Config, metrics: Arc<DbMetrics>) -> anyhow::Result<Self> {
+        metrics.max.set(i64::from(config.max_connections));
+        let deadline = config.acquire_timeout + config.statement_timeout;
+        Ok(match config.url.backend() {
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite => Self::Sqlite(Db {
+                pool: connect::sqlite(config)?,
+                deadline,
+                metrics,
+            }),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres => Self::Postgres(Db {
+                pool: connect::postgres(config)?,
+                deadline,
+                metrics,
+            }),
+            #[allow(unreachable_patterns)]
+            other => anyhow::bail!("this binary was built without {other:?}"),
+        })
+    }
+
+    /// Asks the database whether it is there.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub async fn ping(&self) -> Result<(), sqlx::Error> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(db) => sqlx::query("SELECT 1").execute(&db.pool).await.map(|_| ()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(db) => sqlx::query("SELECT 1").execute(&db.pool).await.map(|_| ()),
+        }
+    }
+
+    /// Connections in use, idle, for the gauges of a scrape.
+    pub fn observe_pool(&self) {
+        let (size, idle, metrics) = match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(db) => (db.pool.size(), db.pool.num_idle(), &db.metrics),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(db) => (db.pool.size(), db.pool.num_idle(), &db.metrics),
+        };
+        let idle = i64::try_from(idle).unwrap_or(i64::MAX);
+        metrics.idle.set(idle);
+        metrics.active.set((i64::from(size) - idle).max(0));
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(db) => db.pool.close().await,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(db) => db.pool.close().await,
+        }
+    }
+}

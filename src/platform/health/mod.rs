@@ -1,0 +1,273 @@
+//! Named checks that run in the background, and the probes that read them.
+//!
+//! A probe reads memory: it costs nothing and asks no database. Liveness is the
+//! runtime's own answer; readiness falls with a critical check or with the drain.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State as AxumState;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use futures_util::future::BoxFuture;
+use http::StatusCode;
+use prometheus::{IntGauge, IntGaugeVec};
+use serde_json::json;
+use time::OffsetDateTime;
+
+use crate::metrics;
+use crate::platform::clock::SharedClock;
+use crate::platform::lifecycle::{Lifecycle, State};
+
+metrics! {
+    /// Readiness.
+    pub struct HealthMetrics {
+        /// 1 while the check holds.
+        pub up: IntGaugeVec = "readiness_check_up"["check"];
+    }
+}
+
+/// How often a check runs and how many results change its state.
+#[derive(Debug, Clone, Copy)]
+pub struct Schedule {
+    /// Time between two runs.
+    pub interval: Duration,
+    /// Time for one run.
+    pub timeout: Duration,
+    /// Failures in a row until the check is down.
+    pub failures: u32,
+    /// Successes in a row until the check is up.
+    pub successes: u32,
+}
+
+impl Default for Schedule {
+    /// Down within 5 s, up within 3 s; one lost packet flaps nothing.
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            failures: 2,
+            successes: 2,
+        }
+    }
+}
+
+/// A check: returns why it does not hold, in words that may be shown.
+pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), &'static str>> + Send + Sync>;
+
+#[derive(Debug, Clone)]
+struct Status {
+    up: bool,
+    since: OffsetDateTime,
+    last_error: Option<&'static str>,
+}
+
+struct Check {
+    name: &'static str,
+    critical: bool,
+    status: Mutex<Status>,
+    gauge: IntGauge,
+}
+
+/// The checks of a process.
+#[derive(Clone)]
+pub struct Health {
+    lifecycle: Lifecycle,
+    clock: SharedClock,
+    metrics: HealthMetrics,
+    checks: Arc<Mutex<Vec<Arc<Check>>>>,
+}
+
+impl Health {
+    /// Without checks, readiness is the lifecycle's.
+    #[must_use]
+    pub fn new(lifecycle: Lifecycle, clock: SharedClock, metrics: HealthMetrics) -> Self {
+        Self {
+            lifecycle,
+            clock,
+            metrics,
+            checks: Arc::default(),
+        }
+    }
+
+    /// Adds a check, down until it has held, and runs it in the background.
+    pub fn watch(
+        &self,
+        name: &'static str,
+        task: &'static str,
+        critical: bool,
+        schedule: Schedule,
+        probe: Probe,
+    ) {
+        let check = Arc::new(Check {
+            name,
+            critical,
+            status: Mutex::new(Status {
+                up: false,
+                since: self.clock.now(),
+                last_error: Some("not checked yet"),
+            }),
+            gauge: self.metrics.up.with_label_values(&[name]),
+        });
+        self.checks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&check));
+        let stop = self.lifecycle.soft();
+        let clock = Arc::clone(&self.clock);
+        self.lifecycle.spawn(task, async move {
+            // The first good result counts at once, so that a start is not delayed.
+            let mut streak = schedule.successes;
+            loop {
+                let result = tokio::select! {
+                    () = stop.cancelled() => return,
+                    result = tokio::time::timeout(schedule.timeout, probe()) => {
+                        result.unwrap_or(Err("timed out"))
+                    }
+                };
+                streak = check.apply(result, streak, schedule, clock.now());
+                let pause = if check.is_up() {
+                    schedule.interval
+                } else {
+                    schedule.interval / 4
+                };
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        });
+    }
+
+    /// Whether everything critical holds and nobody is leaving.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.lifecycle.state() == State::Ready
+            && self
+                .snapshot()
+                .iter()
+                .all(|check| check.is_up() || !check.critical)
+    }
+
+    fn snapshot(&self) -> Vec<Arc<Check>> {
+        self.checks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Probes that say nothing but `{"status": …}`, for the public listener.
+    pub fn terse_routes(&self) -> Router {
+        Router::new()
+            .route("/health/live", get(live))
+            .route("/health/startup", get(live))
+            .route("/health/ready", get(ready))
+            .with_state((self.clone(), false))
+    }
+
+    /// Probes that explain themselves, for the admin listener.
+    pub fn verbose_routes(&self) -> Router {
+        Router::new()
+            .route("/health/live", get(live))
+            .route("/health/startup", get(live))
+            .route("/health/ready", get(ready))
+            .with_state((self.clone(), true))
+    }
+}
+
+impl Check {
+    fn is_up(&self) -> bool {
+        self.status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .up
+    }
+
+    /// Takes a result in; returns how many results of the other kind came in a row.
+    fn apply(
+        &self,
+        result: Result<(), &'static str>,
+        streak: u32,
+        schedule: Schedule,
+        now: OffsetDateTime,
+    ) -> u32 {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let good = result.is_ok();
+        if let Err(why) = result {
+            status.last_error = Some(why);
+        }
+        if good == status.up {
+            return 0;
+        }
+        let streak = streak + 1;
+        let needed = if good {
+            schedule.successes
+        } else {
+            schedule.failures
+        };
+        if streak < needed {
+            return streak;
+        }
+        status.up = good;
+        status.since = now;
+        self.gauge.set(i64::from(good));
+        if good {
+            tracing::info!(check = self.name, "readiness check holds");
+        } else {
+            tracing::warn!(
+                check = self.name,
+                error = status.last_error,
+                "readiness check failed"
+            );
+        }
+        0
+    }
+}
+
+/// Answers as long as the runtime turns. The same answer serves startup: the
+/// listener is up only once the process has initialised itself.
+async fn live() -> Response {
+    Json(json!({ "status": "ok" })).into_response()
+}
+
+async fn ready(AxumState((health, verbose)): AxumState<(Health, bool)>) -> Response {
+    let ready = health.is_ready();
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let word = if ready { "ok" } else { "unavailable" };
+    if !verbose {
+        return (status, Json(json!({ "status": word }))).into_response();
+    }
+    let checks: serde_json::Map<_, _> = health
+        .snapshot()
+        .iter()
+        .map(|check| {
+            let status = check
+                .status
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            let since = status
+                .since
+                .format(&time::format_description::well_known::Rfc3339);
+            let entry = json!({
+                "up": status.up,
+                "critical": check.critical,
+                "since": since.unwrap_or_default(),
+                "last_error": status.last_error.filter(|_| !status.up),
+            });
+            (check.name.to_owned(), entry)
+        })
+        .collect();
+    let state = health.lifecycle.state().as_str();
+    (
+        status,
+        Json(json!({ "status": word, "state": state, "checks": checks })),
+    )
+        .into_response()
+}

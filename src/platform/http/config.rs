@@ -1,0 +1,71 @@
+//! The public listener's section of the configuration.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::platform::settings::check::{at_least_one, positive};
+use crate::platform::settings::{ByteSize, Reader};
+use crate::settings;
+
+settings! {
+    /// The public listener and what it lets in.
+    pub struct Config("http") {
+        /// Listen address; port 0 picks a free port and logs it.
+        pub addr("addr"): SocketAddr = Same("0.0.0.0:3000");
+        /// Whole-request deadline (not for streams); beyond it 503 `DEADLINE_EXCEEDED`.
+        pub request_timeout("request_timeout"): Duration = Same("15s"), check positive;
+        /// Slow headers, and new connections before their first byte, end after this.
+        pub header_timeout("header_timeout"): Duration = Same("10s"), check positive;
+        /// Keep-alive connections without a request end after this.
+        pub idle_timeout("idle_timeout"): Duration = Same("75s"), check positive;
+        /// A whole request body must have arrived within this; beyond it 408 `BODY_TIMEOUT`.
+        pub body_timeout("body_timeout"): Duration = Same("10s"), check positive;
+        /// Largest request body, after decompression; beyond it 413 `BODY_TOO_LARGE`.
+        pub max_body_bytes("max_body_bytes"): ByteSize = Same("1MiB");
+        /// Open connections on the public listener; beyond it they are refused at once and counted.
+        pub max_connections("max_connections"): u32 = Same("10000"), check at_least_one;
+        /// Requests in work; beyond it 503 `OVERLOADED` at once, counted.
+        pub max_in_flight("max_in_flight"): u32 = Same("1024"), check at_least_one;
+        /// Networks (CIDR) whose `X-Forwarded-For` and `Forwarded` headers are believed.
+        pub trusted_proxies("trusted_proxies"): Vec<IpNet> = Same("");
+        /// Origins that browsers may call from; `*` for any (refused in production).
+        pub cors_allowed_origins("cors.allowed_origins"): Vec<String> = Same("");
+    }
+}
+
+impl Config {
+    /// Rules of this section that span keys or depend on the profile.
+    pub fn validate(&self, reader: &mut Reader) {
+        use crate::platform::settings::Profile;
+        for origin in &self.cors_allowed_origins {
+            if origin == "*" {
+                if reader.profile() == Profile::Production {
+                    reader.refuse(
+                        "http.cors.allowed_origins",
+                        "is open to every origin, which production refuses; list the origins",
+                    );
+                }
+            } else if !is_origin(origin) {
+                reader.refuse(
+                    "http.cors.allowed_origins",
+                    &format!(
+                        "holds `{origin}`, which is not an origin such as https://example.org"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// Scheme and authority, nothing more (RFC 6454, section 6.2).
+fn is_origin(text: &str) -> bool {
+    text.parse::<http::Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some()
+            && !text.ends_with('/')
+            && uri.path() == "/"
+            && uri.query().is_none()
+    })
+}

@@ -1,0 +1,252 @@
+//! What handlers take from a request; every rejection is a [`Problem`].
+//!
+//! No rejection repeats a value that the client sent.
+
+use std::borrow::Cow;
+
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::problem::{FieldError, Problem, codes};
+use crate::platform::observe::RequestContext;
+
+/// A JSON body, in and out.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+impl<T, S> FromRequest<S> for Json<T>
+where
+    T: DeserializeOwned + 'static,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        if !is_json(request.headers()) {
+            return Err(Problem::new(
+                codes::UNSUPPORTED_MEDIA_TYPE,
+                "The Content-Type of the body must be application/json.",
+            ));
+        }
+        parse(&read_body(request).await?).map(Self)
+    }
+}
+
+/// The whole body, within its size and time.
+///
+/// # Errors
+/// 408, 413, or 400 when the body breaks off.
+pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
+    let limits = RequestContext::with(|context| context.map(|context| context.limits));
+    let limits = limits.unwrap_or_default();
+    let body = Limited::new(request.into_body(), limits.max_body_bytes);
+    match tokio::time::timeout(limits.body_timeout, body.collect()).await {
+        Err(_) => Err(Problem::new(
+            codes::BODY_TIMEOUT,
+            "The whole body must arrive within the time that is allowed for it.",
+        )
+        .header(header::CONNECTION, http::HeaderValue::from_static("close"))),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Problem::new(
+            codes::BODY_TOO_LARGE,
+            format!("The body may have {} bytes at most.", limits.max_body_bytes),
+        )),
+        Ok(Err(_)) => Err(Problem::new(
+            codes::INVALID_BODY,
+            "The body ended early or could not be decoded.",
+        )),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return false;
+    };
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    let subtype = essence.get(.."application/".len()).and_then(|prefix| {
+        prefix
+            .eq_ignore_ascii_case("application/")
+            .then(|| essence["application/".len()..].to_ascii_lowercase())
+    });
+    subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        refusal(&path, &error.into_inner())
+    })?;
+    deserializer.end().map_err(|error| refusal("", &error))?;
+    Ok(value)
+}
+
+/// Sorts serde's errors: 400 for what is not JSON, for unknown and for repeated
+/// members, 422 for well-formed values that do not fit. Only the fixed part of
+/// serde's messages is read, since the rest repeats the client's input.
+fn refusal(path: &str, error: &serde_json::Error) -> Problem {
+    let message = error.to_string();
+    if !error.is_data() {
+        return Problem::new(
+            codes::INVALID_JSON,
+            format!(
+                "Not JSON at line {}, column {}.",
+                error.line(),
+                error.column()
+            ),
+        );
+    }
+    if message.starts_with("unknown field") {
+        let expected = message
+            .split_once("`, ")
+            .and_then(|(_, rest)| rest.split_once(" at line"))
+            .map_or("", |(expected, _)| expected);
+        return Problem::new(
+            codes::UNKNOWN_FIELD,
+            format!("The body has a field that is not known here; {expected}."),
+        );
+    }
+    if message.starts_with("duplicate field") {
+        return Problem::new(codes::UNKNOWN_FIELD, "The body has a field twice.");
+    }
+    let field = if path == "." {
+        String::new()
+    } else {
+        path.to_owned()
+    };
+    let missing = message
+        .strip_prefix("missing field `")
+        .and_then(|rest| rest.split_once('`'));
+    Problem::validation(vec![match missing {
+        Some((name, _)) => FieldError {
+            field: match field.as_str() {
+                "" => name.to_owned(),
+                parent => format!("{parent}.{name}"),
+            },
+            code: "REQUIRED",
+            message: Cow::Borrowed("is required"),
+        },
+        None => FieldError {
+            field,
+            code: "INVALID_TYPE",
+            message: Cow::Borrowed("has the wrong type or is out of its range"),
+        },
+    }])
+}
+
+/// Path parameters.
+#[derive(Debug)]
+pub struct Path<T>(pub T);
+
+impl<T, S> FromRequestParts<S> for Path<T>
+where
+    T: DeserializeOwned + Send,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        axum::extract::Path::from_request_parts(parts, state)
+            .await
+            .map(|axum::extract::Path(value)| Self(value))
+            .map_err(|_| Problem::new(codes::INVALID_PATH, "An id in the path is malformed."))
+    }
+}
+
+/// Query parameters; a parameter that stands twice or is not known is refused
+/// (give the type `#[serde(deny_unknown_fields)]`).
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+impl<T, S> FromRequestParts<S> for Query<T>
+where
+    T: DeserializeOwned,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        axum::extract::Query::from_request_parts(parts, state)
+            .await
+            .map(|axum::extract::Query(value)| Self(value))
+            .map_err(|_| {
+                Problem::new(
+                    codes::INVALID_QUERY,
+                    "A query parameter is unknown, repeated, malformed or out of range.",
+                )
+            })
+    }
+}
+
+/// Collects what is wrong with the fields of a body while they are parsed into
+/// their domain types, so that one answer names all of it.
+#[derive(Debug, Default)]
+pub struct Fields(Vec<FieldError>);
+
+/// What a domain type says of a value that it refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// Stable upper-snake word.
+    pub code: &'static str,
+    /// For people; never repeats the value.
+    pub message: &'static str,
+}
+
+impl Fields {
+    /// Notes the error of a field, if there is one.
+    pub fn take<T>(&mut self, field: &str, parsed: Result<T, Invalid>) -> Option<T> {
+        parsed
+            .map_err(|Invalid { code, message }| {
+                self.0.push(FieldError {
+                    field: field.to_owned(),
+                    code,
+                    message: message.into(),
+                });
+            })
+            .ok()
+    }
+
+    /// Ends the parsing.
+    ///
+    /// # Errors
+    /// `VALIDATION_FAILED` with every field that was refused.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, Problem> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => Err(Problem::validation(self.0)),
+        }
+    }
+}
+
+/// A header as text, when it stands exactly once.
+///
+/// # Errors
+/// `INVALID_HEADER` when it stands twice or is not visible ASCII.
+pub fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
+    let refuse = || {
+        Problem::new(
+            codes::INVALID_HEADER,
+            format!("The header {name} is malformed."),
+        )
+    };
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| refuse()),
+        (Some(_), Some(_)) => Err(refuse()),
+    }
+}

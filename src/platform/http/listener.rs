@@ -1,0 +1,262 @@
+//! Accepts connections and serves them until it is told to stop.
+//!
+//! hyper-util rather than `axum::serve`, which has no header timeout, no limit on
+//! connections, and waits for half-sent headers when it should go.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use prometheus::{IntCounter, IntGauge};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use super::PeerAddress;
+
+/// Headers of a request in all; beyond it 431.
+const MAX_HEADER_BYTES: usize = 64 * 1_024;
+/// After a connection has no request in flight, the time for its last bytes to leave.
+const LINGER: Duration = Duration::from_millis(50);
+
+/// Limits and tokens of one listener.
+#[derive(Clone)]
+pub struct Serving {
+    /// `public` or `admin`, for logs and metrics.
+    pub name: &'static str,
+    /// Time for the headers of a request.
+    pub header_timeout: Duration,
+    /// Connections at once.
+    pub max_connections: u32,
+    /// Stop accepting; finish what is in flight.
+    pub stop: CancellationToken,
+    /// Drop what is left.
+    pub kill: CancellationToken,
+    /// Connections now.
+    pub open: IntGauge,
+    /// Connections that were refused because there were too many.
+    pub refused: IntCounter,
+}
+
+/// Binds, and logs the address that it got.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn bind(name: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    use anyhow::Context as _;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} ({name})"))?;
+    tracing::info!(listener = name, address = %listener.local_addr()?, "listening");
+    Ok(listener)
+}
+
+/// Serves until `stop`, then until nothing is in flight or `kill`.
+pub async fn serve(listener: TcpListener, router: Router, serving: Serving) {
+    let connections = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(
+        usize::try_from(serving.max_connections).unwrap_or(1),
+    ));
+    loop {
+        let accepted = tokio::select! {
+            () = serving.stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: the loop must not spin on it.
+                tracing::warn!(listener = serving.name, %error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            serving.refused.inc();
+            connections.spawn(refuse(stream));
+            continue;
+        };
+        let connection = connection(stream, peer, router.clone(), serving.clone());
+        connections.spawn(async move {
+            connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// Answers without reading: a connection too many costs one write.
+async fn refuse(mut stream: TcpStream) {
+    use tokio::io::AsyncWriteExt as _;
+    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
+        content-length: 0\r\nconnection: close\r\n\r\n";
+    let write = async {
+        stream.write_all(ANSWER).await?;
+        stream.shutdown().await
+    };
+    // The client may be gone, which is as good.
+    let _gone = tokio::time::timeout(Duration::from_secs(1), write).await;
+}
+
+/// Counts an open connection until it is dropped.
+struct Open(IntGauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Requests in flight on one connection.
+#[derive(Clone, Default)]
+struct InFlight(Arc<AtomicU32>);
+
+struct Flight(Arc<AtomicU32>);
+
+impl InFlight {
+    fn begin(&self) -> Flight {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Flight(Arc::clone(&self.0))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, serving: Serving) {
+    serving.open.inc();
+    let _open = Open(serving.open.clone());
+    // Answers are small and complete; waiting to fill a packet only delays them.
+    let _unsupported = stream.set_nodelay(true);
+    let in_flight = InFlight::default();
+    let requests = in_flight.clone();
+    let service = tower::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(PeerAddress(peer));
+        let flight = requests.begin();
+        let mut router = router.clone();
+        async move {
+            let response = Service::call(&mut router, request.map(Body::new)).await?;
+            // In flight until the last byte of the body was handed over.
+            Ok::<_, std::convert::Infallible>(response.map(|body| {
+                Body::new(FlightBody {
+                    body,
+                    _flight: flight,
+                })
+            }))
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(serving.header_timeout)
+        .max_buf_size(MAX_HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+        .keep_alive_interval(Some(Duration::from_secs(20)));
+    let connection = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::pin!(connection);
+    tokio::select! {
+        // Errors of a connection are the client's: resets, broken TLS, nonsense.
+        _ended = connection.as_mut() => return,
+        () = serving.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    // A connection without a request (idle, or with half a header) has no claim
+    // to the grace period.
+    let idle = async {
+        loop {
+            tokio::time::sleep(LINGER).await;
+            if in_flight.is_idle() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        _ended = connection => {}
+        () = idle => {}
+        () = serving.kill.cancelled() => {}
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A body that keeps its request in flight until it has ended.
+    struct FlightBody {
+        #[pin]
+        body: Body,
+        _flight: Flight,
+    }
+}
+
+impl http_body::Body for FlightBody {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The status of a plain HTTP `GET`; for the health check of a container.
+///
+/// # Errors
+/// When the URL cannot be read or nobody answers.
+pub async fn get_status(url: &str) -> anyhow::Result<http::StatusCode> {
+    use anyhow::Context as _;
+    let uri: http::Uri = url.parse().context("not a URL")?;
+    let authority = uri.authority().context("the URL has no host")?;
+    anyhow::ensure!(
+        uri.scheme_str() == Some("http"),
+        "only http:// URLs can be asked"
+    );
+    let port = authority.port_u16().unwrap_or(80);
+    let host = authority.host().trim_matches(['[', ']']);
+    let stream = TcpStream::connect((host, port))
+        .await
+        .context("cannot connect")?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(stream)).await?;
+    let request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str()))
+        .header(http::header::HOST, authority.as_str())
+        .body(Body::empty())?;
+    let answer = async { anyhow::Ok(sender.send_request(request).await?.status()) };
+    tokio::select! {
+        status = answer => status,
+        ended = connection => {
+            ended?;
+            anyhow::bail!("the connection was closed without an answer")
+        }
+    }
+}

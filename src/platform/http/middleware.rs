@@ -1,0 +1,160 @@
+//! THE middleware order of the public listener, outermost first.
+//!
+//! Everything that can end a request stands inside of 1, so that nothing happens
+//! unseen. Authentication and the stricter limits stand at the routes that need
+//! them, inside of all of these.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderName, HeaderValue, Method, Request, header};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceBuilder;
+use tower::util::option_layer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::Predicate;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::decompression::RequestDecompressionLayer;
+
+use super::problem::{Problem, codes};
+use super::{ClientAddress, Config};
+use crate::platform::observe::http::{ObserveLayer, REQUEST_ID};
+use crate::platform::observe::{BodyLimits, Observer};
+use crate::platform::protect::{GuardLayer, Limits};
+
+/// What the layers are made of.
+pub struct Parts<'a> {
+    /// The listener's configuration.
+    pub config: &'a Config,
+    /// Writes the record of every request.
+    pub observer: Arc<Observer>,
+    /// Rate limits.
+    pub limits: &'a Limits,
+    /// Cancelled when the drain begins.
+    pub draining: CancellationToken,
+}
+
+/// Puts the layers around every route, known or not.
+pub fn apply(router: Router, parts: Parts<'_>) -> Router {
+    let Parts {
+        config,
+        observer,
+        limits,
+        draining,
+    } = parts;
+    let metrics = observer.routes.metrics().clone();
+    let layers = ServiceBuilder::new()
+        // 1. Context, metrics, request line, span: sees also what the others refuse.
+        .layer(ObserveLayer {
+            observer,
+            client_address: Arc::new(ClientAddress::new(config.trusted_proxies.clone())),
+            limits: BodyLimits {
+                max_body_bytes: config.max_body_bytes.as_usize(),
+                body_timeout: config.body_timeout,
+            },
+            draining,
+        })
+        // 2. CORS: preflights are answered here, and refusals further in carry its headers.
+        .layer(option_layer(cors(config)))
+        // 3. Shedding, deadline, panics.
+        .layer(GuardLayer {
+            max_in_flight: config.max_in_flight,
+            request_timeout: config.request_timeout,
+            metrics,
+            in_flight: Arc::new(AtomicU32::new(0)),
+        })
+        // 4. Rate limit by client address: cheap refusals before any work.
+        .layer(option_layer(limits.address.clone()))
+        // 5. Compression of answers; never of streams, nor of answers with an ETag.
+        .map_response(|response: http::Response<_>| response.map(Body::new))
+        .layer(CompressionLayer::new().compress_when(Compressible))
+        // 6. Decompression of request bodies; the extractor bounds what comes out.
+        .map_response(|response: http::Response<_>| response.map(Body::new))
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true));
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(layers)
+}
+
+async fn not_found(_: Request<Body>) -> Response {
+    Problem::new(codes::NOT_FOUND, "There is nothing at this path.").into_response()
+}
+
+/// The router adds `Allow`.
+async fn method_not_allowed(_: Request<Body>) -> Response {
+    Problem::new(
+        codes::METHOD_NOT_ALLOWED,
+        "The path does not have this method.",
+    )
+    .into_response()
+}
+
+fn cors(config: &Config) -> Option<CorsLayer> {
+    let origins = &config.cors_allowed_origins;
+    if origins.is_empty() {
+        return None;
+    }
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(
+            origins
+                .iter()
+                .filter_map(|origin| HeaderValue::from_str(origin).ok()),
+        )
+    };
+    let header_names = |names: &[&'static str]| -> Vec<HeaderName> {
+        names
+            .iter()
+            .map(|name| HeaderName::from_static(name))
+            .collect()
+    };
+    Some(
+        CorsLayer::new()
+            .allow_origin(allowed)
+            .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+            .allow_headers(header_names(&[
+                "authorization",
+                "content-type",
+                "idempotency-key",
+                "if-match",
+                "if-none-match",
+                "x-api-key",
+                "x-request-id",
+            ]))
+            .expose_headers(
+                [
+                    vec![REQUEST_ID, header::ETAG, header::RETRY_AFTER],
+                    header_names(&["ratelimit"]),
+                ]
+                .concat(),
+            ),
+    )
+}
+
+/// Which answers are worth compressing.
+#[derive(Clone, Copy)]
+struct Compressible;
+
+impl Predicate for Compressible {
+    fn should_compress<B: http_body::Body>(&self, response: &http::Response<B>) -> bool {
+        let headers = response.headers();
+        let media_type = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
+        // A strong ETag names the bytes; compressing would change them under it.
+        !headers.contains_key(header::ETAG)
+            && !media_type.is_some_and(|media_type| {
+                media_type.starts_with("text/event-stream") || media_type.starts_with("image/")
+            })
+            && response
+                .body()
+                .size_hint()
+                .exact()
+                .is_some_and(|size| size >= 1_024)
+    }
+}

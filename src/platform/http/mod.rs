@@ -1,0 +1,14 @@
+//! The public HTTP side: listener, middleware, problems, extractors, pages.
+
+pub mod client_address;
+mod config;
+pub mod extract;
+pub mod listener;
+pub mod middleware;
+pub mod page;
+pub mod problem;
+
+pub use client_address::{ClientAddress, PeerAddress};
+pub use config::Config;
+pub use extract::{Fields, Invalid, Json, Path, Query};
+pub use problem::{FieldError, Problem};

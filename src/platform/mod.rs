@@ -1,0 +1,18 @@
+//! KEEP: what every service needs, and nothing about this one.
+//!
+//! No tables of its own, and no word of the application above it.
+
+pub mod admin;
+pub mod auth;
+pub mod clock;
+pub mod db;
+pub mod grpc;
+pub mod health;
+pub mod http;
+pub mod lifecycle;
+pub mod live;
+pub mod observe;
+pub mod protect;
+pub mod settings;
+pub mod telemetry;
+pub mod workers;

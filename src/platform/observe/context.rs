@@ -1,0 +1,122 @@
+//! The request that is being worked on, as any code below it can see it.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use opentelemetry::trace::{SpanId, TraceId};
+use pin_project_lite::pin_project;
+use uuid::Uuid;
+
+/// Limits on the body of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimits {
+    /// Bytes, after decompression.
+    pub max_body_bytes: usize,
+    /// Time for the whole body.
+    pub body_timeout: Duration,
+}
+
+impl Default for BodyLimits {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 1 << 20,
+            body_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Ids, route, client and principal of a request. Log lines read it whether or
+/// not the request is sampled.
+#[derive(Debug)]
+pub struct RequestContext {
+    /// The client's `X-Request-Id` when it is acceptable, else a new one.
+    pub request_id: Box<str>,
+    /// Trace that the request belongs to; ties answer and log also without a span.
+    pub trace_id: TraceId,
+    /// The server span.
+    pub span_id: SpanId,
+    /// Whether the server span is recorded from its start.
+    pub sampled: bool,
+    /// One of the nine standard methods, or `other`.
+    pub method: &'static str,
+    /// Route template, or `unmatched`.
+    pub route: Arc<str>,
+    /// Resolved through trusted proxies.
+    pub client_address: IpAddr,
+    /// Limits on the body.
+    pub limits: BodyLimits,
+    /// Set once the request is authenticated.
+    pub principal: OnceLock<Uuid>,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<RequestContext>>> = const { RefCell::new(None) };
+}
+
+impl RequestContext {
+    /// Looks at the context of the request that this thread is polling.
+    pub fn with<T>(look: impl FnOnce(Option<&Self>) -> T) -> T {
+        CURRENT.with(|current| match current.try_borrow() {
+            Ok(current) => look(current.as_deref()),
+            Err(_) => look(None),
+        })
+    }
+
+    /// The context of the request that this thread is polling.
+    #[must_use]
+    pub fn current() -> Option<Arc<Self>> {
+        CURRENT.with(|current| {
+            current
+                .try_borrow()
+                .ok()
+                .and_then(|current| current.clone())
+        })
+    }
+}
+
+/// Makes `context` the current one until the guard is dropped.
+pub(super) struct Entered(Option<Arc<RequestContext>>);
+
+impl Entered {
+    pub(super) fn new(context: &Arc<RequestContext>) -> Self {
+        Self(CURRENT.with(|current| current.replace(Some(Arc::clone(context)))))
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let previous = self.0.take();
+        CURRENT.with(|current| *current.borrow_mut() = previous);
+    }
+}
+
+pin_project! {
+    /// A future that runs with a context; see [`scope`].
+    pub struct Scope<F> {
+        context: Option<Arc<RequestContext>>,
+        #[pin]
+        inner: F,
+    }
+}
+
+/// Carries the current context into work that leaves the request's own task.
+pub fn scope<F: Future>(inner: F) -> Scope<F> {
+    Scope {
+        context: RequestContext::current(),
+        inner,
+    }
+}
+
+impl<F: Future> Future for Scope<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _entered = this.context.as_ref().map(Entered::new);
+        this.inner.poll(cx)
+    }
+}

@@ -1,0 +1,169 @@
+//! One layer for what can end a request early: too many at once (shed at once,
+//! never queued), too slow (the deadline), or a panic (answered; the process lives).
+//!
+//! The timer is made only when the inner work was not ready at its first poll:
+//! most requests never need one.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::response::{IntoResponse as _, Response};
+use http::Request;
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
+use tower::{Layer, Service};
+
+use crate::platform::http::problem::{Problem, codes};
+use crate::platform::observe::HttpMetrics;
+
+/// Installs [`Guard`].
+#[derive(Clone)]
+pub struct GuardLayer {
+    /// Requests at once, over all listeners that share the layer.
+    pub max_in_flight: u32,
+    /// Whole-request deadline.
+    pub request_timeout: Duration,
+    /// Counts what is shed and what panics.
+    pub metrics: HttpMetrics,
+    /// Requests in work now.
+    pub in_flight: Arc<AtomicU32>,
+}
+
+impl<S> Layer<S> for GuardLayer {
+    type Service = Guard<S>;
+
+    fn layer(&self, inner: S) -> Guard<S> {
+        Guard {
+            inner,
+            shared: Arc::new(self.clone()),
+        }
+    }
+}
+
+/// Sheds, times out and catches panics.
+#[derive(Clone)]
+pub struct Guard<S> {
+    inner: S,
+    shared: Arc<GuardLayer>,
+}
+
+/// A place among the requests in work; given back when dropped.
+struct Place(Arc<AtomicU32>);
+
+impl Place {
+    fn take(in_flight: &Arc<AtomicU32>, max: u32) -> Option<Self> {
+        let place = Self(Arc::clone(in_flight));
+        let before = in_flight.fetch_add(1, Ordering::Relaxed);
+        // Dropping the place on refusal takes the addition back.
+        (before < max).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The cause of an internal error that was a panic.
+#[derive(Debug, thiserror::Error)]
+#[error("panic: {0}")]
+struct Panicked(String);
+
+impl<S, B> Service<Request<B>> for Guard<S>
+where
+    S: Service<Request<B>, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Guarded<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let place = Place::take(&self.shared.in_flight, self.shared.max_in_flight);
+        let inner = place.is_some().then(|| self.inner.call(request));
+        Guarded {
+            inner,
+            sleep: None,
+            shared: Arc::clone(&self.shared),
+            place,
+        }
+    }
+}
+
+pin_project! {
+    /// The guarded work on a request.
+    pub struct Guarded<F> {
+        #[pin]
+        inner: Option<F>,
+        #[pin]
+        sleep: Option<Sleep>,
+        shared: Arc<GuardLayer>,
+        place: Option<Place>,
+    }
+}
+
+impl<F> Future for Guarded<F>
+where
+    F: Future<Output = Result<Response, Infallible>>,
+{
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+            this.shared
+                .metrics
+                .shed
+                .with_label_values(&["in_flight"])
+                .inc();
+            let problem = Problem::new(codes::OVERLOADED, "Too many requests are in work.");
+            return Poll::Ready(Ok(problem.retry_after(1).into_response()));
+        };
+        // The inner future is dropped after a panic, not polled again.
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(cx)));
+        match polled {
+            Ok(Poll::Ready(response)) => return Poll::Ready(response),
+            Ok(Poll::Pending) => {}
+            Err(payload) => {
+                this.inner.set(None);
+                this.shared.metrics.panics.inc();
+                let cause = Panicked(panic_message(payload.as_ref()));
+                return Poll::Ready(Ok(Problem::internal(cause).into_response()));
+            }
+        }
+        if this.sleep.is_none() {
+            this.sleep
+                .set(Some(tokio::time::sleep(this.shared.request_timeout)));
+        }
+        match this.sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx)) {
+            Some(Poll::Ready(())) => {
+                this.inner.set(None);
+                this.place.take();
+                let problem = Problem::new(
+                    codes::DEADLINE_EXCEEDED,
+                    "The request took longer than this service allows.",
+                );
+                Poll::Ready(Ok(problem.retry_after(1).into_response()))
+            }
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// The text of a panic, when it has one.
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

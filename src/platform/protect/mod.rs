@@ -1,0 +1,10 @@
+//! Keeps the service standing: shedding, the deadline, panics, rate limits.
+
+mod config;
+mod guard;
+mod limit;
+
+pub use config::{Config, LimitBackend};
+pub(crate) use guard::panic_message;
+pub use guard::{Guard, GuardLayer};
+pub use limit::{Limit, Limits, RateLimitMetrics};

@@ -1,0 +1,98 @@
+//! The `settings!` macro: a section of the configuration as a documented struct.
+
+/// The default of a key; some keys are kinder in development.
+#[derive(Debug, Clone, Copy)]
+pub enum Default {
+    /// The same text everywhere.
+    Same(&'static str),
+    /// One text for development, another for production.
+    PerProfile {
+        /// With `APP_ENV=development`.
+        development: &'static str,
+        /// With `APP_ENV=production`.
+        production: &'static str,
+    },
+    /// Development has a default; production must set the key.
+    DevelopmentOnly(&'static str),
+    /// No value unless one is set.
+    Unset,
+}
+
+/// What the documentation says of one key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Dotted path, `http.request_timeout`.
+    pub path: &'static str,
+    /// The doc comment of the field.
+    pub doc: &'static str,
+    /// Name of the value's shape, `duration`.
+    pub kind: &'static str,
+    /// Value when nothing sets the key.
+    pub default: Default,
+    /// Whether a `_FILE` variant is read and every output redacts it.
+    pub secret: bool,
+}
+
+/// Declares a section: a struct, how it is read, and its documentation.
+///
+/// ```ignore
+/// settings! {
+///     /// The public listener.
+///     pub struct Config("http") {
+///         /// Listen address.
+///         pub addr("addr"): SocketAddr = Same("0.0.0.0:3000");
+///         /// Whole-request deadline.
+///         pub request_timeout("request_timeout"): Duration = Same("15s"), check positive;
+///     }
+/// }
+/// ```
+///
+/// A check is a `fn(&T) -> Result<(), String>`; its message says what is allowed.
+#[macro_export]
+macro_rules! settings {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident($section:literal) {
+            $(
+                $(#[doc = $doc:literal])+
+                pub $field:ident($key:literal): $ty:ty = $default:expr $(, check $check:expr)?;
+            )*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone)]
+        pub struct $name {
+            $( $(#[doc = $doc])+ pub $field: $ty, )*
+        }
+
+        impl $name {
+            /// The keys of this section, in the order of their declaration.
+            pub const KEYS: &'static [$crate::platform::settings::Key] = {
+                #[allow(unused_imports)]
+                use $crate::platform::settings::Default::{DevelopmentOnly, PerProfile, Same, Unset};
+                &[ $( $crate::platform::settings::Key {
+                    path: concat!($section, ".", $key),
+                    doc: concat!($($doc, "\n"),+),
+                    kind: <$ty as $crate::platform::settings::Setting>::KIND,
+                    default: $default,
+                    secret: <$ty as $crate::platform::settings::Setting>::SECRET,
+                }, )* ]
+            };
+
+            /// Reads the section; problems are collected in the reader.
+            #[must_use]
+            pub fn read(reader: &mut $crate::platform::settings::Reader) -> Self {
+                let mut keys = Self::KEYS.iter();
+                Self {
+                    $( $field: {
+                        let check: Option<fn(&$ty) -> Result<(), String>> =
+                            $crate::settings!(@check $($check)?);
+                        reader.value(keys.next(), check)
+                    }, )*
+                }
+            }
+        }
+    };
+    (@check) => { None };
+    (@check $check:expr) => { Some($check) };
+}

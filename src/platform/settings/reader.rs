@@ -1,0 +1,195 @@
+//! Turns layered texts into typed values, and collects every problem on the way.
+
+use std::fmt;
+
+use super::layers::{Layers, Leaf, Profile};
+use super::{Default, Key, Raw, Setting};
+
+/// Something wrong with the configuration: which key, from where, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Dotted key, or the name of a variable or file.
+    pub key: String,
+    /// Where the value came from.
+    pub source: String,
+    /// What is wrong, as the rest of a sentence that begins with the key.
+    pub why: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` ({}) {}", self.key, self.source, self.why)
+    }
+}
+
+/// One line of the effective configuration.
+#[derive(Debug, Clone)]
+pub struct Effective {
+    /// Dotted key.
+    pub key: &'static str,
+    /// Value as text; secrets redacted; `None` when unset.
+    pub value: Option<String>,
+    /// Where the value came from.
+    pub source: String,
+}
+
+/// Reads keys one after the other and remembers what it saw.
+#[derive(Debug)]
+pub struct Reader {
+    layers: Layers,
+    known: Vec<&'static str>,
+    problems: Vec<Problem>,
+    effective: Vec<Effective>,
+}
+
+impl Reader {
+    /// A reader over layers that were already merged.
+    #[must_use]
+    pub fn new(mut layers: Layers) -> Self {
+        let problems = std::mem::take(&mut layers.problems);
+        Self {
+            layers,
+            known: Vec::new(),
+            problems,
+            effective: Vec::new(),
+        }
+    }
+
+    /// The profile (`APP_ENV`) that decides between defaults.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.layers.profile
+    }
+
+    /// Reads one key. After a problem the default stands in, and the whole
+    /// configuration is refused at the end.
+    pub fn value<T: Setting>(
+        &mut self,
+        key: Option<&'static Key>,
+        check: Option<fn(&T) -> Result<(), String>>,
+    ) -> T {
+        // `settings!` hands over exactly one key a field.
+        let Some(key) = key else {
+            unreachable!("a field without a key")
+        };
+        self.known.push(key.path);
+        let set = self.layers.leaves.get(key.path).cloned();
+        let source = set
+            .as_ref()
+            .map_or_else(|| "default".to_owned(), |leaf| leaf.source.clone());
+        let raw = set
+            .map(|Leaf { raw, .. }| raw)
+            .or_else(|| default_raw(key, self.profile()));
+        self.effective.push(Effective {
+            key: key.path,
+            value: raw.as_ref().map(T::render),
+            source: source.clone(),
+        });
+        let value = raw.as_ref().map_or_else(
+            || T::absent().ok_or_else(|| "is required and not set".to_owned()),
+            T::parse,
+        );
+        match value.and_then(|value| match check.map_or(Ok(()), |check| check(&value)) {
+            Ok(()) => Ok(value),
+            Err(why) => Err(why),
+        }) {
+            Ok(value) => value,
+            Err(why) => {
+                self.problem(key.path, &source, &why);
+                stand_in(key, self.profile())
+            }
+        }
+    }
+
+    /// Adds a problem of a rule that spans several keys; names the source of `key`.
+    pub fn refuse(&mut self, key: &str, why: &str) {
+        let source = self.source_of(key);
+        self.problem(key, &source, why);
+    }
+
+    /// Where the value of a key came from.
+    #[must_use]
+    pub fn source_of(&self, key: &str) -> String {
+        self.layers
+            .leaves
+            .get(key)
+            .map_or_else(|| "default".to_owned(), |leaf| leaf.source.clone())
+    }
+
+    /// The `OTEL_*` variables as they stand in the environment.
+    #[must_use]
+    pub fn otel(&self) -> &std::collections::BTreeMap<String, String> {
+        &self.layers.otel
+    }
+
+    fn problem(&mut self, key: &str, source: &str, why: &str) {
+        self.problems.push(Problem {
+            key: key.to_owned(),
+            source: source.to_owned(),
+            why: why.to_owned(),
+        });
+    }
+
+    /// Ends the reading: keys that nobody asked for are problems as well.
+    ///
+    /// # Errors
+    /// Every problem that was found.
+    pub fn finish(mut self) -> Result<Vec<Effective>, Vec<Problem>> {
+        for (key, leaf) in &self.layers.leaves {
+            if !self.known.contains(&key.as_str()) {
+                let nearest = self
+                    .known
+                    .iter()
+                    .map(|known| (strsim::jaro_winkler(key, known), known))
+                    .max_by(|a, b| a.0.total_cmp(&b.0))
+                    .filter(|(similarity, _)| *similarity > 0.85);
+                self.problems.push(Problem {
+                    key: key.clone(),
+                    source: leaf.source.clone(),
+                    why: match nearest {
+                        Some((_, known)) => format!("is not a known key; did you mean `{known}`?"),
+                        None => "is not a known key".to_owned(),
+                    },
+                });
+            }
+        }
+        if self.problems.is_empty() {
+            Ok(self.effective)
+        } else {
+            Err(self.problems)
+        }
+    }
+}
+
+fn default_raw(key: &Key, profile: Profile) -> Option<Raw> {
+    match (key.default, profile) {
+        (Default::Same(text), _)
+        | (
+            Default::PerProfile {
+                development: text, ..
+            }
+            | Default::DevelopmentOnly(text),
+            Profile::Development,
+        )
+        | (
+            Default::PerProfile {
+                production: text, ..
+            },
+            Profile::Production,
+        ) => Some(Raw::text(text)),
+        (Default::DevelopmentOnly(_), Profile::Production) | (Default::Unset, _) => None,
+    }
+}
+
+/// A value to go on with after a problem, while the others are looked for.
+/// Defaults are literals beside their type and a test reads every one, so that
+/// this cannot fail in a release.
+fn stand_in<T: Setting>(key: &Key, profile: Profile) -> T {
+    let raw = default_raw(key, profile)
+        .or_else(|| default_raw(key, Profile::Development))
+        .unwrap_or_default();
+    T::parse(&raw)
+        .ok()
+        .or_else(T::absent)
+        .unwrap_or_else(|| unreachable!("the default of {} does not parse", key.path))
+}

@@ -1,0 +1,279 @@
+//! The shapes a key can have, each read from text or a list of texts.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// A value as a layer gave it, before it has a type.
+#[derive(Debug, Clone, Default)]
+pub struct Raw {
+    /// Scalars as text; lists joined by commas.
+    pub text: String,
+    /// The file that a secret was read from.
+    pub file: Option<PathBuf>,
+}
+
+impl Raw {
+    /// A value that is plain text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            file: None,
+        }
+    }
+}
+
+/// A shape of configuration values.
+pub trait Setting: Sized {
+    /// Name of the shape in documentation and errors.
+    const KIND: &'static str;
+    /// Secrets are redacted in every output and may come from a file.
+    const SECRET: bool = false;
+    /// Whether the absence of a value is a value.
+    const OPTIONAL: bool = false;
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// A sentence that says what the shape is; it never repeats a secret.
+    fn parse(raw: &Raw) -> Result<Self, String>;
+
+    /// The value when nothing sets the key and it has no default.
+    fn absent() -> Option<Self> {
+        None
+    }
+
+    /// The value as `config` shows it.
+    fn render(raw: &Raw) -> String {
+        if Self::SECRET {
+            match &raw.file {
+                Some(file) => format!("[redacted, from {}]", file.display()),
+                None => "[redacted]".to_owned(),
+            }
+        } else {
+            raw.text.clone()
+        }
+    }
+}
+
+macro_rules! from_str {
+    ($($ty:ty => $kind:literal),* $(,)?) => { $(
+        impl Setting for $ty {
+            const KIND: &'static str = $kind;
+            fn parse(raw: &Raw) -> Result<Self, String> {
+                raw.text.trim().parse().map_err(|_| concat!("is not ", $kind).to_owned())
+            }
+        }
+    )* };
+}
+
+from_str! {
+    SocketAddr => "a socket address such as 127.0.0.1:3000",
+    bool => "true or false",
+    u32 => "a whole number",
+    u64 => "a whole number",
+    usize => "a whole number",
+    f64 => "a number",
+}
+
+impl Setting for String {
+    const KIND: &'static str = "text";
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        Ok(raw.text.clone())
+    }
+}
+
+impl Setting for Duration {
+    const KIND: &'static str = "a duration such as 250ms, 15s, 5m, 12h or 30d";
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        parse_duration(raw.text.trim()).ok_or_else(|| format!("is not {}", Self::KIND))
+    }
+}
+
+/// Reads `250ms`, `15s`, `5m`, `12h`, `30d`; a bare `0` is zero.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let seconds = |factor: u64| number.checked_mul(factor).map(Duration::from_secs);
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => seconds(1),
+        "m" => seconds(60),
+        "h" => seconds(3_600),
+        "d" => seconds(86_400),
+        _ => None,
+    }
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    /// As a length in memory; saturates where `usize` is narrower.
+    #[must_use]
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl Setting for ByteSize {
+    const KIND: &'static str = "a size such as 512B, 64KiB or 1MiB";
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        let text = raw.text.trim();
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let factor = match unit {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return Err(format!("is not {}", Self::KIND)),
+        };
+        number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(factor))
+            .map(Self)
+            .ok_or_else(|| format!("is not {}", Self::KIND))
+    }
+}
+
+impl Setting for IpNet {
+    const KIND: &'static str = "a network in CIDR notation such as 10.0.0.0/8";
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        let text = raw.text.trim();
+        text.parse()
+            .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+            .map_err(|_| format!("is not {}", Self::KIND))
+    }
+}
+
+impl<T: Setting> Setting for Vec<T> {
+    const KIND: &'static str = "a list";
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        raw.text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(|item| {
+                T::parse(&Raw::text(item))
+                    .map_err(|why| format!("has an entry that {why}: `{item}`"))
+            })
+            .collect()
+    }
+}
+
+impl<T: Setting> Setting for Option<T> {
+    const KIND: &'static str = T::KIND;
+    const SECRET: bool = T::SECRET;
+    const OPTIONAL: bool = true;
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        if raw.text.is_empty() {
+            Ok(None)
+        } else {
+            T::parse(raw).map(Some)
+        }
+    }
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+    fn render(raw: &Raw) -> String {
+        T::render(raw)
+    }
+}
+
+/// A secret that no output shows; it is wiped from memory when dropped.
+#[derive(Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// The secret itself; the call marks the place where it leaves its wrapper.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(SecretString::from(text))
+    }
+}
+
+impl Setting for Secret {
+    const KIND: &'static str = "a secret";
+    const SECRET: bool = true;
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        Ok(Self::from(raw.text.as_str()))
+    }
+}
+
+/// A secret that keeps the file it came from, for those that are read again.
+#[derive(Debug, Clone)]
+pub struct SecretSource {
+    /// The content when the configuration was read.
+    pub content: Secret,
+    /// Where it came from, when it came from a file.
+    pub file: Option<PathBuf>,
+}
+
+impl Setting for SecretSource {
+    const KIND: &'static str = "a secret or a file that holds it";
+    const SECRET: bool = true;
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        Ok(Self {
+            content: Secret::parse(raw)?,
+            file: raw.file.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(
+            parse_duration("30d"),
+            Some(Duration::from_secs(30 * 86_400))
+        );
+        assert_eq!(parse_duration("0"), Some(Duration::ZERO));
+        for bad in ["", "5", "s", "-1s", "1.5s", "5 s", "18446744073709551615d"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_powers_of_two_and_do_not_overflow() {
+        let size = |text: &str| ByteSize::parse(&Raw::text(text)).ok();
+        assert_eq!(size("1MiB"), Some(ByteSize(1 << 20)));
+        assert_eq!(size("64KiB"), Some(ByteSize(65_536)));
+        assert_eq!(size("17179869184GiB"), None);
+        assert_eq!(size("1MB"), None);
+    }
+
+    #[test]
+    fn a_secret_is_not_in_its_debug_text() {
+        assert_eq!(format!("{:?}", Secret::from("hunter2")), "[redacted]");
+    }
+}

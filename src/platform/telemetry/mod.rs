@@ -1,0 +1,64 @@
+//! Logs, traces, metrics.
+
+mod config;
+mod logs;
+pub mod metrics;
+
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Registry};
+
+pub use config::{Config, LogFormat};
+
+use crate::metrics as metrics_block;
+
+/// Revision of the sources, when the build was told.
+pub const REVISION: &str = match option_env!("BUILD_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+metrics_block! {
+    /// The telemetry itself, and what was built.
+    pub struct TelemetryMetrics {
+        /// Always 1; the labels say what runs.
+        pub build_info: IntGaugeVec = "build_info"["version", "revision"];
+        /// Log lines that were written.
+        pub log_lines: IntCounterVec = "log_lines_total"["level"];
+        /// Log lines that found the buffer full.
+        pub log_lines_dropped: IntCounter = "log_lines_dropped_total";
+        /// Spans by what became of them: `exported`, `late` (exported after the
+        /// fact), `dropped` (the queue was full), `failed` (the collector refused).
+        pub spans: IntCounterVec = "trace_spans_total"["outcome"];
+    }
+}
+
+/// What runs for as long as the process does, and is flushed at its end.
+pub struct Telemetry {
+    /// Every metric of the process.
+    pub registry: Registry,
+}
+
+impl Telemetry {
+    /// Starts logging. The registry holds the metrics of the process.
+    ///
+    /// # Errors
+    /// When a metric or the logger is there already.
+    pub fn start(config: &Config) -> anyhow::Result<Self> {
+        let registry = Registry::new();
+        registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
+        let metrics = TelemetryMetrics::register(&registry)?;
+        metrics
+            .build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), REVISION])
+            .set(1);
+        for outcome in ["exported", "late", "dropped", "failed"] {
+            metrics.spans.with_label_values(&[outcome]);
+        }
+        logs::start(config, &metrics)?;
+        Ok(Self { registry })
+    }
+
+    /// Sends what is buffered, within the bound of the configuration.
+    pub async fn flush(self) {}
+}

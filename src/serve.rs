@@ -1,0 +1,347 @@
+//! The process: what is started in which order, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::app;
+use crate::config::Config;
+use crate::platform::admin::Admin;
+use crate::platform::clock::{SharedClock, SystemClock};
+use crate::platform::db::{Database, DbError, DbMetrics, migrate as migrations};
+use crate::platform::health::{Health, HealthMetrics, Schedule};
+use crate::platform::http::listener::{self, Serving};
+use crate::platform::http::middleware;
+use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
+use crate::platform::observe::{HttpMetrics, Observer, RouteTable};
+use crate::platform::protect::{Limits, RateLimitMetrics};
+use crate::platform::settings::Profile;
+use crate::platform::telemetry::Telemetry;
+
+/// How often limiters forget clients that have gone.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Serves until a signal or a failure ends it; returns the exit code.
+///
+/// # Errors
+/// When the process cannot start.
+pub async fn run(config: Config) -> anyhow::Result<u8> {
+    let telemetry = Telemetry::start(&config.telemetry)?;
+    let outcome = run_observed(&config, &telemetry).await;
+    if let Err(error) = &outcome {
+        tracing::error!(
+            error = format!("{error:#}"),
+            "the process ends with a failure"
+        );
+    }
+    telemetry.flush().await;
+    outcome
+}
+
+async fn run_observed(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
+    let registry = &telemetry.registry;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let lifecycle = Lifecycle::new(LifecycleMetrics::register(registry)?);
+    lifecycle::watch_signals(&lifecycle)?;
+    let http_metrics = HttpMetrics::register(registry)?;
+    let db_metrics = Arc::new(DbMetrics::register(registry)?);
+    let database = Database::new(&config.database, db_metrics)?;
+    let health = Health::new(
+        lifecycle.clone(),
+        Arc::clone(&clock),
+        HealthMetrics::register(registry)?,
+    );
+
+    // The admin listener comes first and leaves last: probes and scrapes have an
+    // answer from the first moment to the end of the drain.
+    let admin_stop = CancellationToken::new();
+    let admin = listener::bind("admin", config.admin.addr).await?;
+    let admin_address = admin.local_addr()?;
+    let pool = database.clone();
+    let admin_routes = Admin {
+        registry: registry.clone(),
+        before_scrape: Arc::new(move || pool.observe_pool()),
+        profile: config.profile,
+    }
+    .routes(&health);
+    let serving = |name: &'static str, stop: CancellationToken, kill: CancellationToken| Serving {
+        name,
+        header_timeout: config.http.header_timeout,
+        max_connections: config.http.max_connections,
+        stop,
+        kill,
+        open: http_metrics.connections.with_label_values(&[name]),
+        refused: http_metrics.shed.with_label_values(&["connections"]),
+    };
+    let admin_serving = serving("admin", admin_stop.clone(), admin_stop.clone());
+    // Outlives the tracked tasks, and is awaited at the very end.
+    #[allow(clippy::disallowed_methods)]
+    let admin_task = tokio::spawn(listener::serve(admin, admin_routes, admin_serving));
+
+    let started = start(
+        config,
+        telemetry,
+        &lifecycle,
+        &health,
+        &database,
+        &clock,
+        &http_metrics,
+    );
+    let result = tokio::select! {
+        // A signal during the start ends the start.
+        () = lifecycle.draining().cancelled_owned() => Ok(None),
+        started = started => started.map(Some),
+    };
+    match result {
+        Ok(Some((router, public))) => {
+            let address = public.local_addr()?;
+            let public_serving = serving("public", lifecycle.soft(), lifecycle.hard());
+            lifecycle.spawn(
+                "public listener",
+                listener::serve(public, router, public_serving),
+            );
+            lifecycle.enter(State::Ready);
+            if config.profile == Profile::Development {
+                banner(address, admin_address);
+            }
+        }
+        Ok(None) => {}
+        Err(error) => {
+            lifecycle.fail("the start failed");
+            tracing::error!(error = format!("{error:#}"), "the start failed");
+        }
+    }
+
+    let cut = lifecycle.run_down(&config.lifecycle).await;
+    database.close().await;
+    admin_stop.cancel();
+    let _joined = admin_task.await;
+    Ok(match (cut, lifecycle.has_failed()) {
+        (true, _) => u8::try_from(lifecycle::EXIT_FORCED).unwrap_or(u8::MAX),
+        (false, true) => 1,
+        (false, false) => 0,
+    })
+}
+
+/// From the database to the public socket.
+async fn start(
+    config: &Config,
+    telemetry: &Telemetry,
+    lifecycle: &Lifecycle,
+    health: &Health,
+    database: &Database,
+    clock: &SharedClock,
+    http_metrics: &HttpMetrics,
+) -> anyhow::Result<(Router, TcpListener)> {
+    let registry = &telemetry.registry;
+    let limits = Limits::new(&config.rate_limit, RateLimitMetrics::register(registry)?);
+    let router = app::build(app::Parts {
+        config,
+        database,
+        registry,
+        clock: Arc::clone(clock),
+        lifecycle,
+        limits: &limits,
+    })?;
+    reach(config, database).await?;
+    if config.database.migrate_on_start {
+        migrations::run(database, &config.database.url)
+            .await
+            .context("migrations failed")?;
+    }
+    watch_database(health, database);
+    let operations = operations(&app::openapi());
+    let routes = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
+    let parts = middleware::Parts {
+        config: &config.http,
+        observer: Arc::new(Observer { routes }),
+        limits: &limits,
+        draining: lifecycle.draining(),
+    };
+    let router =
+        middleware::apply(router.merge(documentation()), parts).merge(health.terse_routes());
+    sweep(lifecycle, limits);
+    let public = listener::bind("public", config.http.addr).await?;
+    Ok((router, public))
+}
+
+/// Waits for the database with backoff. What waiting cannot mend (credentials, a
+/// database that does not exist) ends the start.
+async fn reach(config: &Config, database: &Database) -> anyhow::Result<()> {
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let attempt = tokio::time::timeout(config.database.acquire_timeout, database.ping()).await;
+        match attempt {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => match DbError::from(error) {
+                DbError::Unavailable(error) => {
+                    tracing::warn!(%error, "the database is not reachable; trying again");
+                }
+                error @ DbError::Failed(_) => {
+                    return Err(error).context("the database refuses this service");
+                }
+            },
+            Err(_) => tracing::warn!("the database does not answer; trying again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+fn watch_database(health: &Health, database: &Database) {
+    let reachable = database.clone();
+    health.watch(
+        "database",
+        "check database",
+        true,
+        Schedule::default(),
+        Arc::new(move || {
+            let database = reachable.clone();
+            Box::pin(async move {
+                database
+                    .ping()
+                    .await
+                    .map_err(|_| "the database does not answer")
+            })
+        }),
+    );
+    let migrated = database.clone();
+    health.watch(
+        "migrations",
+        "check migrations",
+        true,
+        Schedule {
+            interval: Duration::from_secs(5),
+            failures: 3,
+            ..Schedule::default()
+        },
+        Arc::new(move || {
+            let database = migrated.clone();
+            Box::pin(async move {
+                match migrations::is_current(&database).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err("migrations are missing; run the migrate subcommand"),
+                    Err(_) => Err("the history of migrations cannot be read"),
+                }
+            })
+        }),
+    );
+}
+
+fn sweep(lifecycle: &Lifecycle, limits: Limits) {
+    let stop = lifecycle.soft();
+    lifecycle.spawn("rate limit sweep", async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(SWEEP) => limits.sweep(),
+            }
+        }
+    });
+}
+
+/// Swagger UI and the document that it shows, from the binary.
+fn documentation() -> Router {
+    utoipa_swagger_ui::SwaggerUi::new("/docs")
+        .url("/openapi.json", app::openapi())
+        .into()
+}
+
+/// Method and route template of every operation.
+fn operations(document: &utoipa::openapi::OpenApi) -> Vec<(&'static str, String)> {
+    let mut operations = Vec::new();
+    for (path, item) in &document.paths.paths {
+        for (method, operation) in [
+            ("GET", &item.get),
+            ("POST", &item.post),
+            ("PUT", &item.put),
+            ("PATCH", &item.patch),
+            ("DELETE", &item.delete),
+        ] {
+            if operation.is_some() {
+                operations.push((method, path.clone()));
+            }
+        }
+    }
+    operations
+}
+
+fn banner(public: std::net::SocketAddr, admin: std::net::SocketAddr) {
+    let host = |address: std::net::SocketAddr| {
+        if address.ip().is_unspecified() {
+            format!("http://localhost:{}", address.port())
+        } else {
+            format!("http://{address}")
+        }
+    };
+    let (public, admin) = (host(public), host(admin));
+    crate::cli::say(&format!(
+        "\n  {name} {version} is ready\n\n  API      {public}/api/v1/ping\n  Docs     {public}/docs\n  \
+         Metrics  {admin}/metrics\n  Probes   {admin}/health/ready\n\n  Stop with Ctrl-C\n",
+        name = env!("CARGO_PKG_NAME"),
+        version = env!("CARGO_PKG_VERSION"),
+    ));
+}
+
+/// Applies the migrations that are missing.
+///
+/// # Errors
+/// When the database cannot be reached or a migration fails.
+pub async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let database = offline(config)?;
+    migrations::run(&database, &config.database.url).await?;
+    database.close().await;
+    Ok(())
+}
+
+/// Reaches every dependency; one line per failure.
+pub async fn check(config: &Config) -> Vec<String> {
+    let database = match offline(config) {
+        Ok(database) => database,
+        Err(error) => return vec![format!("database: {error:#}")],
+    };
+    let mut failures = Vec::new();
+    match database.ping().await {
+        Err(error) => failures.push(format!("database: {error}")),
+        Ok(()) => match migrations::is_current(&database).await {
+            Ok(true) => {}
+            Ok(false) => {
+                failures.push("migrations: some are missing; run the migrate subcommand".to_owned())
+            }
+            Err(error) => failures.push(format!("migrations: {error}")),
+        },
+    }
+    database.close().await;
+    failures
+}
+
+/// A database without anybody to scrape its metrics.
+fn offline(config: &Config) -> anyhow::Result<Database> {
+    let metrics = DbMetrics::register(&prometheus::Registry::new())?;
+    Database::new(&config.database, Arc::new(metrics))
+}
+
+/// Asks a running service; success is a 200.
+///
+/// # Errors
+/// When there is no answer in time, or another one.
+pub async fn healthcheck(
+    config: &Config,
+    url: Option<String>,
+    timeout: Duration,
+) -> anyhow::Result<()> {
+    let mut address = config.admin.addr;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let url = url.unwrap_or_else(|| format!("http://{address}/health/live"));
+    let status = tokio::time::timeout(timeout, listener::get_status(&url))
+        .await
+        .with_context(|| format!("no answer from {url} within {timeout:?}"))??;
+    anyhow::ensure!(status == http::StatusCode::OK, "{url} answered {status}");
+    Ok(())
+}
