@@ -155,10 +155,10 @@ async fn start(
     }
     watch_database(health, database);
     let operations = operations(&app::openapi());
-    let routes = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
+    let table = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
     let parts = middleware::Parts {
         config: &config.http,
-        observer: Arc::new(Observer { routes }),
+        observer: Arc::new(Observer { routes: table }),
         limits: &limits,
         draining: lifecycle.draining(),
     };
