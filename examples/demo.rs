@@ -34,14 +34,21 @@ struct Arguments {
     #[arg(long, default_value = "admin@example.com")]
     admin_email: String,
     /// The administrator's password.
-    #[arg(long, default_value = "development-only-password", env = "DEMO_ADMIN_PASSWORD")]
+    #[arg(
+        long,
+        default_value = "development-only-password",
+        env = "DEMO_ADMIN_PASSWORD"
+    )]
     admin_password: String,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = Arguments::parse();
-    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(30))
+        .build()?;
     let ready = format!("{}/health/ready", arguments.url);
     let own = match http.get(&ready).send().await {
         Ok(answer) if answer.status().is_success() => {
@@ -51,7 +58,14 @@ async fn main() -> anyhow::Result<()> {
         Ok(answer) => bail!("{ready} answers {}: not ready", answer.status()),
         Err(_) => Some(OwnService::start(&http, &mut arguments).await?),
     };
-    let result = tour(&Client { http, base: arguments.url.clone() }, &arguments).await;
+    let result = tour(
+        &Client {
+            http,
+            base: arguments.url.clone(),
+        },
+        &arguments,
+    )
+    .await;
     drop(own);
     result
 }
@@ -81,17 +95,29 @@ impl OwnService {
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {}; build it first", binary.display()))?;
-        let service = Self { child, _folder: folder };
+        let service = Self {
+            child,
+            _folder: folder,
+        };
         arguments.url = format!("http://127.0.0.1:{public}");
         arguments.admin_url = format!("http://127.0.0.1:{admin}");
-        println!("Nobody is serving; started a service of our own at {}", arguments.url);
+        println!(
+            "Nobody is serving; started a service of our own at {}",
+            arguments.url
+        );
         let deadline = Instant::now() + Duration::from_secs(15);
         loop {
-            let answer = http.get(format!("{}/health/ready", arguments.url)).send().await;
+            let answer = http
+                .get(format!("{}/health/ready", arguments.url))
+                .send()
+                .await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(service);
             }
-            ensure!(Instant::now() < deadline, "the service did not become ready");
+            ensure!(
+                Instant::now() < deadline,
+                "the service did not become ready"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -107,7 +133,9 @@ impl Drop for OwnService {
 }
 
 fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
 }
 
 struct Client {
@@ -126,7 +154,13 @@ struct Call<'a> {
 
 impl<'a> Call<'a> {
     fn new(method: Method, path: &'a str) -> Self {
-        Self { method, path, token: None, idempotency_key: None, body: None }
+        Self {
+            method,
+            path,
+            token: None,
+            idempotency_key: None,
+            body: None,
+        }
     }
 }
 
@@ -146,8 +180,10 @@ impl Client {
                 request = request.json(body);
             }
             let answer = request.send().await?;
-            let waiting =
-                matches!(answer.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+            let waiting = matches!(
+                answer.status(),
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+            );
             let seconds = answer
                 .headers()
                 .get("retry-after")
@@ -160,11 +196,20 @@ impl Client {
                 _ if answer.status().is_success() => return Ok(answer),
                 _ => {
                     let status = answer.status();
-                    bail!("{} {}: {status}: {}", call.method, call.path, answer.text().await?);
+                    bail!(
+                        "{} {}: {status}: {}",
+                        call.method,
+                        call.path,
+                        answer.text().await?
+                    );
                 }
             }
         }
-        bail!("{} {}: still told to wait after {MAX_WAITS} tries", call.method, call.path)
+        bail!(
+            "{} {}: still told to wait after {MAX_WAITS} tries",
+            call.method,
+            call.path
+        )
     }
 
     async fn json(&self, call: Call<'_>) -> anyhow::Result<Value> {
@@ -173,13 +218,19 @@ impl Client {
 
     async fn login(&self, email: &str, password: &str) -> anyhow::Result<String> {
         let body = json!({ "email": email, "password": password });
-        let call = Call { body: Some(body), ..Call::new(Method::POST, "/api/v1/auth/login") };
+        let call = Call {
+            body: Some(body),
+            ..Call::new(Method::POST, "/api/v1/auth/login")
+        };
         text(&self.json(call).await?, "access_token")
     }
 }
 
 fn text(value: &Value, name: &str) -> anyhow::Result<String> {
-    value[name].as_str().map(str::to_owned).with_context(|| format!("the answer has no {name}"))
+    value[name]
+        .as_str()
+        .map(str::to_owned)
+        .with_context(|| format!("the answer has no {name}"))
 }
 
 /// A user with an account.
@@ -216,8 +267,13 @@ async fn tour(client: &Client, arguments: &Arguments) -> anyhow::Result<()> {
     let mut held = 0;
     for holder in [&alice, &bob] {
         let path = format!("/api/v1/accounts/{}", holder.account);
-        let account = client.json(Call { token: Some(&holder.token), ..Call::new(Method::GET, &path) });
-        let balance = account.await?["balance"].as_i64().context("the account has no balance")?;
+        let account = client.json(Call {
+            token: Some(&holder.token),
+            ..Call::new(Method::GET, &path)
+        });
+        let balance = account.await?["balance"]
+            .as_i64()
+            .context("the account has no balance")?;
         held += balance;
         println!("  {:<16} {:>12}", holder.name, euros(balance));
     }
@@ -246,7 +302,12 @@ async fn open(client: &Client, name: &'static str, run: &str) -> anyhow::Result<
     let email = format!("{}-{run}@example.com", name.to_lowercase());
     let password = format!("demo-password-{run}");
     let body = json!({ "email": email, "name": name, "password": password });
-    client.json(Call { body: Some(body), ..Call::new(Method::POST, "/api/v1/auth/register") }).await?;
+    client
+        .json(Call {
+            body: Some(body),
+            ..Call::new(Method::POST, "/api/v1/auth/register")
+        })
+        .await?;
     let token = client.login(&email, &password).await?;
     let call = Call {
         token: Some(&token),
@@ -254,7 +315,11 @@ async fn open(client: &Client, name: &'static str, run: &str) -> anyhow::Result<
         ..Call::new(Method::POST, "/api/v1/accounts")
     };
     let account = text(&client.json(call).await?, "id")?;
-    Ok(Holder { name, token, account })
+    Ok(Holder {
+        name,
+        token,
+        account,
+    })
 }
 
 /// Runs the transfers to and fro; returns the trace id of a sampled one and how
@@ -268,7 +333,11 @@ async fn transfers(
     let mut progress = Progress::new();
     let (mut trace, mut waits) = (None, 0);
     for number in 1..=TRANSFERS {
-        let (from, to) = if number % 3 == 0 { (bob, alice) } else { (alice, bob) };
+        let (from, to) = if number % 3 == 0 {
+            (bob, alice)
+        } else {
+            (alice, bob)
+        };
         let call = Call {
             token: Some(&from.token),
             idempotency_key: Some(format!("demo-{run}-{number}")),
@@ -281,8 +350,13 @@ async fn transfers(
             ..Call::new(Method::POST, "/api/v1/transfers")
         };
         let answer = client.send(call, &mut waits).await?;
-        let traced = answer.headers().get("traceresponse").and_then(|value| value.to_str().ok());
-        trace = traced.and_then(|value| Some(value.split('-').nth(1)?.to_owned())).or(trace);
+        let traced = answer
+            .headers()
+            .get("traceresponse")
+            .and_then(|value| value.to_str().ok());
+        trace = traced
+            .and_then(|value| Some(value.split('-').nth(1)?.to_owned()))
+            .or(trace);
         progress.show(number);
     }
     Ok((trace, waits))
@@ -296,14 +370,20 @@ struct Progress {
 
 impl Progress {
     fn new() -> Self {
-        Self { began: Instant::now(), terminal: std::io::stdout().is_terminal() }
+        Self {
+            began: Instant::now(),
+            terminal: std::io::stdout().is_terminal(),
+        }
     }
 
     fn show(&mut self, done: u32) {
         let seconds = self.began.elapsed().as_secs_f64();
         if self.terminal {
             let filled = usize::try_from(done * 40 / TRANSFERS).unwrap_or_default();
-            print!("\rTransfers [{:<40}] {done}/{TRANSFERS} {seconds:.1} s", "#".repeat(filled));
+            print!(
+                "\rTransfers [{:<40}] {done}/{TRANSFERS} {seconds:.1} s",
+                "#".repeat(filled)
+            );
             let _closed = std::io::stdout().flush();
             if done == TRANSFERS {
                 println!();
@@ -321,9 +401,18 @@ fn euros(minor: i64) -> String {
 
 /// Request counters, as Prometheus would read them.
 async fn scrape(client: &Client, admin: &str) -> anyhow::Result<BTreeMap<String, f64>> {
-    let answer = client.http.get(format!("{admin}/metrics")).send().await?.error_for_status()?;
+    let answer = client
+        .http
+        .get(format!("{admin}/metrics"))
+        .send()
+        .await?
+        .error_for_status()?;
     let text = answer.text().await?;
-    let wanted = ["http_requests_total{", "ledger_transfers_total{", "rate_limit_decisions_total{"];
+    let wanted = [
+        "http_requests_total{",
+        "ledger_transfers_total{",
+        "rate_limit_decisions_total{",
+    ];
     Ok(text
         .lines()
         .filter(|line| wanted.iter().any(|name| line.starts_with(name)))

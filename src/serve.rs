@@ -310,7 +310,8 @@ pub async fn check(config: &Config) -> Vec<String> {
         Ok(()) => match migrations::is_current(&database).await {
             Ok(true) => {}
             Ok(false) => {
-                failures.push("migrations: some are missing; run the migrate subcommand".to_owned())
+                failures
+                    .push("migrations: some are missing; run the migrate subcommand".to_owned());
             }
             Err(error) => failures.push(format!("migrations: {error}")),
         },

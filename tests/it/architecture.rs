@@ -25,10 +25,20 @@ fn sources() -> Vec<(String, String)> {
     files(&sources, "rs")
         .into_iter()
         .map(|path| {
-            let name = path.strip_prefix(&sources).unwrap().to_str().unwrap().to_owned();
+            let name = path
+                .strip_prefix(&sources)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
             let text = std::fs::read_to_string(&path).unwrap();
-            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-            let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let code = text
+                .split("#[cfg(test)]\nmod tests")
+                .next()
+                .unwrap_or_default();
+            let lines = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
             (name, lines.collect::<Vec<_>>().join("\n"))
         })
         .collect()
@@ -51,7 +61,13 @@ fn the_platform_knows_nothing_above_it() {
     forbid(
         "platform depends on neither identity nor app",
         |path| path.starts_with("platform/"),
-        &["crate::identity", "crate::app", "crate::config", "crate::serve", "crate::cli"],
+        &[
+            "crate::identity",
+            "crate::app",
+            "crate::config",
+            "crate::serve",
+            "crate::cli",
+        ],
     );
 }
 
@@ -67,7 +83,11 @@ fn identity_knows_nothing_of_the_application() {
 #[test]
 fn domain_files_know_no_framework() {
     let is_domain = |path: &str| path.ends_with("/domain.rs") || path.contains("/domain/");
-    forbid("a domain is plain rules", is_domain, &["axum", "sqlx", "tonic", "utoipa", "http::"]);
+    forbid(
+        "a domain is plain rules",
+        is_domain,
+        &["axum", "sqlx", "tonic", "utoipa", "http::"],
+    );
 }
 
 #[test]
@@ -81,8 +101,14 @@ fn backends_are_named_in_their_places_only() {
             && !path.ends_with("store/mod.rs")
             && path != "app/mod.rs"
     };
-    let words =
-        ["sqlx::query", "SqlitePool", "PgPool", "sqlx::Sqlite", "sqlx::Postgres", "Database::Sqlite"];
+    let words = [
+        "sqlx::query",
+        "SqlitePool",
+        "PgPool",
+        "sqlx::Sqlite",
+        "sqlx::Postgres",
+        "Database::Sqlite",
+    ];
     forbid("backends stay behind the store traits", elsewhere, &words);
 }
 
@@ -93,7 +119,10 @@ fn slices_meet_in_the_application_only() {
         let own = path.split(['/', '.']).nth(1).unwrap();
         for (position, _) in code.match_indices("crate::app::") {
             let rest = &code[position + "crate::app::".len()..];
-            assert!(rest.starts_with(own), "src/{path} reaches into another slice: {:.40}", rest);
+            assert!(
+                rest.starts_with(own),
+                "src/{path} reaches into another slice: {rest:.40}"
+            );
         }
     }
 }
@@ -102,32 +131,54 @@ fn slices_meet_in_the_application_only() {
 fn the_projects_name_stands_only_where_the_template_says() {
     let name = env!("CARGO_PKG_NAME");
     let listed = std::fs::read_to_string(root().join("template/names.txt")).unwrap();
-    let listed: Vec<&str> =
-        listed.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let listed: Vec<&str> = listed
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
     let tracked = std::process::Command::new("git")
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
         .current_dir(root())
         .output()
         .unwrap();
     let tracked = String::from_utf8(tracked.stdout).unwrap();
     let mut found = Vec::new();
     for path in tracked.split('\0').filter(|path| !path.is_empty()) {
-        let Ok(text) = std::fs::read_to_string(root().join(path)) else { continue };
+        let Ok(text) = std::fs::read_to_string(root().join(path)) else {
+            continue;
+        };
         if text.to_lowercase().contains(name) {
             found.push(path);
         }
     }
     let is_listed = |path: &str| {
         listed.iter().any(|entry| {
-            *entry == path || entry.strip_suffix('/').is_some_and(|folder| path.starts_with(&format!("{folder}/")))
+            *entry == path
+                || entry
+                    .strip_suffix('/')
+                    .is_some_and(|folder| path.starts_with(&format!("{folder}/")))
         })
     };
     let unlisted: Vec<_> = found.iter().filter(|path| !is_listed(path)).collect();
-    assert!(unlisted.is_empty(), "not in template/names.txt: {unlisted:#?}");
+    assert!(
+        unlisted.is_empty(),
+        "not in template/names.txt: {unlisted:#?}"
+    );
     for entry in &listed {
         let folder = entry.trim_end_matches('/');
-        let used = found.iter().any(|path| path == entry || path.starts_with(&format!("{folder}/")));
-        assert!(used, "template/names.txt lists {entry}, where the name does not stand");
+        let used = found
+            .iter()
+            .any(|path| path == entry || path.starts_with(&format!("{folder}/")));
+        assert!(
+            used,
+            "template/names.txt lists {entry}, where the name does not stand"
+        );
     }
 }
 

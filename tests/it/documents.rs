@@ -12,11 +12,18 @@ fn golden(path: &str, expected: &str) {
         std::fs::write(&path, expected).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == expected, "{} is out of step with the code: run `make docs`", path.display());
+    assert!(
+        found == expected,
+        "{} is out of step with the code: run `make docs`",
+        path.display()
+    );
 }
 
 fn one_line(doc: &str) -> String {
-    doc.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+    doc.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace('|', "\\|")
 }
 
 #[test]
@@ -27,13 +34,21 @@ fn metrics() {
          change stands in the changelog.\n",
     );
     for (title, block) in gantry::app::catalogue() {
-        write!(text, "\n## {title}\n\n| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n")
-            .unwrap();
+        write!(
+            text,
+            "\n## {title}\n\n| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n"
+        )
+        .unwrap();
         for metric in block {
             let labels = metric.labels.iter().map(|label| format!("`{label}`"));
             let labels = labels.collect::<Vec<_>>().join(", ");
             let help = one_line(metric.doc);
-            writeln!(text, "| `{}` | {} | {labels} | {help} |", metric.name, metric.kind).unwrap();
+            writeln!(
+                text,
+                "| `{}` | {} | {labels} | {help} |",
+                metric.name, metric.kind
+            )
+            .unwrap();
         }
     }
     text.push_str(PROCESS);
@@ -60,16 +75,23 @@ const PROCESS: &str = "
 async fn every_metric_of_a_scrape_is_in_the_catalogue() {
     use crate::support::{Backend, Service};
     let service = Service::start(Backend::Sqlite).await;
-    let catalogue = std::fs::read_to_string(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md"),
-    )
-    .unwrap();
-    let text = service.client.get(service.admin("/metrics")).send().await.unwrap();
+    let catalogue =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md"))
+            .unwrap();
+    let text = service
+        .client
+        .get(service.admin("/metrics"))
+        .send()
+        .await
+        .unwrap();
     let text = text.text().await.unwrap();
     let mut families = 0;
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').unwrap();
-        assert!(catalogue.contains(&format!("| `{name}` | {kind} |")), "{name} ({kind})");
+        assert!(
+            catalogue.contains(&format!("| `{name}` | {kind} |")),
+            "{name} ({kind})"
+        );
         families += 1;
     }
     assert!(families >= 30, "{families}");
@@ -91,24 +113,41 @@ fn configuration() {
     );
     for section in gantry::config::SECTIONS {
         let name = section[0].path.split('.').next().unwrap();
-        write!(text, "\n## `{name}`\n\n| key | variable | default | meaning |\n| --- | --- | --- | --- |\n")
-            .unwrap();
+        write!(
+            text,
+            "\n## `{name}`\n\n| key | variable | default | meaning |\n| --- | --- | --- | --- |\n"
+        )
+        .unwrap();
         for key in *section {
             let variable = format!("APP__{}", key.path.to_uppercase().replace('.', "__"));
             let meaning = one_line(key.doc);
             let file = if key.secret { " Secret." } else { "" };
             let default = default(key);
-            writeln!(text, "| `{}` | `{variable}` | {default} | {meaning}{file} |", key.path).unwrap();
+            writeln!(
+                text,
+                "| `{}` | `{variable}` | {default} | {meaning}{file} |",
+                key.path
+            )
+            .unwrap();
         }
     }
     golden("docs/config.md", &text);
 }
 
 fn default(key: &Key) -> String {
-    let code = |text: &str| if text.is_empty() { "empty".to_owned() } else { format!("`{text}`") };
+    let code = |text: &str| {
+        if text.is_empty() {
+            "empty".to_owned()
+        } else {
+            format!("`{text}`")
+        }
+    };
     match key.default {
         Default::Same(text) => code(text),
-        Default::PerProfile { development, production } => {
+        Default::PerProfile {
+            development,
+            production,
+        } => {
             format!("{}, in development {}", code(production), code(development))
         }
         Default::DevelopmentOnly(text) if key.optional => {
@@ -130,7 +169,14 @@ fn errors() {
     let mut codes = gantry::app::problem_codes();
     codes.sort_by_key(|code| (code.status, code.code));
     for code in codes {
-        writeln!(text, "| {} | `{}` | {} |", code.status, code.code, one_line(code.doc)).unwrap();
+        writeln!(
+            text,
+            "| {} | `{}` | {} |",
+            code.status,
+            code.code,
+            one_line(code.doc)
+        )
+        .unwrap();
     }
     let inputs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bad-input.md");
     if inputs.exists() {

@@ -6,6 +6,8 @@
 #![allow(missing_docs, unreachable_pub, clippy::disallowed_methods)]
 // The harness serves all topics; each uses a part of it.
 #![allow(dead_code, unused_imports)]
+// Counters are whole numbers, exactly.
+#![allow(clippy::float_cmp)]
 
 mod support;
 

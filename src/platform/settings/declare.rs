@@ -88,7 +88,7 @@ macro_rules! settings {
                 let mut keys = Self::KEYS.iter();
                 Self {
                     $( $field: {
-                        let check: Option<fn(&$ty) -> Result<(), String>> =
+                        let check: Option<$crate::platform::settings::Check<$ty>> =
                             $crate::settings!(@check $($check)?);
                         reader.value(keys.next(), check)
                     }, )*

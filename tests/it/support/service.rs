@@ -180,9 +180,12 @@ impl Service {
                 (line["message"] == "listening" && listener == name)
                     .then(|| line["address"].as_str().map(str::to_owned))?
             });
-            if address.is_none() && stdout.ended() {
-                panic!("the service ended: {lines:#?}\n{:#?}", self.stderr.all());
-            }
+            let alive = address.is_some() || !stdout.ended();
+            assert!(
+                alive,
+                "the service ended: {lines:#?}\n{:#?}",
+                self.stderr.all()
+            );
             address
         })
         .await;
