@@ -216,7 +216,7 @@ def _variables():
     instance["current"]["text"] = ["All"]
     source = _variable("datasource", "datasource", "Data source", "The Prometheus to ask.",
                        "prometheus", query="prometheus", refresh=1, regex="", options=[])
-    source["current"] = {}
+    source["current"] = {"text": "default", "value": "default"}
     runbooks = _variable("runbooks", "textbox", "Runbooks", "Base URL of the runbook pages.",
                          RUNBOOKS, query=RUNBOOKS)
     runbooks["hide"] = 2
