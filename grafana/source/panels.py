@@ -219,7 +219,6 @@ def _variables():
     source["current"] = {"text": "default", "value": "default"}
     runbooks = _variable("runbooks", "textbox", "Runbooks", "Base URL of the runbook pages.",
                          RUNBOOKS, query=RUNBOOKS)
-    runbooks["hide"] = 2
     job = _from_labels("job", "Job", "The scrape job of the service.", NAME,
                        "label_values(build_info, job)")
     return [source, job, instance, runbooks]

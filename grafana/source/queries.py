@@ -10,6 +10,7 @@ DASHBOARDS = ROOT / "grafana/dashboards"
 
 _STRING = re.compile(r'"(?:\\.|[^"\\])*"' + r"|'(?:\\.|[^'\\])*'")
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)")
+_NEGATED = re.compile(r',?\s*\w+\s*!~?\s*"(?:\\.|[^"\\])*"')
 _NAME = re.compile(r"(?<![\w:.$])([a-zA-Z_:][\w:]*)\s*(\{[^}]*\})?(?!\s*\(|[\w:])")
 _WORDS = {"and", "or", "unless", "bool", "offset", "by", "without", "on", "ignoring",
           "group_left", "group_right", "inf", "nan", "start", "end", "atan2"}
@@ -58,6 +59,16 @@ def selectors(expr):
     bare = re.sub(r"\b\d+(?:\.\d+)?(?:e[+-]?\d+)?\b(?![\w:])", " ", bare)
     return [(name, re.sub(r'"string(\d+)"', lambda found: strings[int(found[1])], matchers))
             for name, matchers in _NAME.findall(bare) if name.lower() not in _WORDS]
+
+
+def without_negations(matchers):
+    """The matchers that name what must be there; "not these" may rightly find nothing."""
+    return re.sub(r"\{\s*,\s*", "{", _NEGATED.sub("", matchers))
+
+
+def is_recorded(name):
+    """Whether a series comes from a recording rule, by Prometheus's naming rule."""
+    return ":" in name
 
 
 def metric(series):

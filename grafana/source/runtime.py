@@ -26,7 +26,7 @@ def process():
         stat("Uptime", "s", "Time since the youngest process started; a small number that stays"
              " small is a crash loop.",
              query("time() - max(process_start_time_seconds{$sel})"), w=6, h=6, graph=False,
-             thresholds=steps(YELLOW, (300, GREEN))),
+             thresholds=steps(YELLOW, (300, GREEN)), links=[runbook("RestartLoop")]),
         timeseries("CPU", "percentunit", "Processor time: 100% is one core.",
                    query(f"rate(process_cpu_seconds_total{{$sel}}[{R}])", "{{instance}}")),
         timeseries("Memory", "bytes", "Resident memory by replica.",
@@ -39,7 +39,7 @@ def process():
         timeseries("Descriptor limit in use", "percentunit", "Open descriptors as a share of the"
                    " process limit; at 100% nothing more can be accepted.",
                    query("process_open_fds{$sel} / process_max_fds{$sel}", "{{instance}}"),
-                   lines=SHARE),
+                   lines=SHARE, links=[runbook("FileDescriptorsNearLimit")]),
         timeseries("Threads", "none", "Threads by replica: runtime workers and blocking ones"
                    " (password hashes, SQLite).",
                    query("process_threads{$sel}", "{{instance}}")),

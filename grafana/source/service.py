@@ -3,7 +3,8 @@
 from panels import (FAULT_ONLY, GREEN, ORANGE, PLAIN, RED, YELLOW, dashboard, heatmap, limit,
                     query, runbook, stat, steps, table, timeseries)
 
-# The objectives, as in deploy/prometheus/rules; the static check compares them.
+# The objectives, as in deploy/prometheus/rules, whose recorded series the panels about the
+# error budget read: what an alert sees and what a dashboard shows is one number.
 AVAILABILITY = 0.999
 LATENCY, LATENCY_LE = 0.99, "0.25"
 WINDOW = "30d"
@@ -11,15 +12,14 @@ WINDOW = "30d"
 R = "$__rate_interval"
 FAILED = 'http_requests_total{$sel, status=~"5.."}'
 ALL = "http_requests_total{$sel}"
-FAST = f'http_request_duration_seconds_bucket{{$sel, le="{LATENCY_LE}"}}'
-TIMED = "http_request_duration_seconds_count{$sel}"
+VALID = 'http_requests_total{$sel, status!~"4.."}'
 ROUTE = "{{method}} {{path}}"
 
 BUDGET = steps(RED, (0, ORANGE), (0.25, YELLOW), (0.5, GREEN))
 ERROR_RATIO = steps(GREEN, (1 - AVAILABILITY, YELLOW), (0.01, RED))
 SECONDS = steps(GREEN, (float(LATENCY_LE), YELLOW), (1, RED))
 SHARE = steps(GREEN, (0.7, YELLOW), (0.9, RED))
-# The burn rates that page (1 h and 6 h windows) and that open a ticket (3 d).
+# The burn rates that open a ticket (1 over 3 d, 3 over 1 d) and that page (6 over 6 h, 14.4 over 1 h).
 BURN = steps(GREEN, (1, YELLOW), (6, ORANGE), (14.4, RED))
 DOWN_UP = [{"type": "value", "options": {"0": {"text": "down", "color": RED, "index": 0},
                                          "1": {"text": "up", "color": GREEN, "index": 1}}}]
@@ -31,45 +31,49 @@ def quantile(q, by="", metric="http_request_duration_seconds"):
     return f"histogram_quantile({q}, sum by ({labels}) (rate({metric}_bucket{{$sel}}[{R}])))"
 
 
-def budget_left(bad, total, objective):
-    """The share of the error budget that is left; 1 without any request."""
-    return (f"1 - ({bad}) / clamp_min(sum(increase({total}[{WINDOW}])), 1)"
-            f" / {round(1 - objective, 6)}")
+def budget_left(objective):
+    return query(f'min(job:slo_{objective}_budget:remaining{WINDOW}{{job="$job"}})')
 
 
-def burn(spent, objective, window):
-    """How many times faster than sustainable the budget is spent over `window`."""
-    return query(f"({spent.replace(R, window)}) / {round(1 - objective, 6)}", window)
+def burn(objective, target):
+    """How many times faster than sustainable the budget is spent, by window."""
+    return [query(f'max(job:slo_{objective}_errors:ratio_rate{window}{{job="$job"}})'
+                  f" / {round(1 - target, 6)}", window) for window in ("5m", "1h", "6h", "1d", "3d")]
+
+
+def kept(objective):
+    """The share of requests that met the objective over its whole window."""
+    return query(f'1 - max(job:slo_{objective}_errors:ratio_rate{WINDOW}{{job="$job"}})')
 
 
 def overview():
     return [
         stat("Requests", "reqps", "Requests a second on the public listener, all routes;"
              " probes and scrapes are not in it.", query(f"sum(rate({ALL}[{R}]))")),
-        stat("Server errors", "percentunit", "Share of requests answered 5xx. Yellow from the"
-             " rate that just spends the budget.",
-             query(f"sum(rate({FAILED}[{R}])) / sum(rate({ALL}[{R}]))"),
+        stat("Server errors", "percentunit", "Share of requests answered 5xx; 4xx are on neither"
+             " side, as in the objective. Yellow from the rate that just spends the budget.",
+             query(f"sum(rate({FAILED}[{R}])) / sum(rate({VALID}[{R}]))"),
              thresholds=ERROR_RATIO, decimals=2),
         stat("Latency p99", "s", "The time within which 99 of 100 requests ended; streams are"
              " timed to the response head.", query(quantile(0.99)), thresholds=SECONDS),
         stat("Availability budget", "percentunit", f"Error budget left of {AVAILABILITY:.1%}"
-             f" answered without a 5xx over {WINDOW}; below zero the objective is missed.",
-             query(budget_left(f"sum(increase({FAILED}[{WINDOW}]))", ALL, AVAILABILITY)),
-             thresholds=BUDGET, decimals=1, graph=False, instant=True),
+             f" without a 5xx over {WINDOW}, all replicas; below zero the objective is missed.",
+             budget_left("availability"), thresholds=BUDGET, decimals=1, graph=False,
+             instant=True),
         stat("Latency budget", "percentunit", f"Error budget left of {LATENCY:.0%} within"
-             f" {LATENCY_LE} s over {WINDOW}; below zero the objective is missed.",
-             query(budget_left(f"sum(increase({TIMED}[{WINDOW}]))"
-                               f" - sum(increase({FAST}[{WINDOW}]))", TIMED, LATENCY)),
-             thresholds=BUDGET, decimals=1, graph=False, instant=True),
+             f" {LATENCY_LE} s over {WINDOW}, all replicas; below zero the objective is missed.",
+             budget_left("latency"), thresholds=BUDGET, decimals=1, graph=False, instant=True),
         stat("Instances up", "none", "Replicas whose last scrape succeeded.",
-             query("sum(up{$sel})"), thresholds=steps(RED, (1, GREEN)), graph=False),
+             query("sum(up{$sel})"), thresholds=steps(RED, (1, GREEN)), graph=False,
+             links=[runbook("ServiceDown"), runbook("ScrapeDown")]),
         stat("Fully ready", "none", "Replicas on which every readiness check is up, critical"
              " or not.",
              query("count(min by (instance) (readiness_check_up{$sel}) == 1) or vector(0)"),
              thresholds=steps(RED, (1, GREEN)), graph=False),
-        stat("In flight", "percentunit", "The busiest replica's requests in flight, as a share"
-             " of http.max_in_flight. At 100% requests are shed.",
-             query("max(http_requests_in_flight{$sel}) / $max_in_flight"), thresholds=SHARE),
+        stat("Alerts firing", "none", "Alerts of the service that are firing now; the red marks"
+             " in the graphs say which.",
+             query('count(ALERTS{alertstate="firing", job="$job"}) or vector(0)'),
+             thresholds=steps(GREEN, (1, RED)), graph=False),
     ]
 
 
@@ -95,7 +99,7 @@ def requests():
                 f"sum by (le) (rate(http_request_duration_seconds_bucket{{$sel}}[{R}]))"),
         timeseries("Server errors by route", "reqps", "Requests a second answered 5xx, the ten"
                    f" worst routes ({FAULT_ONLY}: empty while nothing fails).",
-                   query(worst, ROUTE), links=[runbook("AvailabilityBudgetBurn")]),
+                   query(worst, ROUTE), links=[runbook("AvailabilityBudgetBurnFast")]),
         table("Routes", "Rate, errors and duration of each route over the dashboard's range;"
               " the same three numbers for each, to compare.", [
                   ("Method", "method"), ("Route", "path"),
@@ -103,7 +107,7 @@ def requests():
                    query(f"{by_route} (rate({ALL}[$__range])) > 0")),
                   ("Server errors", "percentunit", ERROR_RATIO,
                    query(f"{by_route} (rate({FAILED}[$__range]))"
-                         f" / ({by_route} (rate({ALL}[$__range])) > 0)")),
+                         f" / ({by_route} (rate({VALID}[$__range])) > 0)")),
                   ("p50", "s", SECONDS, query(over_range(0.5))),
                   ("p95", "s", SECONDS, query(over_range(0.95))),
                   ("p99", "s", SECONDS, query(over_range(0.99))),
@@ -116,30 +120,22 @@ def over_range(q):
 
 
 def budget():
-    windows = ("5m", "1h", "6h", "3d")
-    failing = f"sum(rate({FAILED}[{R}])) / sum(rate({ALL}[{R}]))"
-    slow = f"1 - sum(rate({FAST}[{R}])) / sum(rate({TIMED}[{R}]))"
-    available = [burn(failing, AVAILABILITY, window) for window in windows]
-    fast = [burn(slow, LATENCY, window) for window in windows]
-    about = ("How many times faster than sustainable the budget is spent, by window: 1 uses it"
-             " up in 30 days, 14.4 uses 2% of it in an hour and pages.")
+    about = ("How many times faster than sustainable the budget is spent, by window, all replicas:"
+             " 1 uses it up in 30 days, 14.4 uses 2% of it in an hour and pages.")
     return [
-        timeseries("Availability burn rate", "none", about, *available, w=9, lines=BURN,
-                   links=[runbook("AvailabilityBudgetBurn")]),
-        timeseries("Latency burn rate", "none", about, *fast, w=9, lines=BURN,
-                   links=[runbook("LatencyBudgetBurn")]),
-        stat("Availability, 30 days", "percentunit", "Share of requests answered without a 5xx"
-             f" over {WINDOW}; the objective is {AVAILABILITY:.1%}.",
-             query(f"1 - sum(increase({FAILED}[{WINDOW}]))"
-                   f" / clamp_min(sum(increase({ALL}[{WINDOW}])), 1)"),
-             w=3, h=8, thresholds=steps(RED, (AVAILABILITY, GREEN)), decimals=3, graph=False,
-             instant=True),
+        timeseries("Availability burn rate", "none", about, *burn("availability", AVAILABILITY),
+                   w=9, lines=BURN, links=[runbook("AvailabilityBudgetBurnFast"),
+                                           runbook("AvailabilityBudgetBurnSlow")]),
+        timeseries("Latency burn rate", "none", about, *burn("latency", LATENCY), w=9, lines=BURN,
+                   links=[runbook("LatencyBudgetBurnFast"), runbook("LatencyBudgetBurnSlow")]),
+        stat("Availability, 30 days", "percentunit", "Share of requests, 4xx left out, answered"
+             f" without a 5xx over {WINDOW}; the objective is {AVAILABILITY:.1%}.",
+             kept("availability"), w=3, h=8, thresholds=steps(RED, (AVAILABILITY, GREEN)),
+             decimals=3, graph=False, instant=True),
         stat("Fast, 30 days", "percentunit", f"Share of requests that ended within {LATENCY_LE} s"
              f" over {WINDOW}; the objective is {LATENCY:.0%}.",
-             query(f"sum(increase({FAST}[{WINDOW}]))"
-                   f" / clamp_min(sum(increase({TIMED}[{WINDOW}])), 1)"),
-             w=3, h=8, thresholds=steps(RED, (LATENCY, GREEN)), decimals=2, graph=False,
-             instant=True),
+             kept("latency"), w=3, h=8, thresholds=steps(RED, (LATENCY, GREEN)), decimals=2,
+             graph=False, instant=True),
     ]
 
 
@@ -155,7 +151,8 @@ def errors():
         timeseries("Panics", "none", "Panics caught in each minute; every one is a bug, and its"
                    " log line carries the fingerprint.",
                    query("sum by (instance) (increase(panics_total{$sel}[1m]))", "{{instance}}"),
-                   lines=steps("transparent", (1, RED)), decimals=0),
+                   lines=steps("transparent", (1, RED)), decimals=0,
+                   links=[runbook("PanicsCaught")]),
     ]
 
 
@@ -173,10 +170,12 @@ def saturation():
                    " by replica; at 100% requests wait for one.",
                    query("db_connections_active{$sel} / db_connections_max{$sel}",
                          "{{instance}}"), lines=SHARE,
-                   links=[runbook("DatabasePoolExhausted")]),
+                   links=[runbook("DatabasePoolExhausted"),
+                                                  runbook("DatabasePoolSaturated")]),
         timeseries("Shed requests", "reqps", "Requests refused at once with 503 because a limit"
                    " was reached, by reason; zero in good times.",
-                   query(f"sum by (reason) (rate(http_shed_total{{$sel}}[{R}]))", "{{reason}}")),
+                   query(f"sum by (reason) (rate(http_shed_total{{$sel}}[{R}]))", "{{reason}}"),
+                   links=[runbook("LoadShedding")]),
         timeseries("Rate limiter decisions", "reqps", "Decisions of each limiter; rejected ones"
                    " were answered 429.",
                    query("sum by (limiter, decision)"
@@ -217,7 +216,7 @@ def application():
                    " step, by outcome.",
                    query("sum by (worker, outcome)"
                          f" (increase(worker_runs_total{{$sel}}[{R}]))",
-                         "{{worker}} {{outcome}}"), w=6),
+                         "{{worker}} {{outcome}}"), w=6, links=[runbook("WorkerFailing")]),
         timeseries("Worker run duration", "s", "Mean duration of a worker's runs since the"
                    " process started; compare it with the interval.",
                    query(f"sum by (worker) ({runs}_sum{{$sel}})"
@@ -230,7 +229,7 @@ def state():
         stat("Readiness checks", "none", "The worst replica's state of each background check.",
              query("min by (check) (readiness_check_up{$sel})", "{{check}}"), w=8, h=6,
              mappings=DOWN_UP, thresholds=steps(RED, (1, GREEN)), text="value_and_name",
-             graph=False, links=[runbook("ReadinessFlapping")]),
+             graph=False, links=[runbook("ReadinessCheckFailing")]),
         timeseries("Readiness over time", "none", "Replicas on which each check is up; a"
                    " sawtooth is flapping.",
                    query("sum by (check) (readiness_check_up{$sel})", "{{check}}"), h=6,
