@@ -84,6 +84,7 @@ class Canvas:
         self.figure.add_artist(FancyBboxPatch(
             (x / self.width, 1 - (y + h) / self.height), w / self.width, h / self.height,
             boxstyle="square,pad=0", facecolor=PANEL, edgecolor=EDGE, linewidth=0.8,
+            zorder=-1,  # behind the axes
             transform=self.figure.transFigure))
 
 
@@ -124,17 +125,20 @@ def graph(canvas, panel, results, inner, span):
              for target, series in zip(panel["targets"], results, strict=True) for one in series]
     axes = canvas.axes(x + 44, y + 2, w - 50, h - 32)
     style(axes, defaults["unit"], span)
-    base = {}
+    stacked = custom["stacking"]["mode"] == "normal"
+    moments = sorted({at for _, times, _ in lines for at in times})
+    base = [0.0] * len(moments)
     for index, (_, times, values) in enumerate(lines):
         color = PALETTE[index % len(PALETTE)]
-        low = [base.get(at, 0) for at in times]
-        if custom["stacking"]["mode"] == "normal":
-            values = [bottom + (0 if math.isnan(v) else v)
-                      for bottom, v in zip(low, values, strict=True)]
-            base.update(zip(times, values, strict=True))
-        axes.plot(times, values, color=color, linewidth=0.9)
-        axes.fill_between(times, low, values, color=color, linewidth=0,
+        known = dict(zip(times, values, strict=True))
+        # A moment without a value is a gap in the line and no height in the stack.
+        line = [low + known.get(at, math.nan) for at, low in zip(moments, base, strict=True)]
+        axes.plot(moments, line, color=color, linewidth=0.9)
+        axes.fill_between(moments, base, line, color=color, linewidth=0,
                           alpha=custom["fillOpacity"] / 100)
+        if stacked:
+            base = [low if math.isnan(high) else high
+                    for low, high in zip(base, line, strict=True)]
     bottom, top = axes.get_ylim()
     axes.set_ylim(defaults.get("min", bottom), top if top > 0 else 1)
     if custom["thresholdsStyle"]["mode"] != "off":
@@ -152,7 +156,7 @@ def legend(canvas, names, x, y, width):
         if index and (index >= LEGEND_ENTRIES or at + room > x + width - 20):
             canvas.text(at, y, f"+{len(names) - index}", fontsize=6, color=DIM)
             return
-        canvas.text(at, y, "━", fontsize=6, color=PALETTE[index % len(PALETTE)])
+        canvas.text(at, y, "■", fontsize=6, color=PALETTE[index % len(PALETTE)])
         canvas.text(at + 11, y, name, fontsize=6, color=DIM)
         at += room
 

@@ -143,7 +143,7 @@ def errors():
     return [
         timeseries("Errors by type", "cps", "Problems sent to clients by `code` in lower case,"
                    " client errors included: the first look at what kind of trouble it is.",
-                   query(f"sum by (type) (rate(errors_total{{$sel}}[{R}])) > 0", "{{type}}"),
+                   query(f"sum by (type) (rate(errors_total{{$sel}}[{R}]))", "{{type}}"),
                    stack=True),
         timeseries("Log lines by level", "cps", "Log lines written a second.",
                    query(f"sum by (level) (rate(log_lines_total{{$sel}}[{R}]))", "{{level}}"),
