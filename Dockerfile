@@ -18,31 +18,33 @@ ARG RUST_VERSION=1.95.0
 # version tags; for byte-identical builds pass a digest.
 ARG RUNTIME_IMAGE=gcr.io/distroless/base-nossl-debian12:nonroot
 
-FROM rust:${RUST_VERSION}-bookworm AS chef
+# One stage that depends on no other, so that the replacement above needs no
+# registry: BuildKit resolves what a stage is made from even when it is replaced.
+FROM rust:${RUST_VERSION}-bookworm AS builder
 ARG RUST_VERSION
 # The image's own toolchain, not what rust-toolchain.toml would download again.
+# Poll times and per-task metrics of Tokio need the cfg.
 ENV RUSTUP_TOOLCHAIN=${RUST_VERSION} \
-    CARGO_TERM_COLOR=never
-RUN cargo install --locked --version 0.1.78 cargo-chef
+    RUSTFLAGS="--cfg tokio_unstable"
 WORKDIR /build
 
-# What the dependencies are, apart from the sources: this layer's result changes
-# only when Cargo.toml or Cargo.lock do.
-FROM chef AS planner
-COPY . .
-RUN cargo chef prepare --recipe-path recipe.json
+# The dependencies alone, those of a build script included, around an empty
+# crate: minutes, and cached until the manifest changes. Tests and benches are
+# targets of files that are not here yet.
+COPY Cargo.toml Cargo.lock ./
+RUN cp Cargo.toml /tmp/Cargo.toml \
+    && sed -i '/^\[\[\(test\|bench\|example\)\]\]/,/^$/d' Cargo.toml \
+    && mkdir src && touch src/lib.rs && echo 'fn main() {}' | tee src/main.rs > build.rs \
+    && cargo build --release --locked \
+    && mv /tmp/Cargo.toml Cargo.toml
 
-FROM chef AS builder
-# Poll times and per-task metrics of Tokio need this cfg.
-ENV RUSTFLAGS="--cfg tokio_unstable"
-COPY --from=planner /build/recipe.json recipe.json
-# Minutes; cached until a dependency changes.
-RUN cargo chef cook --release --locked --recipe-path recipe.json
 COPY . .
 # Compiled into build_info; after the dependencies, so that a commit rebuilds
-# the project only.
+# the project only. The empty crate is newer than the sources: touch them, or
+# cargo would ship it.
 ARG REVISION=unknown
-RUN BUILD_REVISION="${REVISION}" cargo build --release --locked --bin gantry \
+RUN find src build.rs -name '*.rs' -exec touch {} + \
+    && BUILD_REVISION="${REVISION}" cargo build --release --locked --bin gantry \
     && mkdir -p /out/lib /out/data \
     && cp target/release/gantry /out/gantry \
     && cp "$(gcc -print-file-name=libgcc_s.so.1)" /out/lib/libgcc_s.so.1

@@ -54,7 +54,8 @@ def check_release(docs, values, root):
     (deployment,) = by_kind["Deployment"]
     check_deployment(deployment, values, sqlite, by_kind)
     check_selectors(docs, by_kind)
-    check_migration(by_kind, sqlite or not on("migration.enabled", True), on("networkPolicy.enabled", True), docs)
+    check_migration(by_kind, sqlite or not on("migration.enabled", True), on("networkPolicy.enabled", True))
+    check_test(by_kind, on("networkPolicy.enabled", True))
     need(("PersistentVolumeClaim" in by_kind) == sqlite, "SQLite, and only it, has a claim")
     need(("HorizontalPodAutoscaler" in by_kind) == (on("autoscaling.enabled") and not sqlite), "autoscaler")
     need(
@@ -153,7 +154,24 @@ def check_selectors(docs, by_kind):
     need(len(admin) == 1 and admin[0]["spec"]["clusterIP"] == "None", "the admin port is on the headless Service only")
 
 
-def check_migration(by_kind, absent, policy, docs):
+def check_test(by_kind, policy):
+    """`helm test` asks the Service for readiness, and a policy lets it."""
+    (pod,) = by_kind["Pod"]
+    need(pod["metadata"]["annotations"]["helm.sh/hook"] == "test", "the only bare pod is the test")
+    args = pod["spec"]["containers"][0]["args"]
+    service = by_kind["Deployment"][0]["metadata"]["name"]
+    need(args == ["healthcheck", "--url", f"http://{service}.shop:3000/health/ready"], f"it asks {args}")
+    policies = [
+        doc
+        for doc in by_kind.get("NetworkPolicy", [])
+        if selects(doc["spec"]["podSelector"]["matchLabels"], pod["metadata"]["labels"])
+    ]
+    need(len(policies) == int(policy), "one policy for the test where policies are on")
+    for doc in policies:
+        need({p["port"] for rule in doc["spec"]["egress"] for p in rule["ports"]} == {53, 3000}, "it lets the test out")
+
+
+def check_migration(by_kind, absent, policy):
     if absent:
         need("Job" not in by_kind, "no migration Job where none is asked for")
         return
