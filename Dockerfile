@@ -34,7 +34,8 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 RUN cp Cargo.toml /tmp/Cargo.toml \
     && sed -i '/^\[\[\(test\|bench\|example\)\]\]/,/^$/d' Cargo.toml \
-    && mkdir src && touch src/lib.rs && echo 'fn main() {}' | tee src/main.rs > build.rs \
+    && mkdir src && touch src/lib.rs \
+    && echo 'fn main() {}' > build.rs && cp build.rs src/main.rs \
     && cargo build --release --locked \
     && mv /tmp/Cargo.toml Cargo.toml
 
