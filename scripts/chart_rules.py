@@ -248,7 +248,8 @@ def check_monitoring(by_kind, values, on, root):
         (service,) = chosen
         need(doc["spec"]["endpoints"][0]["port"] in [p["name"] for p in service["spec"]["ports"]], "its port")
         job = service["metadata"]["labels"][doc["spec"]["jobLabel"]]
-        need(job == "gantry", f"the job that rules and dashboards ask for, not {job}")
+        name = yaml.safe_load(pathlib.Path(root, "k8s/chart/Chart.yaml").read_text())["name"]
+        need(job == name, f"the job that rules and dashboards ask for, not {job}")
 
     rules = sorted(pathlib.Path(root, "deploy/prometheus/rules").glob("*.y*ml"))
     wanted = [yaml.safe_load(file.read_text())["groups"] for file in rules] if on("prometheusRule.enabled") else []
