@@ -2,6 +2,11 @@
 
 mod config;
 pub mod domain;
+pub mod http;
+mod metrics;
+mod service;
 pub mod store;
 
 pub use config::Config;
+pub use metrics::LedgerMetrics;
+pub use service::{Asked, Ledger};
