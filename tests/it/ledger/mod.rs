@@ -2,11 +2,13 @@
 
 mod erasure;
 mod idempotency;
+mod properties;
 
 mod store;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gantry::app::ledger::domain::{
     AccountName, Amount, Claim, Currency, IdempotencyKey, NewAccount, Order, Reference, Source,
@@ -182,15 +184,16 @@ fn claim(user: Uuid, key: &str, order: &Order) -> Claim {
     }
 }
 
-/// Sends until the key is free: what a client does that honours 409.
+/// Sends until the key is free: what a client does that honours 409, in shorter steps.
 async fn send_until_free(
     store: &Arc<dyn LedgerStore>,
     order: &Order,
     claim: &Claim,
 ) -> Result<Posted, TransferError> {
-    for _ in 0..5_000 {
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while std::time::Instant::now() < deadline {
         match store.transfer(order, Some(claim)).await {
-            Err(TransferError::InProgress) => tokio::task::yield_now().await,
+            Err(TransferError::InProgress) => tokio::time::sleep(Duration::from_millis(2)).await,
             answer => return answer,
         }
     }
