@@ -124,7 +124,7 @@ impl Faults {
         let ratio = fields.take("ratio", ratio(spec.ratio));
         let ttl = fields.take("ttl", duration(spec.ttl.as_deref()));
         let checked = path.zip(latency).zip(status).zip(ratio).zip(ttl);
-        let ((((_, latency), status), _), ttl) = fields.finish(checked)?;
+        let (((((), latency), status), ()), ttl) = fields.finish(checked)?;
         tracing::warn!(
             path = spec.path,
             latency = ?latency,
