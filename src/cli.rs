@@ -16,7 +16,7 @@ pub const EXIT_CONFIG: u8 = 64;
 
 /// A production service: metrics, traces, rate limits, graceful shutdown.
 ///
-/// Configuration: built-in defaults, config/base.yaml, config/<APP_ENV>.yaml,
+/// Configuration: built-in defaults, config/base.yaml, `config/<APP_ENV>.yaml`,
 /// .env (development only), environment (`DATABASE_URL`, `RUST_LOG`, `OTEL_*`,
 /// `APP__SECTION__KEY`). `config` shows the effective values; docs/config.md
 /// documents every key.
@@ -161,6 +161,7 @@ fn keygen(out: Option<&std::path::Path>) -> anyhow::Result<()> {
 }
 
 fn print_config(config: &Config, effective: &[Effective]) -> anyhow::Result<()> {
+    use std::fmt::Write as _;
     let mut text = format!("# APP_ENV: {}\n", config.profile.as_str());
     let width = effective
         .iter()
@@ -169,11 +170,11 @@ fn print_config(config: &Config, effective: &[Effective]) -> anyhow::Result<()> 
         .unwrap_or(0);
     for Effective { key, value, source } in effective {
         let value = value.as_deref().unwrap_or("(unset)");
-        text.push_str(&format!("{key:width$}  {value}  # {source}\n"));
+        writeln!(text, "{key:width$}  {value}  # {source}")?;
     }
     for name in config.otel.keys() {
         // Headers carry credentials, and endpoints may.
-        text.push_str(&format!("{name:width$}  (set)  # environment\n"));
+        writeln!(text, "{name:width$}  (set)  # environment")?;
     }
     print(text.trim_end())
 }

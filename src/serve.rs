@@ -155,10 +155,10 @@ async fn start(
     }
     watch_database(health, database);
     let operations = operations(&app::openapi());
-    let routes = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
+    let table = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
     let parts = middleware::Parts {
         config: &config.http,
-        observer: Arc::new(Observer { routes }),
+        observer: Arc::new(Observer { routes: table }),
         limits: &limits,
         draining: lifecycle.draining(),
     };
@@ -310,7 +310,8 @@ pub async fn check(config: &Config) -> Vec<String> {
         Ok(()) => match migrations::is_current(&database).await {
             Ok(true) => {}
             Ok(false) => {
-                failures.push("migrations: some are missing; run the migrate subcommand".to_owned())
+                failures
+                    .push("migrations: some are missing; run the migrate subcommand".to_owned());
             }
             Err(error) => failures.push(format!("migrations: {error}")),
         },
