@@ -101,7 +101,13 @@ async fn create(
     };
     let id = user.id;
     let password_hash = Hasher::new(1).hash(password).await?;
-    match store.create_user(NewUser { user, password_hash }).await {
+    match store
+        .create_user(NewUser {
+            user,
+            password_hash,
+        })
+        .await
+    {
         Ok(()) => {
             tracing::info!(user = %id, "the first administrator was made");
             Ok(true)

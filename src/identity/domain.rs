@@ -37,11 +37,11 @@ impl Email {
                 message: "must have 254 bytes at most",
             });
         }
-        let forbidden = |c: char| c.is_whitespace() || c.is_control() || r#"<>()[],;:\""#.contains(c);
+        let forbidden =
+            |c: char| c.is_whitespace() || c.is_control() || r#"<>()[],;:\""#.contains(c);
         let plausible = address.rsplit_once('@').is_some_and(|(local, domain)| {
-            let is_label = |label: &str| {
-                !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
-            };
+            let is_label =
+                |label: &str| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-');
             (1..=MAX_LOCAL).contains(&local.len())
                 && !local.contains('@')
                 && domain.split('.').all(is_label)
@@ -227,8 +227,19 @@ mod tests {
         let long = format!("{}@{}.org", "a".repeat(64), "b".repeat(190));
         let local = format!("{}@example.org", "a".repeat(65));
         for bad in [
-            "", "@", "a@", "@b", "a b@c.org", "a@b@c.org", "a@b..org", "a@-b.org", "a\n@b.org",
-            "<a@b.org>", "a@b.org\u{0}", &long, &local,
+            "",
+            "@",
+            "a@",
+            "@b",
+            "a b@c.org",
+            "a@b@c.org",
+            "a@b..org",
+            "a@-b.org",
+            "a\n@b.org",
+            "<a@b.org>",
+            "a@b.org\u{0}",
+            &long,
+            &local,
         ] {
             assert!(Email::parse(bad).is_err(), "{bad:?}");
         }

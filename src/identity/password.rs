@@ -150,7 +150,10 @@ mod tests {
     #[test]
     fn the_parameters_are_those_of_the_cheat_sheet() {
         let hash = hash(&password("correct horse battery")).unwrap();
-        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(
+            hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+            "{hash}"
+        );
     }
 
     #[test]
@@ -177,7 +180,10 @@ mod tests {
             Params::new(8 * 1024, 1, 1, None).unwrap(),
         );
         let stored: PasswordHash = older.hash_password(b"correct horse battery").unwrap();
-        let verified = verify(&password("correct horse battery"), Some(&stored.to_string()));
+        let verified = verify(
+            &password("correct horse battery"),
+            Some(&stored.to_string()),
+        );
         let Verified::Right {
             rehashed: Some(fresh),
         } = verified.unwrap()

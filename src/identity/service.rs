@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::access::AccessTokens;
 use super::authenticator::{TokenAuthenticator, sha256};
 use super::domain::{Email, Name, Password, User, UserChange};
+use super::keyring::Keyring;
 use super::metrics::{AttemptCounters, Outcome};
 use super::password::{HashError, Hasher, Verified};
 use super::store::{
@@ -136,11 +137,8 @@ impl Service {
         attempts: AttemptCounters,
         clock: SharedClock,
     ) -> Self {
-        let authenticator = TokenAuthenticator::new(
-            tokens.clone(),
-            Arc::clone(&store),
-            attempts.token.clone(),
-        );
+        let authenticator =
+            TokenAuthenticator::new(tokens.clone(), Arc::clone(&store), attempts.token.clone());
         Self {
             store,
             hasher: Hasher::new(config.max_concurrent_hashes),
@@ -157,6 +155,12 @@ impl Service {
     #[must_use]
     pub fn authenticator(&self) -> Arc<TokenAuthenticator> {
         Arc::clone(&self.authenticator)
+    }
+
+    /// The keys in use.
+    #[must_use]
+    pub fn keyring(&self) -> &Keyring {
+        self.tokens.keyring()
     }
 
     /// The public keys, as a JWK set.
@@ -281,9 +285,7 @@ impl Service {
                 let outcome = outcome(&result);
                 (result, outcome)
             }
-            Ok((Rotated::WithinGrace, _)) => {
-                (Err(IdentityError::RefreshRotated), Outcome::Rotated)
-            }
+            Ok((Rotated::WithinGrace, _)) => (Err(IdentityError::RefreshRotated), Outcome::Rotated),
             Ok((Rotated::Refused, _)) => (Err(IdentityError::RefreshRefused), Outcome::Failure),
             Err(error) => (Err(error), Outcome::Error),
         };
@@ -394,7 +396,9 @@ impl Service {
     /// [`IdentityError::Gone`], [`IdentityError::Stale`], [`IdentityError::NotEmpty`],
     /// failures.
     pub async fn erase(&self, id: Uuid, expected: Expected) -> Result<(), IdentityError> {
-        self.store.erase_user(id, expected, self.clock.now()).await?;
+        self.store
+            .erase_user(id, expected, self.clock.now())
+            .await?;
         self.authenticator.forget(id);
         tracing::info!(user = %id, "user erased");
         Ok(())

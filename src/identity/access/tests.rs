@@ -101,8 +101,7 @@ fn forge(header: &Value, claims: &Value, secret: &[u8]) -> String {
     let encode = |value: &Value| BASE64URL.encode(value.to_string());
     let message = format!("{}.{}", encode(header), encode(claims));
     let key = EncodingKey::from_secret(secret);
-    let signature =
-        jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
     format!("{message}.{signature}")
 }
 

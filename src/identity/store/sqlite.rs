@@ -435,7 +435,10 @@ async fn insert_token(
     Ok(())
 }
 
-async fn rotate(connection: &mut SqliteConnection, rotation: &Rotation) -> Result<Rotated, DbError> {
+async fn rotate(
+    connection: &mut SqliteConnection,
+    rotation: &Rotation,
+) -> Result<Rotated, DbError> {
     let presented = rotation.presented.as_slice();
     let found = sqlx::query!(
         r#"SELECT f.id AS "family: Uuid", f.user_id AS "user: Uuid", f.revoked_at,
@@ -488,14 +491,7 @@ async fn rotate(connection: &mut SqliteConnection, rotation: &Rotation) -> Resul
             )
             .execute(&mut *connection)
             .await?;
-            insert_token(
-                connection,
-                rotation.successor,
-                row.family,
-                now,
-                expires_at,
-            )
-            .await?;
+            insert_token(connection, rotation.successor, row.family, now, expires_at).await?;
             Ok(Rotated::Done {
                 user: row.user,
                 role: stored_role(&row.role),

@@ -2,6 +2,7 @@
 
 pub mod client_address;
 mod config;
+pub mod etag;
 pub mod extract;
 pub mod listener;
 pub mod middleware;
