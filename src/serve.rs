@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app;
 use crate::config::Config;
+use crate::identity::bootstrap::{self, BootstrapError};
 use crate::platform::admin::Admin;
-use crate::platform::clock::{SharedClock, SystemClock};
+use crate::platform::clock::{Clock, SharedClock, SystemClock};
 use crate::platform::db::{Database, DbError, DbMetrics, migrate as migrations};
 use crate::platform::health::{Health, HealthMetrics, Schedule};
 use crate::platform::http::Patience;
@@ -158,6 +159,7 @@ async fn start(
             .context("migrations failed")?;
     }
     watch_database(health, database);
+    first_administrator(config, database, &**clock).await?;
     let operations = operations(&app::openapi());
     let table = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
     let parts = middleware::Parts {
@@ -193,6 +195,34 @@ async fn reach(config: &Config, database: &Database) -> anyhow::Result<()> {
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// Makes the first administrator, when one is configured. Where migrations run
+/// apart, it waits for them: the process is not ready before they ran anyway.
+async fn first_administrator(
+    config: &Config,
+    database: &Database,
+    clock: &dyn Clock,
+) -> anyhow::Result<()> {
+    if !bootstrap::is_configured(&config.auth) {
+        return Ok(());
+    }
+    let store = app::identity_store(database);
+    loop {
+        match migrations::is_current(database).await {
+            Ok(true) => match bootstrap::bootstrap(&config.auth, &*store, clock).await {
+                Err(BootstrapError::Database(error @ DbError::Unavailable(_))) => {
+                    tracing::warn!(%error, "the first administrator cannot be made yet");
+                }
+                made => return made.context("the first administrator cannot be made"),
+            },
+            Ok(false) => tracing::warn!("the first administrator waits for the migrations"),
+            Err(error) => {
+                tracing::warn!(%error, "the first administrator waits for the database");
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

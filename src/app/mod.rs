@@ -7,18 +7,30 @@
 pub mod ledger;
 pub mod ping;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use prometheus::Registry;
+use tower::util::option_layer;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 
 use crate::config::Config;
+use crate::identity::access::AccessTokens;
+use crate::identity::keyring::Keyring;
+use crate::identity::metrics::AttemptCounters;
+use crate::identity::store::IdentityStore;
+use crate::identity::{self, IdentityMetrics};
+use crate::platform::auth::{Authenticator, authenticate};
 use crate::platform::clock::SharedClock;
 use crate::platform::db::Database;
 use crate::platform::http::problem::{self, Code};
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::protect::Limits;
 use crate::platform::telemetry::metrics::Descriptor;
+use crate::platform::workers::{self, Worker, WorkerMetrics};
 use crate::platform::{self, db};
 
 /// What the application is built from.
@@ -42,9 +54,83 @@ pub struct Parts<'a> {
 /// # Errors
 /// When a metric is registered already.
 pub fn build(parts: Parts<'_>) -> anyhow::Result<Router> {
-    let Parts { .. } = parts;
+    let Parts {
+        config,
+        database,
+        registry,
+        clock,
+        lifecycle,
+        limits,
+    } = parts;
+    let identity = identity(config, database, registry, clock)?;
+    identity.keyring().watch(lifecycle);
+    let authenticator: Arc<dyn Authenticator> = identity.authenticator();
+    clean_up(config, registry, lifecycle, Arc::clone(&identity))?;
+
     let (ping, _) = ping::routes().split_for_parts();
-    Ok(Router::new().merge(ping))
+    let (auth, _) = identity::http::auth_routes().split_for_parts();
+    let (users, _) = identity::http::user_routes().split_for_parts();
+    let (keys, _) = identity::http::key_routes().split_for_parts();
+    let auth = auth.layer(option_layer(limits.auth.clone()));
+    let users = users.layer(from_fn_with_state(authenticator, authenticate));
+    let identity = auth.merge(users).merge(keys).with_state(identity);
+    Ok(Router::new().merge(ping).merge(identity))
+}
+
+/// Users and tokens, over the database that is configured.
+#[must_use]
+pub fn identity_store(database: &Database) -> Arc<dyn IdentityStore> {
+    match database {
+        #[cfg(feature = "sqlite")]
+        Database::Sqlite(db) => Arc::new(identity::store::SqliteIdentityStore::new(
+            db.clone(),
+            vec![],
+        )),
+        #[cfg(feature = "postgres")]
+        Database::Postgres(db) => Arc::new(identity::store::PostgresIdentityStore::new(
+            db.clone(),
+            vec![],
+        )),
+    }
+}
+
+fn identity(
+    config: &Config,
+    database: &Database,
+    registry: &Registry,
+    clock: SharedClock,
+) -> anyhow::Result<Arc<identity::Service>> {
+    let attempts = AttemptCounters::new(&IdentityMetrics::register(registry)?);
+    let keyring = Keyring::new(&config.auth)?;
+    let tokens = AccessTokens::new(&config.auth, keyring, Arc::clone(&clock));
+    let store = identity_store(database);
+    let service = identity::Service::new(&config.auth, store, tokens, attempts, clock);
+    Ok(Arc::new(service))
+}
+
+/// Starts the worker that removes what has expired.
+fn clean_up(
+    config: &Config,
+    registry: &Registry,
+    lifecycle: &Lifecycle,
+    identity: Arc<identity::Service>,
+) -> anyhow::Result<()> {
+    let metrics = WorkerMetrics::register(registry)?;
+    let worker = Worker {
+        name: "cleanup",
+        interval: config.workers.cleanup_interval,
+        deadline: Duration::from_secs(60),
+        run: Box::new(move || {
+            let identity = Arc::clone(&identity);
+            Box::pin(async move {
+                let tokens = identity.remove_expired_tokens().await?;
+                tracing::debug!(tokens, "removed what had expired");
+                Ok(())
+            })
+        }),
+    };
+    workers::start(lifecycle, &metrics, worker);
+    Ok(())
 }
 
 /// The description of every operation, from the handlers themselves.
@@ -58,7 +144,12 @@ pub fn openapi() -> OpenApi {
     struct Document;
 
     let mut document = Document::openapi();
-    for slice in [ping::routes().into_openapi()] {
+    for slice in [
+        ping::routes().into_openapi(),
+        identity::http::auth_routes().into_openapi(),
+        identity::http::user_routes().into_openapi(),
+        identity::http::key_routes().into_openapi(),
+    ] {
         document.merge(slice);
     }
     document
@@ -74,6 +165,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
             "Rate limits",
             platform::protect::RateLimitMetrics::DESCRIPTORS,
         ),
+        ("Identity", IdentityMetrics::DESCRIPTORS),
         ("Workers", platform::workers::WorkerMetrics::DESCRIPTORS),
         ("Health", platform::health::HealthMetrics::DESCRIPTORS),
         (
@@ -90,5 +182,5 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
 /// Every problem that the process can answer.
 #[must_use]
 pub fn problem_codes() -> Vec<&'static Code> {
-    [problem::codes::ALL].concat()
+    [problem::codes::ALL, identity::http::codes::ALL].concat()
 }
