@@ -16,4 +16,5 @@ mod command_line;
 mod configuration;
 mod documents;
 mod http;
+mod identity;
 mod life;
