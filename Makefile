@@ -1,6 +1,6 @@
 # One line a target: `make help`. The logic is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test fmt lint sqlx-prepare
+.PHONY: help run demo test docs fmt lint sqlx-prepare
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ demo: ## act as a client of the running service, or of one of its own: make demo
 
 test: ## check formatting, lints, all tests on SQLite and Postgres, and the query cache
 	@scripts/test
+
+docs: ## write the generated documents again (metrics, configuration, errors, OpenAPI)
+	UPDATE_DOCUMENTS=1 cargo test --locked --quiet --test it documents::
 
 fmt: ## format the sources
 	cargo fmt --all

@@ -67,6 +67,11 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Openapi => finish(print_openapi()),
         Command::Keygen { out } => finish(keygen(out.as_deref())),
+        // With a URL it needs no configuration, and so none of its secrets.
+        Command::Healthcheck {
+            url: Some(url),
+            timeout,
+        } => finish(in_runtime(serve::healthcheck(&url, timeout))),
         command => match Config::load() {
             Ok((config, effective)) => run_configured(command, config, &effective),
             Err(problems) => refuse(&problems),
@@ -75,25 +80,28 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn run_configured(command: Command, config: Config, effective: &[Effective]) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return finish(Err(error.into())),
-    };
     match command {
         Command::Config => finish(print_config(&config, effective)),
-        Command::Migrate => finish(runtime.block_on(serve::migrate(&config))),
-        Command::Check => finish(runtime.block_on(check(&config))),
+        Command::Migrate => finish(in_runtime(serve::migrate(&config))),
+        Command::Check => finish(in_runtime(check(&config))),
         Command::Healthcheck { url, timeout } => {
-            finish(runtime.block_on(serve::healthcheck(&config, url, timeout)))
+            let url = url.unwrap_or_else(|| serve::liveness_url(&config));
+            finish(in_runtime(serve::healthcheck(&url, timeout)))
         }
-        _ => match runtime.block_on(serve::run(config)) {
-            Ok(code) => ExitCode::from(code),
-            Err(error) => finish(Err(error)),
-        },
+        Command::Serve | Command::Openapi | Command::Keygen { .. } => {
+            match in_runtime(serve::run(config)) {
+                Ok(code) => ExitCode::from(code),
+                Err(error) => finish(Err(error)),
+            }
+        }
     }
+}
+
+fn in_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }
 
 fn finish(result: anyhow::Result<()>) -> ExitCode {

@@ -14,6 +14,7 @@ mod support;
 mod architecture;
 mod command_line;
 mod configuration;
+mod connections;
 mod documents;
 mod http;
 mod identity;
