@@ -17,4 +17,5 @@ mod configuration;
 mod connections;
 mod documents;
 mod http;
+mod identity;
 mod life;
