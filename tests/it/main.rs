@@ -18,4 +18,5 @@ mod connections;
 mod documents;
 mod http;
 mod identity;
+mod ledger;
 mod life;
