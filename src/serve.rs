@@ -30,7 +30,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the process cannot start.
 pub async fn run(config: Config) -> anyhow::Result<u8> {
-    let telemetry = Telemetry::start(&config.telemetry)?;
+    let telemetry = Telemetry::start(&config.telemetry, &config.otel)?;
     let outcome = run_observed(&config, &telemetry).await;
     if let Err(error) = &outcome {
         tracing::error!(
@@ -158,7 +158,11 @@ async fn start(
     let routes = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
     let parts = middleware::Parts {
         config: &config.http,
-        observer: Arc::new(Observer { routes }),
+        observer: Arc::new(Observer::new(
+            routes,
+            telemetry.logs.clone(),
+            telemetry.traces.clone(),
+        )),
         limits: &limits,
         draining: lifecycle.draining(),
     };
