@@ -16,7 +16,7 @@ pub const EXIT_CONFIG: u8 = 64;
 
 /// A production service: metrics, traces, rate limits, graceful shutdown.
 ///
-/// Configuration: built-in defaults, config/base.yaml, config/<APP_ENV>.yaml,
+/// Configuration: built-in defaults, config/base.yaml, `config/<APP_ENV>.yaml`,
 /// .env (development only), environment (`DATABASE_URL`, `RUST_LOG`, `OTEL_*`,
 /// `APP__SECTION__KEY`). `config` shows the effective values; docs/config.md
 /// documents every key.
@@ -67,6 +67,11 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Openapi => finish(print_openapi()),
         Command::Keygen { out } => finish(keygen(out.as_deref())),
+        // With a URL it needs no configuration, and so none of its secrets.
+        Command::Healthcheck {
+            url: Some(url),
+            timeout,
+        } => finish(in_runtime(serve::healthcheck(&url, timeout))),
         command => match Config::load() {
             Ok((config, effective)) => run_configured(command, config, &effective),
             Err(problems) => refuse(&problems),
@@ -75,25 +80,28 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn run_configured(command: Command, config: Config, effective: &[Effective]) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return finish(Err(error.into())),
-    };
     match command {
         Command::Config => finish(print_config(&config, effective)),
-        Command::Migrate => finish(runtime.block_on(serve::migrate(&config))),
-        Command::Check => finish(runtime.block_on(check(&config))),
+        Command::Migrate => finish(in_runtime(serve::migrate(&config))),
+        Command::Check => finish(in_runtime(check(&config))),
         Command::Healthcheck { url, timeout } => {
-            finish(runtime.block_on(serve::healthcheck(&config, url, timeout)))
+            let url = url.unwrap_or_else(|| serve::liveness_url(&config));
+            finish(in_runtime(serve::healthcheck(&url, timeout)))
         }
-        _ => match runtime.block_on(serve::run(config)) {
-            Ok(code) => ExitCode::from(code),
-            Err(error) => finish(Err(error)),
-        },
+        Command::Serve | Command::Openapi | Command::Keygen { .. } => {
+            match in_runtime(serve::run(config)) {
+                Ok(code) => ExitCode::from(code),
+                Err(error) => finish(Err(error)),
+            }
+        }
     }
+}
+
+fn in_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }
 
 fn finish(result: anyhow::Result<()>) -> ExitCode {
@@ -161,6 +169,7 @@ fn keygen(out: Option<&std::path::Path>) -> anyhow::Result<()> {
 }
 
 fn print_config(config: &Config, effective: &[Effective]) -> anyhow::Result<()> {
+    use std::fmt::Write as _;
     let mut text = format!("# APP_ENV: {}\n", config.profile.as_str());
     let width = effective
         .iter()
@@ -169,11 +178,11 @@ fn print_config(config: &Config, effective: &[Effective]) -> anyhow::Result<()> 
         .unwrap_or(0);
     for Effective { key, value, source } in effective {
         let value = value.as_deref().unwrap_or("(unset)");
-        text.push_str(&format!("{key:width$}  {value}  # {source}\n"));
+        writeln!(text, "{key:width$}  {value}  # {source}")?;
     }
     for name in config.otel.keys() {
         // Headers carry credentials, and endpoints may.
-        text.push_str(&format!("{name:width$}  (set)  # environment\n"));
+        writeln!(text, "{name:width$}  (set)  # environment")?;
     }
     print(text.trim_end())
 }

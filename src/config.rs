@@ -98,3 +98,41 @@ impl Config {
         reader.finish().map(|effective| (config, effective))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(environment: &[(&str, &str)]) -> Result<Config, Vec<Problem>> {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let nowhere = Path::new("/nonexistent");
+        Config::read(Layers::load(nowhere, nowhere, environment)).map(|(config, _)| config)
+    }
+
+    #[test]
+    fn every_default_parses_in_both_profiles() {
+        assert_eq!(read(&[]).unwrap().profile, Profile::Development);
+        // With all required keys wrong, the others are read from their defaults.
+        let problems = read(&[("APP_ENV", "production")]).unwrap_err();
+        let keys: Vec<_> = problems
+            .iter()
+            .map(|problem| problem.key.as_str())
+            .collect();
+        assert_eq!(keys, ["database.url", "auth.keys"]);
+    }
+
+    #[test]
+    fn every_key_that_is_documented_is_read() {
+        for key in SECTIONS.iter().copied().flatten() {
+            let variable = format!("APP__{}", key.path.to_uppercase().replace('.', "__"));
+            let problems =
+                read(&[(&variable, "\u{0}")]).map_or_else(|problems| problems, |_| vec![]);
+            let unknown = problems
+                .iter()
+                .any(|problem| problem.why.contains("not a known key"));
+            assert!(!unknown, "{variable}");
+        }
+    }
+}

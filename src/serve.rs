@@ -14,6 +14,7 @@ use crate::platform::admin::Admin;
 use crate::platform::clock::{SharedClock, SystemClock};
 use crate::platform::db::{Database, DbError, DbMetrics, migrate as migrations};
 use crate::platform::health::{Health, HealthMetrics, Schedule};
+use crate::platform::http::Patience;
 use crate::platform::http::listener::{self, Serving};
 use crate::platform::http::middleware;
 use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
@@ -70,7 +71,10 @@ async fn run_observed(config: &Config, telemetry: &Telemetry) -> anyhow::Result<
     .routes(&health);
     let serving = |name: &'static str, stop: CancellationToken, kill: CancellationToken| Serving {
         name,
-        header_timeout: config.http.header_timeout,
+        patience: Patience {
+            header: config.http.header_timeout,
+            idle: config.http.idle_timeout,
+        },
         max_connections: config.http.max_connections,
         stop,
         kill,
@@ -155,11 +159,11 @@ async fn start(
     }
     watch_database(health, database);
     let operations = operations(&app::openapi());
-    let routes = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
+    let table = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
     let parts = middleware::Parts {
         config: &config.http,
         observer: Arc::new(Observer::new(
-            routes,
+            table,
             telemetry.logs.clone(),
             telemetry.traces.clone(),
         )),
@@ -314,7 +318,8 @@ pub async fn check(config: &Config) -> Vec<String> {
         Ok(()) => match migrations::is_current(&database).await {
             Ok(true) => {}
             Ok(false) => {
-                failures.push("migrations: some are missing; run the migrate subcommand".to_owned())
+                failures
+                    .push("migrations: some are missing; run the migrate subcommand".to_owned());
             }
             Err(error) => failures.push(format!("migrations: {error}")),
         },
@@ -329,21 +334,22 @@ fn offline(config: &Config) -> anyhow::Result<Database> {
     Database::new(&config.database, Arc::new(metrics))
 }
 
-/// Asks a running service; success is a 200.
-///
-/// # Errors
-/// When there is no answer in time, or another one.
-pub async fn healthcheck(
-    config: &Config,
-    url: Option<String>,
-    timeout: Duration,
-) -> anyhow::Result<()> {
+/// Where this configuration's service answers for its own liveness.
+#[must_use]
+pub fn liveness_url(config: &Config) -> String {
     let mut address = config.admin.addr;
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    let url = url.unwrap_or_else(|| format!("http://{address}/health/live"));
-    let status = tokio::time::timeout(timeout, listener::get_status(&url))
+    format!("http://{address}/health/live")
+}
+
+/// Asks a running service; success is a 200.
+///
+/// # Errors
+/// When there is no answer in time, or another one.
+pub async fn healthcheck(url: &str, timeout: Duration) -> anyhow::Result<()> {
+    let status = tokio::time::timeout(timeout, listener::get_status(url))
         .await
         .with_context(|| format!("no answer from {url} within {timeout:?}"))??;
     anyhow::ensure!(status == http::StatusCode::OK, "{url} answered {status}");

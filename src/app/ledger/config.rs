@@ -15,6 +15,8 @@ settings! {
     }
 }
 
+// A check takes what the key holds.
+#[allow(clippy::ptr_arg)]
 fn currency_codes(codes: &Vec<String>) -> Result<(), String> {
     let is_code = |code: &String| code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase());
     if codes.is_empty() || !codes.iter().all(is_code) {

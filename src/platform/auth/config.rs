@@ -6,6 +6,9 @@ use crate::platform::settings::check::{at_least_one, positive};
 use crate::platform::settings::{Profile, Reader, Secret, SecretSource};
 use crate::settings;
 
+/// Known to everybody, and so refused in production.
+const DEVELOPMENT_PASSWORD: &str = "development-only-password";
+
 settings! {
     /// Tokens, their keys, and the first administrator.
     pub struct Config("auth") {
@@ -24,9 +27,9 @@ settings! {
         /// Password hashes at the same time; beyond it 503 `OVERLOADED`. Each takes 19 MiB.
         pub max_concurrent_hashes("max_concurrent_hashes"): u32 = Same("4"), check at_least_one;
         /// E-mail address of the first administrator, made at the start when it is not there.
-        pub bootstrap_admin_email("bootstrap_admin_email"): Option<String> = Unset;
+        pub bootstrap_admin_email("bootstrap_admin_email"): Option<String> = DevelopmentOnly("admin@example.com");
         /// Password of the first administrator.
-        pub bootstrap_admin_password("bootstrap_admin_password"): Option<Secret> = Unset;
+        pub bootstrap_admin_password("bootstrap_admin_password"): Option<Secret> = DevelopmentOnly(DEVELOPMENT_PASSWORD);
     }
 }
 
@@ -44,6 +47,13 @@ impl Config {
                 "is not set, and production refuses generated keys; the keygen subcommand makes a set",
             ),
             None => {}
+        }
+        let password = self.bootstrap_admin_password.as_ref().map(Secret::expose);
+        if reader.profile() == Profile::Production && password == Some(DEVELOPMENT_PASSWORD) {
+            reader.refuse(
+                "auth.bootstrap_admin_password",
+                "is the one of development, which production refuses",
+            );
         }
         if self.bootstrap_admin_email.is_some() != self.bootstrap_admin_password.is_some() {
             reader.refuse(

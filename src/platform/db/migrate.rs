@@ -44,7 +44,7 @@ async fn sqlite(url: &super::DatabaseUrl) -> anyhow::Result<()> {
     let options = sqlx::sqlite::SqliteConnectOptions::from_str(url.expose())?
         .create_if_missing(true)
         .foreign_keys(true)
-        .busy_timeout(std::time::Duration::from_secs(60));
+        .busy_timeout(std::time::Duration::from_mins(1));
     let path = options.get_filename().with_extension("migrate.lock");
     let lock = tokio::task::spawn_blocking(move || {
         let file = std::fs::File::create(&path)

@@ -271,3 +271,42 @@ async fn ready(AxumState((health, verbose)): AxumState<(Health, bool)>) -> Respo
     )
         .into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check() -> Check {
+        Check {
+            name: "test",
+            critical: true,
+            status: Mutex::new(Status {
+                up: true,
+                since: OffsetDateTime::UNIX_EPOCH,
+                last_error: None,
+            }),
+            gauge: IntGauge::new("test", "test").unwrap(),
+        }
+    }
+
+    #[test]
+    fn one_failure_flaps_nothing_and_a_success_between_starts_the_count_again() {
+        let (check, schedule) = (
+            check(),
+            Schedule {
+                failures: 2,
+                ..Schedule::default()
+            },
+        );
+        let mut streak = 0;
+        for (good, up) in [(false, true), (true, true), (false, true), (false, false)] {
+            let result = if good { Ok(()) } else { Err("down") };
+            streak = check.apply(result, streak, schedule, OffsetDateTime::UNIX_EPOCH);
+            assert_eq!(check.is_up(), up);
+        }
+        for up in [false, true] {
+            streak = check.apply(Ok(()), streak, schedule, OffsetDateTime::UNIX_EPOCH);
+            assert_eq!(check.is_up(), up);
+        }
+    }
+}

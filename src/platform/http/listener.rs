@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -23,9 +22,18 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::PeerAddress;
+use super::watch::{Flight, Patience, Watch, Watched};
 
 /// Headers of a request in all; beyond it 431.
 const MAX_HEADER_BYTES: usize = 64 * 1_024;
+/// HTTP/2 requests at once on one connection.
+const MAX_STREAMS: u32 = 100;
+/// HTTP/2 streams that a client may reset before we looked at them, and that we
+/// reset because of its errors: beyond, the connection ends (CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 20;
+const MAX_LOCAL_RESETS: usize = 100;
+/// An HTTP/2 connection with open streams is pinged, and ends without an answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// After a connection has no request in flight, the time for its last bytes to leave.
 const LINGER: Duration = Duration::from_millis(50);
 
@@ -34,8 +42,8 @@ const LINGER: Duration = Duration::from_millis(50);
 pub struct Serving {
     /// `public` or `admin`, for logs and metrics.
     pub name: &'static str,
-    /// Time for the headers of a request.
-    pub header_timeout: Duration,
+    /// How long a connection may wait for its client.
+    pub patience: Patience,
     /// Connections at once.
     pub max_connections: u32,
     /// Stop accepting; finish what is in flight.
@@ -119,36 +127,13 @@ impl Drop for Open {
     }
 }
 
-/// Requests in flight on one connection.
-#[derive(Clone, Default)]
-struct InFlight(Arc<AtomicU32>);
-
-struct Flight(Arc<AtomicU32>);
-
-impl InFlight {
-    fn begin(&self) -> Flight {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Flight(Arc::clone(&self.0))
-    }
-
-    fn is_idle(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, serving: Serving) {
     serving.open.inc();
     let _open = Open(serving.open.clone());
     // Answers are small and complete; waiting to fill a packet only delays them.
     let _unsupported = stream.set_nodelay(true);
-    let in_flight = InFlight::default();
-    let requests = in_flight.clone();
+    let watch = Watch::default();
+    let requests = watch.clone();
     let service = tower::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
         let flight = requests.begin();
@@ -168,19 +153,28 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, serving
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(serving.header_timeout)
+        .header_read_timeout(None)
         .max_buf_size(MAX_HEADER_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
-        .keep_alive_interval(Some(Duration::from_secs(20)));
-    let connection = builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE);
+    let stream = TokioIo::new(Watched::new(stream, watch.clone()));
+    let connection =
+        builder.serve_connection_with_upgrades(stream, TowerToHyperService::new(service));
     tokio::pin!(connection);
     tokio::select! {
         // Errors of a connection are the client's: resets, broken TLS, nonsense.
         _ended = connection.as_mut() => return,
+        lapse = watch.lapse(serving.patience) => {
+            tracing::debug!(listener = serving.name, %peer, ?lapse, "the client kept the connection waiting");
+            return;
+        }
         () = serving.stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     // A connection without a request (idle, or with half a header) has no claim
@@ -188,7 +182,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, serving
     let idle = async {
         loop {
             tokio::time::sleep(LINGER).await;
-            if in_flight.is_idle() {
+            if watch.is_idle() {
                 break;
             }
         }

@@ -3,12 +3,15 @@
 pub mod client_address;
 mod config;
 pub mod extract;
+mod h2_frames;
 pub mod listener;
 pub mod middleware;
 pub mod page;
 pub mod problem;
+pub mod watch;
 
 pub use client_address::{ClientAddress, PeerAddress};
 pub use config::Config;
 pub use extract::{Fields, Invalid, Json, Path, Query};
 pub use problem::{FieldError, Problem};
+pub use watch::Patience;

@@ -266,3 +266,52 @@ pub fn watch_signals(lifecycle: &Lifecycle) -> std::io::Result<()> {
     });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn lifecycle() -> Lifecycle {
+        Lifecycle::new(LifecycleMetrics::register(&prometheus::Registry::new()).unwrap())
+    }
+
+    const CONFIG: Config = Config {
+        drain_delay: Duration::from_millis(30),
+        grace_period: Duration::from_millis(40),
+    };
+
+    #[tokio::test]
+    async fn the_drain_delay_comes_first_and_workers_end_at_the_soft_token() {
+        let lifecycle = lifecycle();
+        let soft = lifecycle.soft();
+        lifecycle.spawn("worker", async move { soft.cancelled().await });
+        lifecycle.shut_down("test");
+        let began = std::time::Instant::now();
+        assert!(!lifecycle.run_down(&CONFIG).await, "nothing was cut");
+        assert!(began.elapsed() >= CONFIG.drain_delay);
+        assert_eq!(lifecycle.state(), State::Stopping);
+        assert!(!lifecycle.has_failed());
+    }
+
+    #[tokio::test]
+    async fn what_outlives_the_grace_period_is_cut() {
+        let lifecycle = lifecycle();
+        let hard = lifecycle.hard();
+        lifecycle.spawn("stubborn", async move { hard.cancelled().await });
+        lifecycle.shut_down("test");
+        let began = std::time::Instant::now();
+        assert!(lifecycle.run_down(&CONFIG).await, "it was cut");
+        assert!(began.elapsed() >= CONFIG.drain_delay + CONFIG.grace_period);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_or_ends_early_begins_a_failing_shutdown() {
+        for panics in [true, false] {
+            let lifecycle = lifecycle();
+            lifecycle.spawn("task", async move { assert!(!panics, "a defect") });
+            lifecycle.run_down(&CONFIG).await;
+            assert!(lifecycle.has_failed());
+        }
+    }
+}

@@ -86,10 +86,13 @@ impl RouteMetrics {
     }
 }
 
+/// By method and route template.
+type Routes = HashMap<(&'static str, Arc<str>), Arc<RouteMetrics>>;
+
 /// All routes that were seen; bounded, since methods and templates are.
 pub struct RouteTable {
     metrics: HttpMetrics,
-    routes: RwLock<HashMap<(&'static str, Arc<str>), Arc<RouteMetrics>>>,
+    routes: RwLock<Routes>,
 }
 
 impl RouteTable {

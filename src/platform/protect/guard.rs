@@ -167,3 +167,73 @@ pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use prometheus::Registry;
+    use tower::ServiceExt as _;
+
+    fn layer(max_in_flight: u32, request_timeout: Duration) -> GuardLayer {
+        GuardLayer {
+            max_in_flight,
+            request_timeout,
+            metrics: HttpMetrics::register(&Registry::new()).unwrap(),
+            in_flight: Arc::default(),
+        }
+    }
+
+    async fn call<F>(
+        layer: &GuardLayer,
+        handler: impl Fn() -> F + Clone,
+    ) -> (u16, Option<&'static str>)
+    where
+        F: Future<Output = Response>,
+    {
+        let service = layer.layer(tower::service_fn(move |_: Request<Body>| {
+            let answer = handler();
+            async move { Ok::<_, Infallible>(answer.await) }
+        }));
+        let response = service.oneshot(Request::new(Body::empty())).await.unwrap();
+        let failure = response
+            .extensions()
+            .get::<crate::platform::http::problem::Failure>();
+        (
+            response.status().as_u16(),
+            failure.map(|failure| failure.code.code),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_and_gives_its_place_back() {
+        let layer = layer(1, Duration::from_secs(1));
+        for _ in 0..2 {
+            let answer = call(&layer, || async { panic!("of a handler") }).await;
+            assert_eq!(answer, (500, Some("INTERNAL")));
+        }
+        assert_eq!(layer.metrics.panics.get(), 2);
+        assert_eq!(layer.in_flight.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn beyond_the_deadline_the_work_is_dropped() {
+        let layer = layer(1, Duration::from_millis(30));
+        let began = std::time::Instant::now();
+        let answer = call(&layer, std::future::pending).await;
+        assert_eq!(answer, (503, Some("DEADLINE_EXCEEDED")));
+        assert!(began.elapsed() >= Duration::from_millis(30));
+        assert_eq!(layer.in_flight.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn one_too_many_is_shed_without_running() {
+        let layer = layer(0, Duration::from_secs(1));
+        let answer = call(&layer, || async { unreachable!("it must not run") }).await;
+        assert_eq!(answer, (503, Some("OVERLOADED")));
+        assert_eq!(
+            layer.metrics.shed.with_label_values(&["in_flight"]).get(),
+            1
+        );
+    }
+}

@@ -12,7 +12,7 @@ pub enum Default {
         /// With `APP_ENV=production`.
         production: &'static str,
     },
-    /// Development has a default; production must set the key.
+    /// Development has a default; in production the key is unset, or must be set.
     DevelopmentOnly(&'static str),
     /// No value unless one is set.
     Unset,
@@ -29,6 +29,8 @@ pub struct Key {
     pub kind: &'static str,
     /// Value when nothing sets the key.
     pub default: Default,
+    /// Whether the key may stay unset.
+    pub optional: bool,
     /// Whether a `_FILE` variant is read and every output redacts it.
     pub secret: bool,
 }
@@ -75,6 +77,7 @@ macro_rules! settings {
                     doc: concat!($($doc, "\n"),+),
                     kind: <$ty as $crate::platform::settings::Setting>::KIND,
                     default: $default,
+                    optional: <$ty as $crate::platform::settings::Setting>::OPTIONAL,
                     secret: <$ty as $crate::platform::settings::Setting>::SECRET,
                 }, )* ]
             };
@@ -85,7 +88,7 @@ macro_rules! settings {
                 let mut keys = Self::KEYS.iter();
                 Self {
                     $( $field: {
-                        let check: Option<fn(&$ty) -> Result<(), String>> =
+                        let check: Option<$crate::platform::settings::Check<$ty>> =
                             $crate::settings!(@check $($check)?);
                         reader.value(keys.next(), check)
                     }, )*

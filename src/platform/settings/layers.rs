@@ -122,7 +122,7 @@ impl Layers {
         for (name, value) in table {
             self.flatten(&name, value, &source, &mut found);
         }
-        self.merge(found);
+        self.merge(&found);
     }
 
     fn flatten(
@@ -147,7 +147,7 @@ impl Layers {
                     match item.into_string() {
                         Ok(text) => texts.push(text),
                         Err(_) => {
-                            self.problem(key, source, "holds a list of more than plain values")
+                            self.problem(key, source, "holds a list of more than plain values");
                         }
                     }
                 }
@@ -197,7 +197,7 @@ impl Layers {
                 standard.insert(format!("{key}_file"), leaf(value, source));
             }
         }
-        self.merge(standard);
+        self.merge(&standard);
         let own = variables
             .iter()
             .filter_map(|(name, (value, source))| {
@@ -208,12 +208,12 @@ impl Layers {
                 Some((key, leaf(value, source)))
             })
             .collect();
-        self.merge(own);
+        self.merge(&own);
     }
 
     /// Puts a layer over what is there. `<key>_file` means the content of that file.
-    fn merge(&mut self, layer: BTreeMap<String, Leaf>) {
-        for (key, leaf) in &layer {
+    fn merge(&mut self, layer: &BTreeMap<String, Leaf>) {
+        for (key, leaf) in layer {
             match key.strip_suffix("_file") {
                 None => {
                     self.leaves.insert(key.clone(), leaf.clone());

@@ -14,5 +14,5 @@ mod value;
 
 pub use declare::{Default, Key};
 pub use layers::{Layers, Profile};
-pub use reader::{Effective, Problem, Reader};
+pub use reader::{Check, Effective, Problem, Reader};
 pub use value::{ByteSize, Raw, Secret, SecretSource, Setting, parse_duration};

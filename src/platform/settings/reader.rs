@@ -33,6 +33,9 @@ pub struct Effective {
     pub source: String,
 }
 
+/// A range check; its message says what is allowed.
+pub type Check<T> = fn(&T) -> Result<(), String>;
+
 /// Reads keys one after the other and remembers what it saw.
 #[derive(Debug)]
 pub struct Reader {
@@ -63,11 +66,7 @@ impl Reader {
 
     /// Reads one key. After a problem the default stands in, and the whole
     /// configuration is refused at the end.
-    pub fn value<T: Setting>(
-        &mut self,
-        key: Option<&'static Key>,
-        check: Option<fn(&T) -> Result<(), String>>,
-    ) -> T {
+    pub fn value<T: Setting>(&mut self, key: Option<&'static Key>, check: Option<Check<T>>) -> T {
         // `settings!` hands over exactly one key a field.
         let Some(key) = key else {
             unreachable!("a field without a key")
@@ -102,7 +101,11 @@ impl Reader {
     }
 
     /// Adds a problem of a rule that spans several keys; names the source of `key`.
+    /// A key that is wrong by itself has been reported, and its value is a stand-in.
     pub fn refuse(&mut self, key: &str, why: &str) {
+        if self.problems.iter().any(|problem| problem.key == key) {
+            return;
+        }
         let source = self.source_of(key);
         self.problem(key, &source, why);
     }

@@ -1,0 +1,77 @@
+# The image: the release binary, its configuration files, glibc, and nothing else.
+#
+#   docker build --build-arg REVISION=$(git rev-parse HEAD) --tag gantry:0.1.0 .
+#
+# A binary that was built elsewhere (a CI cache, a machine without a registry)
+# takes the place of the whole builder stage:
+#
+#   docker build --build-context builder=DIR .
+#
+# where DIR/out holds `gantry`, `lib/libgcc_s.so.1` and an empty folder `data`.
+
+# The same release as rust-toolchain.toml; a check compares them.
+ARG RUST_VERSION=1.95.0
+
+# Debian 12's glibc and its certificates, without OpenSSL: TLS is rustls. The
+# `cc` flavour would add OpenSSL, libstdc++ and libgomp (9 MB) for the one
+# library of it that a Rust binary needs, libgcc_s. The registry offers no
+# version tags; for byte-identical builds pass a digest.
+ARG RUNTIME_IMAGE=gcr.io/distroless/base-nossl-debian12:nonroot
+
+# One stage that depends on no other, so that the replacement above needs no
+# registry: BuildKit resolves what a stage is made from even when it is replaced.
+FROM rust:${RUST_VERSION}-bookworm AS builder
+ARG RUST_VERSION
+# The image's own toolchain, not what rust-toolchain.toml would download again.
+# Poll times and per-task metrics of Tokio need the cfg.
+ENV RUSTUP_TOOLCHAIN=${RUST_VERSION} \
+    RUSTFLAGS="--cfg tokio_unstable"
+WORKDIR /build
+
+# The dependencies alone, those of a build script included, around an empty
+# crate: minutes, and cached until the manifest changes. Tests and benches are
+# targets of files that are not here yet.
+COPY Cargo.toml Cargo.lock ./
+RUN cp Cargo.toml /tmp/Cargo.toml \
+    && sed -i '/^\[\[\(test\|bench\|example\)\]\]/,/^$/d' Cargo.toml \
+    && mkdir src && touch src/lib.rs \
+    && echo 'fn main() {}' > build.rs && cp build.rs src/main.rs \
+    && cargo build --release --locked \
+    && mv /tmp/Cargo.toml Cargo.toml
+
+COPY . .
+# Compiled into build_info; after the dependencies, so that a commit rebuilds
+# the project only. The empty crate is newer than the sources: touch them, or
+# cargo would ship it.
+ARG REVISION=unknown
+RUN find src build.rs -name '*.rs' -exec touch {} + \
+    && BUILD_REVISION="${REVISION}" cargo build --release --locked --bin gantry \
+    && mkdir -p /out/lib /out/data \
+    && cp target/release/gantry /out/gantry \
+    && cp "$(gcc -print-file-name=libgcc_s.so.1)" /out/lib/libgcc_s.so.1
+
+FROM ${RUNTIME_IMAGE}
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="gantry" \
+      org.opencontainers.image.description="An axum service wrapped in metrics, traces, rate limiting and graceful shutdown" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.revision="${REVISION}"
+
+COPY --from=builder /out/lib/libgcc_s.so.1 /usr/lib/libgcc_s.so.1
+COPY --from=builder --chmod=0755 /out/gantry /usr/local/bin/gantry
+COPY config/ /app/config/
+# The only place that is ever written to, and only with SQLite: mount a volume.
+COPY --from=builder --chown=65532:65532 /out/data /data
+
+WORKDIR /app
+ENV APP_ENV=production
+# As a number, so that a kubelet can see that it is not root.
+USER 65532:65532
+EXPOSE 3000 9464 50051
+# SIGTERM begins the drain; the default, said here because everything hangs on it.
+STOPSIGNAL SIGTERM
+# There is no shell and no curl in here: the binary asks itself.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
+    CMD ["/usr/local/bin/gantry", "healthcheck"]
+ENTRYPOINT ["/usr/local/bin/gantry"]
+CMD ["serve"]

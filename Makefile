@@ -1,0 +1,27 @@
+# One line a target: `make help`. The logic is in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help run demo test docs fmt lint sqlx-prepare
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## build and start the service on an embedded database, without any setup
+	cargo run --locked -- serve
+
+demo: ## act as a client of the running service, or of one of its own: make demo ARGS="--help"
+	cargo run --locked --example demo -- $(ARGS)
+
+test: ## check formatting, lints, all tests on SQLite and Postgres, and the query cache
+	@scripts/test
+
+docs: ## write the generated documents again (metrics, configuration, errors, OpenAPI)
+	UPDATE_DOCUMENTS=1 cargo test --locked --quiet --test it documents::
+
+fmt: ## format the sources
+	cargo fmt --all
+
+lint: ## check the lints, warnings denied
+	cargo clippy --locked --all-targets -- -D warnings
+
+sqlx-prepare: ## write the query cache .sqlx/ again, after a query or a migration changed
+	@scripts/sqlx-prepare

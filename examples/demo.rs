@@ -1,0 +1,422 @@
+//! A client's tour of the service: `make demo`.
+//!
+//! Registers two users, opens accounts, lets the administrator deposit, runs 200
+//! transfers, and shows what moved. It uses the public API only (and reads the
+//! metrics as Prometheus would), and waits when it is told to (`Retry-After`).
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Parser;
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+const TRANSFERS: u32 = 200;
+/// A request is given up after this many answers that said to wait.
+const MAX_WAITS: u32 = 20;
+
+/// Acts as two users and an administrator of a running service.
+#[derive(Parser)]
+struct Arguments {
+    /// The public listener of a running service; when nobody answers there, the
+    /// demo starts a service of its own on an empty database.
+    #[arg(long, default_value = "http://127.0.0.1:3000")]
+    url: String,
+    /// The admin listener of the same service.
+    #[arg(long, default_value = "http://127.0.0.1:9464")]
+    admin_url: String,
+    /// The administrator (by default the one of development).
+    #[arg(long, default_value = "admin@example.com")]
+    admin_email: String,
+    /// The administrator's password.
+    #[arg(
+        long,
+        default_value = "development-only-password",
+        env = "DEMO_ADMIN_PASSWORD"
+    )]
+    admin_password: String,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut arguments = Arguments::parse();
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(30))
+        .build()?;
+    let ready = format!("{}/health/ready", arguments.url);
+    let own = match http.get(&ready).send().await {
+        Ok(answer) if answer.status().is_success() => {
+            println!("Using the service at {}", arguments.url);
+            None
+        }
+        Ok(answer) => bail!("{ready} answers {}: not ready", answer.status()),
+        Err(_) => Some(OwnService::start(&http, &mut arguments).await?),
+    };
+    let result = tour(
+        &Client {
+            http,
+            base: arguments.url.clone(),
+        },
+        &arguments,
+    )
+    .await;
+    drop(own);
+    result
+}
+
+/// A service that lives as long as the demo.
+struct OwnService {
+    child: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl OwnService {
+    async fn start(http: &reqwest::Client, arguments: &mut Arguments) -> anyhow::Result<Self> {
+        let binary = std::env::current_exe()?
+            .parent()
+            .and_then(std::path::Path::parent)
+            .context("the demo has no folder")?
+            .join(env!("CARGO_PKG_NAME"));
+        let folder = tempfile::tempdir()?;
+        let (public, admin) = (free_port()?, free_port()?);
+        let child = Command::new(&binary)
+            .arg("serve")
+            .current_dir(folder.path())
+            .env("APP__HTTP__ADDR", format!("127.0.0.1:{public}"))
+            .env("APP__ADMIN__ADDR", format!("127.0.0.1:{admin}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {}; build it first", binary.display()))?;
+        let service = Self {
+            child,
+            _folder: folder,
+        };
+        arguments.url = format!("http://127.0.0.1:{public}");
+        arguments.admin_url = format!("http://127.0.0.1:{admin}");
+        println!(
+            "Nobody is serving; started a service of our own at {}",
+            arguments.url
+        );
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let answer = http
+                .get(format!("{}/health/ready", arguments.url))
+                .send()
+                .await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(service);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the service did not become ready"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for OwnService {
+    fn drop(&mut self) {
+        // Politely, so that it drains; the demo is over either way.
+        let pid = self.child.id().to_string();
+        let _sent = Command::new("kill").args(["-s", "TERM", &pid]).status();
+        let _ended = self.child.wait();
+    }
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
+}
+
+struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+/// One call of the API.
+struct Call<'a> {
+    method: Method,
+    path: &'a str,
+    token: Option<&'a str>,
+    idempotency_key: Option<String>,
+    body: Option<Value>,
+}
+
+impl<'a> Call<'a> {
+    fn new(method: Method, path: &'a str) -> Self {
+        Self {
+            method,
+            path,
+            token: None,
+            idempotency_key: None,
+            body: None,
+        }
+    }
+}
+
+impl Client {
+    /// Sends a request, and again after the time that 429 or 503 ask for.
+    async fn send(&self, call: Call<'_>, waits: &mut u32) -> anyhow::Result<Response> {
+        for _ in 0..MAX_WAITS {
+            let url = format!("{}{}", self.base, call.path);
+            let mut request = self.http.request(call.method.clone(), url);
+            if let Some(token) = call.token {
+                request = request.bearer_auth(token);
+            }
+            if let Some(key) = &call.idempotency_key {
+                request = request.header("idempotency-key", key);
+            }
+            if let Some(body) = &call.body {
+                request = request.json(body);
+            }
+            let answer = request.send().await?;
+            let waiting = matches!(
+                answer.status(),
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+            );
+            let seconds = answer
+                .headers()
+                .get("retry-after")
+                .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+            match seconds {
+                Some(seconds) if waiting => {
+                    *waits += 1;
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                }
+                _ if answer.status().is_success() => return Ok(answer),
+                _ => {
+                    let status = answer.status();
+                    bail!(
+                        "{} {}: {status}: {}",
+                        call.method,
+                        call.path,
+                        answer.text().await?
+                    );
+                }
+            }
+        }
+        bail!(
+            "{} {}: still told to wait after {MAX_WAITS} tries",
+            call.method,
+            call.path
+        )
+    }
+
+    async fn json(&self, call: Call<'_>) -> anyhow::Result<Value> {
+        Ok(self.send(call, &mut 0).await?.json().await?)
+    }
+
+    async fn login(&self, email: &str, password: &str) -> anyhow::Result<String> {
+        let body = json!({ "email": email, "password": password });
+        let call = Call {
+            body: Some(body),
+            ..Call::new(Method::POST, "/api/v1/auth/login")
+        };
+        text(&self.json(call).await?, "access_token")
+    }
+}
+
+fn text(value: &Value, name: &str) -> anyhow::Result<String> {
+    value[name]
+        .as_str()
+        .map(str::to_owned)
+        .with_context(|| format!("the answer has no {name}"))
+}
+
+/// A user with an account.
+struct Holder {
+    name: &'static str,
+    token: String,
+    account: String,
+}
+
+async fn tour(client: &Client, arguments: &Arguments) -> anyhow::Result<()> {
+    let before = scrape(client, &arguments.admin_url).await?;
+    let run = uuid::Uuid::now_v7().simple().to_string();
+    let alice = open(client, "Alice", &run).await?;
+    let bob = open(client, "Bob", &run).await?;
+    let admin = client
+        .login(&arguments.admin_email, &arguments.admin_password)
+        .await
+        .context("the administrator cannot log in; see --admin-email and --admin-password")?;
+    for holder in [&alice, &bob] {
+        let body = json!({ "account": holder.account, "amount": 100_000, "reference": "demo" });
+        let call = Call {
+            token: Some(&admin),
+            body: Some(body),
+            ..Call::new(Method::POST, "/api/v1/deposits")
+        };
+        client.json(call).await?;
+    }
+    println!("Two users, an account each, and 1000.00 EUR deposited into both");
+
+    let (trace, waits) = transfers(client, &alice, &bob, &run).await?;
+    println!("Told to wait {waits} times (429 or 503), and waited");
+
+    println!("\nBalances (EUR)");
+    let mut held = 0;
+    for holder in [&alice, &bob] {
+        let path = format!("/api/v1/accounts/{}", holder.account);
+        let account = client.json(Call {
+            token: Some(&holder.token),
+            ..Call::new(Method::GET, &path)
+        });
+        let balance = account.await?["balance"]
+            .as_i64()
+            .context("the account has no balance")?;
+        held += balance;
+        println!("  {:<16} {:>12}", holder.name, euros(balance));
+    }
+    // What the deposits took from the currency's system account.
+    let system = -200_000;
+    println!("  {:<16} {:>12}", "system account", euros(system));
+    println!("  {:<16} {:>12}", "sum", euros(held + system));
+    ensure!(held + system == 0, "money was lost or made");
+
+    println!("\nMetrics that moved");
+    let after = scrape(client, &arguments.admin_url).await?;
+    for (series, value) in &after {
+        let moved = value - before.get(series).copied().unwrap_or(0.0);
+        if moved > 0.0 {
+            println!("  {moved:>6} {series}");
+        }
+    }
+    match trace {
+        Some(trace) => println!("\nTrace of one transfer: {trace}"),
+        None => println!("\nNo transfer was sampled, so there is no trace to show"),
+    }
+    Ok(())
+}
+
+async fn open(client: &Client, name: &'static str, run: &str) -> anyhow::Result<Holder> {
+    let email = format!("{}-{run}@example.com", name.to_lowercase());
+    let password = format!("demo-password-{run}");
+    let body = json!({ "email": email, "name": name, "password": password });
+    client
+        .json(Call {
+            body: Some(body),
+            ..Call::new(Method::POST, "/api/v1/auth/register")
+        })
+        .await?;
+    let token = client.login(&email, &password).await?;
+    let call = Call {
+        token: Some(&token),
+        body: Some(json!({ "currency": "EUR", "name": "demo" })),
+        ..Call::new(Method::POST, "/api/v1/accounts")
+    };
+    let account = text(&client.json(call).await?, "id")?;
+    Ok(Holder {
+        name,
+        token,
+        account,
+    })
+}
+
+/// Runs the transfers to and fro; returns the trace id of a sampled one and how
+/// often it had to wait.
+async fn transfers(
+    client: &Client,
+    alice: &Holder,
+    bob: &Holder,
+    run: &str,
+) -> anyhow::Result<(Option<String>, u32)> {
+    let mut progress = Progress::new();
+    let (mut trace, mut waits) = (None, 0);
+    for number in 1..=TRANSFERS {
+        let (from, to) = if number % 3 == 0 {
+            (bob, alice)
+        } else {
+            (alice, bob)
+        };
+        let call = Call {
+            token: Some(&from.token),
+            idempotency_key: Some(format!("demo-{run}-{number}")),
+            body: Some(json!({
+                "from_account": from.account,
+                "to_account": to.account,
+                "amount": 100 + number,
+                "reference": format!("transfer {number}"),
+            })),
+            ..Call::new(Method::POST, "/api/v1/transfers")
+        };
+        let answer = client.send(call, &mut waits).await?;
+        let traced = answer
+            .headers()
+            .get("traceresponse")
+            .and_then(|value| value.to_str().ok());
+        trace = traced
+            .and_then(|value| Some(value.split('-').nth(1)?.to_owned()))
+            .or(trace);
+        progress.show(number);
+    }
+    Ok((trace, waits))
+}
+
+/// A bar on a terminal, a line now and then elsewhere.
+struct Progress {
+    began: Instant,
+    terminal: bool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            terminal: std::io::stdout().is_terminal(),
+        }
+    }
+
+    fn show(&mut self, done: u32) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        if self.terminal {
+            let filled = usize::try_from(done * 40 / TRANSFERS).unwrap_or_default();
+            print!(
+                "\rTransfers [{:<40}] {done}/{TRANSFERS} {seconds:.1} s",
+                "#".repeat(filled)
+            );
+            let _closed = std::io::stdout().flush();
+            if done == TRANSFERS {
+                println!();
+            }
+        } else if done.is_multiple_of(50) {
+            println!("Transfers {done}/{TRANSFERS} {seconds:.1} s");
+        }
+    }
+}
+
+fn euros(minor: i64) -> String {
+    let sign = if minor < 0 { "-" } else { "" };
+    format!("{sign}{}.{:02}", minor.abs() / 100, minor.abs() % 100)
+}
+
+/// Request counters, as Prometheus would read them.
+async fn scrape(client: &Client, admin: &str) -> anyhow::Result<BTreeMap<String, f64>> {
+    let answer = client
+        .http
+        .get(format!("{admin}/metrics"))
+        .send()
+        .await?
+        .error_for_status()?;
+    let text = answer.text().await?;
+    let wanted = [
+        "http_requests_total{",
+        "ledger_transfers_total{",
+        "rate_limit_decisions_total{",
+    ];
+    Ok(text
+        .lines()
+        .filter(|line| wanted.iter().any(|name| line.starts_with(name)))
+        .filter_map(|line| line.rsplit_once(' '))
+        .filter_map(|(series, value)| Some((series.to_owned(), value.parse().ok()?)))
+        .collect())
+}

@@ -1,0 +1,207 @@
+//! Reads the sources and holds them to the house plan.
+
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|own| own == extension) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Source without its unit tests and comments: path below `src`, and text.
+fn sources() -> Vec<(String, String)> {
+    let sources = root().join("src");
+    files(&sources, "rs")
+        .into_iter()
+        .map(|path| {
+            let name = path
+                .strip_prefix(&sources)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text
+                .split("#[cfg(test)]\nmod tests")
+                .next()
+                .unwrap_or_default();
+            let lines = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            (name, lines.collect::<Vec<_>>().join("\n"))
+        })
+        .collect()
+}
+
+/// Sources whose path passes must not contain any of the words.
+fn forbid(because: &str, applies: impl Fn(&str) -> bool, words: &[&str]) {
+    let mut seen = 0;
+    for (path, code) in sources().iter().filter(|(path, _)| applies(path)) {
+        seen += 1;
+        for word in words {
+            assert!(!code.contains(word), "src/{path} has `{word}`: {because}");
+        }
+    }
+    assert!(seen > 0, "the rule applies to no file: {because}");
+}
+
+#[test]
+fn the_platform_knows_nothing_above_it() {
+    forbid(
+        "platform depends on neither identity nor app",
+        |path| path.starts_with("platform/"),
+        &[
+            "crate::identity",
+            "crate::app",
+            "crate::config",
+            "crate::serve",
+            "crate::cli",
+        ],
+    );
+}
+
+#[test]
+fn identity_knows_nothing_of_the_application() {
+    forbid(
+        "identity depends on platform alone",
+        |path| path.starts_with("identity/"),
+        &["crate::app", "crate::config", "crate::serve", "crate::cli"],
+    );
+}
+
+#[test]
+fn domain_files_know_no_framework() {
+    let is_domain = |path: &str| path.ends_with("/domain.rs") || path.contains("/domain/");
+    forbid(
+        "a domain is plain rules",
+        is_domain,
+        &["axum", "sqlx", "tonic", "utoipa", "http::"],
+    );
+}
+
+#[test]
+fn backends_are_named_in_their_places_only() {
+    let elsewhere = |path: &str| {
+        !path.starts_with("platform/db/")
+            && !path.ends_with("store/sqlite.rs")
+            && !path.ends_with("store/postgres.rs")
+            && !path.contains("store/sqlite/")
+            && !path.contains("store/postgres/")
+            && !path.ends_with("store/mod.rs")
+            && path != "app/mod.rs"
+    };
+    let words = [
+        "sqlx::query",
+        "SqlitePool",
+        "PgPool",
+        "sqlx::Sqlite",
+        "sqlx::Postgres",
+        "Database::Sqlite",
+    ];
+    forbid("backends stay behind the store traits", elsewhere, &words);
+}
+
+#[test]
+fn slices_meet_in_the_application_only() {
+    let in_slice = |path: &str| path.starts_with("app/") && path != "app/mod.rs";
+    for (path, code) in sources().iter().filter(|(path, _)| in_slice(path)) {
+        let own = path.split(['/', '.']).nth(1).unwrap();
+        for (position, _) in code.match_indices("crate::app::") {
+            let rest = &code[position + "crate::app::".len()..];
+            assert!(
+                rest.starts_with(own),
+                "src/{path} reaches into another slice: {rest:.40}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_projects_name_stands_only_where_the_template_says() {
+    let name = env!("CARGO_PKG_NAME");
+    let listed = std::fs::read_to_string(root().join("template/names.txt")).unwrap();
+    let listed: Vec<&str> = listed
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    let tracked = std::process::Command::new("git")
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let tracked = String::from_utf8(tracked.stdout).unwrap();
+    let mut found = Vec::new();
+    for path in tracked.split('\0').filter(|path| !path.is_empty()) {
+        let Ok(text) = std::fs::read_to_string(root().join(path)) else {
+            continue;
+        };
+        if text.to_lowercase().contains(name) {
+            found.push(path);
+        }
+    }
+    let is_listed = |path: &str| {
+        listed.iter().any(|entry| {
+            *entry == path
+                || entry
+                    .strip_suffix('/')
+                    .is_some_and(|folder| path.starts_with(&format!("{folder}/")))
+        })
+    };
+    let unlisted: Vec<_> = found.iter().filter(|path| !is_listed(path)).collect();
+    assert!(
+        unlisted.is_empty(),
+        "not in template/names.txt: {unlisted:#?}"
+    );
+    for entry in &listed {
+        let folder = entry.trim_end_matches('/');
+        let used = found
+            .iter()
+            .any(|path| path == entry || path.starts_with(&format!("{folder}/")));
+        assert!(
+            used,
+            "template/names.txt lists {entry}, where the name does not stand"
+        );
+    }
+}
+
+#[test]
+fn files_can_be_read_in_one_sitting() {
+    for folder in ["src", "tests"] {
+        for path in files(&root().join(folder), "rs") {
+            let lines = std::fs::read_to_string(&path).unwrap().lines().count();
+            assert!(lines <= 420, "{} has {lines} lines", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_migration_stands_in_both_folders_under_the_same_name() {
+    let names = |backend: &str| {
+        let folder = root().join("migrations").join(backend);
+        let mut names: Vec<_> = files(&folder, "sql")
+            .into_iter()
+            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("sqlite"), names("postgres"));
+}

@@ -1,0 +1,95 @@
+//! The subcommands, and their exit codes.
+
+use std::process::Command;
+
+use crate::support::{Backend, Service};
+
+fn binary() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_gantry"))
+}
+
+#[test]
+fn keygen_keeps_a_file_that_exists_and_makes_it_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.json");
+    for _ in 0..2 {
+        let status = binary()
+            .arg("keygen")
+            .arg("--out")
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+    let first = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let set: serde_json::Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(set["keys"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn help_names_every_subcommand_and_where_the_configuration_comes_from() {
+    let output = binary().arg("--help").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for word in [
+        "serve",
+        "migrate",
+        "check",
+        "config",
+        "openapi",
+        "keygen",
+        "healthcheck",
+        "APP__",
+    ] {
+        assert!(text.contains(word), "{word}:\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn check_reaches_every_dependency() {
+    let mut migrate = Service::builder(Backend::Sqlite)
+        .arguments(&["migrate"])
+        .spawn()
+        .await;
+    assert_eq!(migrate.wait().await.code(), Some(0));
+    let check = Service::builder(Backend::Sqlite).database(&migrate.database);
+    let mut good = check.arguments(&["check"]).spawn().await;
+    assert_eq!(good.wait().await.code(), Some(0), "{:#?}", good.stderr());
+
+    let mut bad = Service::builder(Backend::Sqlite)
+        .arguments(&["check"])
+        .env(
+            "APP__DATABASE__URL",
+            "postgres://nobody@127.0.0.1:1/nothing",
+        )
+        .env("APP__DATABASE__ACQUIRE_TIMEOUT", "200ms")
+        .spawn()
+        .await;
+    assert_eq!(bad.wait().await.code(), Some(1));
+    assert!(
+        bad.stderr()
+            .iter()
+            .any(|line| line.starts_with("database: ")),
+        "{:#?}",
+        bad.stderr()
+    );
+}
+
+#[tokio::test]
+async fn healthcheck_asks_a_running_service() {
+    let mut service = Service::start(Backend::Sqlite).await;
+    let url = service.admin("/health/ready");
+    let ask = || {
+        binary()
+            .args(["healthcheck", "--url", &url, "--timeout", "2s"])
+            .status()
+            .unwrap()
+    };
+    assert_eq!(ask().code(), Some(0));
+    assert_eq!(service.terminate().await, Some(0));
+    assert_eq!(ask().code(), Some(1));
+}

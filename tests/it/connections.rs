@@ -1,0 +1,161 @@
+//! Deadlines and limits of connections, from outside the process.
+//!
+//! Half a header that was sent in one piece with a whole request before it ends
+//! with the idle timeout: bytes do not tell where hyper's parser stands.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::{Backend, Service, eventually};
+
+const REQUEST: &[u8] = b"GET /api/v1/ping HTTP/1.1\r\nHost: x\r\n\r\n";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// An empty SETTINGS frame, which every client sends first.
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+async fn service() -> Service {
+    Service::builder(Backend::Sqlite)
+        .env("APP__HTTP__HEADER_TIMEOUT", "300ms")
+        .env("APP__HTTP__IDLE_TIMEOUT", "1500ms")
+        .env("APP__HTTP__BODY_TIMEOUT", "400ms")
+        .start()
+        .await
+}
+
+/// Sends bytes, and returns how long the connection stays open after that.
+async fn stays_open(service: &Service, bytes: &[u8]) -> Duration {
+    let mut stream = TcpStream::connect(service.address()).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let began = Instant::now();
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    // A reset is an end as well.
+    let _ended = tokio::time::timeout(Duration::from_secs(10), read)
+        .await
+        .expect("it was closed");
+    began.elapsed()
+}
+
+#[tokio::test]
+async fn silence_and_half_headers_end_with_the_header_timeout() {
+    let service = service().await;
+    let half_block = [PREFACE, SETTINGS, &[0, 0, 100, 1, 4, 0, 0, 0, 1, 0x82]].concat();
+    for (what, bytes) in [
+        ("nothing", &b""[..]),
+        (
+            "half an HTTP/1.1 header",
+            b"GET /api/v1/ping HTTP/1.1\r\nHost: x\r\nX-Half",
+        ),
+        ("half the preface of HTTP/2", &PREFACE[..10]),
+        ("half an HTTP/2 header block", &half_block),
+    ] {
+        let open = stays_open(&service, bytes).await;
+        let range = Duration::from_millis(250)..Duration::from_millis(1_200);
+        assert!(range.contains(&open), "{what}: {open:?}");
+    }
+}
+
+#[tokio::test]
+async fn half_a_header_after_a_request_has_the_header_timeout_too() {
+    let service = service().await;
+    let mut stream = TcpStream::connect(service.address()).await.unwrap();
+    stream.write_all(REQUEST).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\"pong\"}") {
+        assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+    }
+    stream.write_all(b"GET / HT").await.unwrap();
+    let began = Instant::now();
+    let _ended = stream.read_to_end(&mut answer).await;
+    assert!(
+        began.elapsed() < Duration::from_millis(1_200),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn connections_without_a_request_end_with_the_idle_timeout() {
+    let service = service().await;
+    let idle_http2 = [PREFACE, SETTINGS, &ping_over_http2()].concat();
+    for (what, bytes) in [("HTTP/1.1", REQUEST), ("HTTP/2", &idle_http2)] {
+        let open = stays_open(&service, bytes).await;
+        let range = Duration::from_millis(1_300)..Duration::from_secs(4);
+        assert!(range.contains(&open), "{what}: {open:?}");
+    }
+}
+
+/// A HEADERS frame for `GET /api/v1/ping`, by hand (RFC 7541, static table and
+/// literals without indexing).
+fn ping_over_http2() -> Vec<u8> {
+    let path = b"/api/v1/ping";
+    let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
+    block.extend(path);
+    block.extend([0x01, 1, b'x']);
+    let mut frame = vec![0, 0, u8::try_from(block.len()).unwrap(), 1, 0x5, 0, 0, 0, 1];
+    frame.extend(block);
+    frame
+}
+
+#[tokio::test]
+async fn a_header_that_drips_is_ended_however_steady_it_is() {
+    let service = service().await;
+    let mut stream = TcpStream::connect(service.address()).await.unwrap();
+    let began = Instant::now();
+    let mut open = true;
+    for byte in b"GET /api/v1/ping HTTP/1.1\r\nHost: example.org\r\nX-Drip: aaaaaaaaaaa" {
+        // The pace of the attack, not a wait for something.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if stream.write_all(&[*byte]).await.is_err() {
+            open = false;
+            break;
+        }
+    }
+    assert!(
+        !open && began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn headers_that_are_too_large_are_431() {
+    let service = service().await;
+    let large = "a".repeat(70 * 1024);
+    let request = format!("GET /api/v1/ping HTTP/1.1\r\nHost: x\r\nX-Large: {large}\r\n\r\n");
+    let mut stream = TcpStream::connect(service.address()).await.unwrap();
+    // The answer comes before the last byte is sent, and a reset may follow it.
+    let _partly = stream.write_all(request.as_bytes()).await;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 431");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_given_up() {
+    let service = service().await;
+    let mut stream = TcpStream::connect(service.address()).await.unwrap();
+    // More answers than the buffers of both ends can hold.
+    let burst = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200);
+    let write = async {
+        for _ in 0..10_000 {
+            stream.write_all(&burst).await?;
+        }
+        std::io::Result::Ok(())
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(10), write).await;
+    assert!(
+        matches!(ended, Ok(Err(_))),
+        "the connection was not closed: {ended:?}"
+    );
+    eventually("the connection is closed", async || {
+        let open = service
+            .metrics()
+            .await
+            .get("http_connections_open", &[("listener", "public")]);
+        (open == Some(0.0)).then_some(())
+    })
+    .await;
+}

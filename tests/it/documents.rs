@@ -1,0 +1,193 @@
+//! Generated documents are in step with the code. `make docs` writes them again.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use gantry::platform::settings::{Default, Key};
+
+/// Compares a document with what the code says, or writes it when asked to.
+fn golden(path: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
+        std::fs::write(&path, expected).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == expected,
+        "{} is out of step with the code: run `make docs`",
+        path.display()
+    );
+}
+
+fn one_line(doc: &str) -> String {
+    doc.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace('|', "\\|")
+}
+
+#[test]
+fn metrics() {
+    let mut text = String::from(
+        "# Metrics\n\nWritten from the `metrics!` blocks by `make docs`; a test keeps it in step. \
+         All of it is at `/metrics` on the admin listener. Names and labels are an interface: a \
+         change stands in the changelog.\n",
+    );
+    for (title, block) in gantry::app::catalogue() {
+        write!(
+            text,
+            "\n## {title}\n\n| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n"
+        )
+        .unwrap();
+        for metric in block {
+            let labels = metric.labels.iter().map(|label| format!("`{label}`"));
+            let labels = labels.collect::<Vec<_>>().join(", ");
+            let help = one_line(metric.doc);
+            writeln!(
+                text,
+                "| `{}` | {} | {labels} | {help} |",
+                metric.name, metric.kind
+            )
+            .unwrap();
+        }
+    }
+    text.push_str(PROCESS);
+    golden("docs/metrics.md", &text);
+}
+
+/// From the `prometheus` crate's own collector, which documents itself only when
+/// it is scraped; `every_metric_of_a_scrape_is_in_the_catalogue` checks the list.
+const PROCESS: &str = "
+## Process
+
+| metric | kind | labels | meaning |
+| --- | --- | --- | --- |
+| `process_cpu_seconds_total` | counter |  | Seconds of CPU time, user and system. |
+| `process_open_fds` | gauge |  | Open file descriptors. |
+| `process_max_fds` | gauge |  | File descriptors at most. |
+| `process_virtual_memory_bytes` | gauge |  | Virtual memory. |
+| `process_resident_memory_bytes` | gauge |  | Resident memory. |
+| `process_start_time_seconds` | gauge |  | Start of the process, in seconds since the epoch. |
+| `process_threads` | gauge |  | Operating system threads. |
+";
+
+#[tokio::test]
+async fn every_metric_of_a_scrape_is_in_the_catalogue() {
+    use crate::support::{Backend, Service};
+    let service = Service::start(Backend::Sqlite).await;
+    let catalogue =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md"))
+            .unwrap();
+    let text = service
+        .client
+        .get(service.admin("/metrics"))
+        .send()
+        .await
+        .unwrap();
+    let text = text.text().await.unwrap();
+    let mut families = 0;
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        assert!(
+            catalogue.contains(&format!("| `{name}` | {kind} |")),
+            "{name} ({kind})"
+        );
+        families += 1;
+    }
+    assert!(families >= 30, "{families}");
+}
+
+#[test]
+fn configuration() {
+    let mut text = String::from(
+        "# Configuration\n\nWritten from the `settings!` sections by `make docs`; a test keeps it \
+         in step.\n\nBuilt-in defaults, then `config/base.yaml`, then `config/<APP_ENV>.yaml` \
+         (`development` by default, `production`), then `.env` (development only), then the \
+         environment: the standard names `DATABASE_URL` (`database.url`), `RUST_LOG` \
+         (`telemetry.log_filter`) and `OTEL_*`, and over them `APP__<SECTION>__<KEY>`. Secrets can \
+         come from a file: append `_FILE` to the name. `APP_CONFIG_DIR` names another folder than \
+         `config`. Durations are written `250ms`, `15s`, `5m`, `12h`, `30d`; sizes `64KiB`, `1MiB`; \
+         lists in the environment are comma-separated. Unknown keys, wrong types and values out of \
+         range end the process with exit code 64 before a port binds, all of them in one report. \
+         The `config` subcommand prints the effective values and where each came from.\n",
+    );
+    for section in gantry::config::SECTIONS {
+        let name = section[0].path.split('.').next().unwrap();
+        write!(
+            text,
+            "\n## `{name}`\n\n| key | variable | default | meaning |\n| --- | --- | --- | --- |\n"
+        )
+        .unwrap();
+        for key in *section {
+            let variable = format!("APP__{}", key.path.to_uppercase().replace('.', "__"));
+            let meaning = one_line(key.doc);
+            let file = if key.secret { " Secret." } else { "" };
+            let default = default(key);
+            writeln!(
+                text,
+                "| `{}` | `{variable}` | {default} | {meaning}{file} |",
+                key.path
+            )
+            .unwrap();
+        }
+    }
+    golden("docs/config.md", &text);
+}
+
+fn default(key: &Key) -> String {
+    let code = |text: &str| {
+        if text.is_empty() {
+            "empty".to_owned()
+        } else {
+            format!("`{text}`")
+        }
+    };
+    match key.default {
+        Default::Same(text) => code(text),
+        Default::PerProfile {
+            development,
+            production,
+        } => {
+            format!("{}, in development {}", code(production), code(development))
+        }
+        Default::DevelopmentOnly(text) if key.optional => {
+            format!("none, in development {}", code(text))
+        }
+        Default::DevelopmentOnly(text) => format!("required, in development {}", code(text)),
+        Default::Unset => "none".to_owned(),
+    }
+}
+
+#[test]
+fn errors() {
+    let mut text = String::from(
+        "# Errors\n\nWritten from the `problem_codes!` blocks by `make docs`; a test keeps it in \
+         step. Every error is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, \
+         `detail`, `code`, `request_id`, `trace_id` and, for validation, `errors: [{field, code, \
+         message}]`. Match on `code`.\n\n| status | code | when |\n| --- | --- | --- |\n",
+    );
+    let mut codes = gantry::app::problem_codes();
+    codes.sort_by_key(|code| (code.status, code.code));
+    for code in codes {
+        writeln!(
+            text,
+            "| {} | `{}` | {} |",
+            code.status,
+            code.code,
+            one_line(code.doc)
+        )
+        .unwrap();
+    }
+    let inputs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bad-input.md");
+    if inputs.exists() {
+        text.push_str("\nWhat each kind of bad input gets: [bad-input.md](bad-input.md).\n");
+    }
+    golden("docs/errors.md", &text);
+}
+
+#[test]
+fn openapi() {
+    let mut document = gantry::app::openapi().to_pretty_json().unwrap();
+    document.push('\n');
+    golden("docs/openapi.json", &document);
+}

@@ -1,0 +1,51 @@
+//! Starts services and databases for tests, and ends them.
+
+mod database;
+mod metrics;
+mod service;
+
+pub use database::{Backend, TestDatabase};
+pub use metrics::Samples;
+pub use service::{Builder, Service};
+
+/// Makes one test a backend of an async function that takes a [`Backend`].
+#[macro_export]
+macro_rules! on_both {
+    ($( $(#[$meta:meta])* async fn $name:ident($backend:ident: Backend) $body:block )*) => { $(
+        mod $name {
+            use super::*;
+
+            async fn run($backend: $crate::support::Backend) $body
+
+            $(#[$meta])*
+            #[tokio::test]
+            async fn sqlite() {
+                run($crate::support::Backend::Sqlite).await;
+            }
+
+            $(#[$meta])*
+            #[tokio::test]
+            async fn postgres() {
+                run($crate::support::Backend::Postgres).await;
+            }
+        }
+    )* };
+}
+
+/// Polls until `probe` gives a value.
+///
+/// # Panics
+/// When it does not within ten seconds: the bound of a test, not a wait.
+pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "not within 10 s: {what}"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,293 @@
+//! The built binary as a child process.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Backend, Samples, TestDatabase, eventually};
+
+/// Administrator of every service that a test starts.
+pub const ADMIN_EMAIL: &str = "admin@example.com";
+pub const ADMIN_PASSWORD: &str = "correct horse battery staple";
+
+/// How a service is to be started.
+pub struct Builder {
+    environment: BTreeMap<String, String>,
+    database: Option<Arc<TestDatabase>>,
+    backend: Backend,
+    arguments: Vec<String>,
+}
+
+impl Builder {
+    /// Overrides a variable.
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Uses a database that other services use as well.
+    pub fn database(mut self, database: &Arc<TestDatabase>) -> Self {
+        self.database = Some(Arc::clone(database));
+        self
+    }
+
+    /// Runs another subcommand than `serve`.
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments
+            .iter()
+            .map(|argument| (*argument).to_owned())
+            .collect();
+        self
+    }
+
+    /// Starts the process and does not wait for anything.
+    pub async fn spawn(self) -> Service {
+        let database = match self.database {
+            Some(database) => database,
+            None => Arc::new(TestDatabase::create(self.backend).await),
+        };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
+        command
+            .args(&self.arguments)
+            .current_dir(folder.path())
+            .env_clear()
+            .env("APP__DATABASE__URL", database.url())
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let stdout = collect(child.stdout.take().expect("stdout is piped"));
+        let stderr = collect(child.stderr.take().expect("stderr is piped"));
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .expect("a client");
+        Service {
+            child,
+            stdout,
+            stderr,
+            client,
+            database,
+            public: String::new(),
+            admin: String::new(),
+            folder,
+        }
+    }
+
+    /// Starts the process and waits until its public listener is ready.
+    pub async fn start(self) -> Service {
+        let mut service = self.spawn().await;
+        service.wait_ready().await;
+        service
+    }
+}
+
+/// A running service; killed when dropped.
+pub struct Service {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+    pub client: reqwest::Client,
+    pub database: Arc<TestDatabase>,
+    public: String,
+    admin: String,
+    /// The process's working directory.
+    pub folder: tempfile::TempDir,
+}
+
+#[derive(Clone)]
+struct Lines(Arc<Mutex<(Vec<String>, bool)>>);
+
+fn collect(stream: impl std::io::Read + Send + 'static) -> Lines {
+    let lines = Lines(Arc::default());
+    let sink = lines.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            let Ok(line) = line else { break };
+            sink.0.lock().unwrap().0.push(line);
+        }
+        sink.0.lock().unwrap().1 = true;
+    });
+    lines
+}
+
+impl Lines {
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().0.clone()
+    }
+
+    fn ended(&self) -> bool {
+        self.0.lock().unwrap().1
+    }
+}
+
+impl Service {
+    /// A service on free loopback ports with JSON logs and limits out of the way.
+    pub fn builder(backend: Backend) -> Builder {
+        let environment = [
+            ("APP__HTTP__ADDR", "127.0.0.1:0"),
+            ("APP__ADMIN__ADDR", "127.0.0.1:0"),
+            ("APP__GRPC__ADDR", "127.0.0.1:0"),
+            ("APP__TELEMETRY__LOG_FORMAT", "json"),
+            ("APP__RATE_LIMIT__ENABLED", "false"),
+            ("APP__AUTH__BOOTSTRAP_ADMIN_EMAIL", ADMIN_EMAIL),
+            ("APP__AUTH__BOOTSTRAP_ADMIN_PASSWORD", ADMIN_PASSWORD),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Builder {
+            environment: environment.into_iter().collect(),
+            database: None,
+            backend,
+            arguments: vec!["serve".to_owned()],
+        }
+    }
+
+    pub async fn start(backend: Backend) -> Self {
+        Self::builder(backend).start().await
+    }
+
+    /// Waits until both listeners are known and the service is ready.
+    pub async fn wait_ready(&mut self) {
+        self.public = self.listening("public").await;
+        self.admin = self.listening("admin").await;
+        let url = self.url("/health/ready");
+        eventually("ready", async || {
+            let answer = self.client.get(&url).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the admin listener is known.
+    pub async fn wait_admin(&mut self) {
+        self.admin = self.listening("admin").await;
+    }
+
+    async fn listening(&mut self, name: &str) -> String {
+        let stdout = self.stdout.clone();
+        let address = eventually(&format!("the {name} listener"), async || {
+            let lines = stdout.all();
+            let address = lines.iter().find_map(|line| {
+                let line: Value = serde_json::from_str(line).ok()?;
+                let listener = line.get("listener")?.as_str()?;
+                (line["message"] == "listening" && listener == name)
+                    .then(|| line["address"].as_str().map(str::to_owned))?
+            });
+            let alive = address.is_some() || !stdout.ended();
+            assert!(
+                alive,
+                "the service ended: {lines:#?}\n{:#?}",
+                self.stderr.all()
+            );
+            address
+        })
+        .await;
+        format!("http://{address}")
+    }
+
+    /// A URL on the public listener.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.public)
+    }
+
+    /// Host and port of the public listener.
+    pub fn address(&self) -> &str {
+        self.public.trim_start_matches("http://")
+    }
+
+    /// A URL on the admin listener.
+    pub fn admin(&self, path: &str) -> String {
+        format!("{}{path}", self.admin)
+    }
+
+    /// Scrapes the admin listener.
+    pub async fn metrics(&self) -> Samples {
+        let answer = self
+            .client
+            .get(self.admin("/metrics"))
+            .send()
+            .await
+            .expect("a scrape");
+        Samples::parse(&answer.text().await.expect("text"))
+    }
+
+    /// The JSON lines that were logged so far.
+    pub fn logs(&self) -> Vec<Value> {
+        self.stdout
+            .all()
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    /// What stands on standard output so far, line by line.
+    pub fn stdout(&self) -> Vec<String> {
+        self.stdout.all()
+    }
+
+    /// What stands on standard error so far, line by line.
+    pub fn stderr(&self) -> Vec<String> {
+        self.stderr.all()
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, by name without SIG.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .expect("kill runs");
+        assert!(sent.success(), "the signal was sent");
+    }
+
+    /// Waits for the end of the process and of its output.
+    pub async fn wait(&mut self) -> ExitStatus {
+        let status = self.wait_within(Duration::from_secs(30)).await;
+        let (stdout, stderr) = (self.stdout.clone(), self.stderr.clone());
+        eventually("the end of the output", async || {
+            (stdout.ended() && stderr.ended()).then_some(())
+        })
+        .await;
+        status
+    }
+
+    async fn wait_within(&mut self, bound: Duration) -> ExitStatus {
+        let deadline = std::time::Instant::now() + bound;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
+                return status;
+            }
+            assert!(
+                std::time::Instant::now() < deadline,
+                "the process did not end in {bound:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// SIGTERM, and the exit code.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.wait().await.code()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Ended already, or not: either way it is gone after this.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
