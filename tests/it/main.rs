@@ -18,3 +18,4 @@ mod connections;
 mod documents;
 mod http;
 mod life;
+mod telemetry;

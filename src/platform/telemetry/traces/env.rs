@@ -161,7 +161,7 @@ fn exporter(read: &mut Reader<'_>) -> Option<exporter::Settings> {
         return None;
     }
     for infix in ["TRACES_", ""] {
-        for file in ["CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"] {
+        for file in ["CLIENT_CERTIFICATE", "CLIENT_KEY"] {
             let name = format!("OTEL_EXPORTER_OTLP_{infix}{file}");
             if read.text(&name).is_some() {
                 read.ignore(&name, "is not supported");
@@ -188,6 +188,7 @@ fn exporter(read: &mut Reader<'_>) -> Option<exporter::Settings> {
                 _ => None,
             })
             .unwrap_or(false),
+        certificate: read.signal("CERTIFICATE", "a path", |text, _| Some(text.to_owned())),
     })
 }
 

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use http::{HeaderName, HeaderValue, Uri};
 use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
+use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
 use opentelemetry_otlp::{
-    Compression, ExporterBuildError, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
-    WithTonicConfig as _,
+    Compression, SpanExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _,
 };
 
 /// How spans travel.
@@ -44,6 +45,9 @@ pub(super) struct Settings {
     pub(super) headers: Vec<(String, String)>,
     pub(super) timeout: Duration,
     pub(super) gzip: bool,
+    /// File with the certificates (PEM) that the collector's is checked against,
+    /// instead of the system's.
+    pub(super) certificate: Option<String>,
 }
 
 /// The URL that spans are sent to. One for all signals gets the path of traces over
@@ -89,14 +93,29 @@ impl Settings {
             .unwrap_or_default()
     }
 
+    fn is_tls(&self) -> bool {
+        self.endpoint.starts_with("https:")
+    }
+
+    /// The certificates of `OTEL_EXPORTER_OTLP_CERTIFICATE`. A file that cannot be
+    /// read ends the export: to trust the system's instead would be a surprise.
+    fn certificates(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        let Some(path) = self.certificate.as_ref().filter(|_| self.is_tls()) else {
+            return Ok(None);
+        };
+        let pem = std::fs::read(path).context("the file of OTEL_EXPORTER_OTLP_CERTIFICATE")?;
+        Ok(Some(pem))
+    }
+
     /// Every value is handed over, so that the exporter's own look at the process
     /// environment finds nothing left to decide. Needs a Tokio runtime.
-    pub(super) fn build(&self) -> Result<SpanExporter, ExporterBuildError> {
+    pub(super) fn build(&self) -> anyhow::Result<SpanExporter> {
         let compression = self.gzip.then_some(Compression::Gzip);
-        match self.protocol {
+        Ok(match self.protocol {
             Protocol::Http => {
                 let mut builder = SpanExporter::builder()
                     .with_http()
+                    .with_http_client(self.http_client()?)
                     .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
                     .with_endpoint(&self.endpoint)
                     .with_timeout(self.timeout)
@@ -104,7 +123,7 @@ impl Settings {
                 if let Some(compression) = compression {
                     builder = builder.with_compression(compression);
                 }
-                builder.build()
+                builder.build()?
             }
             Protocol::Grpc => {
                 let headers = self
@@ -121,11 +140,32 @@ impl Settings {
                     .with_endpoint(&self.endpoint)
                     .with_timeout(self.timeout)
                     .with_metadata(MetadataMap::from_headers(headers));
+                if self.is_tls() {
+                    let tls = ClientTlsConfig::new();
+                    builder = builder.with_tls_config(match self.certificates()? {
+                        Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+                        None => tls.with_native_roots(),
+                    });
+                }
                 if let Some(compression) = compression {
                     builder = builder.with_compression(compression);
                 }
-                builder.build()
+                builder.build()?
             }
-        }
+        })
+    }
+
+    /// Follows no redirect: headers may be credentials for this endpoint only.
+    fn http_client(&self) -> anyhow::Result<reqwest::Client> {
+        let client = reqwest::Client::builder()
+            .timeout(self.timeout)
+            .redirect(reqwest::redirect::Policy::none());
+        let client = match self.certificates()? {
+            Some(pem) => client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem)?),
+            None if self.is_tls() => client,
+            // Trusts nobody: a minimal image has no certificates to load.
+            None => client.tls_certs_only([]),
+        };
+        Ok(client.build()?)
     }
 }

@@ -207,7 +207,7 @@ impl Export {
                 Some(exporter)
             }
             Err(error) => {
-                tracing::error!(%error, "spans cannot be exported");
+                tracing::error!(error = format!("{error:#}"), "spans cannot be exported");
                 None
             }
         };
