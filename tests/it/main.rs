@@ -20,3 +20,4 @@ mod http;
 mod identity;
 mod ledger;
 mod life;
+mod telemetry;
