@@ -33,7 +33,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the process cannot start.
 pub async fn run(config: Config) -> anyhow::Result<u8> {
-    let telemetry = Telemetry::start(&config.telemetry)?;
+    let telemetry = Telemetry::start(&config.telemetry, &config.otel)?;
     let outcome = run_observed(&config, &telemetry).await;
     if let Err(error) = &outcome {
         tracing::error!(
@@ -167,7 +167,11 @@ async fn start(
     let table = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
     let parts = middleware::Parts {
         config: &config.http,
-        observer: Arc::new(Observer { routes: table }),
+        observer: Arc::new(Observer::new(
+            table,
+            telemetry.logs.clone(),
+            telemetry.traces.clone(),
+        )),
         limits: &limits,
         draining: lifecycle.draining(),
     };

@@ -61,7 +61,7 @@ impl Keyring {
         Arc::clone(&self.present.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn replace(&self, keys: KeySet) {
+    pub(super) fn replace(&self, keys: KeySet) {
         let mut present = self.present.write().unwrap_or_else(PoisonError::into_inner);
         let number = present.number + 1;
         *present = Arc::new(Generation { number, keys });
