@@ -140,10 +140,11 @@ fn keep(kept: &Mutex<Kept>, path: &str, headers: &HeaderMap, message: &[u8]) {
     for group in request.resource_spans {
         let resource = group.resource.map(|r| r.attributes).unwrap_or_default();
         for scope in group.scope_spans {
-            kept.spans.extend(scope.spans.into_iter().map(|span| Received {
-                span,
-                resource: resource.clone(),
-            }));
+            kept.spans
+                .extend(scope.spans.into_iter().map(|span| Received {
+                    span,
+                    resource: resource.clone(),
+                }));
         }
     }
 }
