@@ -63,8 +63,8 @@ async fn the_request_line_has_the_documented_fields_and_no_others() {
     ];
     let documented = gantry::platform::observe::REQUEST_LINE;
     for name in line.as_object().unwrap().keys() {
-        let known = always.contains(&name.as_str())
-            || documented.iter().any(|(field, _)| field == name);
+        let known =
+            always.contains(&name.as_str()) || documented.iter().any(|(field, _)| field == name);
         assert!(known, "{name} is not documented");
     }
     // Only an authenticated request has a principal.
@@ -99,7 +99,10 @@ fn the_documentation_of_the_request_line_is_in_step() {
     let example: Value = serde_json::from_str(example).expect("the example is JSON");
     for (name, _) in gantry::platform::observe::REQUEST_LINE {
         let optional = *name == "code";
-        assert!(optional || !example[name].is_null(), "{name} in the example");
+        assert!(
+            optional || !example[name].is_null(),
+            "{name} in the example"
+        );
     }
 }
 
@@ -116,7 +119,9 @@ async fn lines_are_counted_by_level_from_zero() {
     request_line(&service, &answer.request_id).await;
     let after = service.metrics().await;
     let info = |samples: &crate::support::Samples| {
-        samples.get("log_lines_total", &[("level", "info")]).unwrap()
+        samples
+            .get("log_lines_total", &[("level", "info")])
+            .unwrap()
     };
     assert!(info(&after) > info(&before));
 }

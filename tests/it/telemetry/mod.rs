@@ -31,7 +31,10 @@ async fn get(service: &Service, path: &str, headers: &[(&str, &str)]) -> Answer 
     }
     let answer = request.send().await.unwrap();
     let status = answer.status().as_u16();
-    let request_id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let request_id = answer.headers()["x-request-id"]
+        .to_str()
+        .unwrap()
+        .to_owned();
     let body: Value = answer.json().await.unwrap_or_default();
     Answer {
         status,

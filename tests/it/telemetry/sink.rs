@@ -13,6 +13,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 use prost::Message as _;
+use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::support::eventually;
 
@@ -47,6 +48,8 @@ impl Sink {
                 "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
                 post(grpc),
             )
+            .layer(RequestDecompressionLayer::new())
+            .layer(axum::middleware::map_request(remember_encoding))
             .with_state(Arc::clone(&kept));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -140,12 +143,21 @@ fn keep(kept: &Mutex<Kept>, path: &str, headers: &HeaderMap, message: &[u8]) {
     for group in request.resource_spans {
         let resource = group.resource.map(|r| r.attributes).unwrap_or_default();
         for scope in group.scope_spans {
-            kept.spans.extend(scope.spans.into_iter().map(|span| Received {
-                span,
-                resource: resource.clone(),
-            }));
+            kept.spans
+                .extend(scope.spans.into_iter().map(|span| Received {
+                    span,
+                    resource: resource.clone(),
+                }));
         }
     }
+}
+
+/// Decompression takes the header away.
+async fn remember_encoding(mut request: Request) -> Request {
+    if let Some(encoding) = request.headers().get("content-encoding").cloned() {
+        request.headers_mut().insert("x-encoding", encoding);
+    }
+    request
 }
 
 async fn http(State(kept): State<Arc<Mutex<Kept>>>, request: Request) -> Response {

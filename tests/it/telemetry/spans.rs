@@ -12,7 +12,10 @@ async fn a_server_span_follows_the_conventions_and_agrees_with_the_log() {
     let sink = Sink::start().await;
     let service = exporting(&sink)
         .env("OTEL_SERVICE_NAME", "shop")
-        .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
+        .env(
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "deployment.environment.name=test",
+        )
         .start()
         .await;
     let agent = ("user-agent", "probe/1 (ops@example.com)");
@@ -131,10 +134,7 @@ async fn a_trusted_callers_trace_is_continued() {
     assert_eq!(span.span.trace_state, "vendor=1");
     assert!(span.span.links.is_empty());
     // Behind a trusted proxy stands a stranger: the header is the stranger's.
-    let headers = [
-        ("traceparent", PARENT),
-        ("x-forwarded-for", "203.0.113.9"),
-    ];
+    let headers = [("traceparent", PARENT), ("x-forwarded-for", "203.0.113.9")];
     let answer = get(&service, "/nothing", &headers).await;
     assert_ne!(answer.trace_id.as_deref(), Some(TRACE));
 }

@@ -258,3 +258,7 @@ fn resource(attributes: &[(String, String)]) -> Resource {
 pub fn context_of(span: SpanContext, parent: &Context) -> Context {
     parent.with_remote_span_context(span)
 }
+
+#[cfg(test)]
+#[path = "mod_tests.rs"]
+mod tests;
