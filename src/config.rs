@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::platform::settings::{Effective, Key, Layers, Problem, Profile, Reader};
-use crate::{app, platform};
+use crate::{app, identity, platform};
 
 /// Everything that the process is told, read once at the start.
 #[derive(Debug, Clone)]
@@ -95,6 +95,7 @@ impl Config {
         config.database.validate(&mut reader);
         config.rate_limit.validate(&mut reader);
         config.auth.validate(&mut reader);
+        identity::bootstrap::validate(&config.auth, &mut reader);
         reader.finish().map(|effective| (config, effective))
     }
 }

@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app;
 use crate::config::Config;
+use crate::identity::bootstrap::{self, BootstrapError};
+use crate::identity::store::IdentityStore;
 use crate::platform::admin::Admin;
-use crate::platform::clock::{SharedClock, SystemClock};
+use crate::platform::clock::{Clock, SharedClock, SystemClock};
 use crate::platform::db::{Database, DbError, DbMetrics, migrate as migrations};
 use crate::platform::health::{Health, HealthMetrics, Schedule};
 use crate::platform::http::Patience;
@@ -143,14 +145,16 @@ async fn start(
 ) -> anyhow::Result<(Router, TcpListener)> {
     let registry = &telemetry.registry;
     let limits = Limits::new(&config.rate_limit, RateLimitMetrics::register(registry)?);
-    let router = app::build(app::Parts {
+    let stores = app::Stores::new(database, clock);
+    let parts = app::Parts {
         config,
-        database,
+        stores: &stores,
         registry,
-        clock: Arc::clone(clock),
+        clock,
         lifecycle,
         limits: &limits,
-    })?;
+    };
+    let router = app::build(&parts)?;
     reach(config, database).await?;
     if config.database.migrate_on_start {
         migrations::run(database, &config.database.url)
@@ -158,6 +162,7 @@ async fn start(
             .context("migrations failed")?;
     }
     watch_database(health, database);
+    first_administrator(config, database, &*stores.identity, &**clock).await?;
     let operations = operations(&app::openapi());
     let table = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
     let parts = middleware::Parts {
@@ -197,6 +202,34 @@ async fn reach(config: &Config, database: &Database) -> anyhow::Result<()> {
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// Makes the first administrator, when one is configured. Where migrations run
+/// apart, it waits for them: the process is not ready before they ran anyway.
+async fn first_administrator(
+    config: &Config,
+    database: &Database,
+    store: &dyn IdentityStore,
+    clock: &dyn Clock,
+) -> anyhow::Result<()> {
+    if !bootstrap::is_configured(&config.auth) {
+        return Ok(());
+    }
+    loop {
+        match migrations::is_current(database).await {
+            Ok(true) => match bootstrap::bootstrap(&config.auth, store, clock).await {
+                Err(BootstrapError::Database(error @ DbError::Unavailable(_))) => {
+                    tracing::warn!(%error, "the first administrator cannot be made yet");
+                }
+                made => return made.context("the first administrator cannot be made"),
+            },
+            Ok(false) => tracing::warn!("the first administrator waits for the migrations"),
+            Err(error) => {
+                tracing::warn!(%error, "the first administrator waits for the database");
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

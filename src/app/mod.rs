@@ -7,44 +7,168 @@
 pub mod ledger;
 pub mod ping;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use prometheus::Registry;
+use tower::ServiceBuilder;
+use tower::util::option_layer;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 
+#[cfg(feature = "postgres")]
+use crate::app::ledger::store::postgres::PostgresLedger;
+#[cfg(feature = "sqlite")]
+use crate::app::ledger::store::sqlite::SqliteLedger;
+use crate::app::ledger::{Ledger, store::LedgerStore};
 use crate::config::Config;
+use crate::identity::access::AccessTokens;
+use crate::identity::keyring::Keyring;
+use crate::identity::metrics::AttemptCounters;
+#[cfg(feature = "postgres")]
+use crate::identity::store::PostgresIdentityStore;
+#[cfg(feature = "sqlite")]
+use crate::identity::store::SqliteIdentityStore;
+use crate::identity::store::{ErasureHook, IdentityStore};
+use crate::identity::{self, IdentityMetrics};
+use crate::platform::auth::{Authenticator, authenticate};
 use crate::platform::clock::SharedClock;
 use crate::platform::db::Database;
 use crate::platform::http::problem::{self, Code};
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::protect::Limits;
 use crate::platform::telemetry::metrics::Descriptor;
+use crate::platform::workers::{self, Worker, WorkerMetrics};
 use crate::platform::{self, db};
+
+/// Every slice's store, on the database that is configured.
+pub struct Stores {
+    /// Users and tokens.
+    pub identity: Arc<dyn IdentityStore>,
+    /// Accounts, transfers and idempotency keys.
+    pub ledger: Arc<dyn LedgerStore>,
+}
+
+impl Stores {
+    /// The one place that knows which backend stands behind the traits.
+    #[must_use]
+    pub fn new(database: &Database, clock: &SharedClock) -> Self {
+        match database {
+            #[cfg(feature = "sqlite")]
+            Database::Sqlite(db) => {
+                let ledger = Arc::new(SqliteLedger::new(db.clone(), Arc::clone(clock)));
+                let hooks: Vec<Arc<dyn ErasureHook<_>>> = vec![ledger.clone()];
+                let identity = Arc::new(SqliteIdentityStore::new(db.clone(), hooks));
+                Self { identity, ledger }
+            }
+            #[cfg(feature = "postgres")]
+            Database::Postgres(db) => {
+                let ledger = Arc::new(PostgresLedger::new(db.clone(), Arc::clone(clock)));
+                let hooks: Vec<Arc<dyn ErasureHook<_>>> = vec![ledger.clone()];
+                let identity = Arc::new(PostgresIdentityStore::new(db.clone(), hooks));
+                Self { identity, ledger }
+            }
+        }
+    }
+}
 
 /// What the application is built from.
 pub struct Parts<'a> {
     /// The whole configuration.
     pub config: &'a Config,
-    /// Behind the stores.
-    pub database: &'a Database,
+    /// Of every slice.
+    pub stores: &'a Stores,
     /// Where metrics are registered.
     pub registry: &'a Registry,
     /// Time.
-    pub clock: SharedClock,
+    pub clock: &'a SharedClock,
     /// Workers are started on it.
     pub lifecycle: &'a Lifecycle,
-    /// For the routes that need a stricter one.
+    /// For the routes that need more than the listener's.
     pub limits: &'a Limits,
 }
 
 /// The application's routes, without the listener's middleware.
 ///
 /// # Errors
-/// When a metric is registered already.
-pub fn build(parts: Parts<'_>) -> anyhow::Result<Router> {
-    let Parts { .. } = parts;
-    let (ping, _) = ping::routes().split_for_parts();
-    Ok(Router::new().merge(ping))
+/// When a metric is registered already, or the signing keys cannot be read.
+pub fn build(parts: &Parts<'_>) -> anyhow::Result<Router> {
+    let identity = identity(parts)?;
+    let ledger = ledger(parts)?;
+    clean_up(parts, Arc::clone(&identity), ledger.clone())?;
+
+    let authenticator: Arc<dyn Authenticator> = identity.authenticator();
+    // Outermost first: who it is, then whether that one asks too much.
+    let protected = ServiceBuilder::new()
+        .layer(from_fn_with_state(authenticator, authenticate))
+        .layer(option_layer(parts.limits.principal.clone()));
+    let credentials = option_layer(parts.limits.auth.clone());
+
+    let ping = router(ping::routes());
+    let auth = router(identity::http::auth_routes()).layer(credentials);
+    let keys = router(identity::http::key_routes());
+    let users = router(identity::http::user_routes()).layer(protected.clone());
+    let ledger = router(ledger::http::routes())
+        .layer(protected)
+        .with_state(ledger);
+    Ok(ping
+        .merge(auth.merge(keys).merge(users).with_state(identity))
+        .merge(ledger))
+}
+
+fn router<S: Clone + Send + Sync + 'static>(documented: OpenApiRouter<S>) -> Router<S> {
+    documented.split_for_parts().0
+}
+
+fn identity(parts: &Parts<'_>) -> anyhow::Result<Arc<identity::Service>> {
+    let config = &parts.config.auth;
+    let attempts = AttemptCounters::new(&IdentityMetrics::register(parts.registry)?);
+    let keyring = Keyring::new(config)?;
+    keyring.watch(parts.lifecycle);
+    let tokens = AccessTokens::new(config, keyring, Arc::clone(parts.clock));
+    let store = Arc::clone(&parts.stores.identity);
+    let clock = Arc::clone(parts.clock);
+    Ok(Arc::new(identity::Service::new(
+        config, store, tokens, attempts, clock,
+    )))
+}
+
+fn ledger(parts: &Parts<'_>) -> anyhow::Result<Ledger> {
+    let (store, clock) = (Arc::clone(&parts.stores.ledger), Arc::clone(parts.clock));
+    Ok(Ledger::new(
+        &parts.config.ledger,
+        store,
+        clock,
+        parts.registry,
+    )?)
+}
+
+/// Starts the worker that removes what has expired.
+fn clean_up(
+    parts: &Parts<'_>,
+    identity: Arc<identity::Service>,
+    ledger: Ledger,
+) -> anyhow::Result<()> {
+    let metrics = WorkerMetrics::register(parts.registry)?;
+    let worker = Worker {
+        name: "cleanup",
+        interval: parts.config.workers.cleanup_interval,
+        deadline: Duration::from_mins(1),
+        run: Box::new(move || {
+            let (identity, ledger) = (Arc::clone(&identity), ledger.clone());
+            Box::pin(async move {
+                let tokens = identity.remove_expired_tokens().await?;
+                let idempotency_keys = ledger.remove_expired_idempotency_keys().await?;
+                tracing::debug!(tokens, idempotency_keys, "removed what had expired");
+                Ok(())
+            })
+        }),
+    };
+    workers::start(parts.lifecycle, &metrics, worker);
+    Ok(())
 }
 
 /// The description of every operation, from the handlers themselves.
@@ -58,7 +182,13 @@ pub fn openapi() -> OpenApi {
     struct Document;
 
     let mut document = Document::openapi();
-    for slice in [ping::routes().into_openapi()] {
+    for slice in [
+        ping::routes().into_openapi(),
+        identity::http::auth_routes().into_openapi(),
+        identity::http::user_routes().into_openapi(),
+        identity::http::key_routes().into_openapi(),
+        ledger::http::routes().into_openapi(),
+    ] {
         document.merge(slice);
     }
     document
@@ -74,6 +204,8 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
             "Rate limits",
             platform::protect::RateLimitMetrics::DESCRIPTORS,
         ),
+        ("Identity", IdentityMetrics::DESCRIPTORS),
+        ("Ledger", ledger::LedgerMetrics::DESCRIPTORS),
         ("Workers", platform::workers::WorkerMetrics::DESCRIPTORS),
         ("Health", platform::health::HealthMetrics::DESCRIPTORS),
         (
@@ -90,5 +222,10 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
 /// Every problem that the process can answer.
 #[must_use]
 pub fn problem_codes() -> Vec<&'static Code> {
-    [problem::codes::ALL].concat()
+    [
+        problem::codes::ALL,
+        identity::http::codes::ALL,
+        ledger::http::codes::ALL,
+    ]
+    .concat()
 }

@@ -1,3 +1,29 @@
 //! KEEP: users, credentials, tokens.
+//!
+//! | module | what it knows |
+//! | --- | --- |
+//! | [`domain`] | what a user is, and which addresses, names and passwords are acceptable |
+//! | [`password`] | Argon2id, off the async threads, a few at a time |
+//! | [`access`] | access tokens (RFC 9068): signing and verifying |
+//! | [`keyring`] | the keys in use, re-read when their file changes |
+//! | [`authenticator`] | who is behind a request, from memory where that is safe |
+//! | [`service`] | what the slice does, free of HTTP |
+//! | [`http`] | routes |
+//! | [`store`] | users and refresh tokens in the database |
+//! | [`mod@bootstrap`] | the first administrator |
 
+pub mod access;
+pub mod authenticator;
+pub mod bootstrap;
+pub mod domain;
+pub mod http;
+pub mod keyring;
+pub mod metrics;
+pub mod password;
+pub mod service;
 pub mod store;
+
+pub use authenticator::TokenAuthenticator;
+pub use bootstrap::bootstrap;
+pub use metrics::IdentityMetrics;
+pub use service::Service;

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod auth;
 pub mod clock;
 pub mod db;
+pub mod faults;
 pub mod grpc;
 pub mod health;
 pub mod http;

@@ -86,7 +86,7 @@ fn domain_files_know_no_framework() {
     forbid(
         "a domain is plain rules",
         is_domain,
-        &["axum", "sqlx", "tonic", "utoipa", "http::"],
+        &["axum", "sqlx", "tonic", "utoipa", "use http::"],
     );
 }
 

@@ -17,5 +17,7 @@ mod configuration;
 mod connections;
 mod documents;
 mod http;
+mod identity;
+mod ledger;
 mod life;
 mod telemetry;

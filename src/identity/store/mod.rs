@@ -1,9 +1,270 @@
-//! Stores of the identity slice.
+//! Stores of the identity slice: users and refresh tokens, one method a transaction.
+
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresIdentityStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteIdentityStore;
+
+use super::domain::{Email, Name, User, UserChange};
+use crate::platform::auth::Role;
 use crate::platform::db::DbError;
+
+/// Tokens that one transaction of the cleanup removes: few enough that it never
+/// holds SQLite's write lock for long.
+pub(crate) const CLEANUP_BATCH: u32 = 500;
+
+/// SHA-256 of a refresh token: what is stored in its place.
+pub type TokenHash = [u8; 32];
+
+/// A user about to be made.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    /// What clients will see.
+    pub user: User,
+    /// Argon2id, PHC string.
+    pub password_hash: String,
+}
+
+/// What a login compares with.
+#[derive(Clone)]
+pub struct StoredCredentials {
+    /// Whose they are.
+    pub user: Uuid,
+    /// What the user may do.
+    pub role: Role,
+    /// Argon2id, PHC string.
+    pub password_hash: String,
+}
+
+/// A login that was verified, about to become a family of refresh tokens.
+#[derive(Clone)]
+pub struct NewFamily {
+    /// Its id.
+    pub id: Uuid,
+    /// Who logged in.
+    pub user: Uuid,
+    /// The hash that the password was compared with. When it is no longer the
+    /// user's, the password was changed meanwhile and the login is void.
+    pub verified_hash: String,
+    /// What replaces it, when its parameters are out of date.
+    pub rehashed: Option<String>,
+    /// The first token.
+    pub token: TokenHash,
+    /// When it expires.
+    pub expires_at: OffsetDateTime,
+    /// Now.
+    pub now: OffsetDateTime,
+}
+
+/// A refresh: the token that was shown, and what shall follow it.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotation {
+    /// The token that was shown.
+    pub presented: TokenHash,
+    /// Its successor.
+    pub successor: TokenHash,
+    /// When the successor expires.
+    pub expires_at: OffsetDateTime,
+    /// How long a rotated token may come again without harm.
+    pub grace: Duration,
+    /// Now.
+    pub now: OffsetDateTime,
+}
+
+/// What a refresh found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotated {
+    /// The successor is stored.
+    Done {
+        /// Whose family it is.
+        user: Uuid,
+        /// What the user may do now.
+        role: Role,
+    },
+    /// It was rotated a moment ago: a client's race with itself.
+    WithinGrace,
+    /// It was rotated longer ago: somebody has a copy. The family is revoked.
+    Reused {
+        /// Whose family it was.
+        user: Uuid,
+        /// The family.
+        family: Uuid,
+    },
+    /// Unknown, expired or revoked.
+    Refused,
+}
+
+/// Decides about a token that is known, from what both databases found. Kept out
+/// of the stores so that they cannot drift.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FoundToken {
+    pub(crate) revoked: bool,
+    pub(crate) expires_at: OffsetDateTime,
+    pub(crate) rotated_at: Option<OffsetDateTime>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenState {
+    Usable,
+    WithinGrace,
+    Reused,
+    Refused,
+}
+
+impl FoundToken {
+    pub(crate) fn state(&self, now: OffsetDateTime, grace: Duration) -> TokenState {
+        if self.revoked || self.expires_at <= now {
+            return TokenState::Refused;
+        }
+        match self.rotated_at {
+            None => TokenState::Usable,
+            // A clock behind that of the replica which rotated is no time at all.
+            Some(at) if (now - at).max(time::Duration::ZERO) < grace => TokenState::WithinGrace,
+            Some(_) => TokenState::Reused,
+        }
+    }
+}
+
+/// Users and refresh tokens.
+#[async_trait]
+pub trait IdentityStore: Send + Sync + 'static {
+    /// Adds a user.
+    async fn create_user(&self, new: NewUser) -> Result<(), ChangeError>;
+
+    /// A user that is not erased.
+    async fn user(&self, id: Uuid) -> Result<Option<User>, DbError>;
+
+    /// What a user may do; `None` when there is none, or an erased one.
+    async fn role(&self, id: Uuid) -> Result<Option<Role>, DbError>;
+
+    /// What a login with this address compares with.
+    async fn credentials(&self, email: &Email) -> Result<Option<StoredCredentials>, DbError>;
+
+    /// The password hash of a user that is not erased.
+    async fn password_hash(&self, id: Uuid) -> Result<Option<String>, DbError>;
+
+    /// Changes name or address when `expected` accepts the present version.
+    async fn update_user(
+        &self,
+        id: Uuid,
+        expected: Expected,
+        change: UserChange,
+        now: OffsetDateTime,
+    ) -> Result<User, ChangeError>;
+
+    /// Replaces the password hash and revokes every refresh token of the user,
+    /// when `verified_hash` is still the present one; else [`ChangeError::Stale`].
+    async fn change_password(
+        &self,
+        id: Uuid,
+        verified_hash: &str,
+        new_hash: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), ChangeError>;
+
+    /// Erases what is personal and removes every refresh token, after the hooks of
+    /// other slices agreed, all in one transaction.
+    async fn erase_user(
+        &self,
+        id: Uuid,
+        expected: Expected,
+        now: OffsetDateTime,
+    ) -> Result<(), EraseError>;
+
+    /// Gives an address's user the administrator's role; its id when that changed
+    /// something. `None` when the user has the role already, or there is no such user.
+    async fn promote(&self, email: &Email, now: OffsetDateTime) -> Result<Option<Uuid>, DbError>;
+
+    /// Starts a family; false when the login is void, see [`NewFamily::verified_hash`].
+    async fn open_family(&self, family: NewFamily) -> Result<bool, DbError>;
+
+    /// Replaces a refresh token by its successor; of several at once, one wins.
+    async fn rotate(&self, rotation: Rotation) -> Result<Rotated, DbError>;
+
+    /// Revokes the family of a token; nothing when there is none.
+    async fn revoke_family(&self, token: TokenHash, now: OffsetDateTime) -> Result<(), DbError>;
+
+    /// Removes refresh tokens that have expired, and families without any; returns
+    /// how many tokens. In batches, each a short transaction.
+    async fn remove_expired_tokens(&self, now: OffsetDateTime) -> Result<u64, DbError>;
+}
+
+/// Which versions a change may start from (`If-Match`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// Whatever is there.
+    Any,
+    /// One of these; an empty list accepts none.
+    OneOf(Vec<i64>),
+}
+
+impl Expected {
+    /// Whether the present version is acceptable.
+    #[must_use]
+    pub fn accepts(&self, version: i64) -> bool {
+        match self {
+            Self::Any => true,
+            Self::OneOf(versions) => versions.contains(&version),
+        }
+    }
+}
+
+/// Why a user was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// Erased, or never there.
+    #[error("there is no such user")]
+    Gone,
+    /// Changed meanwhile.
+    #[error("the user has changed")]
+    Stale,
+    /// Another user has the address.
+    #[error("the address is taken")]
+    EmailTaken,
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+}
+
+impl ChangeError {
+    /// Tells a taken address from the database's other failures.
+    pub(crate) fn from_write(error: sqlx::Error) -> Self {
+        let error = DbError::from(error);
+        if error.violates("users_email_key", "users.email") {
+            Self::EmailTaken
+        } else {
+            Self::Database(error)
+        }
+    }
+}
+
+/// Why a user was not erased.
+#[derive(Debug, thiserror::Error)]
+pub enum EraseError {
+    /// Erased already, or never there.
+    #[error("there is no such user")]
+    Gone,
+    /// Changed meanwhile.
+    #[error("the user has changed")]
+    Stale,
+    /// The user still has something that may not be lost.
+    #[error("an account still holds money")]
+    NotEmpty,
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+}
 
 /// What another slice has to say when a user is erased, and does with its own
 /// rows, in the transaction that erases the user.
@@ -23,4 +284,93 @@ pub enum ErasureError {
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
+}
+
+impl From<ErasureError> for EraseError {
+    fn from(error: ErasureError) -> Self {
+        match error {
+            ErasureError::NotEmpty => Self::NotEmpty,
+            ErasureError::Database(error) => Self::Database(error),
+        }
+    }
+}
+
+impl From<sqlx::Error> for EraseError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// What a row says of a user.
+pub(crate) struct UserRow {
+    pub(crate) id: Uuid,
+    pub(crate) email: String,
+    pub(crate) name: String,
+    pub(crate) role: String,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) version: i64,
+}
+
+impl From<UserRow> for User {
+    fn from(row: UserRow) -> Self {
+        Self {
+            id: row.id,
+            email: Email::stored(row.email),
+            name: Name::stored(row.name),
+            role: stored_role(&row.role),
+            created_at: row.created_at,
+            version: row.version,
+        }
+    }
+}
+
+/// The table's check admits no other word; the least role stands in for one.
+pub(crate) fn stored_role(text: &str) -> Role {
+    Role::parse(text).unwrap_or(Role::User)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(10);
+
+    fn state(rotated: Option<i64>, expires: i64, revoked: bool, now: i64) -> TokenState {
+        let at = |second| OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(second);
+        FoundToken {
+            revoked,
+            expires_at: at(expires),
+            rotated_at: rotated.map(at),
+        }
+        .state(at(now), GRACE)
+    }
+
+    #[test]
+    fn a_token_is_usable_once_until_it_expires() {
+        assert_eq!(state(None, 100, false, 99), TokenState::Usable);
+        assert_eq!(state(None, 100, false, 100), TokenState::Refused);
+        assert_eq!(state(None, 100, true, 1), TokenState::Refused);
+    }
+
+    #[test]
+    fn a_rotated_token_is_a_race_within_the_grace_and_a_theft_after_it() {
+        assert_eq!(state(Some(50), 100, false, 50), TokenState::WithinGrace);
+        assert_eq!(state(Some(50), 100, false, 59), TokenState::WithinGrace);
+        assert_eq!(state(Some(50), 100, false, 60), TokenState::Reused);
+        // The rotating replica's clock was ahead.
+        assert_eq!(state(Some(50), 100, false, 48), TokenState::WithinGrace);
+        assert_eq!(state(Some(50), 100, true, 51), TokenState::Refused);
+    }
+
+    #[test]
+    fn without_a_grace_the_first_repetition_is_a_theft() {
+        let at = |second| OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(second);
+        let token = FoundToken {
+            revoked: false,
+            expires_at: at(100),
+            rotated_at: Some(at(50)),
+        };
+        assert_eq!(token.state(at(50), Duration::ZERO), TokenState::Reused);
+        assert_eq!(token.state(at(49), Duration::ZERO), TokenState::Reused);
+    }
 }

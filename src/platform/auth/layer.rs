@@ -55,14 +55,22 @@ fn credentials(headers: &HeaderMap) -> Result<Option<Credentials<'_>>, Problem> 
 
 /// RFC 6750, section 3: without credentials the challenge says no more than how.
 fn missing() -> Problem {
-    Problem::new(
+    challenged(Problem::new(
         codes::UNAUTHENTICATED,
         "This needs an access token or an API key.",
-    )
-    .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    ))
 }
 
-fn refused() -> Problem {
+/// Adds the challenge that every 401 carries (RFC 9110, section 15.5.2).
+#[must_use]
+pub fn challenged(problem: Problem) -> Problem {
+    problem.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+}
+
+/// The answer to credentials that are not good; also when the user behind them is
+/// found to be gone only later.
+#[must_use]
+pub fn refused() -> Problem {
     Problem::new(
         codes::UNAUTHENTICATED,
         "The credentials are wrong, expired or revoked.",

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 pub use config::Config;
-pub use layer::{RequireAdmin, authenticate};
+pub use layer::{RequireAdmin, authenticate, challenged, refused};
 
 /// What a principal may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 pub mod client_address;
 mod config;
+pub mod etag;
 pub mod extract;
 mod h2_frames;
 pub mod listener;

@@ -87,6 +87,8 @@ pub mod codes {
         pub RATE_LIMITED = 429, "Too many requests";
         /// A defect. The cause is in the log under this `request_id`.
         pub INTERNAL = 500, "Internal error";
+        /// A fault that an operator set; its status is the one that the fault names.
+        pub FAULT_INJECTED = 500, "Injected fault";
         /// Too much work at once; `Retry-After` says when to come back.
         pub OVERLOADED = 503, "Overloaded";
         /// The database does not answer; `Retry-After` says when to come back.
@@ -114,6 +116,8 @@ pub struct Problem {
     pub code: &'static Code,
     /// What happened this time.
     pub detail: Cow<'static, str>,
+    /// Status, where it is not the code's.
+    pub status: Option<u16>,
     /// Per field, for validation.
     pub errors: Vec<FieldError>,
     /// `Retry-After`, in seconds.
@@ -161,6 +165,7 @@ impl Problem {
         Self {
             code,
             detail: detail.into(),
+            status: None,
             errors: Vec::new(),
             retry_after: None,
             headers: Vec::new(),
@@ -182,6 +187,13 @@ impl Problem {
         );
         problem.errors = errors;
         problem
+    }
+
+    /// Answers with another status than the code's.
+    #[must_use]
+    pub fn status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
     }
 
     /// Adds `Retry-After`.
@@ -227,10 +239,11 @@ impl IntoResponse for Problem {
                 (context.request_id.to_string(), context.trace_id.to_string())
             })
         });
+        let status = self.status.unwrap_or(self.code.status);
         let body = Body {
             r#type: format!("urn:problem:{}", self.code.code.to_ascii_lowercase()),
             title: self.code.title,
-            status: self.code.status,
+            status,
             detail: self.detail.into_owned(),
             code: self.code.code,
             request_id,
@@ -239,8 +252,7 @@ impl IntoResponse for Problem {
         };
         // Serialising a struct of texts cannot fail.
         let json = serde_json::to_vec(&body).unwrap_or_default();
-        let status =
-            StatusCode::from_u16(self.code.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, json).into_response();
         let headers = response.headers_mut();
         headers.insert(

@@ -1,4 +1,5 @@
-//! Rate limits: GCRA through tower_governor, keyed by client address.
+//! Rate limits: GCRA through tower_governor, keyed by client address before
+//! authentication and by principal after it.
 //!
 //! tower_governor decides; what it lacks is added around it: rates that mean
 //! requests per second, refusals as problems with a `Retry-After` that holds,
@@ -19,6 +20,7 @@ use tower::{Layer, Service};
 use tower_governor::governor::{Governor, GovernorConfig, GovernorConfigBuilder};
 use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
+use uuid::Uuid;
 
 use super::Config;
 use crate::metrics;
@@ -40,34 +42,48 @@ metrics! {
 pub enum Key {
     /// One client: an IPv4 address, or an IPv6 network of 64 bits.
     Address(IpAddr),
+    /// One authenticated user, wherever the requests come from.
+    Principal(Uuid),
     /// All that come while the table is full.
     Overflow,
 }
 
-/// Takes the client's address from the request context; while the table is full
-/// only clients that it holds keep a bucket of their own.
+/// What of the request context is the key.
+#[derive(Debug, Clone, Copy)]
+enum KeyedBy {
+    Address,
+    Principal,
+}
+
+/// Takes the key from the request context; while the table is full only keys that
+/// it holds have a bucket of their own.
 #[derive(Clone)]
-pub struct AddressKey {
-    held: Arc<Mutex<HashSet<IpAddr>>>,
+pub struct ContextKey {
+    by: KeyedBy,
+    held: Arc<Mutex<HashSet<Key>>>,
     max_keys: usize,
 }
 
-impl KeyExtractor for AddressKey {
+impl KeyExtractor for ContextKey {
     type Key = Key;
 
     fn extract<T>(&self, _: &Request<T>) -> Result<Key, GovernorError> {
-        let address = RequestContext::with(|context| context.map(|context| context.client_address))
-            .ok_or(GovernorError::UnableToExtractKey)?;
-        let address = network(address);
+        let key = RequestContext::with(|context| match self.by {
+            KeyedBy::Address => {
+                context.map(|context| Key::Address(network(context.client_address)))
+            }
+            KeyedBy::Principal => context?.principal.get().copied().map(Key::Principal),
+        })
+        .ok_or(GovernorError::UnableToExtractKey)?;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.contains(&address) {
-            return Ok(Key::Address(address));
+        if held.contains(&key) {
+            return Ok(key);
         }
         if held.len() >= self.max_keys {
             return Ok(Key::Overflow);
         }
-        held.insert(address);
-        Ok(Key::Address(address))
+        held.insert(key);
+        Ok(key)
     }
 }
 
@@ -84,8 +100,8 @@ fn network(address: IpAddr) -> IpAddr {
 pub struct Limit {
     name: &'static str,
     policy: HeaderValue,
-    config: Arc<GovernorConfig<AddressKey, NoOpMiddleware<QuantaInstant>>>,
-    key: AddressKey,
+    config: Arc<GovernorConfig<ContextKey, NoOpMiddleware<QuantaInstant>>>,
+    key: ContextKey,
     allowed: IntCounter,
     rejected: IntCounter,
 }
@@ -95,6 +111,8 @@ pub struct Limit {
 pub struct Limits {
     /// Every request, by client address.
     pub address: Option<Limit>,
+    /// Every authenticated request, by principal.
+    pub principal: Option<Limit>,
     /// The stricter one for credentials.
     pub auth: Option<Limit>,
     metrics: RateLimitMetrics,
@@ -110,20 +128,35 @@ impl Limits {
             }
             metrics.keys.with_label_values(&[limiter]);
         }
-        let limit = |name, per_second, burst| {
-            let limit = || Limit::new(name, per_second, burst, config.max_keys, &metrics);
+        let limit = |name, by, per_second, burst| {
+            let key = ContextKey {
+                by,
+                held: Arc::default(),
+                max_keys: usize::try_from(config.max_keys).unwrap_or(usize::MAX),
+            };
+            let limit = || Limit::new(name, key, per_second, burst, &metrics);
             config.enabled.then(limit).flatten()
         };
+        let default = (config.default_per_second, config.default_burst);
         Self {
-            address: limit("address", config.default_per_second, config.default_burst),
-            auth: limit("auth", config.auth_per_second, config.auth_burst),
+            address: limit("address", KeyedBy::Address, default.0, default.1),
+            principal: limit("principal", KeyedBy::Principal, default.0, default.1),
+            auth: limit(
+                "auth",
+                KeyedBy::Address,
+                config.auth_per_second,
+                config.auth_burst,
+            ),
             metrics,
         }
     }
 
     /// Forgets keys whose bucket is full again.
     pub fn sweep(&self) {
-        for limit in [&self.address, &self.auth].into_iter().flatten() {
+        for limit in [&self.address, &self.principal, &self.auth]
+            .into_iter()
+            .flatten()
+        {
             let limiter = limit.config.limiter();
             limiter.retain_recent();
             limiter.shrink_to_fit();
@@ -145,15 +178,11 @@ impl Limits {
 impl Limit {
     fn new(
         name: &'static str,
+        key: ContextKey,
         per_second: f64,
         burst: u32,
-        max_keys: u32,
         metrics: &RateLimitMetrics,
     ) -> Option<Self> {
-        let key = AddressKey {
-            held: Arc::default(),
-            max_keys: usize::try_from(max_keys).unwrap_or(usize::MAX),
-        };
         // tower_governor counts in the time that one token takes to come back.
         let config = GovernorConfigBuilder::default()
             .key_extractor(key.clone())
@@ -200,7 +229,7 @@ impl<S> Layer<S> for Limit
 where
     S: Service<Request<Body>, Response = Response>,
 {
-    type Service = Governor<AddressKey, NoOpMiddleware<QuantaInstant>, CountingService<S>, Body>;
+    type Service = Governor<ContextKey, NoOpMiddleware<QuantaInstant>, CountingService<S>, Body>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let refusing = self.clone();

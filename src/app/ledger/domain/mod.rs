@@ -1,0 +1,61 @@
+//! The ledger's rules: values, transfers, idempotency; no database, no protocol.
+
+mod idempotency;
+mod transfer;
+mod values;
+
+pub use idempotency::{Claim, Fingerprint, IdempotencyKey};
+pub use transfer::{Order, Party, Posting, Refusal, Source, Transfer, post};
+pub use values::{
+    AccountName, Amount, Currencies, Currency, MAX_AMOUNT, MAX_BALANCE, Reference, parse_id,
+};
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// An account as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// Never changes.
+    pub currency: Currency,
+    /// Chosen by the owner.
+    pub name: String,
+    /// Minor units, 0 to [`MAX_BALANCE`].
+    pub balance: i64,
+    /// Grows with every change.
+    pub version: i64,
+    /// When it was opened.
+    pub created_at: OffsetDateTime,
+}
+
+/// An account that is to be opened, empty.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// Who may see and spend.
+    pub owner: Uuid,
+    /// One that the ledger keeps.
+    pub currency: Currency,
+    /// Chosen by the owner.
+    pub name: AccountName,
+    /// Now.
+    pub now: OffsetDateTime,
+}
+
+impl NewAccount {
+    /// The account once it is open.
+    #[must_use]
+    pub fn opened(&self) -> Account {
+        Account {
+            id: self.id,
+            currency: self.currency,
+            name: self.name.as_str().to_owned(),
+            balance: 0,
+            version: 1,
+            created_at: self.now,
+        }
+    }
+}

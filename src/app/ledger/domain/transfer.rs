@@ -1,0 +1,331 @@
+//! Transfers: who may move what, decided on two locked accounts.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Amount, Currency, MAX_BALANCE, Reference};
+
+/// A transfer that was made; it never changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// Paid by.
+    pub from_account: Uuid,
+    /// Paid to.
+    pub to_account: Uuid,
+    /// Minor units.
+    pub amount: i64,
+    /// Of both accounts.
+    pub currency: Currency,
+    /// What it is for.
+    pub reference: String,
+    /// When it was made.
+    pub created_at: OffsetDateTime,
+}
+
+/// Who pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// An account of the user who asks.
+    Own {
+        /// The account.
+        account: Uuid,
+        /// The user.
+        owner: Uuid,
+    },
+    /// The system account of the target's currency: a deposit.
+    System,
+}
+
+/// A transfer that is asked for.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The id that the transfer will have.
+    pub id: Uuid,
+    /// Who pays.
+    pub source: Source,
+    /// Paid to.
+    pub to_account: Uuid,
+    /// How much.
+    pub amount: Amount,
+    /// What it is for.
+    pub reference: Reference,
+    /// Now.
+    pub now: OffsetDateTime,
+}
+
+impl Order {
+    /// The transfer once it is made, paid by `from`.
+    #[must_use]
+    pub fn made(&self, from: &Party) -> Transfer {
+        Transfer {
+            id: self.id,
+            from_account: from.id,
+            to_account: self.to_account,
+            amount: self.amount.get(),
+            currency: from.currency,
+            reference: self.reference.as_str().to_owned(),
+            created_at: self.now,
+        }
+    }
+}
+
+/// An account as a transfer finds it, locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Party {
+    /// The account.
+    pub id: Uuid,
+    /// None for a system account.
+    pub owner: Option<Uuid>,
+    /// Its currency.
+    pub currency: Currency,
+    /// Before the transfer.
+    pub balance: i64,
+    /// Its owner was erased.
+    pub closed: bool,
+}
+
+/// The balances after a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Posting {
+    /// Of the account that pays.
+    pub from_balance: i64,
+    /// Of the account that is paid.
+    pub to_balance: i64,
+    /// Who owns the account that pays; nobody owns a system account.
+    pub from_owner: Option<Uuid>,
+    /// Who owns the account that is paid.
+    pub to_owner: Uuid,
+}
+
+/// Why a transfer is not made. The answer is final: the same key replays it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The account that shall pay does not exist, or belongs to somebody else.
+    #[error("no own account to pay from")]
+    UnknownSource,
+    /// The account that shall be paid does not exist, or is the system's.
+    #[error("no account to pay to")]
+    UnknownTarget,
+    /// From an account to itself.
+    #[error("both accounts are the same")]
+    SameAccount,
+    /// One of the accounts is closed.
+    #[error("the account is closed")]
+    AccountClosed,
+    /// The accounts have different currencies.
+    #[error("the accounts have different currencies")]
+    CurrencyMismatch,
+    /// The balance is below the amount.
+    #[error("not enough money")]
+    InsufficientFunds,
+    /// The balance would grow beyond [`MAX_BALANCE`].
+    #[error("the balance would grow beyond its limit")]
+    BalanceLimitExceeded,
+}
+
+impl Refusal {
+    /// Every refusal.
+    pub const ALL: [Self; 7] = [
+        Self::UnknownSource,
+        Self::UnknownTarget,
+        Self::SameAccount,
+        Self::AccountClosed,
+        Self::CurrencyMismatch,
+        Self::InsufficientFunds,
+        Self::BalanceLimitExceeded,
+    ];
+
+    /// The word in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownSource => "unknown_source",
+            Self::UnknownTarget => "unknown_target",
+            Self::SameAccount => "same_account",
+            Self::AccountClosed => "account_closed",
+            Self::CurrencyMismatch => "currency_mismatch",
+            Self::InsufficientFunds => "insufficient_funds",
+            Self::BalanceLimitExceeded => "balance_limit_exceeded",
+        }
+    }
+
+    /// Reads [`Refusal::as_str`].
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|refusal| refusal.as_str() == text)
+    }
+}
+
+/// Decides on a transfer. `from` and `to` are the accounts that the order names,
+/// as far as they exist; for a deposit `from` is the system account.
+///
+/// # Errors
+/// Why it is not made; nothing changes then.
+pub fn post(order: &Order, from: Option<&Party>, to: Option<&Party>) -> Result<Posting, Refusal> {
+    let from = from.ok_or(match order.source {
+        Source::Own { .. } => Refusal::UnknownSource,
+        // The system account is found through the target's currency.
+        Source::System => Refusal::UnknownTarget,
+    })?;
+    // Somebody else's account answers like one that does not exist.
+    if let Source::Own { owner, .. } = order.source
+        && from.owner != Some(owner)
+    {
+        return Err(Refusal::UnknownSource);
+    }
+    let to = to.ok_or(Refusal::UnknownTarget)?;
+    // Nobody pays into a system account: only deposits move it.
+    let to_owner = to.owner.ok_or(Refusal::UnknownTarget)?;
+    if from.id == to.id {
+        return Err(Refusal::SameAccount);
+    }
+    if from.closed || to.closed {
+        return Err(Refusal::AccountClosed);
+    }
+    if from.currency != to.currency {
+        return Err(Refusal::CurrencyMismatch);
+    }
+    let amount = order.amount.get();
+    let from_balance = from
+        .balance
+        .checked_sub(amount)
+        .ok_or(Refusal::BalanceLimitExceeded)?;
+    if from.owner.is_some() && from_balance < 0 {
+        return Err(Refusal::InsufficientFunds);
+    }
+    let to_balance = to
+        .balance
+        .checked_add(amount)
+        .filter(|balance| *balance <= MAX_BALANCE)
+        .ok_or(Refusal::BalanceLimitExceeded)?;
+    Ok(Posting {
+        from_balance,
+        to_balance,
+        from_owner: from.owner,
+        to_owner,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MAX_AMOUNT;
+    use super::*;
+
+    const OWNER: Uuid = Uuid::from_u128(1);
+    const OTHER: Uuid = Uuid::from_u128(2);
+
+    fn party(id: u128, owner: Option<Uuid>, balance: i64) -> Party {
+        Party {
+            id: Uuid::from_u128(id),
+            owner,
+            currency: Currency::parse("EUR").unwrap(),
+            balance,
+            closed: false,
+        }
+    }
+
+    fn order(source: Source, amount: i64) -> Order {
+        Order {
+            id: Uuid::from_u128(99),
+            source,
+            to_account: Uuid::from_u128(11),
+            amount: Amount::parse(amount).unwrap(),
+            reference: Reference::parse("").unwrap(),
+            now: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn own(amount: i64) -> Order {
+        let account = Uuid::from_u128(10);
+        order(
+            Source::Own {
+                account,
+                owner: OWNER,
+            },
+            amount,
+        )
+    }
+
+    #[test]
+    fn what_one_account_gives_the_other_gets() {
+        let (from, to) = (party(10, Some(OWNER), 100), party(11, Some(OTHER), 5));
+        let posting = post(&own(100), Some(&from), Some(&to)).unwrap();
+        assert_eq!((posting.from_balance, posting.to_balance), (0, 105));
+    }
+
+    #[test]
+    fn every_refusal_has_its_case() {
+        let from = party(10, Some(OWNER), 100);
+        let to = party(11, Some(OTHER), 5);
+        let decide = |order: &Order, from: Option<Party>, to: Option<Party>| {
+            post(order, from.as_ref(), to.as_ref()).unwrap_err()
+        };
+        let asked = own(50);
+        let foreign = Party {
+            owner: Some(OTHER),
+            ..from
+        };
+        let system = Party { owner: None, ..to };
+        let closed = Party { closed: true, ..to };
+        let dollars = Party {
+            currency: Currency::parse("USD").unwrap(),
+            ..to
+        };
+        let full = Party {
+            balance: MAX_BALANCE - 49,
+            ..to
+        };
+        let cases = [
+            (Refusal::UnknownSource, decide(&asked, None, Some(to))),
+            (
+                Refusal::UnknownSource,
+                decide(&asked, Some(foreign), Some(to)),
+            ),
+            (Refusal::UnknownTarget, decide(&asked, Some(from), None)),
+            (
+                Refusal::UnknownTarget,
+                decide(&asked, Some(from), Some(system)),
+            ),
+            (Refusal::SameAccount, decide(&asked, Some(from), Some(from))),
+            (
+                Refusal::AccountClosed,
+                decide(&asked, Some(from), Some(closed)),
+            ),
+            (
+                Refusal::CurrencyMismatch,
+                decide(&asked, Some(from), Some(dollars)),
+            ),
+            (
+                Refusal::InsufficientFunds,
+                decide(&own(101), Some(from), Some(to)),
+            ),
+            (
+                Refusal::BalanceLimitExceeded,
+                decide(&asked, Some(from), Some(full)),
+            ),
+        ];
+        for (expected, got) in cases {
+            assert_eq!(expected, got);
+        }
+        assert!(
+            Refusal::ALL
+                .iter()
+                .all(|r| Refusal::parse(r.as_str()) == Some(*r))
+        );
+    }
+
+    #[test]
+    fn the_system_account_goes_below_zero_but_never_wraps() {
+        let to = party(11, Some(OTHER), 0);
+        let asked = order(Source::System, MAX_AMOUNT);
+        let posting = post(&asked, Some(&party(9, None, 0)), Some(&to)).unwrap();
+        assert_eq!(posting.from_balance, -MAX_AMOUNT);
+        let lowest = party(9, None, i64::MIN + 1);
+        let refused = post(&asked, Some(&lowest), Some(&to)).unwrap_err();
+        assert_eq!(refused, Refusal::BalanceLimitExceeded);
+    }
+}

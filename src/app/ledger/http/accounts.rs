@@ -1,0 +1,154 @@
+//! Accounts of the authenticated user.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::problems::{Listing, Opening, Reading, not_found};
+use crate::app::ledger::Ledger;
+use crate::app::ledger::domain::{Account, AccountName};
+use crate::platform::auth::Principal;
+use crate::platform::http::page::{Page, PageQuery};
+use crate::platform::http::{Fields, Json, Path, Problem, Query, etag};
+
+/// An account that is to be opened.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "currency": "EUR", "name": "Savings" }))]
+pub(super) struct NewAccountBody {
+    /// ISO 4217, one that the service keeps (`ledger.currencies`).
+    #[schema(pattern = "^[A-Z]{3}$")]
+    currency: String,
+    /// 1 to 100 characters, not only blanks, none of them control characters.
+    #[schema(min_length = 1, max_length = 100)]
+    name: String,
+}
+
+/// An account, as its owner sees it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Account, example = json!({
+    "id": "01936f0e-7b5a-7c3e-8f4d-2a1b3c4d5e6f",
+    "name": "Savings",
+    "currency": "EUR",
+    "balance": 1250,
+    "created_at": "2026-11-21T09:00:00Z",
+}))]
+pub(super) struct AccountBody {
+    /// UUIDv7.
+    id: Uuid,
+    /// Chosen by the owner.
+    name: String,
+    /// ISO 4217.
+    #[schema(pattern = "^[A-Z]{3}$")]
+    currency: String,
+    /// Minor units.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
+    balance: i64,
+    /// When it was opened.
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+impl From<Account> for AccountBody {
+    fn from(account: Account) -> Self {
+        Self {
+            id: account.id,
+            name: account.name,
+            currency: account.currency.as_str().to_owned(),
+            balance: account.balance,
+            created_at: account.created_at,
+        }
+    }
+}
+
+/// Opens an account, empty.
+#[utoipa::path(
+    post,
+    path = "/api/v1/accounts",
+    tag = "accounts",
+    security(("bearer" = []), ("api_key" = [])),
+    request_body = NewAccountBody,
+    responses(
+        (status = 201, body = AccountBody, description = "The account", headers(
+            ("Location" = String, description = "Path of the account"),
+            ("ETag" = String, description = "Version of the account"),
+        )),
+        Opening,
+    )
+)]
+pub(super) async fn open(
+    State(ledger): State<Ledger>,
+    principal: Principal,
+    Json(body): Json<NewAccountBody>,
+) -> Result<impl IntoResponse, Problem> {
+    let mut fields = Fields::default();
+    let currency = fields.take("currency", ledger.currencies().parse(&body.currency));
+    let name = fields.take("name", AccountName::parse(&body.name));
+    let (currency, name) = fields.finish(currency.zip(name))?;
+    let account = ledger.open_account(principal.user, currency, name).await?;
+    let location = location(&format!("/api/v1/accounts/{}", account.id));
+    let tag = [(header::ETAG, etag::tag(account.version))];
+    let body = Json(AccountBody::from(account));
+    Ok((StatusCode::CREATED, location, tag, body))
+}
+
+/// The own accounts, newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/accounts",
+    tag = "accounts",
+    security(("bearer" = []), ("api_key" = [])),
+    params(PageQuery),
+    responses((status = 200, body = Page<AccountBody>, description = "A page of accounts"), Listing)
+)]
+pub(super) async fn list(
+    State(ledger): State<Ledger>,
+    principal: Principal,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<AccountBody>>, Problem> {
+    let page = ledger.accounts(principal.user, query.parse()?).await?;
+    Ok(Json(page.map(AccountBody::from)))
+}
+
+/// An own account with its balance.
+#[utoipa::path(
+    get,
+    path = "/api/v1/accounts/{id}",
+    tag = "accounts",
+    security(("bearer" = []), ("api_key" = [])),
+    params(
+        ("id" = Uuid, Path, description = "The account"),
+        ("If-None-Match" = Option<String>, Header, description = "ETags that are known already"),
+    ),
+    responses(
+        (status = 200, body = AccountBody, description = "The account", headers(
+            ("ETag" = String, description = "Version of the account; grows with every change"),
+        )),
+        (status = 304, description = "Not changed since an ETag in If-None-Match"),
+        Reading,
+    )
+)]
+pub(super) async fn read(
+    State(ledger): State<Ledger>,
+    principal: Principal,
+    Path(id): Path<Uuid>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let account = ledger.account(principal.user, id).await?;
+    let account = account.ok_or_else(|| not_found("There is no account of yours with this id."))?;
+    let tag = [(header::ETAG, etag::tag(account.version))];
+    if etag::not_modified(&headers, account.version)? {
+        return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
+    }
+    Ok((tag, Json(AccountBody::from(account))).into_response())
+}
+
+/// Where the object that was made can be read.
+pub(super) fn location(path: &str) -> Option<[(header::HeaderName, HeaderValue); 1]> {
+    let value = HeaderValue::from_str(path).ok()?;
+    Some([(header::LOCATION, value)])
+}

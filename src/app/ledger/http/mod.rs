@@ -1,0 +1,41 @@
+//! The ledger over HTTP. Every route needs an authenticated user; `app` puts the
+//! layer around them.
+
+mod accounts;
+mod deposits;
+mod problems;
+mod transfers;
+
+pub use problems::codes;
+
+use http::HeaderMap;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Ledger;
+use super::domain::IdempotencyKey;
+use crate::platform::http::extract::single_header;
+use crate::platform::http::problem::{self, Problem};
+
+/// The routes of this slice.
+pub fn routes() -> OpenApiRouter<Ledger> {
+    OpenApiRouter::new()
+        .routes(routes!(accounts::open, accounts::list))
+        .routes(routes!(accounts::read))
+        .routes(routes!(deposits::create))
+        .routes(routes!(transfers::create, transfers::list))
+        .routes(routes!(transfers::read))
+}
+
+/// The `Idempotency-Key` of a request.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let Some(text) = single_header(headers, "idempotency-key")? else {
+        return Ok(None);
+    };
+    IdempotencyKey::parse(text).map(Some).ok_or_else(|| {
+        Problem::new(
+            problem::codes::INVALID_HEADER,
+            "The header Idempotency-Key must have 1 to 255 visible ASCII characters.",
+        )
+    })
+}

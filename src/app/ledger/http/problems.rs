@@ -1,0 +1,196 @@
+//! The ledger's refusals as problems, and which operation can answer which.
+
+use std::collections::BTreeMap;
+
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::{Ref, RefOr, Response, ResponseBuilder};
+
+use crate::app::ledger::domain::Refusal;
+use crate::app::ledger::store::TransferError;
+use crate::platform::http::problem::{self, Code, Problem};
+
+/// Problems of this slice.
+pub mod codes {
+    crate::problem_codes! {
+        /// Both accounts are the same.
+        pub SAME_ACCOUNT = 422, "The accounts are the same";
+        /// The account's owner has left; nothing is paid to it any more.
+        pub ACCOUNT_CLOSED = 422, "The account is closed";
+        /// The accounts have different currencies.
+        pub CURRENCY_MISMATCH = 422, "The accounts have different currencies";
+        /// The balance is below the amount.
+        pub INSUFFICIENT_FUNDS = 422, "Not enough money";
+        /// The balance would grow beyond 9007199254740991 minor units.
+        pub BALANCE_LIMIT_EXCEEDED = 422, "The balance would grow beyond its limit";
+        /// The `Idempotency-Key` came with another request before.
+        pub IDEMPOTENCY_MISMATCH = 422, "The idempotency key belongs to another request";
+        /// A request with this `Idempotency-Key` is being carried out; `Retry-After` says when
+        /// to ask again.
+        pub IDEMPOTENCY_IN_PROGRESS = 409, "A request with this idempotency key is running";
+    }
+}
+
+/// Seconds after which a request with the same key has most likely ended.
+const IN_PROGRESS_RETRY: u64 = 1;
+
+/// What does not exist and what belongs to somebody else is one answer.
+pub(super) fn not_found(detail: &'static str) -> Problem {
+    Problem::new(problem::codes::NOT_FOUND, detail)
+}
+
+impl From<Refusal> for Problem {
+    /// The same words every time: a replayed refusal is equal to the first one.
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownSource => not_found("There is no account of yours to pay from."),
+            Refusal::UnknownTarget => not_found("There is no such account to pay to."),
+            Refusal::SameAccount => Self::new(
+                codes::SAME_ACCOUNT,
+                "A transfer needs two different accounts.",
+            ),
+            Refusal::AccountClosed => {
+                Self::new(codes::ACCOUNT_CLOSED, "One of the accounts is closed.")
+            }
+            Refusal::CurrencyMismatch => Self::new(
+                codes::CURRENCY_MISMATCH,
+                "Both accounts must have the same currency.",
+            ),
+            Refusal::InsufficientFunds => Self::new(
+                codes::INSUFFICIENT_FUNDS,
+                "The account to pay from holds less than the amount.",
+            ),
+            Refusal::BalanceLimitExceeded => Self::new(
+                codes::BALANCE_LIMIT_EXCEEDED,
+                "The account to pay to would hold more than an account can.",
+            ),
+        }
+    }
+}
+
+impl From<TransferError> for Problem {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::Refused { refusal, .. } => refusal.into(),
+            TransferError::Mismatch => Self::new(
+                codes::IDEMPOTENCY_MISMATCH,
+                "This key was used for another request; choose a new one for each.",
+            ),
+            TransferError::InProgress => Self::new(
+                codes::IDEMPOTENCY_IN_PROGRESS,
+                "A request with this key is being carried out; ask again for its answer.",
+            )
+            .retry_after(IN_PROGRESS_RETRY),
+            TransferError::Database(error) => error.into(),
+        }
+    }
+}
+
+/// Describes the problems of an operation, a response a status with an example a
+/// code; texts come from the codes themselves.
+fn describe(groups: &[&[&'static Code]]) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status: BTreeMap<u16, Vec<&Code>> = BTreeMap::new();
+    for code in groups.iter().copied().flatten() {
+        by_status.entry(code.status).or_default().push(code);
+    }
+    by_status
+        .into_iter()
+        .map(|(status, codes)| {
+            let names: Vec<_> = codes.iter().map(|code| code.code).collect();
+            let examples = codes.iter().map(|code| (code.code, example(code)));
+            let content = ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name("Problem")))
+                .examples_from_iter(examples)
+                .build();
+            let response = ResponseBuilder::new()
+                .description(names.join(", "))
+                .content("application/problem+json", content)
+                .build();
+            (status.to_string(), response.into())
+        })
+        .collect()
+}
+
+fn example(code: &Code) -> utoipa::openapi::example::Example {
+    let when = code.doc.split_whitespace().collect::<Vec<_>>().join(" ");
+    let value = serde_json::json!({
+        "type": format!("urn:problem:{}", code.code.to_ascii_lowercase()),
+        "title": code.title,
+        "status": code.status,
+        "detail": when,
+        "code": code.code,
+        "request_id": "01936f0e-7b5a-7c3e-8f4d-2a1b3c4d5e6f",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+        "errors": [],
+    });
+    ExampleBuilder::new()
+        .summary(code.title)
+        .value(Some(value))
+        .build()
+}
+
+/// Every operation here.
+const ANY: &[&Code] = &[
+    problem::codes::INVALID_HEADER,
+    problem::codes::UNAUTHENTICATED,
+    problem::codes::RATE_LIMITED,
+    problem::codes::INTERNAL,
+    problem::codes::OVERLOADED,
+    problem::codes::DATABASE_UNAVAILABLE,
+    problem::codes::DEADLINE_EXCEEDED,
+];
+/// Operations on one object.
+const OBJECT: &[&Code] = &[problem::codes::INVALID_PATH, problem::codes::NOT_FOUND];
+/// Operations on a page.
+const PAGE: &[&Code] = &[
+    problem::codes::INVALID_QUERY,
+    problem::codes::INVALID_CURSOR,
+];
+/// Operations with a body.
+const BODY: &[&Code] = &[
+    problem::codes::INVALID_JSON,
+    problem::codes::UNKNOWN_FIELD,
+    problem::codes::INVALID_BODY,
+    problem::codes::BODY_TIMEOUT,
+    problem::codes::BODY_TOO_LARGE,
+    problem::codes::UNSUPPORTED_MEDIA_TYPE,
+    problem::codes::VALIDATION_FAILED,
+];
+/// What moves money.
+const POSTING: &[&Code] = &[
+    problem::codes::NOT_FOUND,
+    codes::ACCOUNT_CLOSED,
+    codes::BALANCE_LIMIT_EXCEEDED,
+    codes::IDEMPOTENCY_MISMATCH,
+    codes::IDEMPOTENCY_IN_PROGRESS,
+];
+
+macro_rules! problems_of {
+    ($($(#[doc = $doc:literal])+ $name:ident = [$($group:expr),+];)*) => { $(
+        $(#[doc = $doc])+
+        pub(super) struct $name;
+
+        impl utoipa::IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                describe(&[$($group),+])
+            }
+        }
+    )* };
+}
+
+problems_of! {
+    /// Reading one object.
+    Reading = [ANY, OBJECT];
+    /// Reading a page.
+    Listing = [ANY, PAGE];
+    /// Opening an account.
+    Opening = [ANY, BODY];
+    /// A deposit.
+    Depositing = [ANY, BODY, &[problem::codes::FORBIDDEN], POSTING];
+    /// A transfer.
+    Transferring = [ANY, BODY, POSTING, &[
+        codes::SAME_ACCOUNT,
+        codes::CURRENCY_MISMATCH,
+        codes::INSUFFICIENT_FUNDS,
+    ]];
+}

@@ -1,0 +1,195 @@
+//! Transfers of the authenticated user.
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::accounts::location;
+use super::idempotency_key;
+use super::problems::{Listing, Reading, Transferring, not_found};
+use crate::app::ledger::domain::{Amount, Reference, Source, Transfer, parse_id};
+use crate::app::ledger::store::Posted;
+use crate::app::ledger::{Asked, Ledger};
+use crate::platform::auth::Principal;
+use crate::platform::http::page::{Page, PageQuery};
+use crate::platform::http::{Fields, Json, Path, Problem, Query};
+
+/// A transfer that is to be made.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "from_account": "01936f0e-7b5a-7c3e-8f4d-2a1b3c4d5e6f",
+    "to_account": "01936f0f-1c2d-7a4b-9e8f-0a1b2c3d4e5f",
+    "amount": 1250,
+    "reference": "Rent, November",
+}))]
+pub(super) struct NewTransferBody {
+    /// An own account.
+    #[schema(format = Uuid)]
+    from_account: String,
+    /// Any account of the same currency.
+    #[schema(format = Uuid)]
+    to_account: String,
+    /// Minor units.
+    #[schema(minimum = 1, maximum = 1_000_000_000_000_000_i64)]
+    amount: i64,
+    /// What it is for; both sides see it. 140 characters at most, none of them control
+    /// characters.
+    #[serde(default)]
+    #[schema(max_length = 140)]
+    reference: String,
+}
+
+/// A transfer; it never changes.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Transfer, example = json!({
+    "id": "01936f10-9a8b-7c6d-8e5f-4a3b2c1d0e9f",
+    "from_account": "01936f0e-7b5a-7c3e-8f4d-2a1b3c4d5e6f",
+    "to_account": "01936f0f-1c2d-7a4b-9e8f-0a1b2c3d4e5f",
+    "amount": 1250,
+    "currency": "EUR",
+    "reference": "Rent, November",
+    "created_at": "2026-11-21T09:00:00Z",
+}))]
+pub(super) struct TransferBody {
+    /// UUIDv7.
+    id: Uuid,
+    /// Paid by; of a deposit, the system account of the currency.
+    from_account: Uuid,
+    /// Paid to.
+    to_account: Uuid,
+    /// Minor units.
+    #[schema(minimum = 1, maximum = 1_000_000_000_000_000_i64)]
+    amount: i64,
+    /// ISO 4217.
+    #[schema(pattern = "^[A-Z]{3}$")]
+    currency: String,
+    /// What it is for.
+    reference: String,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+impl From<Transfer> for TransferBody {
+    fn from(transfer: Transfer) -> Self {
+        Self {
+            id: transfer.id,
+            from_account: transfer.from_account,
+            to_account: transfer.to_account,
+            amount: transfer.amount,
+            currency: transfer.currency.as_str().to_owned(),
+            reference: transfer.reference,
+            created_at: transfer.created_at,
+        }
+    }
+}
+
+/// 201, also when the transfer was made by an earlier request with the same key;
+/// then a header says so, while status and body are those of the first answer.
+pub(super) fn created(posted: Posted) -> impl IntoResponse {
+    let replayed = posted.replayed.then_some([(
+        HeaderName::from_static("idempotency-replayed"),
+        HeaderValue::from_static("true"),
+    )]);
+    (
+        StatusCode::CREATED,
+        replayed,
+        Json(TransferBody::from(posted.transfer)),
+    )
+}
+
+/// Moves money from an own account to any account of the same currency.
+///
+/// With an `Idempotency-Key` the transfer is made once, however often the request
+/// arrives: for 24 hours the same key and body get the same answer, final refusals
+/// included. What is no final answer (validation, 409, 429, 5xx) is not kept.
+#[utoipa::path(
+    post,
+    path = "/api/v1/transfers",
+    tag = "transfers",
+    security(("bearer" = []), ("api_key" = [])),
+    params((
+        "Idempotency-Key" = Option<String>, Header,
+        description = "Chosen by the client, new for each transfer: 1 to 255 visible ASCII characters",
+        min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+        example = "8e03978e-40d5-43dd-bc93-6894a57f9324",
+    )),
+    request_body = NewTransferBody,
+    responses(
+        (status = 201, body = TransferBody, description = "The transfer", headers(
+            ("Location" = String, description = "Path of the transfer"),
+            ("Idempotency-Replayed" = String, description = "`true` when an earlier request with the key made it"),
+        )),
+        Transferring,
+    )
+)]
+pub(super) async fn create(
+    State(ledger): State<Ledger>,
+    principal: Principal,
+    headers: HeaderMap,
+    Json(body): Json<NewTransferBody>,
+) -> Result<impl IntoResponse, Problem> {
+    let key = idempotency_key(&headers)?;
+    let mut fields = Fields::default();
+    let from = fields.take("from_account", parse_id(&body.from_account));
+    let to = fields.take("to_account", parse_id(&body.to_account));
+    let amount = fields.take("amount", Amount::parse(body.amount));
+    let reference = fields.take("reference", Reference::parse(&body.reference));
+    let parsed = from.zip(to).zip(amount).zip(reference);
+    let (((account, to_account), amount), reference) = fields.finish(parsed)?;
+    let asked = Asked {
+        source: Source::Own {
+            account,
+            owner: principal.user,
+        },
+        to_account,
+        amount,
+        reference,
+    };
+    let posted = ledger.transfer(principal.user, asked, key).await?;
+    let location = location(&format!("/api/v1/transfers/{}", posted.transfer.id));
+    Ok((location, created(posted)))
+}
+
+/// Transfers from and to own accounts, newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/transfers",
+    tag = "transfers",
+    security(("bearer" = []), ("api_key" = [])),
+    params(PageQuery),
+    responses((status = 200, body = Page<TransferBody>, description = "A page of transfers"), Listing)
+)]
+pub(super) async fn list(
+    State(ledger): State<Ledger>,
+    principal: Principal,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<Page<TransferBody>>, Problem> {
+    let page = ledger.transfers(principal.user, query.parse()?).await?;
+    Ok(Json(page.map(TransferBody::from)))
+}
+
+/// A transfer from or to an own account.
+#[utoipa::path(
+    get,
+    path = "/api/v1/transfers/{id}",
+    tag = "transfers",
+    security(("bearer" = []), ("api_key" = [])),
+    params(("id" = Uuid, Path, description = "The transfer")),
+    responses((status = 200, body = TransferBody, description = "The transfer"), Reading)
+)]
+pub(super) async fn read(
+    State(ledger): State<Ledger>,
+    principal: Principal,
+    Path(id): Path<Uuid>,
+) -> Result<Json<TransferBody>, Problem> {
+    let transfer = ledger.transfer_of(principal.user, id).await?;
+    let transfer =
+        transfer.ok_or_else(|| not_found("There is no transfer of yours with this id."))?;
+    Ok(Json(transfer.into()))
+}

@@ -1,0 +1,61 @@
+//! Metrics of the ledger.
+
+use prometheus::{IntCounterVec, Registry};
+
+use super::domain::Refusal;
+use super::store::{Posted, TransferError};
+use crate::metrics;
+
+metrics! {
+    /// The ledger.
+    pub struct LedgerMetrics {
+        /// Transfers and deposits that were asked for: `created`; `replayed`, an answer given
+        /// again for its idempotency key; `insufficient_funds`; `refused`, any other final
+        /// refusal; `mismatch`, a key with another request; `in_progress`, a key that is being
+        /// worked on; `failed`, no answer from the database.
+        pub transfers: IntCounterVec = "ledger_transfers_total"["outcome"];
+    }
+}
+
+/// The values of `outcome`.
+const OUTCOMES: [&str; 7] = [
+    "created",
+    "replayed",
+    "insufficient_funds",
+    "refused",
+    "mismatch",
+    "in_progress",
+    "failed",
+];
+
+impl LedgerMetrics {
+    /// Registers the block with every series at 0.
+    ///
+    /// # Errors
+    /// When a name is taken.
+    pub fn born(registry: &Registry) -> prometheus::Result<Self> {
+        let metrics = Self::register(registry)?;
+        for outcome in OUTCOMES {
+            metrics.transfers.with_label_values(&[outcome]);
+        }
+        Ok(metrics)
+    }
+
+    /// Counts what became of an order.
+    pub(super) fn count(&self, result: &Result<Posted, TransferError>) {
+        let outcome = match result {
+            Ok(Posted { replayed: true, .. })
+            | Err(TransferError::Refused { replayed: true, .. }) => "replayed",
+            Ok(_) => "created",
+            Err(TransferError::Refused {
+                refusal: Refusal::InsufficientFunds,
+                ..
+            }) => "insufficient_funds",
+            Err(TransferError::Refused { .. }) => "refused",
+            Err(TransferError::Mismatch) => "mismatch",
+            Err(TransferError::InProgress) => "in_progress",
+            Err(TransferError::Database(_)) => "failed",
+        };
+        self.transfers.with_label_values(&[outcome]).inc();
+    }
+}

@@ -1,0 +1,279 @@
+//! The ledger on Postgres: read committed, row locks in the order of ids, so that
+//! no two transfers wait for each other in a circle.
+
+mod transfer;
+
+use async_trait::async_trait;
+use sqlx::{PgConnection, Postgres};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use self::transfer::{TransferRow, decide, record, recorded, transfer_by_id, try_lock};
+use super::{CLOSED_NAME, EXPIRED_BATCH, LedgerStore, Posted, TransferError, currency};
+use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
+use crate::identity::store::{ErasureError, ErasureHook};
+use crate::platform::clock::SharedClock;
+use crate::platform::db::{Db, DbError};
+use crate::platform::http::page::PageRequest;
+
+/// The ledger's tables on Postgres.
+#[derive(Clone)]
+pub struct PostgresLedger {
+    db: Db<Postgres>,
+    clock: SharedClock,
+}
+
+impl PostgresLedger {
+    /// On this database.
+    #[must_use]
+    pub fn new(db: Db<Postgres>, clock: SharedClock) -> Self {
+        Self { db, clock }
+    }
+}
+
+#[async_trait]
+impl LedgerStore for PostgresLedger {
+    async fn open_account(&self, account: &NewAccount) -> Result<Account, DbError> {
+        self.db
+            .run("open_account", async {
+                let mut connection = self.db.acquire().await?;
+                sqlx::query!(
+                    "INSERT INTO accounts (id, owner_id, currency, name, created_at)
+                     VALUES ($1, $2, $3, $4, $5)",
+                    account.id,
+                    account.owner,
+                    account.currency.as_str(),
+                    account.name.as_str(),
+                    account.now,
+                )
+                .execute(&mut *connection)
+                .await?;
+                Ok(account.opened())
+            })
+            .await
+    }
+
+    async fn account(&self, owner: Uuid, id: Uuid) -> Result<Option<Account>, DbError> {
+        self.db
+            .run("get_account", async {
+                let mut connection = self.db.acquire().await?;
+                sqlx::query_as!(
+                    AccountRow,
+                    "SELECT id, currency, name, balance, version, created_at
+                     FROM accounts WHERE id = $1 AND owner_id = $2",
+                    id,
+                    owner,
+                )
+                .fetch_optional(&mut *connection)
+                .await?
+                .map(Account::try_from)
+                .transpose()
+            })
+            .await
+    }
+
+    async fn accounts(&self, owner: Uuid, page: PageRequest) -> Result<Vec<Account>, DbError> {
+        self.db
+            .run("list_accounts", async {
+                let mut connection = self.db.acquire().await?;
+                sqlx::query_as!(
+                    AccountRow,
+                    "SELECT id, currency, name, balance, version, created_at
+                     FROM accounts WHERE owner_id = $1 AND id < $2
+                     ORDER BY id DESC LIMIT $3",
+                    owner,
+                    page.before.unwrap_or(Uuid::max()),
+                    page.fetch(),
+                )
+                .fetch_all(&mut *connection)
+                .await?
+                .into_iter()
+                .map(Account::try_from)
+                .collect()
+            })
+            .await
+    }
+
+    async fn transfer(
+        &self,
+        order: &Order,
+        claim: Option<&Claim>,
+    ) -> Result<Posted, TransferError> {
+        self.db
+            .run("transfer", async {
+                let mut tx = self.db.begin().await?;
+                if let Some(claim) = claim {
+                    if !try_lock(&mut tx, claim).await? {
+                        return Err(TransferError::InProgress);
+                    }
+                    if let Some(recorded) = recorded(&mut tx, claim, order.now).await? {
+                        let id = recorded.replay(&claim.fingerprint)?;
+                        let transfer = transfer_by_id(&mut tx, id).await?;
+                        return Ok(Posted {
+                            transfer,
+                            replayed: true,
+                        });
+                    }
+                }
+                let decided = decide(&mut tx, order).await?;
+                if let Some(claim) = claim {
+                    let answer = decided.as_ref().map(|transfer| transfer.id);
+                    record(
+                        &mut tx,
+                        claim,
+                        answer.map_err(|refusal| *refusal),
+                        order.now,
+                    )
+                    .await?;
+                }
+                tx.commit().await.map_err(DbError::from)?;
+                decided
+                    .map(|transfer| Posted {
+                        transfer,
+                        replayed: false,
+                    })
+                    .map_err(|refusal| TransferError::Refused {
+                        refusal,
+                        replayed: false,
+                    })
+            })
+            .await
+    }
+
+    async fn transfer_of(&self, user: Uuid, id: Uuid) -> Result<Option<Transfer>, DbError> {
+        self.db
+            .run("get_transfer", async {
+                let mut connection = self.db.acquire().await?;
+                sqlx::query_as!(
+                    TransferRow,
+                    "SELECT id, from_account, to_account, amount, currency, reference, created_at
+                     FROM transfers WHERE id = $1 AND (from_owner = $2 OR to_owner = $2)",
+                    id,
+                    user,
+                )
+                .fetch_optional(&mut *connection)
+                .await?
+                .map(Transfer::try_from)
+                .transpose()
+            })
+            .await
+    }
+
+    async fn transfers(&self, user: Uuid, page: PageRequest) -> Result<Vec<Transfer>, DbError> {
+        self.db
+            .run("list_transfers", async {
+                let mut connection = self.db.acquire().await?;
+                // Two scans of one index each; UNION drops the second copy of a
+                // transfer between two accounts of the user.
+                sqlx::query_as!(
+                    TransferRow,
+                    r#"SELECT id AS "id!", from_account AS "from_account!",
+                              to_account AS "to_account!", amount AS "amount!",
+                              currency AS "currency!", reference AS "reference!",
+                              created_at AS "created_at!"
+                       FROM (
+                           (SELECT * FROM transfers WHERE from_owner = $1 AND id < $2
+                            ORDER BY id DESC LIMIT $3)
+                           UNION
+                           (SELECT * FROM transfers WHERE to_owner = $1 AND id < $2
+                            ORDER BY id DESC LIMIT $3)
+                       ) AS mine
+                       ORDER BY id DESC LIMIT $3"#,
+                    user,
+                    page.before.unwrap_or(Uuid::max()),
+                    page.fetch(),
+                )
+                .fetch_all(&mut *connection)
+                .await?
+                .into_iter()
+                .map(Transfer::try_from)
+                .collect()
+            })
+            .await
+    }
+
+    async fn remove_expired_idempotency_keys(&self, now: OffsetDateTime) -> Result<u64, DbError> {
+        let mut removed = 0;
+        loop {
+            // SKIP LOCKED: replicas that clean at once take different rows.
+            let batch = self
+                .db
+                .run("remove_expired_idempotency_keys", async {
+                    let mut connection = self.db.acquire().await?;
+                    let done = sqlx::query!(
+                        "DELETE FROM idempotency_keys WHERE (user_id, key) IN (
+                             SELECT user_id, key FROM idempotency_keys WHERE expires_at <= $1
+                             ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+                        now,
+                        EXPIRED_BATCH,
+                    )
+                    .execute(&mut *connection)
+                    .await?;
+                    Ok::<_, DbError>(done.rows_affected())
+                })
+                .await?;
+            removed += batch;
+            if batch < EXPIRED_BATCH.unsigned_abs() {
+                return Ok(removed);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ErasureHook<Postgres> for PostgresLedger {
+    /// Closes the user's accounts, which must be empty. The row locks make a transfer
+    /// that is under way come entirely before or entirely after.
+    async fn erase(&self, connection: &mut PgConnection, user: Uuid) -> Result<(), ErasureError> {
+        let balances = sqlx::query_scalar!(
+            "SELECT balance FROM accounts WHERE owner_id = $1 ORDER BY id FOR UPDATE",
+            user,
+        )
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(DbError::from)?;
+        if balances.iter().any(|balance| *balance != 0) {
+            return Err(ErasureError::NotEmpty);
+        }
+        sqlx::query!(
+            "UPDATE accounts SET closed_at = $2, name = $3, version = version + 1
+             WHERE owner_id = $1 AND closed_at IS NULL",
+            user,
+            self.clock.now(),
+            CLOSED_NAME,
+        )
+        .execute(&mut *connection)
+        .await
+        .map_err(DbError::from)?;
+        // Keys are the client's own text.
+        sqlx::query!("DELETE FROM idempotency_keys WHERE user_id = $1", user)
+            .execute(&mut *connection)
+            .await
+            .map_err(DbError::from)?;
+        Ok(())
+    }
+}
+
+struct AccountRow {
+    id: Uuid,
+    currency: String,
+    name: String,
+    balance: i64,
+    version: i64,
+    created_at: OffsetDateTime,
+}
+
+impl TryFrom<AccountRow> for Account {
+    type Error = DbError;
+
+    fn try_from(row: AccountRow) -> Result<Self, DbError> {
+        Ok(Self {
+            id: row.id,
+            currency: currency("accounts.currency", &row.currency)?,
+            name: row.name,
+            balance: row.balance,
+            version: row.version,
+            created_at: row.created_at,
+        })
+    }
+}

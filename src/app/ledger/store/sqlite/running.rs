@@ -1,0 +1,45 @@
+//! Which idempotency keys are being worked on.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use uuid::Uuid;
+
+use crate::app::ledger::domain::{Claim, IdempotencyKey};
+use crate::app::ledger::store::TransferError;
+
+/// The keys that this process is working on. One process has the file; when it dies
+/// the set is gone with it.
+#[derive(Clone, Default)]
+pub(super) struct Running(Arc<Mutex<HashSet<(Uuid, IdempotencyKey)>>>);
+
+impl Running {
+    /// Holds the key until the guard is dropped, however the transaction ends.
+    pub(super) fn enter(&self, claim: &Claim) -> Result<RunningGuard, TransferError> {
+        let entry = (claim.user, claim.key.clone());
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !running.insert(entry.clone()) {
+            return Err(TransferError::InProgress);
+        }
+        Ok(RunningGuard {
+            running: self.clone(),
+            entry,
+        })
+    }
+}
+
+/// Releases its key when it is dropped.
+pub(super) struct RunningGuard {
+    running: Running,
+    entry: (Uuid, IdempotencyKey),
+}
+
+impl Drop for RunningGuard {
+    fn drop(&mut self) {
+        let running = &self.running.0;
+        running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.entry);
+    }
+}

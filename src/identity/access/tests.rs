@@ -1,0 +1,178 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::platform::auth::keys::KeySet;
+use crate::platform::clock::Clock;
+use crate::platform::settings::{Layers, Raw, Reader, SecretSource, Setting as _};
+
+/// A clock that stands where it is put.
+struct Stopped(AtomicI64);
+
+impl Clock for Stopped {
+    fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(self.0.load(Ordering::Relaxed)).unwrap()
+    }
+}
+
+const NOW: i64 = 1_800_000_000;
+const USER: Uuid = Uuid::from_u128(7);
+
+fn tokens(keys: &str) -> (AccessTokens, Arc<Stopped>) {
+    let mut config = Config::read(&mut Reader::new(Layers::default()));
+    config.keys = Some(SecretSource::parse(&Raw::text(keys)).unwrap());
+    config.issuer = "issuer".to_owned();
+    config.audience = "audience".to_owned();
+    let clock = Arc::new(Stopped(AtomicI64::new(NOW)));
+    let keyring = Keyring::new(&config).unwrap();
+    (AccessTokens::new(&config, keyring, clock.clone()), clock)
+}
+
+fn part(token: &str, index: usize) -> Value {
+    let part = token.split('.').nth(index).unwrap();
+    serde_json::from_slice(&BASE64URL.decode(part).unwrap()).unwrap()
+}
+
+fn hs256(secret: &[u8]) -> String {
+    let k = BASE64URL.encode(secret);
+    json!({"keys": [{"kty": "oct", "alg": "HS256", "kid": "shared", "k": k}]}).to_string()
+}
+
+#[test]
+fn a_token_has_the_shape_of_rfc_9068() {
+    for keys in [KeySet::generate().unwrap(), hs256(&[1; 32])] {
+        let (tokens, _) = tokens(&keys);
+        let token = tokens.sign(USER, Role::Admin).unwrap();
+        let header = part(&token, 0);
+        assert_eq!(header["typ"], "at+jwt");
+        assert_eq!(header["kid"], tokens.keyring.present().keys.signing().kid);
+        let claims = part(&token, 1);
+        assert_eq!(claims["iss"], "issuer");
+        assert_eq!(claims["aud"], "audience");
+        assert_eq!(claims["sub"], USER.to_string());
+        assert_eq!(claims["role"], "admin");
+        assert_eq!(claims["iat"], NOW);
+        assert_eq!(claims["nbf"], NOW);
+        assert_eq!(claims["exp"], NOW + 15 * 60);
+        assert!(claims["jti"].is_string() && claims["client_id"].is_string());
+        assert_eq!(tokens.verify(&token).unwrap().user, USER);
+    }
+}
+
+#[test]
+fn times_hold_within_the_leeway() {
+    let (tokens, clock) = tokens(&KeySet::generate().unwrap());
+    let token = tokens.sign(USER, Role::User).unwrap();
+    let verified = tokens.verify(&token).unwrap();
+    for (offset, valid) in [
+        (-LEEWAY - 1, false),
+        (-LEEWAY, true),
+        (899, true),
+        (900 + LEEWAY - 1, true),
+        (900 + LEEWAY, false),
+    ] {
+        clock.0.store(NOW + offset, Ordering::Relaxed);
+        assert_eq!(tokens.verify(&token).is_ok(), valid, "{offset}");
+    }
+    clock.0.store(NOW + 899, Ordering::Relaxed);
+    assert!(tokens.still_holds(&verified));
+    clock.0.store(NOW + 900, Ordering::Relaxed);
+    assert!(!tokens.still_holds(&verified), "remembered beyond exp");
+}
+
+#[test]
+fn new_keys_void_what_was_verified_under_the_old_ones() {
+    let (tokens, _) = tokens(&KeySet::generate().unwrap());
+    let token = tokens.sign(USER, Role::User).unwrap();
+    let verified = tokens.verify(&token).unwrap();
+    let keys = KeySet::parse(&KeySet::generate().unwrap()).unwrap();
+    tokens.keyring.replace(keys);
+    assert!(!tokens.still_holds(&verified));
+    assert_eq!(tokens.verify(&token), Err(TokenRefused));
+}
+
+/// Signs `claims` under `header` with an HS256 secret.
+fn forge(header: &Value, claims: &Value, secret: &[u8]) -> String {
+    let encode = |value: &Value| BASE64URL.encode(value.to_string());
+    let message = format!("{}.{}", encode(header), encode(claims));
+    let key = EncodingKey::from_secret(secret);
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    format!("{message}.{signature}")
+}
+
+fn claims() -> Value {
+    json!({
+        "iss": "issuer", "aud": "audience", "exp": NOW + 60, "nbf": NOW, "iat": NOW,
+        "sub": USER, "jti": USER, "client_id": "c", "role": "admin",
+    })
+}
+
+#[test]
+fn every_claim_that_counts_is_required_and_compared() {
+    let (tokens, _) = tokens(&hs256(&[1; 32]));
+    let header = json!({"alg": "HS256", "typ": "at+jwt", "kid": "shared"});
+    assert!(tokens.verify(&forge(&header, &claims(), &[1; 32])).is_ok());
+    for missing in ["iss", "aud", "exp", "nbf", "sub"] {
+        let mut claims = claims();
+        claims.as_object_mut().unwrap().remove(missing);
+        let token = forge(&header, &claims, &[1; 32]);
+        assert_eq!(tokens.verify(&token), Err(TokenRefused), "{missing}");
+    }
+    for (name, value) in [
+        ("iss", json!("other")),
+        ("aud", json!("other")),
+        ("aud", json!(["other", "another"])),
+        ("exp", json!(NOW - LEEWAY)),
+        ("exp", json!("never")),
+        ("nbf", json!(NOW + LEEWAY + 1)),
+        ("sub", json!("ada")),
+    ] {
+        let mut claims = claims();
+        claims[name] = value;
+        let token = forge(&header, &claims, &[1; 32]);
+        assert_eq!(tokens.verify(&token), Err(TokenRefused), "{name}");
+    }
+}
+
+#[test]
+fn the_header_chooses_neither_type_nor_algorithm_nor_key() {
+    let (tokens, _) = tokens(&hs256(&[1; 32]));
+    for header in [
+        json!({"alg": "HS256", "typ": "JWT", "kid": "shared"}),
+        json!({"alg": "HS256", "kid": "shared"}),
+        json!({"alg": "HS256", "typ": "at+jwt"}),
+        json!({"alg": "HS256", "typ": "at+jwt", "kid": "other"}),
+        json!({"alg": "HS512", "typ": "at+jwt", "kid": "shared"}),
+        json!({"alg": "none", "typ": "at+jwt", "kid": "shared"}),
+        json!({"alg": "HS256", "typ": "at+jwt", "kid": "shared", "crit": ["exp"]}),
+    ] {
+        let token = forge(&header, &claims(), &[1; 32]);
+        assert_eq!(tokens.verify(&token), Err(TokenRefused), "{header}");
+    }
+    let good = json!({"alg": "HS256", "typ": "at+jwt", "kid": "shared"});
+    let foreign = forge(&good, &claims(), &[2; 32]);
+    assert_eq!(tokens.verify(&foreign), Err(TokenRefused));
+    let (head, _) = foreign.rsplit_once('.').unwrap();
+    for token in [head, &format!("{head}."), "", "a.b.c", "...."] {
+        assert_eq!(tokens.verify(token), Err(TokenRefused), "{token}");
+    }
+}
+
+#[test]
+fn a_public_key_is_no_shared_secret() {
+    let keys = KeySet::generate().unwrap();
+    let (tokens, _) = tokens(&keys);
+    let public = tokens.keyring.present().keys.public();
+    let kid = public["keys"][0]["kid"].clone();
+    let x = public["keys"][0]["x"].as_str().unwrap();
+    let header = json!({"alg": "HS256", "typ": "at+jwt", "kid": kid});
+    for secret in [x.as_bytes(), &BASE64URL.decode(x).unwrap()] {
+        let token = forge(&header, &claims(), secret);
+        assert_eq!(tokens.verify(&token), Err(TokenRefused));
+    }
+}

@@ -1,0 +1,128 @@
+//! Finds the principal behind an access token, from memory where that is safe.
+//!
+//! Two bounded memories stand before the work. A token that was verified is known
+//! by its SHA-256 until it expires or the keys change, which saves the signature.
+//! A user's role is known for [`STATE_LIFE`], which saves the query; for so long a
+//! deleted user or a withdrawn role lives on, on a replica that did not see it
+//! happen.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use aws_lc_rs::digest;
+use quick_cache::sync::Cache;
+use uuid::Uuid;
+
+use super::access::{AccessTokens, VerifiedToken};
+use super::metrics::{Attempts, Outcome};
+use super::store::IdentityStore;
+use crate::platform::auth::{AuthError, Authenticator, Credentials, Principal, Role};
+use crate::platform::db::DbError;
+
+/// How long a user's state is believed; the contract allows 10 s.
+const STATE_LIFE: Duration = Duration::from_secs(5);
+/// Tokens and users that are remembered at most.
+const REMEMBERED: usize = 10_000;
+/// Longer than any token that we sign; nothing longer is looked at.
+const MAX_TOKEN: usize = 4_096;
+
+/// The authenticator for access tokens.
+pub struct TokenAuthenticator {
+    tokens: AccessTokens,
+    store: Arc<dyn IdentityStore>,
+    verified: Cache<[u8; 32], VerifiedToken>,
+    states: Cache<Uuid, UserState>,
+    attempts: Attempts,
+}
+
+#[derive(Clone, Copy)]
+struct UserState {
+    /// `None`: erased.
+    role: Option<Role>,
+    read_at: Instant,
+}
+
+impl TokenAuthenticator {
+    /// An authenticator with empty memories.
+    #[must_use]
+    pub fn new(tokens: AccessTokens, store: Arc<dyn IdentityStore>, attempts: Attempts) -> Self {
+        Self {
+            tokens,
+            store,
+            verified: Cache::new(REMEMBERED),
+            states: Cache::new(REMEMBERED),
+            attempts,
+        }
+    }
+
+    /// Forgets what is remembered of a user who has just changed.
+    pub fn forget(&self, user: Uuid) {
+        self.states.remove(&user);
+    }
+
+    fn verify(&self, token: &str) -> Option<VerifiedToken> {
+        if token.len() > MAX_TOKEN {
+            return None;
+        }
+        let key: [u8; 32] = sha256(token.as_bytes());
+        if let Some(known) = self.verified.get(&key) {
+            if self.tokens.still_holds(&known) {
+                return Some(known);
+            }
+            self.verified.remove(&key);
+        }
+        let verified = self.tokens.verify(token).ok()?;
+        self.verified.insert(key, verified);
+        Some(verified)
+    }
+
+    async fn role(&self, user: Uuid) -> Result<Option<Role>, DbError> {
+        if let Some(state) = self.states.get(&user)
+            && state.read_at.elapsed() < STATE_LIFE
+        {
+            return Ok(state.role);
+        }
+        // Its life counts from before the question: the answer may be old on arrival.
+        let read_at = Instant::now();
+        let role = self.store.role(user).await?;
+        self.states.insert(user, UserState { role, read_at });
+        Ok(role)
+    }
+
+    async fn find(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError> {
+        let token = match credentials {
+            Credentials::Bearer(token) => token,
+            // API keys are not issued yet, so none is good.
+            Credentials::ApiKey(_) => return Err(AuthError::Refused),
+        };
+        let user = self.verify(token).ok_or(AuthError::Refused)?.user;
+        // The role of this moment, not the one that the token was signed with.
+        let role = self.role(user).await?.ok_or(AuthError::Refused)?;
+        Ok(Principal { user, role })
+    }
+}
+
+#[async_trait]
+impl Authenticator for TokenAuthenticator {
+    async fn authenticate(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError> {
+        let result = self.find(credentials).await;
+        self.attempts.count(match &result {
+            Ok(_) => Outcome::Success,
+            Err(AuthError::Refused) => Outcome::Failure,
+            Err(AuthError::Database(_)) => Outcome::Error,
+        });
+        result
+    }
+}
+
+/// SHA-256 (FIPS 180-4).
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    let digest = digest::digest(&digest::SHA256, bytes);
+    // SHA-256 has 32 bytes, by definition.
+    for (to, from) in hash.iter_mut().zip(digest.as_ref()) {
+        *to = *from;
+    }
+    hash
+}

@@ -1,0 +1,118 @@
+//! The first administrator, from the configuration.
+
+use time::OffsetDateTime;
+
+use super::domain::{Email, Name, Password, User};
+use super::password::Hasher;
+use super::store::{ChangeError, IdentityStore, NewUser};
+use crate::platform::auth::{Config, Role};
+use crate::platform::clock::{Clock, new_id};
+use crate::platform::db::DbError;
+use crate::platform::settings::Reader;
+
+/// What the first administrator is called until somebody says otherwise.
+const NAME: &str = "Administrator";
+
+/// Why the first administrator could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The address or the password is not acceptable; `validate` says so first.
+    #[error("auth.bootstrap_admin_{field} {why}")]
+    Invalid {
+        /// Which of the two.
+        field: &'static str,
+        /// Why.
+        why: &'static str,
+    },
+    /// The password could not be hashed.
+    #[error(transparent)]
+    Hash(#[from] super::password::HashError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+}
+
+/// Refuses an administrator that could not be made.
+pub fn validate(config: &Config, reader: &mut Reader) {
+    if let Some(Err(BootstrapError::Invalid { field, why })) = parse(config) {
+        reader.refuse(&format!("auth.bootstrap_admin_{field}"), why);
+    }
+}
+
+fn parse(config: &Config) -> Option<Result<(Email, Password), BootstrapError>> {
+    let email = config.bootstrap_admin_email.as_deref()?;
+    let password = config.bootstrap_admin_password.as_ref()?;
+    let invalid = |field, why| BootstrapError::Invalid { field, why };
+    let email = Email::parse(email).map_err(|error| invalid("email", error.message));
+    let password = Password::parse(password.expose().to_owned())
+        .map_err(|error| invalid("password", error.message));
+    Some(email.and_then(|email| Ok((email, password?))))
+}
+
+/// Whether the configuration names a first administrator.
+#[must_use]
+pub fn is_configured(config: &Config) -> bool {
+    config.bootstrap_admin_email.is_some()
+}
+
+/// Makes the first administrator when nobody has the address. Somebody who has it
+/// becomes an administrator and keeps the password: the configured one may be old.
+/// Any number of starts, also at once, do this once.
+///
+/// # Errors
+/// [`BootstrapError`].
+pub async fn bootstrap(
+    config: &Config,
+    store: &dyn IdentityStore,
+    clock: &dyn Clock,
+) -> Result<(), BootstrapError> {
+    let Some(parsed) = parse(config) else {
+        return Ok(());
+    };
+    let (email, password) = parsed?;
+    let now = clock.now();
+    // The hash is slow and the start is not: it is made only when it is needed.
+    if store.credentials(&email).await?.is_none()
+        && create(store, email.clone(), password, now).await?
+    {
+        return Ok(());
+    }
+    if let Some(user) = store.promote(&email, now).await? {
+        tracing::warn!(%user, "a user has the first administrator's address and became an administrator");
+    }
+    Ok(())
+}
+
+/// False when another process was faster.
+async fn create(
+    store: &dyn IdentityStore,
+    email: Email,
+    password: Password,
+    now: OffsetDateTime,
+) -> Result<bool, BootstrapError> {
+    let name = Name::stored(NAME.to_owned());
+    let user = User {
+        id: new_id(),
+        email,
+        name,
+        role: Role::Admin,
+        created_at: now,
+        version: 1,
+    };
+    let id = user.id;
+    let password_hash = Hasher::new(1).hash(password).await?;
+    match store
+        .create_user(NewUser {
+            user,
+            password_hash,
+        })
+        .await
+    {
+        Ok(()) => {
+            tracing::info!(user = %id, "the first administrator was made");
+            Ok(true)
+        }
+        Err(ChangeError::Database(error)) => Err(error.into()),
+        Err(_) => Ok(false),
+    }
+}

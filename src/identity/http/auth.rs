@@ -1,0 +1,214 @@
+//! Registration, login, refresh, logout.
+
+use axum::extract::State as AxumState;
+use axum::response::IntoResponse;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{State, UserBody};
+use crate::identity::domain::{Email, Name, Password};
+use crate::identity::service::Tokens;
+use crate::platform::http::Json;
+use crate::platform::http::extract::Fields;
+use crate::platform::http::problem::{self, Problem};
+
+/// Who wants to register.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "email": "ada@example.com", "name": "Ada Lovelace", "password": "correct horse battery staple",
+}))]
+pub(super) struct Registration {
+    /// Unique among users; case does not count.
+    #[schema(format = Email, max_length = 254)]
+    email: String,
+    /// 1 to 100 characters, none of them control characters.
+    #[schema(min_length = 1, max_length = 100)]
+    name: String,
+    /// 12 characters at least, 256 bytes at most.
+    #[schema(format = Password, min_length = 12, max_length = 256)]
+    password: String,
+}
+
+/// Who wants to log in.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "email": "ada@example.com", "password": "correct horse battery staple",
+}))]
+pub(super) struct Login {
+    /// The registered address.
+    email: String,
+    /// The password.
+    #[schema(format = Password)]
+    password: String,
+}
+
+/// A refresh token.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "refresh_token": "3q2-7wXkP0mVb1dJt5rZcQyHs8uAeLgNfTiWoKjMxYE" }))]
+pub(super) struct RefreshRequest {
+    /// From the last login or refresh.
+    #[schema(format = Password)]
+    refresh_token: String,
+}
+
+/// A pair of tokens.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "access_token": "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFZERTQSIsImtpZCI6IjIwMjYtMTEifQ.e30.c2ln",
+    "token_type": "Bearer",
+    "expires_in": 900,
+    "refresh_token": "3q2-7wXkP0mVb1dJt5rZcQyHs8uAeLgNfTiWoKjMxYE",
+}))]
+pub(super) struct TokenBody {
+    /// For `Authorization: Bearer`; a JWT in the shape of RFC 9068.
+    access_token: String,
+    /// Always `Bearer`.
+    token_type: &'static str,
+    /// Life of the access token, in seconds.
+    expires_in: u64,
+    /// For the next refresh; good once.
+    refresh_token: String,
+}
+
+/// RFC 6749, section 5.1: nobody stores an answer with tokens.
+const NO_STORE: (HeaderName, HeaderValue) =
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+
+fn answer(tokens: &Tokens) -> impl IntoResponse + use<> {
+    let body = TokenBody {
+        access_token: tokens.access.expose_secret().to_owned(),
+        token_type: "Bearer",
+        expires_in: tokens.expires_in.as_secs(),
+        refresh_token: tokens.refresh.expose_secret().to_owned(),
+    };
+    ([NO_STORE], Json(body))
+}
+
+/// Registers a user.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/register",
+    tag = "auth",
+    request_body = Registration,
+    responses(
+        (status = 201, body = UserBody, description = "The new user"),
+        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY"),
+        (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
+        (status = 409, body = problem::Body, content_type = "application/problem+json", description = "EMAIL_TAKEN"),
+        (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
+        (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),
+        (status = 422, body = problem::Body, content_type = "application/problem+json", description = "VALIDATION_FAILED"),
+        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
+        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
+        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+    )
+)]
+pub(super) async fn register(
+    AxumState(service): AxumState<State>,
+    Json(body): Json<Registration>,
+) -> Result<impl IntoResponse, Problem> {
+    let mut fields = Fields::default();
+    let email = fields.take("email", Email::parse(&body.email));
+    let name = fields.take("name", Name::parse(&body.name));
+    let password = fields.take("password", Password::parse(body.password));
+    let parsed = email.zip(name).zip(password);
+    let ((email, name), password) = fields
+        .finish(parsed)
+        .inspect_err(|_| service.registration_refused())?;
+    let user = service.register(email, name, password).await?;
+    Ok((StatusCode::CREATED, Json(UserBody::from(user))))
+}
+
+/// Logs in with address and password.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/login",
+    tag = "auth",
+    request_body = Login,
+    responses(
+        (status = 200, body = TokenBody, description = "A pair of tokens"),
+        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY"),
+        (status = 401, body = problem::Body, content_type = "application/problem+json", description = "INVALID_CREDENTIALS, the same for an unknown address and a wrong password"),
+        (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
+        (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
+        (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),
+        (status = 422, body = problem::Body, content_type = "application/problem+json", description = "VALIDATION_FAILED"),
+        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
+        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
+        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+    )
+)]
+pub(super) async fn login(
+    AxumState(service): AxumState<State>,
+    Json(body): Json<Login>,
+) -> Result<impl IntoResponse, Problem> {
+    // What cannot be an address or a password is simply wrong: no answer here may
+    // tell more than another.
+    let email = Email::parse(&body.email).ok();
+    let password = Password::presented(body.password);
+    let tokens = service.login(email, password).await?;
+    Ok(answer(&tokens))
+}
+
+/// Exchanges a refresh token for a new pair. Each is good once; one that comes
+/// again later revokes all that followed from the same login.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/refresh",
+    tag = "auth",
+    request_body = RefreshRequest,
+    responses(
+        (status = 200, body = TokenBody, description = "A pair of tokens"),
+        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY"),
+        (status = 401, body = problem::Body, content_type = "application/problem+json", description = "INVALID_REFRESH_TOKEN"),
+        (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
+        (status = 409, body = problem::Body, content_type = "application/problem+json", description = "REFRESH_TOKEN_ROTATED"),
+        (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
+        (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),
+        (status = 422, body = problem::Body, content_type = "application/problem+json", description = "VALIDATION_FAILED"),
+        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
+        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
+        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+    )
+)]
+pub(super) async fn refresh(
+    AxumState(service): AxumState<State>,
+    Json(body): Json<RefreshRequest>,
+) -> Result<impl IntoResponse, Problem> {
+    let presented = SecretString::from(body.refresh_token);
+    let tokens = service.refresh(&presented).await?;
+    Ok(answer(&tokens))
+}
+
+/// Revokes a refresh token and all that followed from the same login. A token that
+/// is not known is no error: it is as good as revoked.
+#[utoipa::path(
+    post,
+    path = "/api/v1/auth/logout",
+    tag = "auth",
+    request_body = RefreshRequest,
+    responses(
+        (status = 204, description = "Revoked"),
+        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY"),
+        (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
+        (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
+        (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),
+        (status = 422, body = problem::Body, content_type = "application/problem+json", description = "VALIDATION_FAILED"),
+        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
+        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
+        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+    )
+)]
+pub(super) async fn logout(
+    AxumState(service): AxumState<State>,
+    Json(body): Json<RefreshRequest>,
+) -> Result<StatusCode, Problem> {
+    let presented = SecretString::from(body.refresh_token);
+    service.logout(&presented).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

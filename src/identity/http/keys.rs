@@ -1,0 +1,23 @@
+//! The keys that verify access tokens.
+
+use axum::extract::State as AxumState;
+use serde_json::Value;
+
+use super::State;
+use crate::platform::http::Json;
+
+/// The public keys as a JWK set (RFC 7517); keys of HS256 are not in it.
+#[utoipa::path(
+    get,
+    path = "/.well-known/jwks.json",
+    tag = "auth",
+    responses((status = 200, body = Value, description = "A JWK set", example = json!({
+        "keys": [{
+            "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig",
+            "kid": "2026-11", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+        }],
+    })))
+)]
+pub(super) async fn jwks(AxumState(service): AxumState<State>) -> Json<Value> {
+    Json(service.public_keys())
+}

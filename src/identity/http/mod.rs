@@ -1,0 +1,146 @@
+//! The routes of the slice, in groups that `app` puts behind different layers.
+
+mod auth;
+mod keys;
+mod users;
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::domain::User;
+use super::service::{IdentityError, Service};
+use crate::platform::auth::{challenged, refused};
+use crate::platform::http::problem::{self, Problem};
+
+/// What handlers work with.
+pub type State = Arc<Service>;
+
+/// Problems of this slice.
+pub mod codes {
+    crate::problem_codes! {
+        /// Unknown address or wrong password; which of the two is not said.
+        pub INVALID_CREDENTIALS = 401, "Wrong credentials";
+        /// The refresh token is unknown, expired or revoked, or was used again and so
+        /// revoked its whole family: log in again.
+        pub INVALID_REFRESH_TOKEN = 401, "The refresh token is not valid";
+        /// `current_password` is wrong.
+        pub WRONG_PASSWORD = 403, "Wrong password";
+        /// Another user has registered this address.
+        pub EMAIL_TAKEN = 409, "The e-mail address is taken";
+        /// The refresh token was rotated a moment ago (`auth.refresh_grace`), as when two
+        /// requests race: use the successor. Nothing is revoked.
+        pub REFRESH_TOKEN_ROTATED = 409, "The refresh token was just rotated";
+        /// An account of the user still holds money.
+        pub ACCOUNT_NOT_EMPTY = 409, "An account is not empty";
+    }
+}
+
+/// Registration, login, refresh, logout: for anyone, under the stricter limit.
+pub fn auth_routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(auth::register))
+        .routes(routes!(auth::login))
+        .routes(routes!(auth::refresh))
+        .routes(routes!(auth::logout))
+}
+
+/// The own account: for authenticated users.
+pub fn user_routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(users::read, users::update, users::erase))
+        .routes(routes!(users::change_password))
+}
+
+/// The public keys: for anyone.
+pub fn key_routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new().routes(routes!(keys::jwks))
+}
+
+/// A user, as clients see one.
+#[derive(Serialize, ToSchema)]
+#[schema(as = User, example = json!({
+    "id": "01936f0e-7b5a-7c3e-8f4d-2a1b3c4d5e6f",
+    "email": "ada@example.com",
+    "name": "Ada Lovelace",
+    "role": "user",
+    "created_at": "2026-11-21T09:00:00Z",
+}))]
+struct UserBody {
+    /// UUIDv7.
+    id: Uuid,
+    /// Normalised: lower case.
+    #[schema(format = Email)]
+    email: String,
+    /// What the user is called.
+    name: String,
+    /// `user` or `admin`.
+    #[schema(pattern = "^(user|admin)$")]
+    role: &'static str,
+    /// When the user registered.
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+impl From<User> for UserBody {
+    fn from(user: User) -> Self {
+        Self {
+            id: user.id,
+            email: user.email.as_str().to_owned(),
+            name: user.name.as_str().to_owned(),
+            role: user.role.as_str(),
+            created_at: user.created_at,
+        }
+    }
+}
+
+/// Seconds after which a client comes back when all hashing places are taken: a
+/// hash takes a few hundredths of one.
+const HASH_RETRY: u64 = 1;
+
+impl From<IdentityError> for Problem {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::EmailTaken => Self::new(
+                codes::EMAIL_TAKEN,
+                "Another user has registered this address.",
+            ),
+            IdentityError::InvalidCredentials => challenged(Self::new(
+                codes::INVALID_CREDENTIALS,
+                "The address or the password is wrong.",
+            )),
+            IdentityError::WrongPassword => {
+                Self::new(codes::WRONG_PASSWORD, "The current password is wrong.")
+            }
+            IdentityError::RefreshRefused => challenged(Self::new(
+                codes::INVALID_REFRESH_TOKEN,
+                "The refresh token is unknown, expired or revoked; log in again.",
+            )),
+            IdentityError::RefreshRotated => Self::new(
+                codes::REFRESH_TOKEN_ROTATED,
+                "The refresh token was rotated a moment ago; use its successor.",
+            ),
+            IdentityError::Gone => refused(),
+            IdentityError::Stale => Self::new(
+                problem::codes::PRECONDITION_FAILED,
+                "The user has changed since the version that If-Match names.",
+            ),
+            IdentityError::NotEmpty => Self::new(
+                codes::ACCOUNT_NOT_EMPTY,
+                "An account still holds money; empty it first.",
+            ),
+            IdentityError::Overloaded => Self::new(
+                problem::codes::OVERLOADED,
+                "Too many passwords are being checked at once; try again.",
+            )
+            .retry_after(HASH_RETRY),
+            IdentityError::Database(error) => error.into(),
+            IdentityError::Defect(_) => Self::internal(error),
+        }
+    }
+}

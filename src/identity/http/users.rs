@@ -1,0 +1,206 @@
+//! The own account.
+
+use axum::extract::State as AxumState;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{State, UserBody};
+use crate::identity::domain::{Email, Name, Password, User, UserChange};
+use crate::identity::store::Expected;
+use crate::platform::auth::Principal;
+use crate::platform::http::Json;
+use crate::platform::http::etag::{self, Condition};
+use crate::platform::http::extract::Fields;
+use crate::platform::http::problem::{self, Problem};
+
+/// What shall change; a field left out, or null, stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "name": "Ada King" }))]
+pub(super) struct Change {
+    /// 1 to 100 characters, none of them control characters.
+    #[schema(min_length = 1, max_length = 100)]
+    name: Option<String>,
+    /// Unique among users; case does not count.
+    #[schema(format = Email, max_length = 254)]
+    email: Option<String>,
+}
+
+/// A new password.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "current_password": "correct horse battery staple", "new_password": "a much better passphrase",
+}))]
+pub(super) struct PasswordChange {
+    /// The present one.
+    #[schema(format = Password)]
+    current_password: String,
+    /// 12 characters at least, 256 bytes at most.
+    #[schema(format = Password, min_length = 12, max_length = 256)]
+    new_password: String,
+}
+
+/// The path is the same for every user, so an answer belongs to one caller only.
+const PRIVATE: [(HeaderName, HeaderValue); 2] = [
+    (
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("private, no-cache"),
+    ),
+    (header::VARY, HeaderValue::from_static("authorization")),
+];
+
+fn answer(user: User) -> Response {
+    let tag = [(header::ETAG, etag::tag(user.version))];
+    (PRIVATE, tag, Json(UserBody::from(user))).into_response()
+}
+
+fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
+    Ok(match etag::if_match(headers)? {
+        Condition::Absent | Condition::Anything => Expected::Any,
+        Condition::Versions(versions) => Expected::OneOf(versions),
+    })
+}
+
+/// The own account.
+#[utoipa::path(
+    get,
+    path = "/api/v1/users/me",
+    tag = "users",
+    security(("bearer" = []), ("api_key" = [])),
+    params(("If-None-Match" = Option<String>, Header, description = "ETags that are known already")),
+    responses(
+        (status = 200, body = UserBody, headers(("ETag" = String, description = "Version of the user")), description = "The user"),
+        (status = 304, description = "Not changed since the ETag in If-None-Match"),
+        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_HEADER"),
+        (status = 401, body = problem::Body, content_type = "application/problem+json", description = "UNAUTHENTICATED"),
+        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
+        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
+        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+    )
+)]
+pub(super) async fn read(
+    AxumState(service): AxumState<State>,
+    principal: Principal,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let user = service.user(principal.user).await?;
+    if etag::not_modified(&headers, user.version)? {
+        let tag = [(header::ETAG, etag::tag(user.version))];
+        return Ok((StatusCode::NOT_MODIFIED, PRIVATE, tag).into_response());
+    }
+    Ok(answer(user))
+}
+
+/// Changes name or address of the own account.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/users/me",
+    tag = "users",
+    security(("bearer" = []), ("api_key" = [])),
+    params(("If-Match" = Option<String>, Header, description = "ETag that the change starts from")),
+    request_body = Change,
+    responses(
+        (status = 200, body = UserBody, headers(("ETag" = String, description = "Version of the user")), description = "The user, changed"),
+        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY, INVALID_HEADER"),
+        (status = 401, body = problem::Body, content_type = "application/problem+json", description = "UNAUTHENTICATED"),
+        (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
+        (status = 409, body = problem::Body, content_type = "application/problem+json", description = "EMAIL_TAKEN"),
+        (status = 412, body = problem::Body, content_type = "application/problem+json", description = "PRECONDITION_FAILED"),
+        (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
+        (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),
+        (status = 422, body = problem::Body, content_type = "application/problem+json", description = "VALIDATION_FAILED"),
+        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
+        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
+        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+    )
+)]
+pub(super) async fn update(
+    AxumState(service): AxumState<State>,
+    principal: Principal,
+    headers: HeaderMap,
+    Json(body): Json<Change>,
+) -> Result<Response, Problem> {
+    let expected = expected(&headers)?;
+    let mut fields = Fields::default();
+    let name = body
+        .name
+        .map(|name| fields.take("name", Name::parse(&name)));
+    let email = body
+        .email
+        .map(|email| fields.take("email", Email::parse(&email)));
+    let change = UserChange {
+        name: name.flatten(),
+        email: email.flatten(),
+    };
+    let change = fields.finish(Some(change))?;
+    let user = service.update(principal.user, expected, change).await?;
+    Ok(answer(user))
+}
+
+/// Erases the own account: personal data goes, tokens are revoked; ids stay, and so
+/// do accounts and transfers.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/users/me",
+    tag = "users",
+    security(("bearer" = []), ("api_key" = [])),
+    params(("If-Match" = Option<String>, Header, description = "ETag that the deletion starts from")),
+    responses(
+        (status = 204, description = "Erased"),
+        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_HEADER"),
+        (status = 401, body = problem::Body, content_type = "application/problem+json", description = "UNAUTHENTICATED"),
+        (status = 409, body = problem::Body, content_type = "application/problem+json", description = "ACCOUNT_NOT_EMPTY"),
+        (status = 412, body = problem::Body, content_type = "application/problem+json", description = "PRECONDITION_FAILED"),
+        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
+        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
+        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+    )
+)]
+pub(super) async fn erase(
+    AxumState(service): AxumState<State>,
+    principal: Principal,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let expected = expected(&headers)?;
+    service.erase(principal.user, expected).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Changes the own password; every refresh token is revoked.
+#[utoipa::path(
+    post,
+    path = "/api/v1/users/me/password",
+    tag = "users",
+    security(("bearer" = []), ("api_key" = [])),
+    request_body = PasswordChange,
+    responses(
+        (status = 204, description = "Changed; log in again when the access token ends"),
+        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY"),
+        (status = 401, body = problem::Body, content_type = "application/problem+json", description = "UNAUTHENTICATED"),
+        (status = 403, body = problem::Body, content_type = "application/problem+json", description = "WRONG_PASSWORD"),
+        (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
+        (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
+        (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),
+        (status = 422, body = problem::Body, content_type = "application/problem+json", description = "VALIDATION_FAILED"),
+        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
+        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
+        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+    )
+)]
+pub(super) async fn change_password(
+    AxumState(service): AxumState<State>,
+    principal: Principal,
+    Json(body): Json<PasswordChange>,
+) -> Result<StatusCode, Problem> {
+    let mut fields = Fields::default();
+    let new = fields.take("new_password", Password::parse(body.new_password));
+    let new = fields.finish(new)?;
+    let current = Password::presented(body.current_password);
+    service
+        .change_password(principal.user, current, new)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}

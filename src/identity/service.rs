@@ -1,0 +1,431 @@
+//! What the slice does, free of HTTP: register, log in, refresh, log out, and what
+//! a user does with the own account.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use secrecy::{ExposeSecret as _, SecretString};
+use uuid::Uuid;
+
+use super::access::AccessTokens;
+use super::authenticator::{TokenAuthenticator, sha256};
+use super::domain::{Email, Name, Password, User, UserChange};
+use super::keyring::Keyring;
+use super::metrics::{AttemptCounters, Outcome};
+use super::password::{HashError, Hasher, Verified};
+use super::store::{
+    ChangeError, EraseError, Expected, IdentityStore, NewFamily, NewUser, Rotated, Rotation,
+    TokenHash,
+};
+use crate::platform::auth::{Config, Role};
+use crate::platform::clock::{SharedClock, new_id};
+use crate::platform::db::DbError;
+
+/// Bytes of a refresh token: 256 bits, as in RFC 6749, section 10.10, and more.
+const REFRESH_BYTES: usize = 32;
+
+/// The identity service.
+pub struct Service {
+    store: Arc<dyn IdentityStore>,
+    hasher: Hasher,
+    tokens: AccessTokens,
+    authenticator: Arc<TokenAuthenticator>,
+    attempts: AttemptCounters,
+    clock: SharedClock,
+    refresh_ttl: Duration,
+    refresh_grace: Duration,
+}
+
+/// A pair of tokens for a client.
+pub struct Tokens {
+    /// For `Authorization: Bearer`.
+    pub access: SecretString,
+    /// Life of the access token.
+    pub expires_in: Duration,
+    /// For the next refresh.
+    pub refresh: SecretString,
+}
+
+/// Why the slice refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// Another user has the address.
+    #[error("the address is taken")]
+    EmailTaken,
+    /// Unknown user or wrong password; nobody learns which.
+    #[error("wrong credentials")]
+    InvalidCredentials,
+    /// The present password, asked for again, is wrong.
+    #[error("wrong password")]
+    WrongPassword,
+    /// Unknown, expired, revoked or reused.
+    #[error("the refresh token was refused")]
+    RefreshRefused,
+    /// Rotated a moment ago.
+    #[error("the refresh token was rotated a moment ago")]
+    RefreshRotated,
+    /// The user is erased.
+    #[error("there is no such user")]
+    Gone,
+    /// `If-Match` names another version.
+    #[error("the user has changed")]
+    Stale,
+    /// The user still has something that may not be lost.
+    #[error("an account still holds money")]
+    NotEmpty,
+    /// Too many password hashes at once.
+    #[error("too many password hashes at once")]
+    Overloaded,
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// A defect: hashing, signing or randomness failed.
+    #[error("{0}")]
+    Defect(String),
+}
+
+impl From<HashError> for IdentityError {
+    fn from(error: HashError) -> Self {
+        match error {
+            HashError::Overloaded => Self::Overloaded,
+            HashError::Failed(why) => Self::Defect(why),
+        }
+    }
+}
+
+impl From<ChangeError> for IdentityError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Gone => Self::Gone,
+            ChangeError::Stale => Self::Stale,
+            ChangeError::EmailTaken => Self::EmailTaken,
+            ChangeError::Database(error) => Self::Database(error),
+        }
+    }
+}
+
+impl From<EraseError> for IdentityError {
+    fn from(error: EraseError) -> Self {
+        match error {
+            EraseError::Gone => Self::Gone,
+            EraseError::Stale => Self::Stale,
+            EraseError::NotEmpty => Self::NotEmpty,
+            EraseError::Database(error) => Self::Database(error),
+        }
+    }
+}
+
+fn outcome<T>(result: &Result<T, IdentityError>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Success,
+        Err(IdentityError::RefreshRotated) => Outcome::Rotated,
+        Err(IdentityError::Overloaded) => Outcome::Overloaded,
+        Err(IdentityError::Database(_) | IdentityError::Defect(_)) => Outcome::Error,
+        Err(_) => Outcome::Failure,
+    }
+}
+
+impl Service {
+    /// A service over a store.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        store: Arc<dyn IdentityStore>,
+        tokens: AccessTokens,
+        attempts: AttemptCounters,
+        clock: SharedClock,
+    ) -> Self {
+        let authenticator =
+            TokenAuthenticator::new(tokens.clone(), Arc::clone(&store), attempts.token.clone());
+        Self {
+            store,
+            hasher: Hasher::new(config.max_concurrent_hashes),
+            tokens,
+            authenticator: Arc::new(authenticator),
+            attempts,
+            clock,
+            refresh_ttl: config.refresh_ttl,
+            refresh_grace: config.refresh_grace,
+        }
+    }
+
+    /// For the layer that authenticates requests.
+    #[must_use]
+    pub fn authenticator(&self) -> Arc<TokenAuthenticator> {
+        Arc::clone(&self.authenticator)
+    }
+
+    /// The keys in use.
+    #[must_use]
+    pub fn keyring(&self) -> &Keyring {
+        self.tokens.keyring()
+    }
+
+    /// The public keys, as a JWK set.
+    #[must_use]
+    pub fn public_keys(&self) -> serde_json::Value {
+        self.tokens.keyring().present().keys.public()
+    }
+
+    /// Removes refresh tokens that have expired; returns how many.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn remove_expired_tokens(&self) -> Result<u64, DbError> {
+        self.store.remove_expired_tokens(self.clock.now()).await
+    }
+
+    /// Makes a user.
+    ///
+    /// # Errors
+    /// [`IdentityError::EmailTaken`], [`IdentityError::Overloaded`], failures.
+    pub async fn register(
+        &self,
+        email: Email,
+        name: Name,
+        password: Password,
+    ) -> Result<User, IdentityError> {
+        let result = self.create(email, name, password).await;
+        self.attempts.register.count(outcome(&result));
+        result
+    }
+
+    async fn create(
+        &self,
+        email: Email,
+        name: Name,
+        password: Password,
+    ) -> Result<User, IdentityError> {
+        let password_hash = self.hasher.hash(password).await?;
+        let user = User {
+            id: new_id(),
+            email,
+            name,
+            role: Role::User,
+            created_at: self.clock.now(),
+            version: 1,
+        };
+        let new = NewUser {
+            user: user.clone(),
+            password_hash,
+        };
+        self.store.create_user(new).await?;
+        Ok(user)
+    }
+
+    /// Counts a registration that did not come so far as to be tried.
+    pub fn registration_refused(&self) {
+        self.attempts.register.count(Outcome::Failure);
+    }
+
+    /// Logs in: a new family of refresh tokens. An address that cannot exist
+    /// (`None`) takes as long, and is answered as one that does not.
+    ///
+    /// # Errors
+    /// [`IdentityError::InvalidCredentials`], [`IdentityError::Overloaded`], failures.
+    pub async fn login(
+        &self,
+        email: Option<Email>,
+        password: Password,
+    ) -> Result<Tokens, IdentityError> {
+        let result = self.open(email, password).await;
+        self.attempts.login.count(outcome(&result));
+        result
+    }
+
+    async fn open(
+        &self,
+        email: Option<Email>,
+        password: Password,
+    ) -> Result<Tokens, IdentityError> {
+        let found = match email {
+            Some(email) => self.store.credentials(&email).await?,
+            None => None,
+        };
+        let hash = found.as_ref().map(|found| found.password_hash.clone());
+        let verified = self.hasher.verify(password, hash).await?;
+        let (Some(found), Verified::Right { rehashed }) = (found, verified) else {
+            return Err(IdentityError::InvalidCredentials);
+        };
+        let now = self.clock.now();
+        let (refresh, token) = new_refresh_token()?;
+        let family = NewFamily {
+            id: new_id(),
+            user: found.user,
+            verified_hash: found.password_hash,
+            rehashed,
+            token,
+            expires_at: now + self.refresh_ttl,
+            now,
+        };
+        if !self.store.open_family(family).await? {
+            return Err(IdentityError::InvalidCredentials);
+        }
+        self.tokens(found.user, found.role, refresh)
+    }
+
+    /// Rotates a refresh token.
+    ///
+    /// # Errors
+    /// [`IdentityError::RefreshRefused`], [`IdentityError::RefreshRotated`], failures.
+    pub async fn refresh(&self, presented: &SecretString) -> Result<Tokens, IdentityError> {
+        let (result, outcome) = match self.rotate(presented).await {
+            Ok((Rotated::Reused { user, family }, _)) => {
+                tracing::warn!(
+                    %user,
+                    %family,
+                    "a refresh token was used again after its rotation: its family is revoked"
+                );
+                (Err(IdentityError::RefreshRefused), Outcome::Reused)
+            }
+            Ok((Rotated::Done { user, role }, refresh)) => {
+                let result = self.tokens(user, role, refresh);
+                let outcome = outcome(&result);
+                (result, outcome)
+            }
+            Ok((Rotated::WithinGrace, _)) => (Err(IdentityError::RefreshRotated), Outcome::Rotated),
+            Ok((Rotated::Refused, _)) => (Err(IdentityError::RefreshRefused), Outcome::Failure),
+            Err(error) => (Err(error), Outcome::Error),
+        };
+        self.attempts.refresh.count(outcome);
+        result
+    }
+
+    async fn rotate(
+        &self,
+        presented: &SecretString,
+    ) -> Result<(Rotated, SecretString), IdentityError> {
+        let now = self.clock.now();
+        let (refresh, successor) = new_refresh_token()?;
+        let rotation = Rotation {
+            presented: sha256(presented.expose_secret().as_bytes()),
+            successor,
+            expires_at: now + self.refresh_ttl,
+            grace: self.refresh_grace,
+            now,
+        };
+        Ok((self.store.rotate(rotation).await?, refresh))
+    }
+
+    fn tokens(
+        &self,
+        user: Uuid,
+        role: Role,
+        refresh: SecretString,
+    ) -> Result<Tokens, IdentityError> {
+        let access = self
+            .tokens
+            .sign(user, role)
+            .map_err(|error| IdentityError::Defect(error.to_string()))?;
+        Ok(Tokens {
+            access: access.into(),
+            expires_in: self.tokens.ttl(),
+            refresh,
+        })
+    }
+
+    /// Revokes the family of a refresh token; one that is not known is no error.
+    ///
+    /// # Errors
+    /// Failures of the database.
+    pub async fn logout(&self, presented: &SecretString) -> Result<(), IdentityError> {
+        let token = sha256(presented.expose_secret().as_bytes());
+        let result = self
+            .store
+            .revoke_family(token, self.clock.now())
+            .await
+            .map_err(IdentityError::from);
+        self.attempts.logout.count(outcome(&result));
+        result
+    }
+
+    /// A user.
+    ///
+    /// # Errors
+    /// [`IdentityError::Gone`], failures.
+    pub async fn user(&self, id: Uuid) -> Result<User, IdentityError> {
+        self.store.user(id).await?.ok_or(IdentityError::Gone)
+    }
+
+    /// Changes name or address.
+    ///
+    /// # Errors
+    /// [`IdentityError::Gone`], [`IdentityError::Stale`], [`IdentityError::EmailTaken`],
+    /// failures.
+    pub async fn update(
+        &self,
+        id: Uuid,
+        expected: Expected,
+        change: UserChange,
+    ) -> Result<User, IdentityError> {
+        let now = self.clock.now();
+        Ok(self.store.update_user(id, expected, change, now).await?)
+    }
+
+    /// Replaces the password and revokes every refresh token.
+    ///
+    /// # Errors
+    /// [`IdentityError::WrongPassword`], [`IdentityError::Gone`],
+    /// [`IdentityError::Overloaded`], failures.
+    pub async fn change_password(
+        &self,
+        id: Uuid,
+        current: Password,
+        new: Password,
+    ) -> Result<(), IdentityError> {
+        let stored = self.store.password_hash(id).await?;
+        let stored = stored.ok_or(IdentityError::Gone)?;
+        let verified = self.hasher.verify(current, Some(stored.clone())).await?;
+        if verified == Verified::Wrong {
+            return Err(IdentityError::WrongPassword);
+        }
+        let hash = self.hasher.hash(new).await?;
+        let now = self.clock.now();
+        match self.store.change_password(id, &stored, &hash, now).await {
+            // Somebody changed it meanwhile: what was the password is none any more.
+            Err(ChangeError::Stale) => Err(IdentityError::WrongPassword),
+            other => Ok(other?),
+        }
+    }
+
+    /// Erases a user.
+    ///
+    /// # Errors
+    /// [`IdentityError::Gone`], [`IdentityError::Stale`], [`IdentityError::NotEmpty`],
+    /// failures.
+    pub async fn erase(&self, id: Uuid, expected: Expected) -> Result<(), IdentityError> {
+        self.store
+            .erase_user(id, expected, self.clock.now())
+            .await?;
+        self.authenticator.forget(id);
+        tracing::info!(user = %id, "user erased");
+        Ok(())
+    }
+}
+
+/// A new refresh token, and what is stored of it.
+fn new_refresh_token() -> Result<(SecretString, TokenHash), IdentityError> {
+    let mut bytes = [0; REFRESH_BYTES];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| IdentityError::Defect("no randomness".to_owned()))?;
+    let token = BASE64URL.encode(bytes);
+    let hash = sha256(token.as_bytes());
+    Ok((token.into(), hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refresh_tokens_are_256_random_bits_and_stored_as_a_hash() {
+        let (token, hash) = new_refresh_token().unwrap();
+        let text = token.expose_secret();
+        assert_eq!(BASE64URL.decode(text).unwrap().len(), 32);
+        assert_eq!(hash, sha256(text.as_bytes()));
+        let (other, _) = new_refresh_token().unwrap();
+        assert_ne!(text, other.expose_secret());
+    }
+}

@@ -1,0 +1,500 @@
+//! Users and refresh tokens on Postgres. Locks are taken in one order everywhere:
+//! the user, then a family, then its tokens.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::{PgConnection, Postgres};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    CLEANUP_BATCH, ChangeError, EraseError, ErasureHook, Expected, FoundToken, IdentityStore,
+    NewFamily, NewUser, Rotated, Rotation, StoredCredentials, TokenHash, TokenState, UserRow,
+    stored_role,
+};
+use crate::identity::domain::{Email, User, UserChange};
+use crate::platform::auth::Role;
+use crate::platform::db::{Db, DbError};
+
+/// The store on Postgres.
+pub struct PostgresIdentityStore {
+    db: Db<Postgres>,
+    hooks: Vec<Arc<dyn ErasureHook<Postgres>>>,
+}
+
+impl PostgresIdentityStore {
+    /// A store; the hooks take part in every erasure.
+    #[must_use]
+    pub fn new(db: Db<Postgres>, hooks: Vec<Arc<dyn ErasureHook<Postgres>>>) -> Self {
+        Self { db, hooks }
+    }
+}
+
+async fn lock_user(connection: &mut PgConnection, id: Uuid) -> Result<Option<User>, DbError> {
+    let row = sqlx::query_as!(
+        UserRow,
+        r#"SELECT id, email AS "email!", name AS "name!", role, created_at, version
+           FROM users WHERE id = $1 AND erased_at IS NULL FOR NO KEY UPDATE"#,
+        id
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(User::from))
+}
+
+#[async_trait]
+impl IdentityStore for PostgresIdentityStore {
+    async fn create_user(&self, new: NewUser) -> Result<(), ChangeError> {
+        self.db
+            .run("create_user", async {
+                let mut connection = self.db.acquire().await?;
+                let NewUser {
+                    user,
+                    password_hash,
+                } = new;
+                sqlx::query!(
+                    "INSERT INTO users
+                         (id, email, name, password_hash, role, version, created_at, updated_at)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+                    user.id,
+                    user.email.as_str(),
+                    user.name.as_str(),
+                    password_hash,
+                    user.role.as_str(),
+                    user.version,
+                    user.created_at,
+                )
+                .execute(&mut *connection)
+                .await
+                .map_err(ChangeError::from_write)?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn user(&self, id: Uuid) -> Result<Option<User>, DbError> {
+        self.db
+            .run("user", async {
+                let mut connection = self.db.acquire().await?;
+                let row = sqlx::query_as!(
+                    UserRow,
+                    r#"SELECT id, email AS "email!", name AS "name!", role, created_at, version
+                       FROM users WHERE id = $1 AND erased_at IS NULL"#,
+                    id
+                )
+                .fetch_optional(&mut *connection)
+                .await?;
+                Ok(row.map(User::from))
+            })
+            .await
+    }
+
+    async fn role(&self, id: Uuid) -> Result<Option<Role>, DbError> {
+        self.db
+            .run("user_role", async {
+                let mut connection = self.db.acquire().await?;
+                let role = sqlx::query_scalar!(
+                    "SELECT role FROM users WHERE id = $1 AND erased_at IS NULL",
+                    id
+                )
+                .fetch_optional(&mut *connection)
+                .await?;
+                Ok(role.as_deref().map(stored_role))
+            })
+            .await
+    }
+
+    async fn credentials(&self, email: &Email) -> Result<Option<StoredCredentials>, DbError> {
+        self.db
+            .run("user_credentials", async {
+                let mut connection = self.db.acquire().await?;
+                let row = sqlx::query!(
+                    r#"SELECT id, role, password_hash AS "password_hash!"
+                       FROM users WHERE email = $1"#,
+                    email.as_str()
+                )
+                .fetch_optional(&mut *connection)
+                .await?;
+                Ok(row.map(|row| StoredCredentials {
+                    user: row.id,
+                    role: stored_role(&row.role),
+                    password_hash: row.password_hash,
+                }))
+            })
+            .await
+    }
+
+    async fn password_hash(&self, id: Uuid) -> Result<Option<String>, DbError> {
+        self.db
+            .run("user_password_hash", async {
+                let mut connection = self.db.acquire().await?;
+                let hash = sqlx::query_scalar!(
+                    r#"SELECT password_hash AS "password_hash!"
+                       FROM users WHERE id = $1 AND erased_at IS NULL"#,
+                    id
+                )
+                .fetch_optional(&mut *connection)
+                .await?;
+                Ok(hash)
+            })
+            .await
+    }
+
+    async fn update_user(
+        &self,
+        id: Uuid,
+        expected: Expected,
+        change: UserChange,
+        now: OffsetDateTime,
+    ) -> Result<User, ChangeError> {
+        self.db
+            .run("update_user", async {
+                let mut tx = self.db.begin().await?;
+                let user = lock_user(&mut tx, id).await?.ok_or(ChangeError::Gone)?;
+                if !expected.accepts(user.version) {
+                    return Err(ChangeError::Stale);
+                }
+                let changed = change.apply(&user);
+                if changed == user {
+                    return Ok(user);
+                }
+                sqlx::query!(
+                    "UPDATE users SET email = $2, name = $3, version = $4, updated_at = $5
+                     WHERE id = $1",
+                    id,
+                    changed.email.as_str(),
+                    changed.name.as_str(),
+                    changed.version,
+                    now,
+                )
+                .execute(&mut *tx)
+                .await
+                .map_err(ChangeError::from_write)?;
+                tx.commit().await.map_err(DbError::from)?;
+                Ok(changed)
+            })
+            .await
+    }
+
+    async fn change_password(
+        &self,
+        id: Uuid,
+        verified_hash: &str,
+        new_hash: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), ChangeError> {
+        self.db
+            .run("change_password", async {
+                let mut tx = self.db.begin().await?;
+                let changed = sqlx::query!(
+                    "UPDATE users SET password_hash = $3, updated_at = $4
+                     WHERE id = $1 AND password_hash = $2",
+                    id,
+                    verified_hash,
+                    new_hash,
+                    now,
+                )
+                .execute(&mut *tx)
+                .await
+                .map_err(DbError::from)?;
+                if changed.rows_affected() == 0 {
+                    return Err(ChangeError::Stale);
+                }
+                sqlx::query!(
+                    "UPDATE refresh_families SET revoked_at = $2
+                     WHERE user_id = $1 AND revoked_at IS NULL",
+                    id,
+                    now,
+                )
+                .execute(&mut *tx)
+                .await
+                .map_err(DbError::from)?;
+                tx.commit().await.map_err(DbError::from)?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn erase_user(
+        &self,
+        id: Uuid,
+        expected: Expected,
+        now: OffsetDateTime,
+    ) -> Result<(), EraseError> {
+        self.db
+            .run("erase_user", async {
+                let mut tx = self.db.begin().await?;
+                let user = lock_user(&mut tx, id).await?.ok_or(EraseError::Gone)?;
+                if !expected.accepts(user.version) {
+                    return Err(EraseError::Stale);
+                }
+                for hook in &self.hooks {
+                    hook.erase(&mut tx, id).await?;
+                }
+                sqlx::query!("DELETE FROM refresh_families WHERE user_id = $1", id)
+                    .execute(&mut *tx)
+                    .await?;
+                sqlx::query!(
+                    "UPDATE users
+                     SET email = NULL, name = NULL, password_hash = NULL, role = 'user',
+                         version = version + 1, updated_at = $2, erased_at = $2
+                     WHERE id = $1",
+                    id,
+                    now,
+                )
+                .execute(&mut *tx)
+                .await?;
+                tx.commit().await?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn promote(&self, email: &Email, now: OffsetDateTime) -> Result<Option<Uuid>, DbError> {
+        self.db
+            .run("promote_user", async {
+                let mut connection = self.db.acquire().await?;
+                let promoted = sqlx::query_scalar!(
+                    "UPDATE users SET role = 'admin', version = version + 1, updated_at = $2
+                     WHERE email = $1 AND role <> 'admin' RETURNING id",
+                    email.as_str(),
+                    now,
+                )
+                .fetch_optional(&mut *connection)
+                .await?;
+                Ok(promoted)
+            })
+            .await
+    }
+
+    async fn open_family(&self, family: NewFamily) -> Result<bool, DbError> {
+        self.db
+            .run("open_refresh_family", async {
+                let mut tx = self.db.begin().await?;
+                // The lock holds off a change of the password until the family is
+                // there to be revoked by it.
+                let valid = sqlx::query_scalar!(
+                    "SELECT id FROM users WHERE id = $1 AND password_hash = $2
+                     FOR NO KEY UPDATE",
+                    family.user,
+                    family.verified_hash,
+                )
+                .fetch_optional(&mut *tx)
+                .await?;
+                if valid.is_none() {
+                    return Ok(false);
+                }
+                if let Some(rehashed) = &family.rehashed {
+                    sqlx::query!(
+                        "UPDATE users SET password_hash = $2 WHERE id = $1",
+                        family.user,
+                        rehashed
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                }
+                sqlx::query!(
+                    "INSERT INTO refresh_families (id, user_id, created_at, expires_at)
+                     VALUES ($1, $2, $3, $4)",
+                    family.id,
+                    family.user,
+                    family.now,
+                    family.expires_at,
+                )
+                .execute(&mut *tx)
+                .await?;
+                insert_token(
+                    &mut tx,
+                    family.token,
+                    family.id,
+                    family.now,
+                    family.expires_at,
+                )
+                .await?;
+                tx.commit().await?;
+                Ok(true)
+            })
+            .await
+    }
+
+    async fn rotate(&self, rotation: Rotation) -> Result<Rotated, DbError> {
+        self.db
+            .run("rotate_refresh_token", async {
+                let mut tx = self.db.begin().await?;
+                let outcome = rotate(&mut tx, &rotation).await?;
+                tx.commit().await?;
+                Ok(outcome)
+            })
+            .await
+    }
+
+    async fn revoke_family(&self, token: TokenHash, now: OffsetDateTime) -> Result<(), DbError> {
+        self.db
+            .run("revoke_refresh_family", async {
+                let mut connection = self.db.acquire().await?;
+                sqlx::query!(
+                    "UPDATE refresh_families SET revoked_at = $2
+                     WHERE revoked_at IS NULL
+                       AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = $1)",
+                    token.as_slice(),
+                    now,
+                )
+                .execute(&mut *connection)
+                .await?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn remove_expired_tokens(&self, now: OffsetDateTime) -> Result<u64, DbError> {
+        let batch = i64::from(CLEANUP_BATCH);
+        let mut removed = 0;
+        loop {
+            let tokens = self
+                .db
+                .run("remove_expired_refresh_tokens", async {
+                    let mut connection = self.db.acquire().await?;
+                    // Rows that a refresh holds are left for the next run.
+                    let done = sqlx::query!(
+                        "DELETE FROM refresh_tokens WHERE token_hash IN (
+                             SELECT token_hash FROM refresh_tokens WHERE expires_at <= $1
+                             LIMIT $2 FOR UPDATE SKIP LOCKED)",
+                        now,
+                        batch,
+                    )
+                    .execute(&mut *connection)
+                    .await?;
+                    Ok::<_, DbError>(done.rows_affected())
+                })
+                .await?;
+            removed += tokens;
+            if tokens < u64::from(CLEANUP_BATCH) {
+                break;
+            }
+        }
+        loop {
+            let families = self
+                .db
+                .run("remove_expired_refresh_families", async {
+                    let mut connection = self.db.acquire().await?;
+                    let done = sqlx::query!(
+                        "DELETE FROM refresh_families WHERE id IN (
+                             SELECT id FROM refresh_families WHERE expires_at <= $1
+                             LIMIT $2 FOR UPDATE SKIP LOCKED)",
+                        now,
+                        batch,
+                    )
+                    .execute(&mut *connection)
+                    .await?;
+                    Ok::<_, DbError>(done.rows_affected())
+                })
+                .await?;
+            if families < u64::from(CLEANUP_BATCH) {
+                return Ok(removed);
+            }
+        }
+    }
+}
+
+async fn insert_token(
+    connection: &mut PgConnection,
+    token: TokenHash,
+    family: Uuid,
+    now: OffsetDateTime,
+    expires_at: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO refresh_tokens (token_hash, family_id, issued_at, expires_at)
+         VALUES ($1, $2, $3, $4)",
+        token.as_slice(),
+        family,
+        now,
+        expires_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn rotate(connection: &mut PgConnection, rotation: &Rotation) -> Result<Rotated, DbError> {
+    let presented = rotation.presented.as_slice();
+    // Every token of a family is decided under the family's lock, one at a time.
+    let family = sqlx::query!(
+        "SELECT id, user_id, revoked_at FROM refresh_families
+         WHERE id = (SELECT family_id FROM refresh_tokens WHERE token_hash = $1)
+         FOR NO KEY UPDATE",
+        presented
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(family) = family else {
+        return Ok(Rotated::Refused);
+    };
+    // Read only now: before the lock was ours, a rival may have rotated it.
+    let token = sqlx::query!(
+        "SELECT expires_at, rotated_at FROM refresh_tokens WHERE token_hash = $1 FOR UPDATE",
+        presented
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let role = sqlx::query_scalar!(
+        "SELECT role FROM users WHERE id = $1 AND erased_at IS NULL",
+        family.user_id
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let (Some(token), Some(role)) = (token, role) else {
+        return Ok(Rotated::Refused);
+    };
+    let found = FoundToken {
+        revoked: family.revoked_at.is_some(),
+        expires_at: token.expires_at,
+        rotated_at: token.rotated_at,
+    };
+    match found.state(rotation.now, rotation.grace) {
+        TokenState::Refused => Ok(Rotated::Refused),
+        TokenState::WithinGrace => Ok(Rotated::WithinGrace),
+        TokenState::Reused => {
+            sqlx::query!(
+                "UPDATE refresh_families SET revoked_at = $2 WHERE id = $1",
+                family.id,
+                rotation.now
+            )
+            .execute(connection)
+            .await?;
+            Ok(Rotated::Reused {
+                user: family.user_id,
+                family: family.id,
+            })
+        }
+        TokenState::Usable => {
+            sqlx::query!(
+                "UPDATE refresh_tokens SET rotated_at = $2 WHERE token_hash = $1",
+                presented,
+                rotation.now
+            )
+            .execute(&mut *connection)
+            .await?;
+            sqlx::query!(
+                "UPDATE refresh_families SET expires_at = $2 WHERE id = $1",
+                family.id,
+                rotation.expires_at
+            )
+            .execute(&mut *connection)
+            .await?;
+            insert_token(
+                connection,
+                rotation.successor,
+                family.id,
+                rotation.now,
+                rotation.expires_at,
+            )
+            .await?;
+            Ok(Rotated::Done {
+                user: family.user_id,
+                role: stored_role(&role),
+            })
+        }
+    }
+}

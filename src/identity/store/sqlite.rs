@@ -1,0 +1,501 @@
+//! Users and refresh tokens on SQLite. A transaction holds the write lock from its
+//! beginning, so that nothing it read can change before it writes.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::{Sqlite, SqliteConnection};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    CLEANUP_BATCH, ChangeError, EraseError, ErasureHook, Expected, FoundToken, IdentityStore,
+    NewFamily, NewUser, Rotated, Rotation, StoredCredentials, TokenHash, TokenState, UserRow,
+    stored_role,
+};
+use crate::identity::domain::{Email, User, UserChange};
+use crate::platform::auth::Role;
+use crate::platform::clock::{from_micros, to_micros};
+use crate::platform::db::{Db, DbError};
+
+/// The store on SQLite.
+pub struct SqliteIdentityStore {
+    db: Db<Sqlite>,
+    hooks: Vec<Arc<dyn ErasureHook<Sqlite>>>,
+}
+
+impl SqliteIdentityStore {
+    /// A store; the hooks take part in every erasure.
+    #[must_use]
+    pub fn new(db: Db<Sqlite>, hooks: Vec<Arc<dyn ErasureHook<Sqlite>>>) -> Self {
+        Self { db, hooks }
+    }
+}
+
+/// A row as SQLite holds it: times are integers.
+struct StoredUser {
+    id: Uuid,
+    email: String,
+    name: String,
+    role: String,
+    created_at: i64,
+    version: i64,
+}
+
+impl From<StoredUser> for User {
+    fn from(row: StoredUser) -> Self {
+        Self::from(UserRow {
+            id: row.id,
+            email: row.email,
+            name: row.name,
+            role: row.role,
+            created_at: from_micros(row.created_at),
+            version: row.version,
+        })
+    }
+}
+
+async fn living_user(connection: &mut SqliteConnection, id: Uuid) -> Result<Option<User>, DbError> {
+    let row = sqlx::query_as!(
+        StoredUser,
+        r#"SELECT id AS "id: Uuid", email AS "email!", name AS "name!", role,
+                  created_at, version
+           FROM users WHERE id = ?1 AND erased_at IS NULL"#,
+        id
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(User::from))
+}
+
+#[async_trait]
+impl IdentityStore for SqliteIdentityStore {
+    async fn create_user(&self, new: NewUser) -> Result<(), ChangeError> {
+        self.db
+            .run("create_user", async {
+                let mut connection = self.db.acquire().await?;
+                let NewUser {
+                    user,
+                    password_hash,
+                } = new;
+                let created_at = to_micros(user.created_at);
+                let (email, name, role) =
+                    (user.email.as_str(), user.name.as_str(), user.role.as_str());
+                sqlx::query!(
+                    "INSERT INTO users
+                         (id, email, name, password_hash, role, version, created_at, updated_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
+                    user.id,
+                    email,
+                    name,
+                    password_hash,
+                    role,
+                    user.version,
+                    created_at,
+                )
+                .execute(&mut *connection)
+                .await
+                .map_err(ChangeError::from_write)?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn user(&self, id: Uuid) -> Result<Option<User>, DbError> {
+        self.db
+            .run("user", async {
+                let mut connection = self.db.acquire().await?;
+                living_user(&mut connection, id).await
+            })
+            .await
+    }
+
+    async fn role(&self, id: Uuid) -> Result<Option<Role>, DbError> {
+        self.db
+            .run("user_role", async {
+                let mut connection = self.db.acquire().await?;
+                let role = sqlx::query_scalar!(
+                    "SELECT role FROM users WHERE id = ?1 AND erased_at IS NULL",
+                    id
+                )
+                .fetch_optional(&mut *connection)
+                .await?;
+                Ok(role.as_deref().map(stored_role))
+            })
+            .await
+    }
+
+    async fn credentials(&self, email: &Email) -> Result<Option<StoredCredentials>, DbError> {
+        self.db
+            .run("user_credentials", async {
+                let mut connection = self.db.acquire().await?;
+                let email = email.as_str();
+                let row = sqlx::query!(
+                    r#"SELECT id AS "id: Uuid", role, password_hash AS "password_hash!"
+                       FROM users WHERE email = ?1"#,
+                    email
+                )
+                .fetch_optional(&mut *connection)
+                .await?;
+                Ok(row.map(|row| StoredCredentials {
+                    user: row.id,
+                    role: stored_role(&row.role),
+                    password_hash: row.password_hash,
+                }))
+            })
+            .await
+    }
+
+    async fn password_hash(&self, id: Uuid) -> Result<Option<String>, DbError> {
+        self.db
+            .run("user_password_hash", async {
+                let mut connection = self.db.acquire().await?;
+                let hash = sqlx::query_scalar!(
+                    r#"SELECT password_hash AS "password_hash!"
+                       FROM users WHERE id = ?1 AND erased_at IS NULL"#,
+                    id
+                )
+                .fetch_optional(&mut *connection)
+                .await?;
+                Ok(hash)
+            })
+            .await
+    }
+
+    async fn update_user(
+        &self,
+        id: Uuid,
+        expected: Expected,
+        change: UserChange,
+        now: OffsetDateTime,
+    ) -> Result<User, ChangeError> {
+        self.db
+            .run("update_user", async {
+                let mut tx = self.db.begin().await?;
+                let user = living_user(&mut tx, id).await?.ok_or(ChangeError::Gone)?;
+                if !expected.accepts(user.version) {
+                    return Err(ChangeError::Stale);
+                }
+                let changed = change.apply(&user);
+                if changed == user {
+                    return Ok(user);
+                }
+                let (email, name) = (changed.email.as_str(), changed.name.as_str());
+                let now = to_micros(now);
+                sqlx::query!(
+                    "UPDATE users SET email = ?2, name = ?3, version = ?4, updated_at = ?5
+                     WHERE id = ?1",
+                    id,
+                    email,
+                    name,
+                    changed.version,
+                    now,
+                )
+                .execute(&mut *tx)
+                .await
+                .map_err(ChangeError::from_write)?;
+                tx.commit().await.map_err(DbError::from)?;
+                Ok(changed)
+            })
+            .await
+    }
+
+    async fn change_password(
+        &self,
+        id: Uuid,
+        verified_hash: &str,
+        new_hash: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), ChangeError> {
+        self.db
+            .run("change_password", async {
+                let now = to_micros(now);
+                let mut tx = self.db.begin().await?;
+                let changed = sqlx::query!(
+                    "UPDATE users SET password_hash = ?3, updated_at = ?4
+                     WHERE id = ?1 AND password_hash = ?2",
+                    id,
+                    verified_hash,
+                    new_hash,
+                    now,
+                )
+                .execute(&mut *tx)
+                .await
+                .map_err(DbError::from)?;
+                if changed.rows_affected() == 0 {
+                    return Err(ChangeError::Stale);
+                }
+                sqlx::query!(
+                    "UPDATE refresh_families SET revoked_at = ?2
+                     WHERE user_id = ?1 AND revoked_at IS NULL",
+                    id,
+                    now,
+                )
+                .execute(&mut *tx)
+                .await
+                .map_err(DbError::from)?;
+                tx.commit().await.map_err(DbError::from)?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn erase_user(
+        &self,
+        id: Uuid,
+        expected: Expected,
+        now: OffsetDateTime,
+    ) -> Result<(), EraseError> {
+        self.db
+            .run("erase_user", async {
+                let mut tx = self.db.begin().await?;
+                let user = living_user(&mut tx, id).await?.ok_or(EraseError::Gone)?;
+                if !expected.accepts(user.version) {
+                    return Err(EraseError::Stale);
+                }
+                for hook in &self.hooks {
+                    hook.erase(&mut tx, id).await?;
+                }
+                let now = to_micros(now);
+                sqlx::query!("DELETE FROM refresh_families WHERE user_id = ?1", id)
+                    .execute(&mut *tx)
+                    .await?;
+                sqlx::query!(
+                    "UPDATE users
+                     SET email = NULL, name = NULL, password_hash = NULL, role = 'user',
+                         version = version + 1, updated_at = ?2, erased_at = ?2
+                     WHERE id = ?1",
+                    id,
+                    now,
+                )
+                .execute(&mut *tx)
+                .await?;
+                tx.commit().await?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn promote(&self, email: &Email, now: OffsetDateTime) -> Result<Option<Uuid>, DbError> {
+        self.db
+            .run("promote_user", async {
+                let mut connection = self.db.acquire().await?;
+                let (email, now) = (email.as_str(), to_micros(now));
+                let promoted = sqlx::query_scalar!(
+                    r#"UPDATE users SET role = 'admin', version = version + 1, updated_at = ?2
+                       WHERE email = ?1 AND role <> 'admin' RETURNING id AS "id: Uuid""#,
+                    email,
+                    now,
+                )
+                .fetch_optional(&mut *connection)
+                .await?;
+                Ok(promoted)
+            })
+            .await
+    }
+
+    async fn open_family(&self, family: NewFamily) -> Result<bool, DbError> {
+        self.db
+            .run("open_refresh_family", async {
+                let mut tx = self.db.begin().await?;
+                let valid = sqlx::query_scalar!(
+                    r#"SELECT id AS "id: Uuid" FROM users WHERE id = ?1 AND password_hash = ?2"#,
+                    family.user,
+                    family.verified_hash,
+                )
+                .fetch_optional(&mut *tx)
+                .await?;
+                if valid.is_none() {
+                    return Ok(false);
+                }
+                if let Some(rehashed) = &family.rehashed {
+                    sqlx::query!(
+                        "UPDATE users SET password_hash = ?2 WHERE id = ?1",
+                        family.user,
+                        rehashed
+                    )
+                    .execute(&mut *tx)
+                    .await?;
+                }
+                let (now, expires_at) = (to_micros(family.now), to_micros(family.expires_at));
+                sqlx::query!(
+                    "INSERT INTO refresh_families (id, user_id, created_at, expires_at)
+                     VALUES (?1, ?2, ?3, ?4)",
+                    family.id,
+                    family.user,
+                    now,
+                    expires_at,
+                )
+                .execute(&mut *tx)
+                .await?;
+                insert_token(&mut tx, family.token, family.id, now, expires_at).await?;
+                tx.commit().await?;
+                Ok(true)
+            })
+            .await
+    }
+
+    async fn rotate(&self, rotation: Rotation) -> Result<Rotated, DbError> {
+        self.db
+            .run("rotate_refresh_token", async {
+                let mut tx = self.db.begin().await?;
+                let outcome = rotate(&mut tx, &rotation).await?;
+                tx.commit().await?;
+                Ok(outcome)
+            })
+            .await
+    }
+
+    async fn revoke_family(&self, token: TokenHash, now: OffsetDateTime) -> Result<(), DbError> {
+        self.db
+            .run("revoke_refresh_family", async {
+                let mut connection = self.db.acquire().await?;
+                let (token, now) = (token.as_slice(), to_micros(now));
+                sqlx::query!(
+                    "UPDATE refresh_families SET revoked_at = ?2
+                     WHERE revoked_at IS NULL
+                       AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = ?1)",
+                    token,
+                    now,
+                )
+                .execute(&mut *connection)
+                .await?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn remove_expired_tokens(&self, now: OffsetDateTime) -> Result<u64, DbError> {
+        let (now, batch) = (to_micros(now), i64::from(CLEANUP_BATCH));
+        let mut removed = 0;
+        loop {
+            let tokens = self
+                .db
+                .run("remove_expired_refresh_tokens", async {
+                    let mut connection = self.db.acquire().await?;
+                    let done = sqlx::query!(
+                        "DELETE FROM refresh_tokens WHERE token_hash IN (
+                             SELECT token_hash FROM refresh_tokens WHERE expires_at <= ?1
+                             LIMIT ?2)",
+                        now,
+                        batch,
+                    )
+                    .execute(&mut *connection)
+                    .await?;
+                    Ok::<_, DbError>(done.rows_affected())
+                })
+                .await?;
+            removed += tokens;
+            if tokens < u64::from(CLEANUP_BATCH) {
+                break;
+            }
+        }
+        loop {
+            let families = self
+                .db
+                .run("remove_expired_refresh_families", async {
+                    let mut connection = self.db.acquire().await?;
+                    let done = sqlx::query!(
+                        "DELETE FROM refresh_families WHERE id IN (
+                             SELECT id FROM refresh_families WHERE expires_at <= ?1
+                             LIMIT ?2)",
+                        now,
+                        batch,
+                    )
+                    .execute(&mut *connection)
+                    .await?;
+                    Ok::<_, DbError>(done.rows_affected())
+                })
+                .await?;
+            if families < u64::from(CLEANUP_BATCH) {
+                return Ok(removed);
+            }
+        }
+    }
+}
+
+async fn insert_token(
+    connection: &mut SqliteConnection,
+    token: TokenHash,
+    family: Uuid,
+    now: i64,
+    expires_at: i64,
+) -> Result<(), DbError> {
+    let token = token.as_slice();
+    sqlx::query!(
+        "INSERT INTO refresh_tokens (token_hash, family_id, issued_at, expires_at)
+         VALUES (?1, ?2, ?3, ?4)",
+        token,
+        family,
+        now,
+        expires_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn rotate(
+    connection: &mut SqliteConnection,
+    rotation: &Rotation,
+) -> Result<Rotated, DbError> {
+    let presented = rotation.presented.as_slice();
+    let found = sqlx::query!(
+        r#"SELECT f.id AS "family: Uuid", f.user_id AS "user: Uuid", f.revoked_at,
+                  t.expires_at, t.rotated_at, u.role
+           FROM refresh_tokens t
+           JOIN refresh_families f ON f.id = t.family_id
+           JOIN users u ON u.id = f.user_id
+           WHERE t.token_hash = ?1 AND u.erased_at IS NULL"#,
+        presented
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(row) = found else {
+        return Ok(Rotated::Refused);
+    };
+    let (now, expires_at) = (to_micros(rotation.now), to_micros(rotation.expires_at));
+    let found = FoundToken {
+        revoked: row.revoked_at.is_some(),
+        expires_at: from_micros(row.expires_at),
+        rotated_at: row.rotated_at.map(from_micros),
+    };
+    match found.state(rotation.now, rotation.grace) {
+        TokenState::Refused => Ok(Rotated::Refused),
+        TokenState::WithinGrace => Ok(Rotated::WithinGrace),
+        TokenState::Reused => {
+            sqlx::query!(
+                "UPDATE refresh_families SET revoked_at = ?2 WHERE id = ?1",
+                row.family,
+                now
+            )
+            .execute(connection)
+            .await?;
+            Ok(Rotated::Reused {
+                user: row.user,
+                family: row.family,
+            })
+        }
+        TokenState::Usable => {
+            sqlx::query!(
+                "UPDATE refresh_tokens SET rotated_at = ?2 WHERE token_hash = ?1",
+                presented,
+                now
+            )
+            .execute(&mut *connection)
+            .await?;
+            sqlx::query!(
+                "UPDATE refresh_families SET expires_at = ?2 WHERE id = ?1",
+                row.family,
+                expires_at
+            )
+            .execute(&mut *connection)
+            .await?;
+            insert_token(connection, rotation.successor, row.family, now, expires_at).await?;
+            Ok(Rotated::Done {
+                user: row.user,
+                role: stored_role(&row.role),
+            })
+        }
+    }
+}

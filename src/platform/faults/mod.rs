@@ -1,0 +1,318 @@
+//! Fault injection, for game days and for testing alerts: delay, an error answer
+//! or a panic, by route template and ratio, for a time.
+//!
+//! A fault acts where the handler would: after authentication and limits, inside
+//! the deadline. Injected requests are observed like any other. Clearing a fault
+//! releases nobody who already waits.
+
+mod layer;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::{IntCounterVec, IntGauge};
+use serde::{Deserialize, Serialize};
+
+use crate::metrics;
+use crate::platform::http::{Fields, Invalid, Problem};
+use crate::platform::settings::parse_duration;
+
+pub use layer::{FaultLayer, InjectFault};
+
+metrics! {
+    /// Fault injection.
+    pub struct FaultMetrics {
+        /// Faults that acted on a request: `latency`, `error`, `panic`.
+        pub injected: IntCounterVec = "faults_injected_total"["kind"];
+        /// Faults that are set now.
+        pub active: IntGauge = "faults_active";
+    }
+}
+
+/// The kinds of effect, as label values.
+const KINDS: [&str; 3] = ["latency", "error", "panic"];
+
+/// A fault as it is asked for and listed. A member that is left out does nothing.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultSpec {
+    /// Route template, `/api/v1/accounts/{id}`.
+    pub path: String,
+    /// Waits this long first, `250ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<String>,
+    /// Answers with this status, 400 to 599, instead of the handler.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Panics instead of the handler.
+    #[serde(default)]
+    pub panic: bool,
+    /// Share of the requests that it acts on.
+    #[serde(default = "all")]
+    pub ratio: f64,
+    /// Ends by itself after this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<String>,
+}
+
+fn all() -> f64 {
+    1.0
+}
+
+/// A fault that is set.
+#[derive(Debug, Clone)]
+struct Fault {
+    spec: FaultSpec,
+    effect: Effect,
+    expires: Option<Instant>,
+}
+
+/// What a fault does to a request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Effect {
+    /// First of all.
+    pub latency: Option<Duration>,
+    /// Instead of the handler.
+    pub status: Option<u16>,
+    /// Instead of the handler.
+    pub panic: bool,
+}
+
+/// The faults of a process, one a path.
+#[derive(Clone)]
+pub struct Faults {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// Read on every request; nothing else is, as long as no fault is set.
+    any: AtomicBool,
+    faults: Mutex<BTreeMap<String, Fault>>,
+    routes: Vec<String>,
+    metrics: FaultMetrics,
+}
+
+impl Faults {
+    /// No fault; `routes` are the templates that one can be set on.
+    #[must_use]
+    pub fn new(routes: Vec<String>, metrics: FaultMetrics) -> Self {
+        for kind in KINDS {
+            metrics.injected.with_label_values(&[kind]);
+        }
+        let inner = Inner {
+            any: AtomicBool::new(false),
+            faults: Mutex::default(),
+            routes,
+            metrics,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Sets a fault; one on the same path is replaced.
+    ///
+    /// # Errors
+    /// `VALIDATION_FAILED` with every member that is not acceptable.
+    pub fn set(&self, spec: FaultSpec) -> Result<(), Problem> {
+        let mut fields = Fields::default();
+        let path = fields.take("path", self.known(&spec.path));
+        let latency = fields.take("latency", duration(spec.latency.as_deref()));
+        let status = fields.take("status", error_status(spec.status));
+        let ratio = fields.take("ratio", ratio(spec.ratio));
+        let ttl = fields.take("ttl", duration(spec.ttl.as_deref()));
+        let checked = path.zip(latency).zip(status).zip(ratio).zip(ttl);
+        let (((((), latency), status), ()), ttl) = fields.finish(checked)?;
+        tracing::warn!(
+            path = spec.path,
+            latency = ?latency,
+            status,
+            panic = spec.panic,
+            ratio = spec.ratio,
+            ttl = ?ttl,
+            "a fault is set"
+        );
+        let effect = Effect {
+            latency,
+            status,
+            panic: spec.panic,
+        };
+        let expires = ttl.map(|ttl| Instant::now() + ttl);
+        let mut faults = self.faults();
+        faults.insert(
+            spec.path.clone(),
+            Fault {
+                spec,
+                effect,
+                expires,
+            },
+        );
+        self.settle(&faults);
+        Ok(())
+    }
+
+    /// Clears the fault on a path, or all of them.
+    pub fn clear(&self, path: Option<&str>) {
+        let mut faults = self.faults();
+        faults.retain(|own, _| path.is_some_and(|path| path != own));
+        self.settle(&faults);
+        tracing::warn!(path, "faults are cleared");
+    }
+
+    /// The faults that are set now.
+    #[must_use]
+    pub fn list(&self) -> Vec<FaultSpec> {
+        let mut faults = self.faults();
+        self.expire(&mut faults);
+        faults.values().map(|fault| fault.spec.clone()).collect()
+    }
+
+    /// What to do to a request of this route, decided by its ratio.
+    #[must_use]
+    pub fn effect(&self, route: &str) -> Option<Effect> {
+        if !self.inner.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut faults = self.faults();
+        self.expire(&mut faults);
+        let fault = faults.get(route)?;
+        (rand::random::<f64>() < fault.spec.ratio).then_some(fault.effect)
+    }
+
+    fn injected(&self, kind: &'static str, route: &str) {
+        self.inner.metrics.injected.with_label_values(&[kind]).inc();
+        tracing::info!(kind, route, "fault injected");
+    }
+
+    fn faults(&self) -> MutexGuard<'_, BTreeMap<String, Fault>> {
+        self.inner
+            .faults
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn expire(&self, faults: &mut BTreeMap<String, Fault>) {
+        let now = Instant::now();
+        let before = faults.len();
+        faults.retain(|_, fault| fault.expires.is_none_or(|expires| expires > now));
+        if faults.len() != before {
+            self.settle(faults);
+        }
+    }
+
+    fn settle(&self, faults: &BTreeMap<String, Fault>) {
+        self.inner.any.store(!faults.is_empty(), Ordering::Relaxed);
+        self.inner
+            .metrics
+            .active
+            .set(i64::try_from(faults.len()).unwrap_or(i64::MAX));
+    }
+
+    fn known(&self, path: &str) -> Result<(), Invalid> {
+        if self.inner.routes.iter().any(|route| route == path) {
+            Ok(())
+        } else {
+            Err(Invalid {
+                code: "UNKNOWN_ROUTE",
+                message: "is not the template of a route",
+            })
+        }
+    }
+}
+
+fn duration(text: Option<&str>) -> Result<Option<Duration>, Invalid> {
+    let refusal = Invalid {
+        code: "INVALID_DURATION",
+        message: "is not a duration such as 250ms, 15s or 5m",
+    };
+    text.map(|text| parse_duration(text).ok_or(refusal))
+        .transpose()
+}
+
+fn error_status(status: Option<u16>) -> Result<Option<u16>, Invalid> {
+    match status {
+        None | Some(400..=599) => Ok(status),
+        Some(_) => Err(Invalid {
+            code: "OUT_OF_RANGE",
+            message: "must lie between 400 and 599",
+        }),
+    }
+}
+
+fn ratio(ratio: f64) -> Result<(), Invalid> {
+    if (0.0..=1.0).contains(&ratio) {
+        Ok(())
+    } else {
+        Err(Invalid {
+            code: "OUT_OF_RANGE",
+            message: "must lie between 0 and 1",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults() -> Faults {
+        let metrics = FaultMetrics::register(&prometheus::Registry::new()).unwrap();
+        Faults::new(vec!["/a".to_owned(), "/b".to_owned()], metrics)
+    }
+
+    fn spec(json: &serde_json::Value) -> FaultSpec {
+        serde_json::from_value(json.clone()).unwrap()
+    }
+
+    #[test]
+    fn a_fault_acts_on_its_route_by_its_ratio_until_it_is_cleared() {
+        let faults = faults();
+        faults
+            .set(spec(&serde_json::json!({ "path": "/a", "status": 503 })))
+            .unwrap();
+        faults
+            .set(spec(
+                &serde_json::json!({ "path": "/b", "panic": true, "ratio": 0.0 }),
+            ))
+            .unwrap();
+        assert_eq!(
+            faults.effect("/a").and_then(|effect| effect.status),
+            Some(503)
+        );
+        assert!(faults.effect("/b").is_none() && faults.effect("/c").is_none());
+        faults.clear(Some("/a"));
+        assert!(faults.effect("/a").is_none());
+        assert_eq!(faults.list().len(), 1);
+        faults.clear(None);
+        assert_eq!(faults.inner.metrics.active.get(), 0);
+    }
+
+    #[test]
+    fn a_fault_ends_with_its_ttl() {
+        let faults = faults();
+        faults
+            .set(spec(
+                &serde_json::json!({ "path": "/a", "status": 500, "ttl": "0s" }),
+            ))
+            .unwrap();
+        assert!(faults.effect("/a").is_none());
+        assert!(faults.list().is_empty());
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_and_nothing_is_set() {
+        let faults = faults();
+        let wrong = spec(&serde_json::json!({
+            "path": "/unknown", "latency": "2", "status": 200, "ratio": 2.0, "ttl": "x",
+        }));
+        let problem = faults.set(wrong).unwrap_err();
+        let fields: Vec<_> = problem
+            .errors
+            .iter()
+            .map(|error| error.field.as_str())
+            .collect();
+        assert_eq!(fields, ["path", "latency", "status", "ratio", "ttl"]);
+        assert!(faults.list().is_empty());
+    }
+}

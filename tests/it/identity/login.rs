@@ -1,0 +1,174 @@
+//! Registration and login.
+
+use serde_json::{Value, json};
+
+use super::client::{self, PASSWORD, attempts, login, post, read_me, register};
+use crate::on_both;
+use crate::support::{Backend, Service};
+
+on_both! {
+    async fn a_registered_user_logs_in_and_sees_the_own_account(backend: Backend) {
+        let service = Service::start(backend).await;
+        let user = register(&service, "  Ada@Example.COM ").await;
+        user.is(201);
+        assert_eq!(user.body["email"], "ada@example.com");
+        assert_eq!(user.body["name"], "Ada");
+        assert_eq!(user.body["role"], "user");
+        assert!(user.text("created_at").ends_with('Z'));
+        assert_eq!(&user.text("id")[14..15], "7", "a UUIDv7");
+        assert_eq!(user.body.as_object().unwrap().len(), 5, "nothing else: {:?}", user.body);
+
+        let tokens = login(&service, "ADA@example.com", PASSWORD).await;
+        tokens.is(200);
+        assert_eq!(tokens.body["token_type"], "Bearer");
+        assert_eq!(tokens.body["expires_in"], 900);
+        assert_eq!(tokens.headers["cache-control"], "no-store");
+        let me = read_me(&service, &tokens.text("access_token")).await;
+        me.is(200);
+        assert_eq!(me.body, user.body);
+        for (kind, outcome) in [("register", "success"), ("login", "success"), ("token", "success")] {
+            assert_eq!(attempts(&service, kind, outcome).await, 1.0, "{kind}");
+        }
+    }
+
+    async fn an_address_is_taken_once_however_it_is_written(backend: Backend) {
+        let service = Service::start(backend).await;
+        register(&service, "ada@example.com").await.is(201);
+        register(&service, "ADA@example.com").await.is_problem(409, "EMAIL_TAKEN");
+        assert_eq!(attempts(&service, "register", "failure").await, 1.0);
+        let racing = futures_util::future::join_all(
+            (0..3).map(|_| register(&service, "grace@example.com")),
+        )
+        .await;
+        let mut statuses: Vec<_> = racing.iter().map(|answer| answer.status.as_u16()).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [201, 409, 409]);
+    }
+
+    async fn wrong_password_and_unknown_user_answer_word_for_word_alike(backend: Backend) {
+        let service = Service::start(backend).await;
+        register(&service, "ada@example.com").await.is(201);
+        let wrong = login(&service, "ada@example.com", "another passphrase").await;
+        wrong.is_problem(401, "INVALID_CREDENTIALS");
+        assert_eq!(wrong.headers["www-authenticate"], "Bearer");
+        let long = "x".repeat(300);
+        for (email, password) in [
+            ("nobody@example.com", PASSWORD),
+            ("not an address", PASSWORD),
+            ("ada@example.com", ""),
+            ("ada@example.com", long.as_str()),
+        ] {
+            let other = login(&service, email, password).await;
+            let words = |body: &Value| {
+                let mut body = body.clone();
+                let members = body.as_object_mut().unwrap();
+                members.remove("request_id");
+                members.remove("trace_id");
+                body
+            };
+            assert_eq!(words(&other.body), words(&wrong.body));
+            let names = |answer: &client::Answer| {
+                let mut names: Vec<_> =
+                    answer.headers.keys().map(|name| name.as_str().to_owned()).collect();
+                names.sort_unstable();
+                names
+            };
+            assert_eq!(names(&other), names(&wrong));
+            assert_eq!(other.headers["content-length"], wrong.headers["content-length"]);
+        }
+        assert_eq!(attempts(&service, "login", "failure").await, 5.0);
+    }
+
+    async fn every_field_that_is_not_acceptable_is_named_at_once(backend: Backend) {
+        let service = Service::start(backend).await;
+        let body = json!({"email": "nobody", "name": " ", "password": "short"});
+        let answer = post(&service, "/api/v1/auth/register", &body).await;
+        answer.is_problem(422, "VALIDATION_FAILED");
+        let errors: Vec<_> = answer.body["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| (error["field"].as_str().unwrap(), error["code"].as_str().unwrap()))
+            .collect();
+        assert_eq!(
+            errors,
+            [("email", "INVALID_EMAIL"), ("name", "TOO_SHORT"), ("password", "TOO_SHORT")]
+        );
+        let text = answer.body.to_string();
+        assert!(!text.contains("nobody") && !text.contains("\"short\""), "{text}");
+        let body = json!({"email": "a@b.org", "name": "Ada", "password": PASSWORD, "role": "admin"});
+        let answer = post(&service, "/api/v1/auth/register", &body).await;
+        answer.is_problem(400, "UNKNOWN_FIELD");
+        let body = json!({"email": 1, "name": "Ada", "password": PASSWORD});
+        let answer = post(&service, "/api/v1/auth/register", &body).await;
+        answer.is_problem(422, "VALIDATION_FAILED");
+    }
+
+    async fn too_many_hashes_at_once_are_refused_with_a_time_to_come_back(backend: Backend) {
+        let service = Service::builder(backend)
+            .env("APP__AUTH__MAX_CONCURRENT_HASHES", "1")
+            .start()
+            .await;
+        let answers = futures_util::future::join_all(
+            (0..8).map(|_| login(&service, "nobody@example.com", PASSWORD)),
+        )
+        .await;
+        let overloaded: Vec<_> =
+            answers.iter().filter(|answer| answer.status.as_u16() == 503).collect();
+        assert!(!overloaded.is_empty(), "eight at once pass through one place");
+        for answer in &overloaded {
+            answer.is_problem(503, "OVERLOADED");
+            assert_eq!(answer.headers["retry-after"], "1");
+        }
+        let counted = attempts(&service, "login", "overloaded").await;
+        assert_eq!(counted, overloaded.len() as f64);
+        // The place is free again.
+        login(&service, "nobody@example.com", PASSWORD).await.is(401);
+    }
+
+    async fn credentials_have_a_stricter_limit(backend: Backend) {
+        let service = Service::builder(backend)
+            .env("APP__RATE_LIMIT__ENABLED", "true")
+            .env("APP__RATE_LIMIT__AUTH__BURST", "2")
+            .env("APP__RATE_LIMIT__AUTH__PER_SECOND", "0.01")
+            .start()
+            .await;
+        for _ in 0..2 {
+            client::logout(&service, "unknown").await.is(204);
+        }
+        let answer = client::logout(&service, "unknown").await;
+        answer.is_problem(429, "RATE_LIMITED");
+        assert!(answer.headers.contains_key("retry-after"));
+        // Only theirs.
+        let ping = service.client.get(service.url("/api/v1/ping")).send().await.unwrap();
+        assert_eq!(ping.status(), 200);
+    }
+
+    async fn no_signal_holds_an_address_a_password_or_a_token(backend: Backend) {
+        let service = Service::builder(backend)
+            .env("RUST_LOG", "debug")
+            .env("APP__AUTH__REFRESH_GRACE", "0s")
+            .start()
+            .await;
+        let (access, refresh) = client::tokens(&service, "ada@example.com").await;
+        register(&service, "ada@example.com").await.is(409);
+        login(&service, "ada@example.com", "some wrong passphrase").await.is(401);
+        read_me(&service, &access).await.is(200);
+        read_me(&service, &format!("{access}x")).await.is(401);
+        let next = client::refresh(&service, &refresh).await;
+        next.is(200);
+        client::refresh(&service, &refresh).await.is(401);
+        let scrape = service.client.get(service.admin("/metrics")).send().await.unwrap();
+        let scrape = scrape.text().await.unwrap();
+        let lines = service.stdout().join("\n") + &service.stderr().join("\n");
+        assert!(lines.contains("its family is revoked"), "the warning is there");
+        let next = next.text("refresh_token");
+        for secret in [
+            "ada@example.com", "admin@example.com", PASSWORD, "some wrong passphrase",
+            "argon2id$v", &access, &refresh, &next,
+        ] {
+            assert!(!lines.contains(secret), "a log line holds {secret}");
+            assert!(!scrape.contains(secret), "a metric holds {secret}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Users, credentials and tokens, as clients see them.
+
+mod bootstrap;
+mod client;
+mod keys;
+mod login;
+mod refresh;
+mod tokens;
+mod users;
