@@ -109,6 +109,8 @@ async fn a_collector_that_never_answers_costs_spans_and_nothing_else() {
             .env("OTEL_BSP_SCHEDULE_DELAY", "20")
             .env("OTEL_BSP_MAX_QUEUE_SIZE", "4")
             .env("APP__TELEMETRY__FLUSH_TIMEOUT", "500ms")
+            // Whoever waits for the collector on it stops the service.
+            .env("TOKIO_WORKER_THREADS", "1")
             .start()
             .await;
         let started = began.elapsed();

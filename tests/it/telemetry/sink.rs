@@ -1,5 +1,6 @@
 //! A collector that takes spans by HTTP and by gRPC on one port, and keeps them.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -133,7 +134,11 @@ fn find(attributes: &[KeyValue], name: &str) -> Option<String> {
 }
 
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    for byte in bytes {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    text
 }
 
 fn keep(kept: &Mutex<Kept>, path: &str, headers: &HeaderMap, message: &[u8]) {

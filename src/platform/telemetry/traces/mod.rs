@@ -5,6 +5,7 @@ mod exporter;
 mod late;
 mod queue;
 mod sampling;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

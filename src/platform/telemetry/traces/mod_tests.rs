@@ -47,7 +47,10 @@ async fn query(span: SpanContext) {
     let Ok(Database::Sqlite(db)) = Database::new(&config, Arc::new(metrics)) else {
         panic!("SQLite");
     };
-    let work = async { Ok::<(), DbError>(tokio::task::yield_now().await) };
+    let work = async {
+        tokio::task::yield_now().await;
+        Ok::<(), DbError>(())
+    };
     let _request = context_of(span, &Context::new()).attach();
     db.run("find_account", work).await.unwrap();
 }
