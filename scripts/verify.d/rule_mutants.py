@@ -4,8 +4,8 @@ rule_mutants.py PROMTOOL PROMETHEUS_FOLDER WORK_FOLDER [WORD]
 
 Every mutant runs only against the tests that can tell: those of the alerts that
 depend on the mutated rule, with the rules that these need, the quick ones first.
-The tests of silence, which look at all rules at once, come last. With a WORD only
-rules whose name contains it are mutated.
+The tests of silence, which look at all rules at once, come last. With a WORD, a
+regular expression, only rules whose name it matches are mutated.
 """
 
 import concurrent.futures
@@ -228,9 +228,9 @@ def main():
         for suite, job in jobs:
             if red := job.result():
                 sys.exit(f"{suite.name}: {red}: fails without any mutation")
-        todo = [m for m in mutants(documents) if WORD in m.rule]
+        todo = [m for m in mutants(documents) if re.search(WORD, m.rule)]
         if not todo:
-            sys.exit(f"no rule's name contains {WORD!r}")
+            sys.exit(f"no rule matches {WORD!r}")
         results = list(pool.map(lambda pair: judge(documents, suites, pair[1], pair[0]),
                                 enumerate(todo)))
 
