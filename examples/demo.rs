@@ -295,10 +295,7 @@ async fn tour(client: &Client, arguments: &Arguments) -> anyhow::Result<()> {
             println!("  {moved:>6} {series}");
         }
     }
-    match trace {
-        Some(trace) => println!("\nTrace of one transfer: {trace}"),
-        None => println!("\nNo transfer was sampled, so there is no trace to show"),
-    }
+    println!("\nTrace of one transfer (the one in its log line): {trace}");
     Ok(())
 }
 
@@ -326,16 +323,16 @@ async fn open(client: &Client, name: &'static str, run: &str) -> anyhow::Result<
     })
 }
 
-/// Runs the transfers to and fro; returns the trace id of a sampled one and how
+/// Runs the transfers to and fro; returns the trace id of the last one and how
 /// often it had to wait.
 async fn transfers(
     client: &Client,
     alice: &Holder,
     bob: &Holder,
     run: &str,
-) -> anyhow::Result<(Option<String>, u32)> {
+) -> anyhow::Result<(String, u32)> {
     let mut progress = Progress::new();
-    let (mut trace, mut waits) = (None, 0);
+    let (mut trace, mut waits) = (String::new(), 0);
     for number in 1..=TRANSFERS {
         let (from, to) = if number % 3 == 0 {
             (bob, alice)
@@ -358,9 +355,10 @@ async fn transfers(
             .headers()
             .get("traceresponse")
             .and_then(|value| value.to_str().ok());
-        trace = traced
-            .and_then(|value| Some(value.split('-').nth(1)?.to_owned()))
-            .or(trace);
+        let traced = traced.and_then(|value| value.split('-').nth(1));
+        traced
+            .context("the answer names no trace")?
+            .clone_into(&mut trace);
         progress.show(number);
     }
     Ok((trace, waits))

@@ -1,5 +1,6 @@
 //! The process: what is started in which order, and how it ends.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,7 +113,7 @@ async fn run_observed(config: &Config, telemetry: &Telemetry) -> anyhow::Result<
             );
             lifecycle.enter(State::Ready);
             if config.profile == Profile::Development {
-                banner(address, admin_address);
+                banner(config, address, admin_address);
             }
         }
         Ok(None) => {}
@@ -311,8 +312,8 @@ fn operations(document: &utoipa::openapi::OpenApi) -> Vec<(&'static str, String)
     operations
 }
 
-fn banner(public: std::net::SocketAddr, admin: std::net::SocketAddr) {
-    let host = |address: std::net::SocketAddr| {
+fn banner(config: &Config, public: SocketAddr, admin: SocketAddr) {
+    let host = |address: SocketAddr| {
         if address.ip().is_unspecified() {
             format!("http://localhost:{}", address.port())
         } else {
@@ -320,9 +321,15 @@ fn banner(public: std::net::SocketAddr, admin: std::net::SocketAddr) {
         }
     };
     let (public, admin) = (host(public), host(admin));
+    let user = config
+        .auth
+        .development_admin()
+        .map_or_else(String::new, |(email, password)| {
+            format!("  Log in   as {email} with {password} (development only)\n")
+        });
     crate::cli::say(&format!(
         "\n  {name} {version} is ready\n\n  API      {public}/api/v1/ping\n  Docs     {public}/docs\n  \
-         Metrics  {admin}/metrics\n  Probes   {admin}/health/ready\n\n  Stop with Ctrl-C\n",
+         Metrics  {admin}/metrics\n  Probes   {admin}/health/ready\n{user}\n  Stop with Ctrl-C\n",
         name = env!("CARGO_PKG_NAME"),
         version = env!("CARGO_PKG_VERSION"),
     ));

@@ -21,6 +21,11 @@ async fn ping_goes_through_the_whole_stack() {
         .unwrap();
     assert_eq!(answer.status(), 200);
     assert!(answer.headers().contains_key("x-request-id"));
+    let trace = answer.headers()["traceresponse"].to_str().unwrap();
+    assert_eq!(
+        trace.split('-').map(str::len).collect::<Vec<_>>(),
+        [2, 32, 16, 2]
+    );
     assert_eq!(answer.text().await.unwrap(), r#"{"message":"pong"}"#);
     let metrics = service.metrics().await;
     let labels = [("method", "GET"), ("path", "/api/v1/ping")];

@@ -34,6 +34,14 @@ settings! {
 }
 
 impl Config {
+    /// The administrator of development, when it is the one that everybody knows.
+    #[must_use]
+    pub fn development_admin(&self) -> Option<(&str, &'static str)> {
+        let password = self.bootstrap_admin_password.as_ref()?;
+        let email = self.bootstrap_admin_email.as_deref()?;
+        (password.expose() == DEVELOPMENT_PASSWORD).then_some((email, DEVELOPMENT_PASSWORD))
+    }
+
     /// Rules of this section that span keys or depend on the profile.
     pub fn validate(&self, reader: &mut Reader) {
         match &self.keys {

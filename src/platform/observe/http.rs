@@ -16,12 +16,16 @@ use tower::{Layer, Service};
 
 use super::context::Entered;
 use super::pending::Pending;
-use super::{BodyLimits, Observer};
+use super::{BodyLimits, Observer, RequestContext};
 use crate::platform::http::ClientAddress;
 use crate::platform::http::problem::Failure;
 
 /// `X-Request-Id`.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// `traceresponse` (W3C Trace Context, level 2): the trace that the request belongs
+/// to, whether or not it is sampled; it is the one in the log.
+const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
 /// Installs [`Observe`].
 #[derive(Clone)]
@@ -127,6 +131,16 @@ where
 fn write_headers(headers: &mut HeaderMap, pending: &Pending) {
     if let Ok(id) = HeaderValue::from_str(&pending.context.request_id) {
         headers.insert(REQUEST_ID, id);
+    }
+    let RequestContext {
+        trace_id,
+        span_id,
+        sampled,
+        ..
+    } = &*pending.context;
+    let trace = format!("00-{trace_id}-{span_id}-0{}", u8::from(*sampled));
+    if let Ok(trace) = HeaderValue::try_from(trace) {
+        headers.insert(TRACE_RESPONSE, trace);
     }
     headers
         .entry(http::header::X_CONTENT_TYPE_OPTIONS)
