@@ -16,6 +16,7 @@ use prometheus::Registry;
 use tower::util::option_layer;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use crate::config::Config;
 use crate::identity::access::AccessTokens;
@@ -119,7 +120,7 @@ fn clean_up(
     let worker = Worker {
         name: "cleanup",
         interval: config.workers.cleanup_interval,
-        deadline: Duration::from_secs(60),
+        deadline: Duration::from_mins(1),
         run: Box::new(move || {
             let identity = Arc::clone(&identity);
             Box::pin(async move {
@@ -139,7 +140,11 @@ pub fn openapi() -> OpenApi {
     #[derive(utoipa::OpenApi)]
     #[openapi(
         info(description = "Accounts, deposits and transfers; money as integer minor units."),
-        components(schemas(problem::Body, platform::http::FieldError))
+        components(schemas(problem::Body, platform::http::FieldError)),
+        tags(
+            (name = "auth", description = "Registration, login, tokens and their keys"),
+            (name = "users", description = "The own account"),
+        )
     )]
     struct Document;
 
@@ -152,7 +157,25 @@ pub fn openapi() -> OpenApi {
     ] {
         document.merge(slice);
     }
+    let components = document.components.get_or_insert_default();
+    for (name, scheme) in security_schemes() {
+        components.add_security_scheme(name, scheme);
+    }
     document
+}
+
+/// The two ways to authenticate that operations name in their `security`.
+fn security_schemes() -> [(&'static str, SecurityScheme); 2] {
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("An access token from /api/v1/auth/login (RFC 9068)"))
+        .build();
+    let api_key = ApiKeyValue::with_description("X-API-Key", "A key of the user's own");
+    [
+        ("bearer", SecurityScheme::Http(bearer)),
+        ("api_key", SecurityScheme::ApiKey(ApiKey::Header(api_key))),
+    ]
 }
 
 /// Every metric that the process can show, block by block.

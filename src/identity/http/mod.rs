@@ -14,7 +14,8 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::domain::User;
-use super::service::{IdentityError, Service};
+use super::error::IdentityError;
+use super::service::Service;
 use crate::platform::auth::{challenged, refused};
 use crate::platform::http::problem::{self, Problem};
 

@@ -1,4 +1,4 @@
-//! The own account: ETags, changes, passwords, deletion.
+//! The own account: entity tags, changes, passwords, deletion.
 
 use std::sync::Arc;
 
@@ -71,8 +71,8 @@ on_both! {
         assert_eq!(moved.body["email"], "countess@example.com");
         login(&service, "ada@example.com", PASSWORD).await.is(401);
         login(&service, "countess@example.com", PASSWORD).await.is(200);
-        let taken = patch(&service, &token, json!({"email": "grace@example.com"})).await;
-        taken.is_problem(409, "EMAIL_TAKEN");
+        let conflict = patch(&service, &token, json!({"email": "grace@example.com"})).await;
+        conflict.is_problem(409, "EMAIL_TAKEN");
         let bad = patch(&service, &token, json!({"email": "x", "name": ""})).await;
         bad.is_problem(422, "VALIDATION_FAILED");
         assert_eq!(bad.body["errors"].as_array().unwrap().len(), 2);
