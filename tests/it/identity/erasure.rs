@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use gantry::identity::domain::{Email, Name, User};
+use gantry::identity::domain::{Email, Name, User, UserChange};
 use gantry::identity::store::{
     ChangeError, EraseError, ErasureError, ErasureHook, Expected, IdentityStore, NewUser,
     PostgresIdentityStore, SqliteIdentityStore,
@@ -130,7 +130,7 @@ on_both! {
         assert_eq!(*asked.lock().unwrap(), [user.id]);
         assert_eq!(store.user(user.id).await.unwrap(), None);
         assert_eq!(store.role(user.id).await.unwrap(), None);
-        let change = store.update_user(user.id, Expected::Any, Default::default(), now).await;
+        let change = store.update_user(user.id, Expected::Any, UserChange::default(), now).await;
         assert!(matches!(change, Err(ChangeError::Gone)), "{change:?}");
     }
 }
