@@ -9,7 +9,8 @@ run: ## build and start the service on an embedded database, without any setup
 	cargo run --locked -- serve
 
 demo: ## act as a client of the running service, or of one of its own: make demo ARGS="--help"
-	cargo run --locked --example demo -- $(ARGS)
+	@cargo build --locked --quiet --bins --example demo
+	@cargo run --locked --quiet --example demo -- $(ARGS)
 
 test: ## check formatting, lints, all tests on SQLite and Postgres, and the query cache
 	@scripts/test

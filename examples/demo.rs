@@ -249,6 +249,7 @@ async fn tour(client: &Client, arguments: &Arguments) -> anyhow::Result<()> {
         .login(&arguments.admin_email, &arguments.admin_password)
         .await
         .context("the administrator cannot log in; see --admin-email and --admin-password")?;
+    let mut deposited = 0;
     for holder in [&alice, &bob] {
         let body = json!({ "account": holder.account, "amount": 100_000, "reference": "demo" });
         let call = Call {
@@ -256,7 +257,10 @@ async fn tour(client: &Client, arguments: &Arguments) -> anyhow::Result<()> {
             body: Some(body),
             ..Call::new(Method::POST, "/api/v1/deposits")
         };
-        client.json(call).await?;
+        let deposit = client.json(call).await?;
+        deposited += deposit["amount"]
+            .as_i64()
+            .context("the deposit has no amount")?;
     }
     println!("Two users, an account each, and 1000.00 EUR deposited into both");
 
@@ -278,7 +282,7 @@ async fn tour(client: &Client, arguments: &Arguments) -> anyhow::Result<()> {
         println!("  {:<16} {:>12}", holder.name, euros(balance));
     }
     // What the deposits took from the currency's system account.
-    let system = -200_000;
+    let system = -deposited;
     println!("  {:<16} {:>12}", "system account", euros(system));
     println!("  {:<16} {:>12}", "sum", euros(held + system));
     ensure!(held + system == 0, "money was lost or made");

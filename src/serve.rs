@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app;
 use crate::config::Config;
 use crate::identity::bootstrap::{self, BootstrapError};
+use crate::identity::store::IdentityStore;
 use crate::platform::admin::Admin;
 use crate::platform::clock::{Clock, SharedClock, SystemClock};
 use crate::platform::db::{Database, DbError, DbMetrics, migrate as migrations};
@@ -32,7 +33,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the process cannot start.
 pub async fn run(config: Config) -> anyhow::Result<u8> {
-    let telemetry = Telemetry::start(&config.telemetry)?;
+    let telemetry = Telemetry::start(&config.telemetry, &config.otel)?;
     let outcome = run_observed(&config, &telemetry).await;
     if let Err(error) = &outcome {
         tracing::error!(
@@ -144,14 +145,16 @@ async fn start(
 ) -> anyhow::Result<(Router, TcpListener)> {
     let registry = &telemetry.registry;
     let limits = Limits::new(&config.rate_limit, RateLimitMetrics::register(registry)?);
-    let router = app::build(app::Parts {
+    let stores = app::Stores::new(database, clock);
+    let parts = app::Parts {
         config,
-        database,
+        stores: &stores,
         registry,
-        clock: Arc::clone(clock),
+        clock,
         lifecycle,
         limits: &limits,
-    })?;
+    };
+    let router = app::build(&parts)?;
     reach(config, database).await?;
     if config.database.migrate_on_start {
         migrations::run(database, &config.database.url)
@@ -159,12 +162,16 @@ async fn start(
             .context("migrations failed")?;
     }
     watch_database(health, database);
-    first_administrator(config, database, &**clock).await?;
+    first_administrator(config, database, &*stores.identity, &**clock).await?;
     let operations = operations(&app::openapi());
     let table = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
     let parts = middleware::Parts {
         config: &config.http,
-        observer: Arc::new(Observer { routes: table }),
+        observer: Arc::new(Observer::new(
+            table,
+            telemetry.logs.clone(),
+            telemetry.traces.clone(),
+        )),
         limits: &limits,
         draining: lifecycle.draining(),
     };
@@ -203,15 +210,15 @@ async fn reach(config: &Config, database: &Database) -> anyhow::Result<()> {
 async fn first_administrator(
     config: &Config,
     database: &Database,
+    store: &dyn IdentityStore,
     clock: &dyn Clock,
 ) -> anyhow::Result<()> {
     if !bootstrap::is_configured(&config.auth) {
         return Ok(());
     }
-    let store = app::identity_store(database);
     loop {
         match migrations::is_current(database).await {
-            Ok(true) => match bootstrap::bootstrap(&config.auth, &*store, clock).await {
+            Ok(true) => match bootstrap::bootstrap(&config.auth, store, clock).await {
                 Err(BootstrapError::Database(error @ DbError::Unavailable(_))) => {
                     tracing::warn!(%error, "the first administrator cannot be made yet");
                 }

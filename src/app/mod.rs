@@ -13,16 +13,26 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use prometheus::Registry;
+use tower::ServiceBuilder;
 use tower::util::option_layer;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
 
+#[cfg(feature = "postgres")]
+use crate::app::ledger::store::postgres::PostgresLedger;
+#[cfg(feature = "sqlite")]
+use crate::app::ledger::store::sqlite::SqliteLedger;
+use crate::app::ledger::{Ledger, store::LedgerStore};
 use crate::config::Config;
 use crate::identity::access::AccessTokens;
 use crate::identity::keyring::Keyring;
 use crate::identity::metrics::AttemptCounters;
-use crate::identity::store::IdentityStore;
+#[cfg(feature = "postgres")]
+use crate::identity::store::PostgresIdentityStore;
+#[cfg(feature = "sqlite")]
+use crate::identity::store::SqliteIdentityStore;
+use crate::identity::store::{ErasureHook, IdentityStore};
 use crate::identity::{self, IdentityMetrics};
 use crate::platform::auth::{Authenticator, authenticate};
 use crate::platform::clock::SharedClock;
@@ -34,103 +44,130 @@ use crate::platform::telemetry::metrics::Descriptor;
 use crate::platform::workers::{self, Worker, WorkerMetrics};
 use crate::platform::{self, db};
 
+/// Every slice's store, on the database that is configured.
+pub struct Stores {
+    /// Users and tokens.
+    pub identity: Arc<dyn IdentityStore>,
+    /// Accounts, transfers and idempotency keys.
+    pub ledger: Arc<dyn LedgerStore>,
+}
+
+impl Stores {
+    /// The one place that knows which backend stands behind the traits.
+    #[must_use]
+    pub fn new(database: &Database, clock: &SharedClock) -> Self {
+        match database {
+            #[cfg(feature = "sqlite")]
+            Database::Sqlite(db) => {
+                let ledger = Arc::new(SqliteLedger::new(db.clone(), Arc::clone(clock)));
+                let hooks: Vec<Arc<dyn ErasureHook<_>>> = vec![ledger.clone()];
+                let identity = Arc::new(SqliteIdentityStore::new(db.clone(), hooks));
+                Self { identity, ledger }
+            }
+            #[cfg(feature = "postgres")]
+            Database::Postgres(db) => {
+                let ledger = Arc::new(PostgresLedger::new(db.clone(), Arc::clone(clock)));
+                let hooks: Vec<Arc<dyn ErasureHook<_>>> = vec![ledger.clone()];
+                let identity = Arc::new(PostgresIdentityStore::new(db.clone(), hooks));
+                Self { identity, ledger }
+            }
+        }
+    }
+}
+
 /// What the application is built from.
 pub struct Parts<'a> {
     /// The whole configuration.
     pub config: &'a Config,
-    /// Behind the stores.
-    pub database: &'a Database,
+    /// Of every slice.
+    pub stores: &'a Stores,
     /// Where metrics are registered.
     pub registry: &'a Registry,
     /// Time.
-    pub clock: SharedClock,
+    pub clock: &'a SharedClock,
     /// Workers are started on it.
     pub lifecycle: &'a Lifecycle,
-    /// For the routes that need a stricter one.
+    /// For the routes that need more than the listener's.
     pub limits: &'a Limits,
 }
 
 /// The application's routes, without the listener's middleware.
 ///
 /// # Errors
-/// When a metric is registered already.
-pub fn build(parts: Parts<'_>) -> anyhow::Result<Router> {
-    let Parts {
-        config,
-        database,
-        registry,
-        clock,
-        lifecycle,
-        limits,
-    } = parts;
-    let identity = identity(config, database, registry, clock)?;
-    identity.keyring().watch(lifecycle);
+/// When a metric is registered already, or the signing keys cannot be read.
+pub fn build(parts: &Parts<'_>) -> anyhow::Result<Router> {
+    let identity = identity(parts)?;
+    let ledger = ledger(parts)?;
+    clean_up(parts, Arc::clone(&identity), ledger.clone())?;
+
     let authenticator: Arc<dyn Authenticator> = identity.authenticator();
-    clean_up(config, registry, lifecycle, Arc::clone(&identity))?;
+    // Outermost first: who it is, then whether that one asks too much.
+    let protected = ServiceBuilder::new()
+        .layer(from_fn_with_state(authenticator, authenticate))
+        .layer(option_layer(parts.limits.principal.clone()));
+    let credentials = option_layer(parts.limits.auth.clone());
 
-    let (ping, _) = ping::routes().split_for_parts();
-    let (auth, _) = identity::http::auth_routes().split_for_parts();
-    let (users, _) = identity::http::user_routes().split_for_parts();
-    let (keys, _) = identity::http::key_routes().split_for_parts();
-    let auth = auth.layer(option_layer(limits.auth.clone()));
-    let users = users.layer(from_fn_with_state(authenticator, authenticate));
-    let identity = auth.merge(users).merge(keys).with_state(identity);
-    Ok(Router::new().merge(ping).merge(identity))
+    let ping = router(ping::routes());
+    let auth = router(identity::http::auth_routes()).layer(credentials);
+    let keys = router(identity::http::key_routes());
+    let users = router(identity::http::user_routes()).layer(protected.clone());
+    let ledger = router(ledger::http::routes())
+        .layer(protected)
+        .with_state(ledger);
+    Ok(ping
+        .merge(auth.merge(keys).merge(users).with_state(identity))
+        .merge(ledger))
 }
 
-/// Users and tokens, over the database that is configured.
-#[must_use]
-pub fn identity_store(database: &Database) -> Arc<dyn IdentityStore> {
-    match database {
-        #[cfg(feature = "sqlite")]
-        Database::Sqlite(db) => Arc::new(identity::store::SqliteIdentityStore::new(
-            db.clone(),
-            vec![],
-        )),
-        #[cfg(feature = "postgres")]
-        Database::Postgres(db) => Arc::new(identity::store::PostgresIdentityStore::new(
-            db.clone(),
-            vec![],
-        )),
-    }
+fn router<S: Clone + Send + Sync + 'static>(documented: OpenApiRouter<S>) -> Router<S> {
+    documented.split_for_parts().0
 }
 
-fn identity(
-    config: &Config,
-    database: &Database,
-    registry: &Registry,
-    clock: SharedClock,
-) -> anyhow::Result<Arc<identity::Service>> {
-    let attempts = AttemptCounters::new(&IdentityMetrics::register(registry)?);
-    let keyring = Keyring::new(&config.auth)?;
-    let tokens = AccessTokens::new(&config.auth, keyring, Arc::clone(&clock));
-    let store = identity_store(database);
-    let service = identity::Service::new(&config.auth, store, tokens, attempts, clock);
-    Ok(Arc::new(service))
+fn identity(parts: &Parts<'_>) -> anyhow::Result<Arc<identity::Service>> {
+    let config = &parts.config.auth;
+    let attempts = AttemptCounters::new(&IdentityMetrics::register(parts.registry)?);
+    let keyring = Keyring::new(config)?;
+    keyring.watch(parts.lifecycle);
+    let tokens = AccessTokens::new(config, keyring, Arc::clone(parts.clock));
+    let store = Arc::clone(&parts.stores.identity);
+    let clock = Arc::clone(parts.clock);
+    Ok(Arc::new(identity::Service::new(
+        config, store, tokens, attempts, clock,
+    )))
+}
+
+fn ledger(parts: &Parts<'_>) -> anyhow::Result<Ledger> {
+    let (store, clock) = (Arc::clone(&parts.stores.ledger), Arc::clone(parts.clock));
+    Ok(Ledger::new(
+        &parts.config.ledger,
+        store,
+        clock,
+        parts.registry,
+    )?)
 }
 
 /// Starts the worker that removes what has expired.
 fn clean_up(
-    config: &Config,
-    registry: &Registry,
-    lifecycle: &Lifecycle,
+    parts: &Parts<'_>,
     identity: Arc<identity::Service>,
+    ledger: Ledger,
 ) -> anyhow::Result<()> {
-    let metrics = WorkerMetrics::register(registry)?;
+    let metrics = WorkerMetrics::register(parts.registry)?;
     let worker = Worker {
         name: "cleanup",
-        interval: config.workers.cleanup_interval,
+        interval: parts.config.workers.cleanup_interval,
         deadline: Duration::from_mins(1),
         run: Box::new(move || {
-            let identity = Arc::clone(&identity);
+            let (identity, ledger) = (Arc::clone(&identity), ledger.clone());
             Box::pin(async move {
                 let tokens = identity.remove_expired_tokens().await?;
-                tracing::debug!(tokens, "removed what had expired");
+                let idempotency_keys = ledger.remove_expired_idempotency_keys().await?;
+                tracing::debug!(tokens, idempotency_keys, "removed what had expired");
                 Ok(())
             })
         }),
     };
-    workers::start(lifecycle, &metrics, worker);
+    workers::start(parts.lifecycle, &metrics, worker);
     Ok(())
 }
 
@@ -144,6 +181,9 @@ pub fn openapi() -> OpenApi {
         tags(
             (name = "auth", description = "Registration, login, tokens and their keys"),
             (name = "users", description = "The own account"),
+            (name = "accounts", description = "Accounts of the ledger"),
+            (name = "deposits", description = "Money from outside, by administrators"),
+            (name = "transfers", description = "Money between accounts"),
         )
     )]
     struct Document;
@@ -154,28 +194,15 @@ pub fn openapi() -> OpenApi {
         identity::http::auth_routes().into_openapi(),
         identity::http::user_routes().into_openapi(),
         identity::http::key_routes().into_openapi(),
+        ledger::http::routes().into_openapi(),
     ] {
         document.merge(slice);
     }
     let components = document.components.get_or_insert_default();
-    for (name, scheme) in security_schemes() {
+    for (name, scheme) in identity::http::security_schemes() {
         components.add_security_scheme(name, scheme);
     }
     document
-}
-
-/// The two ways to authenticate that operations name in their `security`.
-fn security_schemes() -> [(&'static str, SecurityScheme); 2] {
-    let bearer = HttpBuilder::new()
-        .scheme(HttpAuthScheme::Bearer)
-        .bearer_format("JWT")
-        .description(Some("An access token from /api/v1/auth/login (RFC 9068)"))
-        .build();
-    let api_key = ApiKeyValue::with_description("X-API-Key", "A key of the user's own");
-    [
-        ("bearer", SecurityScheme::Http(bearer)),
-        ("api_key", SecurityScheme::ApiKey(ApiKey::Header(api_key))),
-    ]
 }
 
 /// Every metric that the process can show, block by block.
@@ -189,6 +216,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
             platform::protect::RateLimitMetrics::DESCRIPTORS,
         ),
         ("Identity", IdentityMetrics::DESCRIPTORS),
+        ("Ledger", ledger::LedgerMetrics::DESCRIPTORS),
         ("Workers", platform::workers::WorkerMetrics::DESCRIPTORS),
         ("Health", platform::health::HealthMetrics::DESCRIPTORS),
         (
@@ -205,5 +233,10 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
 /// Every problem that the process can answer.
 #[must_use]
 pub fn problem_codes() -> Vec<&'static Code> {
-    [problem::codes::ALL, identity::http::codes::ALL].concat()
+    [
+        problem::codes::ALL,
+        identity::http::codes::ALL,
+        ledger::http::codes::ALL,
+    ]
+    .concat()
 }

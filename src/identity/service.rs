@@ -13,7 +13,6 @@ use super::access::AccessTokens;
 use super::authenticator::{TokenAuthenticator, sha256};
 use super::domain::{Email, Name, Password, User, UserChange};
 use super::error::IdentityError;
-use super::keyring::Keyring;
 use super::metrics::{AttemptCounters, Outcome};
 use super::password::{Hasher, Verified};
 use super::store::{
@@ -86,12 +85,6 @@ impl Service {
     #[must_use]
     pub fn authenticator(&self) -> Arc<TokenAuthenticator> {
         Arc::clone(&self.authenticator)
-    }
-
-    /// The keys in use.
-    #[must_use]
-    pub fn keyring(&self) -> &Keyring {
-        self.tokens.keyring()
     }
 
     /// The public keys, as a JWK set.

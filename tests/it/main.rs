@@ -18,4 +18,6 @@ mod connections;
 mod documents;
 mod http;
 mod identity;
+mod ledger;
 mod life;
+mod telemetry;

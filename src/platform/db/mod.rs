@@ -19,7 +19,7 @@ pub use config::{Backend, Config, DatabaseUrl};
 pub use error::DbError;
 pub use metrics::DbMetrics;
 
-use crate::platform::observe::RequestContext;
+use crate::platform::telemetry::traces;
 
 /// The pool of the backend that the configuration names.
 #[derive(Clone)]
@@ -92,16 +92,23 @@ impl<B: sqlx::Database> Db<B> {
     {
         let began = Instant::now();
         let bounded = tokio::time::timeout(self.deadline, work);
-        let sampled = RequestContext::with(|context| context.is_some_and(|c| c.sampled));
-        let result = if sampled {
+        // The span of an unsampled request is not even made.
+        let result = if traces::sampled() {
             let span = tracing::info_span!(
                 "query",
                 otel.name = query_type,
                 otel.kind = "client",
-                db.system.name = B::NAME,
+                otel.status_code = tracing::field::Empty,
+                error.r#type = tracing::field::Empty,
+                db.system.name = system_name(B::NAME),
                 db.operation.name = query_type,
             );
-            bounded.instrument(span).await
+            let result = bounded.instrument(span.clone()).await;
+            if result.is_err() {
+                span.record("otel.status_code", "ERROR");
+                span.record("error.type", "timeout");
+            }
+            result
         } else {
             bounded.await
         };
@@ -110,6 +117,15 @@ impl<B: sqlx::Database> Db<B> {
             .with_label_values(&[query_type])
             .observe(began.elapsed().as_secs_f64());
         result.unwrap_or_else(|_| Err(DbError::Unavailable(sqlx::Error::PoolTimedOut).into()))
+    }
+}
+
+/// `db.system.name` of the OpenTelemetry conventions.
+fn system_name(driver: &'static str) -> &'static str {
+    match driver {
+        "SQLite" => "sqlite",
+        "PostgreSQL" => "postgresql",
+        other => other,
     }
 }
 

@@ -10,6 +10,7 @@ mod config;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use prometheus::IntGaugeVec;
@@ -18,8 +19,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::metrics;
 use crate::platform::protect::panic_message;
+use crate::platform::telemetry::logs;
 
 pub use config::Config;
+
+/// How long a process that leaves at once waits for its last lines to be written.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Exit code of a shutdown that had to cut something (`EX_SOFTWARE` of sysexits).
 pub const EXIT_FORCED: i32 = 70;
@@ -177,7 +182,7 @@ impl Lifecycle {
                 }
                 Err(payload) => {
                     let message = panic_message(payload.as_ref());
-                    tracing::error!(task = name, message, "a task panicked");
+                    tracing::error!(task = name, panic = message, "a task panicked");
                     lifecycle.fail(name);
                 }
             }
@@ -255,6 +260,7 @@ pub fn watch_signals(lifecycle: &Lifecycle) -> std::io::Result<()> {
         lifecycle.shut_down(first);
         let second = received().await;
         tracing::error!(signal = second, "second signal: leaving at once");
+        logs::flush(LAST_WORDS);
         #[allow(clippy::disallowed_methods)]
         std::process::exit(EXIT_FORCED);
     });

@@ -41,6 +41,8 @@ pub struct RequestContext {
     pub span_id: SpanId,
     /// Whether the server span is recorded from its start.
     pub sampled: bool,
+    /// When it is: what inner spans, and calls to others, find as their parent.
+    pub span: Option<opentelemetry::Context>,
     /// One of the nine standard methods, or `other`.
     pub method: &'static str,
     /// Route template, or `unmatched`.
@@ -79,17 +81,23 @@ impl RequestContext {
 }
 
 /// Makes `context` the current one until the guard is dropped.
-pub(super) struct Entered(Option<Arc<RequestContext>>);
+pub(super) struct Entered {
+    previous: Option<Arc<RequestContext>>,
+    _span: Option<opentelemetry::ContextGuard>,
+}
 
 impl Entered {
     pub(super) fn new(context: &Arc<RequestContext>) -> Self {
-        Self(CURRENT.with(|current| current.replace(Some(Arc::clone(context)))))
+        Self {
+            previous: CURRENT.with(|current| current.replace(Some(Arc::clone(context)))),
+            _span: context.span.clone().map(opentelemetry::Context::attach),
+        }
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let previous = self.0.take();
+        let previous = self.previous.take();
         CURRENT.with(|current| *current.borrow_mut() = previous);
     }
 }

@@ -11,16 +11,19 @@ use axum::body::Body;
 use axum::extract::MatchedPath;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use opentelemetry::trace::{SpanId, TraceId};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::context::Entered;
-use super::{BodyLimits, Observer, RequestContext, RequestRecord, RouteMetrics};
+use super::propagation;
+use super::span::span_context;
+use super::{BodyLimits, Observer, Remote, RequestContext, RequestRecord, RouteMetrics};
 use crate::platform::http::ClientAddress;
 use crate::platform::http::problem::Failure;
+use crate::platform::telemetry::traces::context_of;
 
 /// `X-Request-Id`.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -86,6 +89,12 @@ struct Pending {
     shared: Arc<ObserveLayer>,
     context: Arc<RequestContext>,
     route: Arc<RouteMetrics>,
+    /// Shared with the connection's buffer: no text of the request is copied.
+    method: Method,
+    uri: Uri,
+    host: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    remote: Option<Remote>,
     version: Version,
     started: SystemTime,
     clock: Instant,
@@ -111,20 +120,47 @@ impl Pending {
             metrics.untrusted_forwarded.inc();
         }
         metrics.in_flight.inc();
-        let context = Arc::new(RequestContext {
-            request_id: request_id(request.headers()),
-            trace_id: TraceId::from_bytes(rand::random()),
+        let headers = request.headers();
+        let traces = &shared.observer.traces;
+        let remote = traces
+            .reads_trace_context()
+            .then(|| propagation::remote(headers, resolved.trusted))
+            .flatten();
+        let parent = Remote::parent(remote.as_ref());
+        let trace_id = parent.map_or_else(
+            || TraceId::from_bytes(rand::random()),
+            opentelemetry::trace::SpanContext::trace_id,
+        );
+        let parent_sampled = parent.map(opentelemetry::trace::SpanContext::is_sampled);
+        let mut context = RequestContext {
+            request_id: request_id(headers),
+            trace_id,
             span_id: SpanId::from_bytes(rand::random()),
-            sampled: false,
+            sampled: traces.decide(trace_id, parent_sampled),
+            span: None,
             method,
             client_address: resolved.address,
             limits: shared.limits,
             principal: std::sync::OnceLock::new(),
             route: Arc::clone(&route),
-        });
+        };
+        if context.sampled {
+            let baggage = if resolved.trusted && traces.reads_baggage() {
+                propagation::baggage(headers)
+            } else {
+                opentelemetry::Context::new()
+            };
+            let span = span_context(&context, remote.as_ref());
+            context.span = Some(context_of(span, &baggage));
+        }
         Self {
             route: shared.observer.routes.resolve(method, &route),
-            context,
+            context: Arc::new(context),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            host: headers.get(header::HOST).cloned(),
+            user_agent: headers.get(header::USER_AGENT).cloned(),
+            remote,
             shared,
             version: request.version(),
             started: SystemTime::now(),
@@ -158,6 +194,11 @@ impl Drop for Pending {
         let record = RequestRecord {
             context: Arc::clone(&self.context),
             route: Arc::clone(&self.route),
+            method: std::mem::take(&mut self.method),
+            uri: std::mem::take(&mut self.uri),
+            host: self.host.take(),
+            user_agent: self.user_agent.take(),
+            remote: self.remote.take(),
             started: self.started,
             duration: self.clock.elapsed(),
             busy: self.busy,

@@ -5,10 +5,17 @@
 //! record, so that they agree with each other.
 
 mod context;
+mod faults;
 pub mod http;
+mod line;
 mod metrics;
+mod propagation;
 mod record;
+mod span;
+mod visible;
 
 pub use context::{BodyLimits, RequestContext, scope};
+pub use line::FIELDS as REQUEST_LINE;
 pub use metrics::{HttpMetrics, RouteMetrics, RouteTable};
+pub use propagation::Remote;
 pub use record::{Observer, RequestRecord};

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::platform::http::problem::Failure;
+use http::{HeaderValue, Method, Uri};
 
-use super::{RequestContext, RouteMetrics, RouteTable};
+use super::faults::Faults;
+use super::{Remote, RequestContext, RouteMetrics, RouteTable, line, span};
+use crate::platform::http::problem::Failure;
+use crate::platform::telemetry::{Logs, Traces};
 
 /// All that is written of a request when it has ended.
 pub struct RequestRecord {
@@ -13,6 +16,16 @@ pub struct RequestRecord {
     pub context: Arc<RequestContext>,
     /// Instruments of its route.
     pub route: Arc<RouteMetrics>,
+    /// The method as it was sent.
+    pub method: Method,
+    /// What was asked for. Its query string goes into no signal.
+    pub uri: Uri,
+    /// `Host`, as the client named this service.
+    pub host: Option<HeaderValue>,
+    /// `User-Agent`.
+    pub user_agent: Option<HeaderValue>,
+    /// The caller's span.
+    pub remote: Option<Remote>,
     /// When its head had arrived.
     pub started: SystemTime,
     /// From then to the end of the response body.
@@ -33,51 +46,60 @@ pub struct RequestRecord {
 pub struct Observer {
     /// Routes and their instruments.
     pub routes: RouteTable,
+    /// Decides what is sampled, and takes spans.
+    pub traces: Traces,
+    logs: Logs,
+    faults: Faults,
 }
 
 impl Observer {
+    /// An observer that writes to these.
+    #[must_use]
+    pub fn new(routes: RouteTable, logs: Logs, traces: Traces) -> Self {
+        Self {
+            routes,
+            traces,
+            logs,
+            faults: Faults::default(),
+        }
+    }
+
     /// Writes one request.
     pub fn record(&self, record: &RequestRecord) {
-        let seconds = record.duration.as_secs_f64();
         record.route.record(
             record.status,
-            seconds,
+            record.duration.as_secs_f64(),
             record.busy.as_secs_f64(),
             record.response_bytes,
         );
-        let code = record.failure.as_ref().map(|failure| failure.code.code);
-        if let Some(code) = code {
+        if let Some(failure) = &record.failure {
             self.routes
                 .metrics()
                 .errors
-                .with_label_values(&[&code.to_ascii_lowercase()])
+                .with_label_values(&[&failure.code.code.to_ascii_lowercase()])
                 .inc();
         }
-        let context = &record.context;
-        tracing::info!(
-            target: "request",
-            method = context.method,
-            route = &*context.route,
-            status = record.status,
-            duration_ms = seconds * 1_000.0,
-            client_address = %context.client_address,
-            response_bytes = record.response_bytes,
-            protocol_version = record.protocol_version,
-            principal = context.principal.get().map(tracing::field::display),
-            code,
-            "request"
-        );
+        let ended = record.started + record.duration;
+        self.logs.request_line(&record.context, ended, |fields| {
+            line::write(record, fields);
+        });
         if record.status >= 500 {
-            let cause = record
-                .failure
-                .as_ref()
-                .and_then(|failure| failure.cause.as_deref());
-            tracing::error!(
-                code,
-                route = &*context.route,
-                error = cause.map(tracing::field::display),
-                "request failed"
-            );
+            self.faults.report(record);
+        }
+        self.trace(record);
+    }
+
+    fn trace(&self, record: &RequestRecord) {
+        if record.context.sampled {
+            let span = span::server_span(record, self.traces.scope(), None);
+            self.traces.export(span, false);
+            return;
+        }
+        let failed = record.status >= 500;
+        if self.traces.exports_late(failed, record.duration) {
+            let reason = if failed { "error" } else { "slow" };
+            let span = span::server_span(record, self.traces.scope(), Some(reason));
+            self.traces.export(span, true);
         }
     }
 }

@@ -1,12 +1,18 @@
 //! Logs, traces, metrics.
 
 mod config;
-mod logs;
+pub mod logs;
 pub mod metrics;
+pub mod traces;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
 pub use config::{Config, LogFormat};
+pub use logs::Logs;
+pub use traces::Traces;
 
 use crate::metrics as metrics_block;
 
@@ -35,14 +41,19 @@ metrics_block! {
 pub struct Telemetry {
     /// Every metric of the process.
     pub registry: Registry,
+    /// Lines, and what of them is written.
+    pub logs: Logs,
+    /// Spans, and what of them is sampled.
+    pub traces: Traces,
+    flush_timeout: Duration,
 }
 
 impl Telemetry {
-    /// Starts logging. The registry holds the metrics of the process.
+    /// Starts logs and traces. The registry holds the metrics of the process.
     ///
     /// # Errors
-    /// When a metric or the logger is there already.
-    pub fn start(config: &Config) -> anyhow::Result<Self> {
+    /// When a metric or the logger is there already, or a thread cannot be started.
+    pub fn start(config: &Config, otel: &BTreeMap<String, String>) -> anyhow::Result<Self> {
         let registry = Registry::new();
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
@@ -55,10 +66,23 @@ impl Telemetry {
         for outcome in ["exported", "late", "dropped", "failed"] {
             metrics.spans.with_label_values(&[outcome]);
         }
-        logs::start(config, &metrics)?;
-        Ok(Self { registry })
+        let traces = Traces::start(config, otel, &metrics)?;
+        let logs = logs::start(config, &metrics, &traces)?;
+        traces.report();
+        Ok(Self {
+            registry,
+            logs,
+            traces,
+            flush_timeout: config.flush_timeout,
+        })
     }
 
-    /// Sends what is buffered, within the bound of the configuration.
-    pub async fn flush(self) {}
+    /// Sends what is buffered, within the bound of the configuration. The log comes
+    /// last: it says what became of the spans.
+    pub async fn flush(self) {
+        self.traces.flush(self.flush_timeout).await;
+        let (logs, bound) = (self.logs, self.flush_timeout);
+        // Blocks while standard output is slow; by now nobody else needs the thread.
+        logs.flush(bound);
+    }
 }

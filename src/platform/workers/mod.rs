@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use prometheus::{HistogramVec, IntCounterVec};
+use tracing::Instrument as _;
 
 use crate::metrics;
 use crate::platform::lifecycle::Lifecycle;
@@ -54,22 +55,43 @@ pub fn start(lifecycle: &Lifecycle, metrics: &WorkerMetrics, worker: Worker) {
                 () = tokio::time::sleep(pause) => {}
             }
             let began = Instant::now();
-            let outcome = match tokio::time::timeout(worker.deadline, (worker.run)()).await {
-                Ok(Ok(())) => "ok",
-                Ok(Err(error)) => {
-                    tracing::error!(worker = worker.name, error = format!("{error:#}"), "run failed");
-                    "failed"
-                }
-                Err(_) => {
-                    tracing::error!(worker = worker.name, deadline = ?worker.deadline, "run too long");
-                    "timeout"
-                }
-            };
-            metrics.runs.with_label_values(&[worker.name, outcome]).inc();
+            // A trace of its own; the sampler decides whether it is exported.
+            let span = tracing::info_span!(
+                parent: None,
+                "run",
+                otel.name = worker.name,
+                otel.status_code = tracing::field::Empty,
+            );
+            let outcome = run_once(&worker, &span).instrument(span.clone()).await;
+            metrics
+                .runs
+                .with_label_values(&[worker.name, outcome])
+                .inc();
             let duration = metrics.duration.with_label_values(&[worker.name]);
             duration.observe(began.elapsed().as_secs_f64());
             // Up to a tenth more or less, so that replicas do not run in step.
             pause = worker.interval.mul_f64(0.9 + rand::random::<f64>() / 5.0);
         }
     });
+}
+
+/// One run; what went wrong is logged inside of its span.
+async fn run_once(worker: &Worker, span: &tracing::Span) -> &'static str {
+    let outcome = match tokio::time::timeout(worker.deadline, (worker.run)()).await {
+        Ok(Ok(())) => return "ok",
+        Ok(Err(error)) => {
+            tracing::error!(
+                worker = worker.name,
+                error = format!("{error:#}"),
+                "run failed"
+            );
+            "failed"
+        }
+        Err(_) => {
+            tracing::error!(worker = worker.name, deadline = ?worker.deadline, "run too long");
+            "timeout"
+        }
+    };
+    span.record("otel.status_code", "ERROR");
+    outcome
 }

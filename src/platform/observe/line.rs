@@ -1,0 +1,75 @@
+//! The request line: one for each request, the same fields in every sink.
+
+use super::RequestRecord;
+use super::visible::visible;
+use crate::platform::telemetry::logs::Fields;
+
+/// Bytes of a path that are written.
+pub(super) const MAX_PATH: usize = 512;
+
+/// Every field and its meaning, in the order in which they are written. Those that
+/// every line has (`timestamp`, `trace_id`, …) come before. `docs/logging.md` has the
+/// same table; a test compares them.
+pub const FIELDS: &[(&str, &str)] = &[
+    ("method", "One of the nine standard methods, or `other`"),
+    (
+        "route",
+        "Route template, or `unmatched`; the same value as the label `path` of the metrics",
+    ),
+    (
+        "path",
+        "Path as it was asked for, without the query string; what looks like an e-mail address is `redacted`, and 512 bytes are written at most",
+    ),
+    (
+        "status",
+        "Status that was sent; 499 when the client left before the end",
+    ),
+    (
+        "duration_ms",
+        "Milliseconds from the request's head to the end of the response body",
+    ),
+    (
+        "busy_ms",
+        "Milliseconds of that spent working (polling), not waiting",
+    ),
+    ("response_bytes", "Bytes of the response body, as sent"),
+    ("protocol_version", "`1.1` or `2`"),
+    (
+        "client_address",
+        "The client, resolved through trusted proxies",
+    ),
+    (
+        "sampled",
+        "Whether the trace was recorded from the start of the request",
+    ),
+    ("principal", "Id of the authenticated user, if there is one"),
+    (
+        "code",
+        "`code` of the problem that was answered, if one was",
+    ),
+];
+
+/// Writes the fields of a record.
+pub(super) fn write(record: &RequestRecord, line: &mut dyn Fields) {
+    let context = &record.context;
+    line.text("method", context.method);
+    line.text("route", &context.route);
+    line.text("path", &visible(record.uri.path(), MAX_PATH));
+    line.unsigned("status", u64::from(record.status));
+    line.millis("duration_ms", record.duration);
+    line.millis("busy_ms", record.busy);
+    line.unsigned("response_bytes", record.response_bytes);
+    line.text("protocol_version", record.protocol_version);
+    line.text("client_address", &context.client_address.to_string());
+    line.boolean("sampled", context.sampled);
+    if let Some(principal) = context.principal.get() {
+        let mut text = uuid::Uuid::encode_buffer();
+        line.text(
+            "principal",
+            principal.as_hyphenated().encode_lower(&mut text),
+        );
+    }
+    if let Some(failure) = &record.failure {
+        line.text("code", failure.code.code);
+    }
+}

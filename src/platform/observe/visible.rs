@@ -1,0 +1,55 @@
+//! What of a client's text may stand in logs and spans.
+
+use std::borrow::Cow;
+
+/// What stands in place of something that looks like an e-mail address.
+const REDACTED: &str = "redacted";
+
+/// The text, without anything that looks like an e-mail address and cut after
+/// `max` bytes. People put addresses where none belong, into paths and user
+/// agents, and logs are read by more people than the database.
+pub(super) fn visible(text: &str, max: usize) -> Cow<'_, str> {
+    let cut = (0..=max.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .map_or("", |end| &text[..end]);
+    if !has_at(cut) {
+        return Cow::Borrowed(cut);
+    }
+    let delimiter = |c: char| matches!(c, '/' | ' ' | ';' | ',' | '(' | ')' | '<' | '>' | '"');
+    let mut clean = String::with_capacity(cut.len());
+    for token in cut.split_inclusive(delimiter) {
+        let word = token.trim_end_matches(delimiter);
+        if has_at(word) {
+            clean.push_str(REDACTED);
+            clean.push_str(&token[word.len()..]);
+        } else {
+            clean.push_str(token);
+        }
+    }
+    Cow::Owned(clean)
+}
+
+fn has_at(text: &str) -> bool {
+    text.contains('@') || text.contains("%40")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::visible;
+
+    #[test]
+    fn addresses_disappear_and_the_rest_stays() {
+        assert_eq!(visible("/api/v1/ping", 100), "/api/v1/ping");
+        assert_eq!(visible("/u/a@b.example/x", 100), "/u/redacted/x");
+        assert_eq!(visible("/u/a%40b.example", 100), "/u/redacted");
+        let agent = "bot/1 (+https://b.example; me@b.example)";
+        assert_eq!(visible(agent, 100), "bot/1 (+https://b.example; redacted)");
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        assert_eq!(visible("aäb", 2), "a");
+        assert_eq!(visible("aäb", 3), "aä");
+    }
+}

@@ -1,0 +1,214 @@
+//! One JSON object a line, written in one pass without a value tree.
+
+use std::io::Write as _;
+use std::time::{Duration, SystemTime};
+
+use super::line::{Fields, Head, Ids, RESERVED, bounded};
+
+/// Writes one object.
+pub(super) struct Json<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+impl<'a> Json<'a> {
+    /// Opens the object with what every line has.
+    pub(super) fn open(
+        out: &'a mut Vec<u8>,
+        head: &Head<'_>,
+        ids: Option<Ids>,
+        request_id: Option<&str>,
+    ) -> Self {
+        out.extend_from_slice(b"{\"timestamp\":\"");
+        timestamp(out, head.at);
+        out.extend_from_slice(b"\",\"level\":\"");
+        out.extend_from_slice(super::level_name(head.level).as_bytes());
+        out.push(b'"');
+        let mut line = Self { out };
+        line.member("message", head.message);
+        line.member("target", head.target);
+        if let Some(ids) = ids {
+            line.raw("trace_id", &ids.trace_hex());
+            line.raw("span_id", &ids.span_hex());
+        }
+        if let Some(id) = request_id {
+            line.member("request_id", id);
+        }
+        line
+    }
+
+    /// Closes the object and the line.
+    pub(super) fn close(self) {
+        self.out.extend_from_slice(b"}\n");
+    }
+
+    fn name(&mut self, name: &str) {
+        self.out.extend_from_slice(b",\"");
+        if RESERVED.contains(&name) {
+            self.out.extend_from_slice(b"field.");
+        }
+        escape(self.out, name);
+        self.out.extend_from_slice(b"\":");
+    }
+
+    /// A member of the head: its name needs no look.
+    fn member(&mut self, name: &str, value: &str) {
+        self.out.extend_from_slice(b",\"");
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":\"");
+        escape(self.out, bounded(value));
+        self.out.push(b'"');
+    }
+
+    /// A member whose value needs no escapes.
+    fn raw(&mut self, name: &str, value: &[u8]) {
+        self.out.extend_from_slice(b",\"");
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":\"");
+        self.out.extend_from_slice(value);
+        self.out.push(b'"');
+    }
+
+    fn number(&mut self, name: &str, value: std::fmt::Arguments<'_>) {
+        self.name(name);
+        // Writing to memory cannot fail.
+        let _infallible = self.out.write_fmt(value);
+    }
+}
+
+impl Fields for Json<'_> {
+    fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.out.push(b'"');
+        escape(self.out, bounded(value));
+        self.out.push(b'"');
+    }
+    fn unsigned(&mut self, name: &str, value: u64) {
+        self.number(name, format_args!("{value}"));
+    }
+    fn signed(&mut self, name: &str, value: i64) {
+        self.number(name, format_args!("{value}"));
+    }
+    fn float(&mut self, name: &str, value: f64) {
+        if value.is_finite() {
+            self.number(name, format_args!("{value}"));
+        } else {
+            self.number(name, format_args!("null"));
+        }
+    }
+    fn boolean(&mut self, name: &str, value: bool) {
+        self.number(name, format_args!("{value}"));
+    }
+    fn millis(&mut self, name: &str, value: Duration) {
+        let micros = value.as_micros();
+        self.number(
+            name,
+            format_args!("{}.{:03}", micros / 1_000, micros % 1_000),
+        );
+    }
+}
+
+/// RFC 8259, section 7. Beyond what it asks for, DEL, the C1 controls and the
+/// line separators are escaped as well, so that no reader and no terminal takes a
+/// value for anything but text.
+fn escape(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(special) {
+        let (plain, tail) = rest.split_at(at);
+        out.extend_from_slice(plain.as_bytes());
+        // `special` is true only for the first byte of a character.
+        let Some(character) = tail.chars().next() else {
+            return;
+        };
+        match character {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            c if c.is_control() || c == '\u{2028}' || c == '\u{2029}' => {
+                // Writing to memory cannot fail.
+                let _infallible = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+        rest = &tail[character.len_utf8()..];
+    }
+    out.extend_from_slice(rest.as_bytes());
+}
+
+/// Bytes that may begin a character which needs an escape.
+fn special(byte: u8) -> bool {
+    byte < 0x20 || matches!(byte, b'"' | b'\\' | 0x7f | 0xc2 | 0xe2)
+}
+
+/// RFC 3339 in UTC with microseconds.
+pub(super) fn timestamp(out: &mut Vec<u8>, at: SystemTime) {
+    let at = time::OffsetDateTime::from(at);
+    // Writing to memory cannot fail.
+    let _infallible = write!(
+        out,
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second(),
+        at.microsecond()
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tracing::Level;
+
+    fn line(message: &str, name: &str, value: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        let head = Head {
+            at: SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001),
+            level: Level::WARN,
+            message,
+            target: "t",
+        };
+        let mut json = Json::open(&mut out, &head, None, Some("r"));
+        json.text(name, value);
+        json.float("nan", f64::NAN);
+        json.millis("took_ms", Duration::from_micros(1_050));
+        json.close();
+        out
+    }
+
+    #[test]
+    fn a_line_has_what_the_documentation_says() {
+        let text = String::from_utf8(line("m", "level", "x")).unwrap();
+        assert_eq!(
+            text,
+            "{\"timestamp\":\"2023-11-14T22:13:20.000001Z\",\"level\":\"warn\",\"message\":\"m\",\
+             \"target\":\"t\",\"request_id\":\"r\",\"field.level\":\"x\",\"nan\":null,\"took_ms\":1.050}\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives_and_stays_on_its_line(message in ".*", value in any::<String>()) {
+            let out = line(&message, "v", &value);
+            let (newline, body) = out.split_last().unwrap();
+            prop_assert_eq!(*newline, b'\n');
+            let text = std::str::from_utf8(body).unwrap();
+            prop_assert!(!text.contains(char::is_control));
+            let parsed: serde_json::Value = serde_json::from_str(text).unwrap();
+            prop_assert_eq!(parsed["v"].as_str(), Some(value.as_str()));
+            prop_assert_eq!(parsed["message"].as_str(), Some(message.as_str()));
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_cut_at_a_character() {
+        let value = format!("x{}", "ä".repeat(10_000));
+        let parsed: serde_json::Value = serde_json::from_slice(&line("m", "v", &value)).unwrap();
+        let kept = parsed["v"].as_str().unwrap();
+        assert!(value.starts_with(kept) && kept.len() > 8_000 && kept.len() <= 8_192);
+    }
+}

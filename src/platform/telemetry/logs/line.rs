@@ -1,0 +1,178 @@
+//! What a line consists of, whatever it looks like.
+
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::trace::{SpanId, TraceContextExt as _, TraceId};
+use tracing::Level;
+
+use crate::platform::observe::RequestContext;
+
+/// Bytes of one value that are written at most; the rest is cut.
+const MAX_VALUE: usize = 8 << 10;
+
+/// Takes the fields of a line, one after the other.
+pub trait Fields {
+    /// A text; control characters are escaped.
+    fn text(&mut self, name: &str, value: &str);
+    /// An unsigned number.
+    fn unsigned(&mut self, name: &str, value: u64);
+    /// A signed number.
+    fn signed(&mut self, name: &str, value: i64);
+    /// A number with a fraction.
+    fn float(&mut self, name: &str, value: f64);
+    /// True or false.
+    fn boolean(&mut self, name: &str, value: bool);
+    /// A duration, in milliseconds with three decimals.
+    fn millis(&mut self, name: &str, value: Duration);
+}
+
+/// What every line begins with.
+pub(super) struct Head<'a> {
+    pub(super) at: SystemTime,
+    pub(super) level: Level,
+    pub(super) message: &'a str,
+    pub(super) target: &'a str,
+}
+
+/// The names of [`Head`] and [`Ids`], which no field may take.
+pub(super) const RESERVED: [&str; 7] = [
+    "timestamp",
+    "level",
+    "message",
+    "target",
+    "trace_id",
+    "span_id",
+    "request_id",
+];
+
+/// Lower-case hexadecimal, as in `traceparent`.
+pub(super) fn hex<const N: usize, const M: usize>(bytes: [u8; N]) -> [u8; M] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [b'0'; M];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
+}
+
+/// The trace that a line belongs to.
+#[derive(Clone, Copy)]
+pub(super) struct Ids {
+    pub(super) trace_id: TraceId,
+    pub(super) span_id: SpanId,
+}
+
+impl Ids {
+    /// The innermost recorded span's, else the request's.
+    pub(super) fn current(request: Option<&RequestContext>) -> Option<Self> {
+        let span = opentelemetry::Context::map_current(|context| {
+            let span = context.span();
+            let context = span.span_context();
+            context.is_valid().then(|| Self {
+                trace_id: context.trace_id(),
+                span_id: context.span_id(),
+            })
+        });
+        span.or_else(|| {
+            request.map(|request| Self {
+                trace_id: request.trace_id,
+                span_id: request.span_id,
+            })
+        })
+    }
+
+    pub(super) fn trace_hex(self) -> [u8; 32] {
+        hex(self.trace_id.to_bytes())
+    }
+
+    pub(super) fn span_hex(self) -> [u8; 16] {
+        hex(self.span_id.to_bytes())
+    }
+}
+
+/// The beginning of a value, cut at a character.
+pub(super) fn bounded(value: &str) -> &str {
+    match value.get(..MAX_VALUE) {
+        Some(start) => start,
+        None if value.len() <= MAX_VALUE => value,
+        None => value
+            .char_indices()
+            .map(|(at, character)| at + character.len_utf8())
+            .take_while(|end| *end <= MAX_VALUE)
+            .last()
+            .map_or("", |end| &value[..end]),
+    }
+}
+
+/// Hands the fields of a `tracing` event on, its message left out.
+pub(super) struct EventFields<'a> {
+    pub(super) out: &'a mut dyn Fields,
+    pub(super) message_seen: bool,
+}
+
+impl tracing::field::Visit for EventFields<'_> {
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        if self.takes(field) {
+            self.out.text(field.name(), value);
+        }
+    }
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        if self.takes(field) {
+            self.out.text(field.name(), &format!("{value:?}"));
+        }
+    }
+    fn record_error(
+        &mut self,
+        field: &tracing::field::Field,
+        value: &(dyn std::error::Error + 'static),
+    ) {
+        if self.takes(field) {
+            self.out.text(field.name(), &value.to_string());
+        }
+    }
+    fn record_u64(&mut self, field: &tracing::field::Field, value: u64) {
+        if self.takes(field) {
+            self.out.unsigned(field.name(), value);
+        }
+    }
+    fn record_i64(&mut self, field: &tracing::field::Field, value: i64) {
+        if self.takes(field) {
+            self.out.signed(field.name(), value);
+        }
+    }
+    fn record_f64(&mut self, field: &tracing::field::Field, value: f64) {
+        if self.takes(field) {
+            self.out.float(field.name(), value);
+        }
+    }
+    fn record_bool(&mut self, field: &tracing::field::Field, value: bool) {
+        if self.takes(field) {
+            self.out.boolean(field.name(), value);
+        }
+    }
+}
+
+impl EventFields<'_> {
+    /// Everything but the first `message`, which stands in the head.
+    fn takes(&mut self, field: &tracing::field::Field) -> bool {
+        field.name() != "message" || std::mem::replace(&mut self.message_seen, true)
+    }
+}
+
+/// Finds the message of a `tracing` event: its first field of that name.
+#[derive(Default)]
+pub(super) struct Message(pub(super) Option<String>);
+
+impl tracing::field::Visit for Message {
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        if field.name() == "message" && self.0.is_none() {
+            self.0 = Some(value.to_owned());
+        }
+    }
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" && self.0.is_none() {
+            self.0 = Some(format!("{value:?}"));
+        }
+    }
+}

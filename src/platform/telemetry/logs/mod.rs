@@ -1,0 +1,259 @@
+//! Log lines: for people in development, one JSON object a line elsewhere.
+//!
+//! Two things write here: `tracing` events through [`LogLayer`], and the request
+//! line directly from its record, which costs a tenth of an event. Both go through
+//! one filter, one format and one [`sink`].
+
+mod json;
+mod line;
+mod panics;
+mod pretty;
+mod sink;
+
+use std::cell::RefCell;
+use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use prometheus::IntCounter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::traces::Traces;
+use super::{Config, LogFormat, TelemetryMetrics};
+use crate::platform::observe::RequestContext;
+
+pub use line::Fields;
+use line::{EventFields, Head, Ids, Message};
+use sink::Sink;
+
+/// Target of the request line, for filters (`request=off`).
+pub const REQUEST: &str = "request";
+
+const LEVELS: [Level; 5] = [
+    Level::ERROR,
+    Level::WARN,
+    Level::INFO,
+    Level::DEBUG,
+    Level::TRACE,
+];
+
+/// There is one standard output, and one log on it.
+static LOGS: OnceLock<Logs> = OnceLock::new();
+
+/// The process's log.
+#[derive(Clone)]
+pub struct Logs(Arc<Inner>);
+
+struct Inner {
+    format: LogFormat,
+    colours: bool,
+    sink: Sink,
+    /// By position in [`LEVELS`].
+    written: [IntCounter; LEVELS.len()],
+    /// Whether the filter lets the request line pass.
+    request_lines: AtomicBool,
+    reload: OnceLock<Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>>,
+}
+
+/// Installs the process's logger, and the layer that makes spans of sampled work.
+///
+/// # Errors
+/// When one is installed already.
+pub(super) fn start(
+    config: &Config,
+    metrics: &TelemetryMetrics,
+    traces: &Traces,
+) -> anyhow::Result<Logs> {
+    let filter: EnvFilter = config.log_filter.parse()?;
+    let out = std::io::stdout();
+    // The informal standard of no-color.org; a matter of the terminal, not of the service.
+    #[allow(clippy::disallowed_methods)]
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let logs = Logs(Arc::new(Inner {
+        format: config.log_format,
+        colours: out.is_terminal() && !plain,
+        sink: Sink::start(out, metrics.log_lines_dropped.clone())?,
+        written: LEVELS.map(|level| metrics.log_lines.with_label_values(&[level_name(level)])),
+        request_lines: AtomicBool::new(passes_request_line(&config.log_filter)),
+        reload: OnceLock::new(),
+    }));
+    let (filter, handle) = reload::Layer::new(filter);
+    tracing_subscriber::registry()
+        .with(traces.layer())
+        .with(LogLayer(logs.clone()).with_filter(filter))
+        .try_init()?;
+    let _first = logs
+        .0
+        .reload
+        .set(Box::new(move |filter| handle.reload(filter)));
+    let _first = LOGS.set(logs.clone());
+    panics::install();
+    Ok(logs)
+}
+
+/// Writes what is buffered, at most as long as `bound`: the last act of a process
+/// that leaves without coming back to `main`.
+pub fn flush(bound: Duration) {
+    if let Some(logs) = LOGS.get() {
+        logs.flush(bound);
+    }
+}
+
+impl Logs {
+    /// Replaces the filter of the running process.
+    ///
+    /// # Errors
+    /// When the text is no filter; nothing changes then.
+    pub fn set_filter(&self, text: &str) -> Result<(), String> {
+        let filter: EnvFilter = text
+            .parse()
+            .map_err(|error| format!("is not a log filter: {error}"))?;
+        if let Some(reload) = self.0.reload.get() {
+            reload(filter).map_err(|error| error.to_string())?;
+        }
+        self.0
+            .request_lines
+            .store(passes_request_line(text), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Waits until everything is written, at most as long as `bound`.
+    pub fn flush(&self, bound: Duration) -> bool {
+        self.0.sink.flush(bound)
+    }
+
+    /// Writes the line of a request; `fields` is called only when it is wanted.
+    pub fn request_line(
+        &self,
+        context: &RequestContext,
+        at: SystemTime,
+        fields: impl FnOnce(&mut dyn Fields),
+    ) {
+        if !self.0.request_lines.load(Ordering::Relaxed) {
+            return;
+        }
+        let head = Head {
+            at,
+            level: Level::INFO,
+            message: REQUEST,
+            target: REQUEST,
+        };
+        let ids = Ids {
+            trace_id: context.trace_id,
+            span_id: context.span_id,
+        };
+        self.write(&head, Some(ids), Some(&context.request_id), fields);
+    }
+
+    fn write(
+        &self,
+        head: &Head<'_>,
+        ids: Option<Ids>,
+        request_id: Option<&str>,
+        fields: impl FnOnce(&mut dyn Fields),
+    ) {
+        thread_local! {
+            static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let inner = &*self.0;
+        let format = |out: &mut Vec<u8>| {
+            match inner.format {
+                LogFormat::Json => {
+                    let mut line = json::Json::open(out, head, ids, request_id);
+                    fields(&mut line);
+                    line.close();
+                }
+                LogFormat::Pretty => {
+                    let mut line = pretty::Pretty::open(out, head, ids, inner.colours);
+                    fields(&mut line);
+                    line.close();
+                }
+            }
+            inner.sink.push(out)
+        };
+        let taken = LINE.with(|line| match line.try_borrow_mut() {
+            Ok(mut line) => {
+                line.clear();
+                format(&mut line)
+            }
+            // A value logs while it is being written.
+            Err(_) => format(&mut Vec::new()),
+        });
+        if taken && let Some(at) = LEVELS.iter().position(|level| *level == head.level) {
+            inner.written[at].inc();
+        }
+    }
+}
+
+/// Whether a filter lets the request line pass, asked of the filter itself.
+fn passes_request_line(filter: &str) -> bool {
+    let Ok(filter) = filter.parse::<EnvFilter>() else {
+        return true;
+    };
+    let subscriber = tracing_subscriber::registry().with(filter);
+    tracing::subscriber::with_default(
+        subscriber,
+        || tracing::enabled!(target: REQUEST, Level::INFO),
+    )
+}
+
+/// Writes events.
+struct LogLayer(Logs);
+
+impl<S> Layer<S> for LogLayer
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut message = Message::default();
+        event.record(&mut message);
+        let metadata = event.metadata();
+        #[allow(clippy::disallowed_methods)]
+        let head = Head {
+            at: SystemTime::now(),
+            level: *metadata.level(),
+            message: message.0.as_deref().unwrap_or_default(),
+            target: metadata.target(),
+        };
+        let fields = |out: &mut dyn Fields| {
+            event.record(&mut EventFields {
+                out,
+                message_seen: false,
+            });
+        };
+        RequestContext::with(|request| {
+            let request_id = request.map(|request| &*request.request_id);
+            self.0
+                .write(&head, Ids::current(request), request_id, fields);
+        });
+    }
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::passes_request_line;
+
+    #[test]
+    fn the_request_line_obeys_the_filter() {
+        assert!(passes_request_line("info"));
+        assert!(passes_request_line("warn,request=info"));
+        assert!(!passes_request_line("warn"));
+        assert!(!passes_request_line("info,request=off"));
+    }
+}

@@ -1,0 +1,214 @@
+//! Where lines go: a bounded buffer, and a thread that writes it to standard output.
+//!
+//! A request only copies its line into the buffer. When nobody reads standard
+//! output the buffer fills, and further lines are counted and dropped: losing
+//! lines is better than a service that waits for its log.
+
+use std::io::Write;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::IntCounter;
+
+/// Bytes that wait at most.
+const CAPACITY: usize = 4 << 20;
+/// Above this the writer does not wait for more.
+const EAGER: usize = 64 << 10;
+/// How long the writer gathers lines, so that one write takes many of them.
+const GATHER: Duration = Duration::from_millis(2);
+/// A buffer that grew beyond this in a burst is given back.
+const KEEP: usize = 256 << 10;
+
+/// Takes lines from any thread.
+#[derive(Clone)]
+pub(super) struct Sink {
+    shared: Arc<Shared>,
+    dropped: IntCounter,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Lines have come, or somebody waits for them.
+    wake: Condvar,
+    /// All lines are written.
+    drained: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    buffer: Vec<u8>,
+    lines: u64,
+    /// Somebody waits for the end of the buffer.
+    urgent: bool,
+    /// The writer has a buffer in its hands.
+    writing: bool,
+}
+
+impl Sink {
+    /// A sink whose thread writes to `out`.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub(super) fn start(
+        out: impl Write + Send + 'static,
+        dropped: IntCounter,
+    ) -> std::io::Result<Self> {
+        let sink = Self {
+            shared: Arc::default(),
+            dropped,
+        };
+        let writer = sink.clone();
+        // Lives as long as the process; `flush` bounds the wait at its end.
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || writer.write_to(out))?;
+        Ok(sink)
+    }
+
+    /// Takes one line, its newline included; false when the buffer is full.
+    pub(super) fn push(&self, line: &[u8]) -> bool {
+        let mut state = self.lock();
+        if state.buffer.len() + line.len() > CAPACITY {
+            drop(state);
+            self.dropped.inc();
+            return false;
+        }
+        let before = state.buffer.len();
+        state.buffer.extend_from_slice(line);
+        state.lines += 1;
+        let after = state.buffer.len();
+        drop(state);
+        // The writer sleeps only on an empty buffer or while it gathers.
+        if before == 0 || (before < EAGER && after >= EAGER) {
+            self.shared.wake.notify_one();
+        }
+        true
+    }
+
+    /// Waits until everything is written, at most as long as `bound`.
+    pub(super) fn flush(&self, bound: Duration) -> bool {
+        let deadline = Instant::now() + bound;
+        let mut state = self.lock();
+        while !state.buffer.is_empty() || state.writing {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state.urgent = true;
+            self.shared.wake.notify_one();
+            state = self
+                .shared
+                .drained
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        let state = self.shared.state.lock();
+        state.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_to(&self, mut out: impl Write) {
+        let mut batch = Vec::new();
+        loop {
+            let mut state = self.lock();
+            while state.buffer.is_empty() {
+                let woken = self.shared.wake.wait(state);
+                state = woken.unwrap_or_else(PoisonError::into_inner);
+            }
+            let gathered = self.shared.wake.wait_timeout_while(state, GATHER, |state| {
+                !state.urgent && state.buffer.len() < EAGER
+            });
+            let mut state = gathered.unwrap_or_else(PoisonError::into_inner).0;
+            std::mem::swap(&mut batch, &mut state.buffer);
+            let lines = std::mem::take(&mut state.lines);
+            state.writing = true;
+            drop(state);
+            if out.write_all(&batch).and_then(|()| out.flush()).is_err() {
+                self.dropped.inc_by(lines);
+            }
+            batch.clear();
+            if batch.capacity() > KEEP {
+                batch = Vec::new();
+            }
+            let mut state = self.lock();
+            state.writing = false;
+            if state.buffer.is_empty() {
+                state.urgent = false;
+                self.shared.drained.notify_all();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    /// Writes only what it is let write.
+    struct Gate(Receiver<()>, Sender<Vec<u8>>);
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.recv().map_err(std::io::Error::other)?;
+            self.1.send(bytes.to_vec()).map_err(std::io::Error::other)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn gated() -> (Sink, Sender<()>, Receiver<Vec<u8>>, IntCounter) {
+        let (open, opened) = channel();
+        let (written, seen) = channel();
+        let dropped = IntCounter::new("dropped", "dropped").unwrap();
+        let sink = Sink::start(Gate(opened, written), dropped.clone()).unwrap();
+        (sink, open, seen, dropped)
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_costs_lines_but_no_time() {
+        let (sink, open, seen, dropped) = gated();
+        let line = vec![b'x'; 1 << 10];
+        let mut taken = 0;
+        while sink.push(&line) {
+            taken += 1;
+            assert!(taken <= 3 * (CAPACITY >> 10), "the buffer has no bound");
+        }
+        assert_eq!(dropped.get(), 1);
+        assert!(!sink.flush(Duration::from_millis(20)), "nothing was read");
+        // At most two buffers: the one in the writer's hands, and the full one.
+        for _ in 0..2 {
+            open.send(()).unwrap();
+        }
+        let mut written = 0;
+        while written < taken << 10 {
+            written += seen.recv_timeout(Duration::from_secs(10)).unwrap().len();
+        }
+        assert_eq!(written, taken << 10, "what was taken is written");
+    }
+
+    #[test]
+    fn a_flush_waits_for_what_was_pushed_before_it() {
+        let (sink, open, seen, _) = gated();
+        open.send(()).unwrap();
+        assert!(sink.push(b"last words\n"));
+        assert!(sink.flush(Duration::from_secs(10)));
+        assert_eq!(seen.try_recv().unwrap(), b"last words\n");
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted() {
+        let (sink, open, _seen, dropped) = gated();
+        drop(open);
+        assert!(sink.push(b"into the void\n"));
+        assert!(sink.flush(Duration::from_secs(10)));
+        assert_eq!(dropped.get(), 1);
+    }
+}

@@ -1,0 +1,337 @@
+//! What the `OTEL_*` variables of the SDK specification say about traces.
+//!
+//! They are read from the configuration, not from the environment, so that a
+//! variable of `.env` counts as well. As the specification asks, an empty value is
+//! no value, and an invalid one is warned of and ignored. Warnings never repeat
+//! endpoints and headers, which may carry credentials.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use opentelemetry_sdk::trace::SpanLimits;
+
+use super::exporter::{self, Protocol};
+
+/// How traces are sampled when `OTEL_TRACES_SAMPLER` says so.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sampler {
+    pub(super) ratio: f64,
+    pub(super) parent_based: bool,
+}
+
+/// `OTEL_BSP_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) delay: Duration,
+    pub(super) timeout: Duration,
+    pub(super) queue: usize,
+    pub(super) size: usize,
+}
+
+/// Which headers of a request carry its trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Propagators {
+    pub(super) trace_context: bool,
+    pub(super) baggage: bool,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) disabled: bool,
+    pub(super) exporter: Option<exporter::Settings>,
+    pub(super) sampler: Option<Sampler>,
+    pub(super) batch: Batch,
+    pub(super) limits: SpanLimits,
+    /// Characters of a text attribute that are exported at most.
+    pub(super) value_length: Option<usize>,
+    pub(super) resource: Vec<(String, String)>,
+    pub(super) propagators: Propagators,
+    /// What was ignored and why.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Settings {
+    pub(super) fn read(variables: &BTreeMap<String, String>) -> Self {
+        let mut read = Reader {
+            variables,
+            warnings: Vec::new(),
+        };
+        Self {
+            disabled: read.boolean("OTEL_SDK_DISABLED"),
+            exporter: exporter(&mut read),
+            sampler: sampler(&mut read),
+            batch: batch(&mut read),
+            limits: limits(&mut read),
+            value_length: read
+                .number("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")
+                .or_else(|| read.number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")),
+            resource: resource(&mut read),
+            propagators: propagators(&mut read),
+            warnings: read.warnings,
+        }
+    }
+}
+
+struct Reader<'a> {
+    variables: &'a BTreeMap<String, String>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn text(&self, name: &str) -> Option<&'a str> {
+        let value = self.variables.get(name).map(|value| value.trim());
+        value.filter(|value| !value.is_empty())
+    }
+
+    fn ignore(&mut self, name: &str, why: &str) {
+        self.warnings.push(format!("{name} {why}"));
+    }
+
+    fn number<T: FromStr>(&mut self, name: &str) -> Option<T> {
+        let text = self.text(name)?;
+        let number = text.parse().ok();
+        if number.is_none() {
+            self.ignore(name, "is not a number in range");
+        }
+        number
+    }
+
+    /// The specification knows `true`, without regard to case; all else is false.
+    fn boolean(&mut self, name: &str) -> bool {
+        match self.text(name) {
+            Some(text) if text.eq_ignore_ascii_case("true") => true,
+            Some(text) if !text.eq_ignore_ascii_case("false") => {
+                self.ignore(name, "is neither true nor false");
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// The first of the two variables of an exporter setting that `parse` accepts:
+    /// the one for traces wins over the one for all signals.
+    fn signal<T>(
+        &mut self,
+        setting: &str,
+        expected: &str,
+        parse: impl Fn(&str, bool) -> Option<T>,
+    ) -> Option<T> {
+        for (infix, own) in [("TRACES_", true), ("", false)] {
+            let name = format!("OTEL_EXPORTER_OTLP_{infix}{setting}");
+            if let Some(text) = self.text(&name) {
+                match parse(text, own) {
+                    Some(value) => return Some(value),
+                    None => self.ignore(&name, &format!("is not {expected}")),
+                }
+            }
+        }
+        None
+    }
+}
+
+fn exporter(read: &mut Reader<'_>) -> Option<exporter::Settings> {
+    let chosen = match read.text("OTEL_TRACES_EXPORTER") {
+        Some("none") => return None,
+        Some("otlp") => true,
+        Some(_) => {
+            read.ignore("OTEL_TRACES_EXPORTER", "is neither otlp nor none");
+            false
+        }
+        None => false,
+    };
+    let protocol = read
+        .signal("PROTOCOL", "http/protobuf or grpc", |text, _| match text {
+            "http/protobuf" => Some(Protocol::Http),
+            "grpc" => Some(Protocol::Grpc),
+            _ => None,
+        })
+        .unwrap_or(Protocol::Http);
+    let insecure = read
+        .signal("INSECURE", "true or false", |text, _| {
+            text.to_ascii_lowercase().parse::<bool>().ok()
+        })
+        .unwrap_or(false);
+    let expected = "an http or https URL";
+    let endpoint = read.signal("ENDPOINT", expected, |text, own| {
+        exporter::endpoint(text, protocol, own, insecure)
+    });
+    if endpoint.is_none() && !chosen {
+        return None;
+    }
+    for infix in ["TRACES_", ""] {
+        for file in ["CLIENT_CERTIFICATE", "CLIENT_KEY"] {
+            let name = format!("OTEL_EXPORTER_OTLP_{infix}{file}");
+            if read.text(&name).is_some() {
+                read.ignore(&name, "is not supported");
+            }
+        }
+    }
+    Some(exporter::Settings {
+        protocol,
+        endpoint: endpoint.unwrap_or_else(|| protocol.default_endpoint().to_owned()),
+        headers: read
+            .signal("HEADERS", "a list of name=value pairs", |text, _| {
+                pairs(text)
+            })
+            .unwrap_or_default(),
+        timeout: read
+            .signal("TIMEOUT", "a number of milliseconds", |text, _| {
+                text.parse().ok()
+            })
+            .map_or(Duration::from_secs(10), Duration::from_millis),
+        gzip: read
+            .signal("COMPRESSION", "gzip or none", |text, _| match text {
+                "gzip" => Some(true),
+                "none" => Some(false),
+                _ => None,
+            })
+            .unwrap_or(false),
+        certificate: read.signal("CERTIFICATE", "a path", |text, _| Some(text.to_owned())),
+    })
+}
+
+fn sampler(read: &mut Reader<'_>) -> Option<Sampler> {
+    let name = read.text("OTEL_TRACES_SAMPLER")?;
+    let (parent_based, kind) = match name.strip_prefix("parentbased_") {
+        Some(kind) => (true, kind),
+        None => (false, name),
+    };
+    let ratio = match kind {
+        "always_on" => 1.0,
+        "always_off" => 0.0,
+        "traceidratio" => {
+            let argument = read.number::<f64>("OTEL_TRACES_SAMPLER_ARG");
+            let in_range = argument.filter(|ratio| (0.0..=1.0).contains(ratio));
+            if argument.is_some() && in_range.is_none() {
+                read.ignore("OTEL_TRACES_SAMPLER_ARG", "is not between 0 and 1");
+            }
+            in_range.unwrap_or(1.0)
+        }
+        _ => {
+            read.ignore("OTEL_TRACES_SAMPLER", "is no sampler of this service");
+            return None;
+        }
+    };
+    Some(Sampler {
+        ratio,
+        parent_based,
+    })
+}
+
+fn batch(read: &mut Reader<'_>) -> Batch {
+    let mut positive = |name: &str, default: usize| match read.number::<usize>(name) {
+        Some(0) => {
+            read.ignore(name, "must be greater than 0");
+            default
+        }
+        value => value.unwrap_or(default),
+    };
+    let queue = positive("OTEL_BSP_MAX_QUEUE_SIZE", 2_048);
+    let size = positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512);
+    let timeout = positive("OTEL_BSP_EXPORT_TIMEOUT", 30_000);
+    if size > queue && read.text("OTEL_BSP_MAX_EXPORT_BATCH_SIZE").is_some() {
+        read.ignore(
+            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+            "is greater than the queue; the queue's size is used",
+        );
+    }
+    let delay = read.number("OTEL_BSP_SCHEDULE_DELAY").unwrap_or(5_000);
+    Batch {
+        delay: Duration::from_millis(delay),
+        timeout: Duration::from_millis(u64::try_from(timeout).unwrap_or(u64::MAX)),
+        queue,
+        size: size.min(queue),
+    }
+}
+
+fn limits(read: &mut Reader<'_>) -> SpanLimits {
+    let default = SpanLimits::default();
+    let general = read
+        .number("OTEL_ATTRIBUTE_COUNT_LIMIT")
+        .unwrap_or(default.max_attributes_per_span);
+    let mut limit = |name: &str, default: u32| read.number(name).unwrap_or(default);
+    SpanLimits {
+        max_attributes_per_span: limit("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", general),
+        max_events_per_span: limit("OTEL_SPAN_EVENT_COUNT_LIMIT", default.max_events_per_span),
+        max_links_per_span: limit("OTEL_SPAN_LINK_COUNT_LIMIT", default.max_links_per_span),
+        max_attributes_per_event: limit("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", general),
+        max_attributes_per_link: limit("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", general),
+    }
+}
+
+/// `OTEL_SERVICE_NAME` wins over `service.name` of `OTEL_RESOURCE_ATTRIBUTES`.
+fn resource(read: &mut Reader<'_>) -> Vec<(String, String)> {
+    let mut attributes = match read.text("OTEL_RESOURCE_ATTRIBUTES") {
+        None => Vec::new(),
+        Some(text) => pairs(text).unwrap_or_else(|| {
+            read.ignore(
+                "OTEL_RESOURCE_ATTRIBUTES",
+                "is not a list of name=value pairs",
+            );
+            Vec::new()
+        }),
+    };
+    if let Some(name) = read.text("OTEL_SERVICE_NAME") {
+        attributes.retain(|(key, _)| key != "service.name");
+        attributes.push(("service.name".to_owned(), name.to_owned()));
+    }
+    attributes
+}
+
+fn propagators(read: &mut Reader<'_>) -> Propagators {
+    let Some(text) = read.text("OTEL_PROPAGATORS") else {
+        return Propagators {
+            trace_context: true,
+            baggage: true,
+        };
+    };
+    let mut chosen = Propagators {
+        trace_context: false,
+        baggage: false,
+    };
+    for name in text.split(',').map(str::trim) {
+        match name {
+            "tracecontext" => chosen.trace_context = true,
+            "baggage" => chosen.baggage = true,
+            "none" | "" => {}
+            _ => read.ignore(
+                "OTEL_PROPAGATORS",
+                "knows tracecontext, baggage and none; the rest is ignored",
+            ),
+        }
+    }
+    chosen
+}
+
+/// `name=value,…` with percent-encoded values, as in W3C Baggage.
+fn pairs(text: &str) -> Option<Vec<(String, String)>> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            let name = decoded(name.trim())?;
+            (!name.is_empty()).then_some((name, decoded(value.trim())?))
+        })
+        .collect()
+}
+
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(if byte == b'%' {
+            let digits = [rest.next()?, rest.next()?];
+            u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+        } else {
+            byte
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+#[path = "env_tests.rs"]
+mod tests;

@@ -1,0 +1,127 @@
+use super::*;
+
+fn read(variables: &[(&str, &str)]) -> Settings {
+    let variables = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Settings::read(&variables)
+}
+
+fn endpoint(variables: &[(&str, &str)]) -> Option<String> {
+    read(variables).exporter.map(|exporter| exporter.endpoint)
+}
+
+#[test]
+fn nothing_is_exported_unless_somebody_asks() {
+    assert!(read(&[]).exporter.is_none());
+    assert!(endpoint(&[("OTEL_EXPORTER_OTLP_HEADERS", "a=b")]).is_none());
+    let both = [
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318"),
+    ];
+    assert!(endpoint(&both).is_none());
+}
+
+#[test]
+fn http_endpoints_get_their_path_unless_they_are_for_traces() {
+    for (value, expected) in [
+        ("http://c:4318", "http://c:4318/v1/traces"),
+        ("http://c:4318/", "http://c:4318/v1/traces"),
+        ("http://c/otlp", "http://c/otlp/v1/traces"),
+    ] {
+        let found = endpoint(&[("OTEL_EXPORTER_OTLP_ENDPOINT", value)]);
+        assert_eq!(found.as_deref(), Some(expected));
+    }
+    let own = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://t:1/as/is"),
+    ];
+    assert_eq!(endpoint(&own).as_deref(), Some("http://t:1/as/is"));
+    let grpc = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+    ];
+    assert_eq!(endpoint(&grpc).as_deref(), Some("http://c:4317"));
+    assert_eq!(
+        endpoint(&[("OTEL_TRACES_EXPORTER", "otlp")]).as_deref(),
+        Some("http://localhost:4318/v1/traces")
+    );
+}
+
+#[test]
+fn what_is_invalid_is_warned_of_and_ignored() {
+    let settings = read(&[
+        ("OTEL_SDK_DISABLED", "yes"),
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "not a url with secret"),
+        ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_SPAN_LINK_COUNT_LIMIT", "-1"),
+        ("OTEL_PROPAGATORS", "b3,tracecontext"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a=b,broken"),
+        ("OTEL_SPAN_EVENT_COUNT_LIMIT", ""),
+    ]);
+    assert!(!settings.disabled && settings.exporter.is_none() && settings.sampler.is_none());
+    assert_eq!(settings.batch.queue, 2_048);
+    assert_eq!(settings.limits.max_links_per_span, 128);
+    assert!(settings.propagators.trace_context && !settings.propagators.baggage);
+    assert!(settings.resource.is_empty());
+    assert_eq!(settings.warnings.len(), 8, "{:?}", settings.warnings);
+    assert!(!settings.warnings.iter().any(|w| w.contains("secret")));
+}
+
+#[test]
+fn samplers_and_their_argument() {
+    let sampler = |name, argument| {
+        read(&[
+            ("OTEL_TRACES_SAMPLER", name),
+            ("OTEL_TRACES_SAMPLER_ARG", argument),
+        ])
+        .sampler
+        .map(|sampler| (sampler.ratio, sampler.parent_based))
+    };
+    assert_eq!(sampler("always_off", ""), Some((0.0, false)));
+    assert_eq!(sampler("parentbased_always_on", "0.3"), Some((1.0, true)));
+    assert_eq!(sampler("traceidratio", "0.25"), Some((0.25, false)));
+    assert_eq!(sampler("parentbased_traceidratio", "2"), Some((1.0, true)));
+}
+
+#[test]
+fn headers_resource_and_the_rest() {
+    let settings = read(&[
+        ("OTEL_TRACES_EXPORTER", "otlp"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "ignored=1"),
+        (
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+            "authorization=Bearer%20x, b=2",
+        ),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "1500"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        (
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "service.name=lost,region=eu%2Cwest",
+        ),
+        ("OTEL_SERVICE_NAME", "kept"),
+        ("OTEL_ATTRIBUTE_COUNT_LIMIT", "7"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "5"),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "9"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "10"),
+    ]);
+    let exporter = settings.exporter.unwrap();
+    let headers: Vec<_> = exporter.headers.iter().map(|(n, v)| (&**n, &**v)).collect();
+    assert_eq!(headers, [("authorization", "Bearer x"), ("b", "2")]);
+    assert_eq!(exporter.timeout, Duration::from_millis(1_500));
+    assert!(exporter.gzip);
+    let resource: Vec<_> = settings
+        .resource
+        .iter()
+        .map(|(n, v)| (&**n, &**v))
+        .collect();
+    assert_eq!(resource, [("region", "eu,west"), ("service.name", "kept")]);
+    assert_eq!(settings.limits.max_attributes_per_span, 5);
+    assert_eq!(settings.limits.max_attributes_per_link, 7);
+    assert_eq!(settings.value_length, Some(9));
+    assert_eq!((settings.batch.queue, settings.batch.size), (10, 10));
+    assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+}

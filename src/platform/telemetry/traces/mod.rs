@@ -1,0 +1,260 @@
+//! Traces: sampled first, exported by OTLP, never in a request's way.
+
+mod env;
+mod exporter;
+mod late;
+mod queue;
+mod sampling;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use opentelemetry::trace::{SpanContext, TraceContextExt as _, TraceId, TracerProvider as _};
+use opentelemetry::{Context, InstrumentationScope, KeyValue};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter as _};
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::FilterFn;
+use tracing_subscriber::layer::Layer;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::{Config, TelemetryMetrics};
+use env::Settings;
+use late::LateBound;
+use queue::{Outcomes, Queue, Worker};
+pub use sampling::Sampling;
+
+/// The process's traces.
+#[derive(Clone)]
+pub struct Traces(Arc<Inner>);
+
+struct Inner {
+    sampling: Sampling,
+    trace_context: bool,
+    baggage: bool,
+    scope: InstrumentationScope,
+    export: Option<Export>,
+    late_after: Duration,
+    late: LateBound,
+    /// What the configuration had to ignore; logged once the log stands.
+    warnings: Vec<String>,
+}
+
+/// There only when somebody wants spans.
+struct Export {
+    queue: Queue,
+    provider: SdkTracerProvider,
+    worker: Mutex<Option<Worker>>,
+    destination: String,
+}
+
+/// Whether the innermost span of this thread's work is recorded.
+#[must_use]
+pub fn sampled() -> bool {
+    Context::map_current(|context| context.span().span_context().is_sampled())
+}
+
+impl Traces {
+    /// Reads the `OTEL_*` variables and starts what they ask for.
+    ///
+    /// # Errors
+    /// When the thread that exports cannot be started.
+    pub(super) fn start(
+        config: &Config,
+        variables: &BTreeMap<String, String>,
+        metrics: &TelemetryMetrics,
+    ) -> std::io::Result<Self> {
+        let mut settings = Settings::read(variables);
+        let sampling = match settings.sampler {
+            Some(sampler) => Sampling::new(sampler.ratio, sampler.parent_based),
+            None => Sampling::new(config.trace_ratio, true),
+        };
+        let exporter = settings.exporter.take().filter(|_| !settings.disabled);
+        let outcomes = Outcomes::new(metrics);
+        let export = match exporter {
+            Some(exporter) => Some(Export::start(exporter, &settings, &sampling, outcomes)?),
+            None => None,
+        };
+        Ok(Self(Arc::new(Inner {
+            sampling,
+            trace_context: settings.propagators.trace_context,
+            baggage: settings.propagators.baggage,
+            scope: scope(),
+            export,
+            late_after: config.late_span_after,
+            late: LateBound::new(config.late_spans_per_second),
+            warnings: settings.warnings,
+        })))
+    }
+
+    /// Says what was ignored, and where spans go.
+    pub(super) fn report(&self) {
+        for warning in &self.0.warnings {
+            tracing::warn!(warning, "a variable is ignored");
+        }
+        if let Some(export) = &self.0.export {
+            tracing::info!(
+                destination = export.destination,
+                ratio = self.0.sampling.ratio(),
+                "spans are exported"
+            );
+        }
+    }
+
+    /// Exports the `tracing` spans of this crate's own code. Those of other crates
+    /// are left out, the exporter's HTTP stack first of all: exports would feed
+    /// themselves. Events are not taken: log lines carry the ids of their span.
+    pub(super) fn layer<S>(&self) -> Option<impl Layer<S> + use<S>>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let export = self.0.export.as_ref()?;
+        let own = FilterFn::new(|metadata| {
+            metadata.is_span() && metadata.target().split("::").next() == own_crate()
+        });
+        let layer = tracing_opentelemetry::layer()
+            .with_tracer(export.provider.tracer_with_scope(self.0.scope.clone()))
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_target(false)
+            .with_filter(own.with_max_level_hint(LevelFilter::INFO));
+        Some(layer)
+    }
+
+    /// The sampler, for changes at run time.
+    #[must_use]
+    pub fn sampling(&self) -> &Sampling {
+        &self.0.sampling
+    }
+
+    /// Whether a trace is recorded from its start; `parent` is the decision of a
+    /// believed caller.
+    #[must_use]
+    pub fn decide(&self, trace_id: TraceId, parent: Option<bool>) -> bool {
+        self.0.export.is_some() && self.0.sampling.decide(trace_id, parent)
+    }
+
+    /// Whether `traceparent` is read (`OTEL_PROPAGATORS`).
+    #[must_use]
+    pub fn reads_trace_context(&self) -> bool {
+        self.0.trace_context
+    }
+
+    /// Whether `baggage` is read (`OTEL_PROPAGATORS`).
+    #[must_use]
+    pub fn reads_baggage(&self) -> bool {
+        self.0.baggage
+    }
+
+    /// Whether unsampled work that took this long, or failed, is exported now that
+    /// it has ended. True takes one of the second's places.
+    #[must_use]
+    pub fn exports_late(&self, failed: bool, took: Duration) -> bool {
+        self.0.export.is_some() && (failed || took > self.0.late_after) && self.0.late.take()
+    }
+
+    /// Names this service's spans.
+    #[must_use]
+    pub fn scope(&self) -> InstrumentationScope {
+        self.0.scope.clone()
+    }
+
+    /// Sends an ended span; `late` tells what was not sampled at its start.
+    pub fn export(&self, span: SpanData, late: bool) {
+        if let Some(export) = &self.0.export {
+            export.queue.push(span, late);
+        }
+    }
+
+    /// Sends what waits, and is back after `bound` whatever the collector does.
+    pub(super) async fn flush(&self, bound: Duration) {
+        let Some(export) = &self.0.export else { return };
+        let worker = export.worker.lock();
+        let worker = worker.unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(worker) = worker {
+            worker.stop(bound).await;
+        }
+    }
+}
+
+impl Export {
+    fn start(
+        exporter: exporter::Settings,
+        settings: &Settings,
+        sampling: &Sampling,
+        outcomes: Outcomes,
+    ) -> std::io::Result<Self> {
+        let queue = Queue::new(
+            settings.batch,
+            settings.limits,
+            settings.value_length,
+            outcomes,
+        );
+        let resource = resource(&settings.resource);
+        let provider = SdkTracerProvider::builder()
+            .with_sampler(sampling.clone())
+            .with_span_limits(settings.limits)
+            .with_resource(resource.clone())
+            .with_span_processor(queue.clone())
+            .build();
+        let destination = format!("{} ({})", exporter.host(), exporter.protocol.as_str());
+        let build = move || match exporter.build() {
+            Ok(mut exporter) => {
+                exporter.set_resource(&resource);
+                Some(exporter)
+            }
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "spans cannot be exported");
+                None
+            }
+        };
+        let worker = Worker::start(queue.clone(), build)?;
+        Ok(Self {
+            queue,
+            provider,
+            worker: Mutex::new(Some(worker)),
+            destination,
+        })
+    }
+}
+
+/// The first segment of this crate's module paths.
+fn own_crate() -> Option<&'static str> {
+    module_path!().split("::").next()
+}
+
+fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .build()
+}
+
+/// What every span says of this process; the operator's attributes win.
+fn resource(attributes: &[(String, String)]) -> Resource {
+    let instance = crate::platform::clock::new_id().to_string();
+    Resource::builder_empty()
+        .with_attributes([
+            KeyValue::new("service.name", env!("CARGO_PKG_NAME")),
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.instance.id", instance),
+            KeyValue::new("telemetry.sdk.name", "opentelemetry"),
+            KeyValue::new("telemetry.sdk.language", "rust"),
+            KeyValue::new("process.pid", i64::from(std::process::id())),
+        ])
+        .with_attributes(
+            attributes
+                .iter()
+                .map(|(name, value)| KeyValue::new(name.clone(), value.clone())),
+        )
+        .build()
+}
+
+/// The context in which work of a sampled request runs: its inner spans become
+/// children of `span`.
+#[must_use]
+pub fn context_of(span: SpanContext, parent: &Context) -> Context {
+    parent.with_remote_span_context(span)
+}

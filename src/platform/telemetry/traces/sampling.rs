@@ -1,0 +1,118 @@
+//! Which traces are recorded from their start.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use opentelemetry::trace::{Link, SpanKind, TraceContextExt as _, TraceId, TraceState};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::trace::{SamplingDecision, SamplingResult, ShouldSample};
+
+/// The decision, shared by requests (before anything of a span is made) and by the
+/// SDK's tracer (for spans without a request). The ratio can change at run time.
+#[derive(Debug, Clone)]
+pub struct Sampling {
+    ratio: Arc<AtomicU64>,
+    parent_based: bool,
+}
+
+impl Sampling {
+    pub(super) fn new(ratio: f64, parent_based: bool) -> Self {
+        let sampling = Self {
+            ratio: Arc::default(),
+            parent_based,
+        };
+        sampling.set_ratio(ratio);
+        sampling
+    }
+
+    /// Share of new traces that is sampled.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        f64::from_bits(self.ratio.load(Ordering::Relaxed))
+    }
+
+    /// Changes the share; it is held between 0 and 1.
+    pub fn set_ratio(&self, ratio: f64) {
+        let ratio = ratio.clamp(0.0, 1.0);
+        self.ratio.store(ratio.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Whether a trace is sampled; `parent` is the decision of a believed caller.
+    pub(super) fn decide(&self, trace_id: TraceId, parent: Option<bool>) -> bool {
+        match parent {
+            Some(sampled) if self.parent_based => sampled,
+            _ => within(trace_id, self.ratio()),
+        }
+    }
+}
+
+/// The lower 63 bits of the id as a number between 0 and 1, as in the SDKs'
+/// `TraceIdRatioBased`: services with the same ratio choose the same traces.
+#[allow(clippy::cast_precision_loss)]
+fn within(trace_id: TraceId, ratio: f64) -> bool {
+    let bytes = trace_id.to_bytes();
+    let mut low = [0; 8];
+    low.copy_from_slice(&bytes[8..]);
+    let number = u64::from_be_bytes(low) >> 1;
+    (number as f64) < ratio * (1_u64 << 63) as f64
+}
+
+impl ShouldSample for Sampling {
+    fn should_sample(
+        &self,
+        parent: Option<&Context>,
+        trace_id: TraceId,
+        _: &str,
+        _: &SpanKind,
+        _: &[KeyValue],
+        _: &[Link],
+    ) -> SamplingResult {
+        // Inside the process the decision is made: a child follows its parent.
+        let inherited = parent.and_then(|parent| {
+            let span = parent.span();
+            let context = span.span_context();
+            context
+                .is_valid()
+                .then(|| (context.is_sampled(), context.trace_state().clone()))
+        });
+        let (sampled, trace_state) =
+            inherited.unwrap_or_else(|| (within(trace_id, self.ratio()), TraceState::default()));
+        SamplingResult {
+            decision: if sampled {
+                SamplingDecision::RecordAndSample
+            } else {
+                SamplingDecision::Drop
+            },
+            attributes: Vec::new(),
+            trace_state,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ratio_holds_and_its_ends_are_exact() {
+        let count = |ratio| {
+            (0..20_000)
+                .filter(|_| within(TraceId::from_bytes(rand::random()), ratio))
+                .count()
+        };
+        assert_eq!(count(0.0), 0);
+        assert_eq!(count(1.0), 20_000);
+        let tenth = count(0.1);
+        assert!((1_700..2_300).contains(&tenth), "{tenth}");
+        assert!(within(TraceId::from_bytes([0xff; 16]), 1.0));
+    }
+
+    #[test]
+    fn only_a_parent_based_sampler_follows_the_parent() {
+        let id = TraceId::from_bytes([0xff; 16]);
+        assert!(Sampling::new(0.0, true).decide(id, Some(true)));
+        assert!(!Sampling::new(1.0, true).decide(id, Some(false)));
+        assert!(Sampling::new(1.0, false).decide(id, Some(false)));
+        assert!(!Sampling::new(0.0, true).decide(id, None));
+    }
+}

@@ -1,0 +1,55 @@
+//! Logs and traces, as they leave the process.
+
+mod collector;
+mod logs;
+mod sink;
+mod spans;
+
+use serde_json::Value;
+
+use crate::support::{Backend, Builder, Service};
+use sink::Sink;
+
+/// A service that exports to this sink every few milliseconds.
+fn exporting(sink: &Sink) -> Builder {
+    Service::builder(Backend::Sqlite)
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url())
+        .env("OTEL_BSP_SCHEDULE_DELAY", "20")
+}
+
+/// Status, request id and (of problems) trace id of an answer.
+struct Answer {
+    status: u16,
+    request_id: String,
+    trace_id: Option<String>,
+}
+
+async fn get(service: &Service, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = service.client.get(service.url(path));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = request.send().await.unwrap();
+    let status = answer.status().as_u16();
+    let request_id = answer.headers()["x-request-id"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let body: Value = answer.json().await.unwrap_or_default();
+    Answer {
+        status,
+        request_id,
+        trace_id: body["trace_id"].as_str().map(str::to_owned),
+    }
+}
+
+/// The request line of this request, once it is written.
+async fn request_line(service: &Service, request_id: &str) -> Value {
+    crate::support::eventually("the request line", async || {
+        service
+            .logs()
+            .into_iter()
+            .find(|line| line["target"] == "request" && line["request_id"] == request_id)
+    })
+    .await
+}

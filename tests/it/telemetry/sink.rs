@@ -1,0 +1,175 @@
+//! A collector that takes spans by HTTP and by gRPC on one port, and keeps them.
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::Response;
+use axum::routing::post;
+use http_body_util::BodyExt as _;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
+use prost::Message as _;
+
+use crate::support::eventually;
+
+/// One span, with the resource that it came under.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub span: Span,
+    resource: Vec<KeyValue>,
+}
+
+/// What came, and how.
+#[derive(Default)]
+struct Kept {
+    spans: Vec<Received>,
+    /// Path and headers of every export.
+    exports: Vec<(String, HeaderMap)>,
+}
+
+pub struct Sink {
+    address: std::net::SocketAddr,
+    kept: Arc<Mutex<Kept>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Sink {
+    pub async fn start() -> Self {
+        let kept = Arc::<Mutex<Kept>>::default();
+        let router = Router::new()
+            .route("/v1/traces", post(http))
+            .route("/as/it/is", post(http))
+            .route(
+                "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+                post(grpc),
+            )
+            .with_state(Arc::clone(&kept));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            axum::serve(listener, router).await.unwrap();
+        });
+        Self {
+            address,
+            kept,
+            server,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn spans(&self) -> Vec<Received> {
+        self.kept.lock().unwrap().spans.clone()
+    }
+
+    pub fn exports(&self) -> Vec<(String, HeaderMap)> {
+        self.kept.lock().unwrap().exports.clone()
+    }
+
+    /// Waits for a span.
+    pub async fn span(&self, what: &str, wanted: impl Fn(&Received) -> bool) -> Received {
+        eventually(what, async || self.spans().into_iter().find(&wanted)).await
+    }
+
+    /// Waits for the span of the answer with this request id.
+    pub async fn span_of(&self, request_id: &str) -> Received {
+        self.span(request_id, |received| {
+            received.text("request.id").as_deref() == Some(request_id)
+        })
+        .await
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Received {
+    pub fn trace_id(&self) -> String {
+        hex(&self.span.trace_id)
+    }
+
+    pub fn span_id(&self) -> String {
+        hex(&self.span.span_id)
+    }
+
+    pub fn parent(&self) -> String {
+        hex(&self.span.parent_span_id)
+    }
+
+    pub fn is_error(&self) -> bool {
+        let status = self.span.status.as_ref();
+        status.is_some_and(|status| status.code() == StatusCode::Error)
+    }
+
+    /// An attribute as text, whatever its type.
+    pub fn text(&self, name: &str) -> Option<String> {
+        find(&self.span.attributes, name)
+    }
+
+    pub fn resource(&self, name: &str) -> Option<String> {
+        find(&self.resource, name)
+    }
+}
+
+fn find(attributes: &[KeyValue], name: &str) -> Option<String> {
+    let attribute = attributes.iter().find(|attribute| attribute.key == name)?;
+    match attribute.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(text) => Some(text.clone()),
+        Value::IntValue(number) => Some(number.to_string()),
+        other => Some(format!("{other:?}")),
+    }
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn keep(kept: &Mutex<Kept>, path: &str, headers: &HeaderMap, message: &[u8]) {
+    let request = ExportTraceServiceRequest::decode(message).expect("an export request");
+    let mut kept = kept.lock().unwrap();
+    kept.exports.push((path.to_owned(), headers.clone()));
+    for group in request.resource_spans {
+        let resource = group.resource.map(|r| r.attributes).unwrap_or_default();
+        for scope in group.scope_spans {
+            kept.spans
+                .extend(scope.spans.into_iter().map(|span| Received {
+                    span,
+                    resource: resource.clone(),
+                }));
+        }
+    }
+}
+
+async fn http(State(kept): State<Arc<Mutex<Kept>>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    assert_eq!(parts.headers["content-type"], "application/x-protobuf");
+    let body = to_bytes(body, usize::MAX).await.unwrap();
+    keep(&kept, parts.uri.path(), &parts.headers, &body);
+    Response::new(Body::empty())
+}
+
+/// One unary call: a message with its five bytes of prefix, and trailers.
+async fn grpc(State(kept): State<Arc<Mutex<Kept>>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    assert_eq!(parts.headers["content-type"], "application/grpc");
+    let body = to_bytes(body, usize::MAX).await.unwrap();
+    assert_eq!(body[0], 0, "an uncompressed message");
+    keep(&kept, parts.uri.path(), &parts.headers, &body[5..]);
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let empty = http_body_util::Full::new(Bytes::from_static(&[0; 5]));
+    let body = Body::new(empty.with_trailers(async move { Some(Ok(trailers)) }));
+    Response::builder()
+        .header("content-type", "application/grpc")
+        .body(body)
+        .unwrap()
+}
