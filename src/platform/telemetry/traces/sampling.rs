@@ -54,7 +54,8 @@ fn within(trace_id: TraceId, ratio: f64) -> bool {
     let mut low = [0; 8];
     low.copy_from_slice(&bytes[8..]);
     let number = u64::from_be_bytes(low) >> 1;
-    (number as f64) < ratio * (1_u64 << 63) as f64
+    // The greatest numbers round up to the bound.
+    ratio >= 1.0 || (number as f64) < ratio * (1_u64 << 63) as f64
 }
 
 impl ShouldSample for Sampling {
