@@ -74,7 +74,7 @@ impl IdentityStore for SqliteIdentityStore {
     async fn create_user(&self, new: NewUser) -> Result<(), ChangeError> {
         self.db
             .run("create_user", async {
-                let mut connection = self.db.acquire().await?;
+                let mut tx = self.db.begin().await?;
                 let NewUser {
                     user,
                     password_hash,
@@ -94,9 +94,10 @@ impl IdentityStore for SqliteIdentityStore {
                     user.version,
                     created_at,
                 )
-                .execute(&mut *connection)
+                .execute(&mut *tx)
                 .await
                 .map_err(ChangeError::from_write)?;
+                tx.commit().await.map_err(DbError::from)?;
                 Ok(())
             })
             .await
@@ -280,7 +281,7 @@ impl IdentityStore for SqliteIdentityStore {
     async fn promote(&self, email: &Email, now: OffsetDateTime) -> Result<Option<Uuid>, DbError> {
         self.db
             .run("promote_user", async {
-                let mut connection = self.db.acquire().await?;
+                let mut tx = self.db.begin().await?;
                 let (email, now) = (email.as_str(), to_micros(now));
                 let promoted = sqlx::query_scalar!(
                     r#"UPDATE users SET role = 'admin', version = version + 1, updated_at = ?2
@@ -288,8 +289,9 @@ impl IdentityStore for SqliteIdentityStore {
                     email,
                     now,
                 )
-                .fetch_optional(&mut *connection)
+                .fetch_optional(&mut *tx)
                 .await?;
+                tx.commit().await?;
                 Ok(promoted)
             })
             .await

@@ -66,7 +66,7 @@ pub(super) async fn revoke_family(
     now: OffsetDateTime,
 ) -> Result<(), DbError> {
     db.run("revoke_refresh_family", async {
-        let mut connection = db.acquire().await?;
+        let mut tx = db.begin().await?;
         let (token, now) = (token.as_slice(), to_micros(now));
         sqlx::query!(
             "UPDATE refresh_families SET revoked_at = ?2
@@ -75,8 +75,9 @@ pub(super) async fn revoke_family(
             token,
             now,
         )
-        .execute(&mut *connection)
+        .execute(&mut *tx)
         .await?;
+        tx.commit().await?;
         Ok(())
     })
     .await
@@ -88,7 +89,7 @@ pub(super) async fn remove_expired(db: &Db<Sqlite>, now: OffsetDateTime) -> Resu
     loop {
         let tokens = db
             .run("remove_expired_refresh_tokens", async {
-                let mut connection = db.acquire().await?;
+                let mut tx = db.begin().await?;
                 let done = sqlx::query!(
                     "DELETE FROM refresh_tokens WHERE token_hash IN (
                      SELECT token_hash FROM refresh_tokens WHERE expires_at <= ?1
@@ -96,8 +97,9 @@ pub(super) async fn remove_expired(db: &Db<Sqlite>, now: OffsetDateTime) -> Resu
                     now,
                     batch,
                 )
-                .execute(&mut *connection)
+                .execute(&mut *tx)
                 .await?;
+                tx.commit().await?;
                 Ok::<_, DbError>(done.rows_affected())
             })
             .await?;
@@ -109,7 +111,7 @@ pub(super) async fn remove_expired(db: &Db<Sqlite>, now: OffsetDateTime) -> Resu
     loop {
         let families = db
             .run("remove_expired_refresh_families", async {
-                let mut connection = db.acquire().await?;
+                let mut tx = db.begin().await?;
                 let done = sqlx::query!(
                     "DELETE FROM refresh_families WHERE id IN (
                      SELECT id FROM refresh_families WHERE expires_at <= ?1
@@ -117,8 +119,9 @@ pub(super) async fn remove_expired(db: &Db<Sqlite>, now: OffsetDateTime) -> Resu
                     now,
                     batch,
                 )
-                .execute(&mut *connection)
+                .execute(&mut *tx)
                 .await?;
+                tx.commit().await?;
                 Ok::<_, DbError>(done.rows_affected())
             })
             .await?;
