@@ -177,7 +177,14 @@ pub fn openapi() -> OpenApi {
     #[derive(utoipa::OpenApi)]
     #[openapi(
         info(description = "Accounts, deposits and transfers; money as integer minor units."),
-        components(schemas(problem::Body, platform::http::FieldError))
+        components(schemas(problem::Body, platform::http::FieldError)),
+        tags(
+            (name = "auth", description = "Registration, login, tokens and their keys"),
+            (name = "users", description = "The own account"),
+            (name = "accounts", description = "Accounts of the ledger"),
+            (name = "deposits", description = "Money from outside, by administrators"),
+            (name = "transfers", description = "Money between accounts"),
+        )
     )]
     struct Document;
 
@@ -190,6 +197,10 @@ pub fn openapi() -> OpenApi {
         ledger::http::routes().into_openapi(),
     ] {
         document.merge(slice);
+    }
+    let components = document.components.get_or_insert_default();
+    for (name, scheme) in identity::http::security_schemes() {
+        components.add_security_scheme(name, scheme);
     }
     document
 }

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::platform::auth::Role;
-use crate::platform::http::extract::Invalid;
+use crate::platform::http::Invalid;
 
 /// Longest address that mail can be sent to (RFC 5321, section 4.5.3.1.3, less the
 /// angle brackets of a path).
@@ -179,7 +179,7 @@ pub struct User {
     pub role: Role,
     /// When the user registered.
     pub created_at: OffsetDateTime,
-    /// Counts changes; the ETag.
+    /// Counts changes; clients see it as `ETag`.
     pub version: i64,
 }
 

@@ -35,18 +35,16 @@ impl Keyring {
     /// # Errors
     /// When the keys cannot be read, or none be made.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
-        let (keys, source) = match &config.keys {
-            Some(source) => {
-                let content = source.content.expose();
-                let file = source.file.clone().map(|path| (path, Arc::from(content)));
-                (KeySet::parse(content)?, file)
-            }
-            None => {
-                tracing::warn!(
-                    "auth.keys is not set: tokens are signed with a generated key and end with this process"
-                );
-                (KeySet::parse(&KeySet::generate()?)?, None)
-            }
+        let (keys, source) = if let Some(source) = &config.keys {
+            let content = source.content.expose();
+            let file = source.file.clone();
+            let source = file.map(|path| (path, Arc::from(content)));
+            (KeySet::parse(content)?, source)
+        } else {
+            tracing::warn!(
+                "auth.keys is not set: tokens are signed with a generated key and end with this process"
+            );
+            (KeySet::parse(&KeySet::generate()?)?, None)
         };
         let generation = Generation { number: 0, keys };
         Ok(Self {

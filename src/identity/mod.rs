@@ -8,6 +8,7 @@
 //! | [`keyring`] | the keys in use, re-read when their file changes |
 //! | [`authenticator`] | who is behind a request, from memory where that is safe |
 //! | [`service`] | what the slice does, free of HTTP |
+//! | [`error`] | why it refuses |
 //! | [`http`] | routes |
 //! | [`store`] | users and refresh tokens in the database |
 //! | [`mod@bootstrap`] | the first administrator |
@@ -16,6 +17,7 @@ pub mod access;
 pub mod authenticator;
 pub mod bootstrap;
 pub mod domain;
+pub mod error;
 pub mod http;
 pub mod keyring;
 pub mod metrics;
@@ -25,5 +27,6 @@ pub mod store;
 
 pub use authenticator::TokenAuthenticator;
 pub use bootstrap::bootstrap;
+pub use error::IdentityError;
 pub use metrics::IdentityMetrics;
 pub use service::Service;

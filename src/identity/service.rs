@@ -12,12 +12,11 @@ use uuid::Uuid;
 use super::access::AccessTokens;
 use super::authenticator::{TokenAuthenticator, sha256};
 use super::domain::{Email, Name, Password, User, UserChange};
-use super::keyring::Keyring;
+use super::error::IdentityError;
 use super::metrics::{AttemptCounters, Outcome};
-use super::password::{HashError, Hasher, Verified};
+use super::password::{Hasher, Verified};
 use super::store::{
-    ChangeError, EraseError, Expected, IdentityStore, NewFamily, NewUser, Rotated, Rotation,
-    TokenHash,
+    ChangeError, Expected, IdentityStore, NewFamily, NewUser, Rotated, Rotation, TokenHash,
 };
 use crate::platform::auth::{Config, Role};
 use crate::platform::clock::{SharedClock, new_id};
@@ -46,75 +45,6 @@ pub struct Tokens {
     pub expires_in: Duration,
     /// For the next refresh.
     pub refresh: SecretString,
-}
-
-/// Why the slice refuses.
-#[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
-    /// Another user has the address.
-    #[error("the address is taken")]
-    EmailTaken,
-    /// Unknown user or wrong password; nobody learns which.
-    #[error("wrong credentials")]
-    InvalidCredentials,
-    /// The present password, asked for again, is wrong.
-    #[error("wrong password")]
-    WrongPassword,
-    /// Unknown, expired, revoked or reused.
-    #[error("the refresh token was refused")]
-    RefreshRefused,
-    /// Rotated a moment ago.
-    #[error("the refresh token was rotated a moment ago")]
-    RefreshRotated,
-    /// The user is erased.
-    #[error("there is no such user")]
-    Gone,
-    /// `If-Match` names another version.
-    #[error("the user has changed")]
-    Stale,
-    /// The user still has something that may not be lost.
-    #[error("an account still holds money")]
-    NotEmpty,
-    /// Too many password hashes at once.
-    #[error("too many password hashes at once")]
-    Overloaded,
-    /// The database failed.
-    #[error(transparent)]
-    Database(#[from] DbError),
-    /// A defect: hashing, signing or randomness failed.
-    #[error("{0}")]
-    Defect(String),
-}
-
-impl From<HashError> for IdentityError {
-    fn from(error: HashError) -> Self {
-        match error {
-            HashError::Overloaded => Self::Overloaded,
-            HashError::Failed(why) => Self::Defect(why),
-        }
-    }
-}
-
-impl From<ChangeError> for IdentityError {
-    fn from(error: ChangeError) -> Self {
-        match error {
-            ChangeError::Gone => Self::Gone,
-            ChangeError::Stale => Self::Stale,
-            ChangeError::EmailTaken => Self::EmailTaken,
-            ChangeError::Database(error) => Self::Database(error),
-        }
-    }
-}
-
-impl From<EraseError> for IdentityError {
-    fn from(error: EraseError) -> Self {
-        match error {
-            EraseError::Gone => Self::Gone,
-            EraseError::Stale => Self::Stale,
-            EraseError::NotEmpty => Self::NotEmpty,
-            EraseError::Database(error) => Self::Database(error),
-        }
-    }
 }
 
 fn outcome<T>(result: &Result<T, IdentityError>) -> Outcome {
@@ -155,12 +85,6 @@ impl Service {
     #[must_use]
     pub fn authenticator(&self) -> Arc<TokenAuthenticator> {
         Arc::clone(&self.authenticator)
-    }
-
-    /// The keys in use.
-    #[must_use]
-    pub fn keyring(&self) -> &Keyring {
-        self.tokens.keyring()
     }
 
     /// The public keys, as a JWK set.

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::domain::User;
-use super::service::{IdentityError, Service};
+use super::error::IdentityError;
+use super::service::Service;
 use crate::platform::auth::{challenged, refused};
 use crate::platform::http::problem::{self, Problem};
 
@@ -60,6 +62,21 @@ pub fn user_routes() -> OpenApiRouter<State> {
 /// The public keys: for anyone.
 pub fn key_routes() -> OpenApiRouter<State> {
     OpenApiRouter::new().routes(routes!(keys::jwks))
+}
+
+/// The two ways to authenticate that operations name in their `security`.
+#[must_use]
+pub fn security_schemes() -> [(&'static str, SecurityScheme); 2] {
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("An access token from /api/v1/auth/login (RFC 9068)"))
+        .build();
+    let api_key = ApiKeyValue::with_description("X-API-Key", "A key of the user's own");
+    [
+        ("bearer", SecurityScheme::Http(bearer)),
+        ("api_key", SecurityScheme::ApiKey(ApiKey::Header(api_key))),
+    ]
 }
 
 /// A user, as clients see one.

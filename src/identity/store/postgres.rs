@@ -1,6 +1,8 @@
 //! Users and refresh tokens on Postgres. Locks are taken in one order everywhere:
 //! the user, then a family, then its tokens.
 
+mod tokens;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,9 +11,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    CLEANUP_BATCH, ChangeError, EraseError, ErasureHook, Expected, FoundToken, IdentityStore,
-    NewFamily, NewUser, Rotated, Rotation, StoredCredentials, TokenHash, TokenState, UserRow,
-    stored_role,
+    ChangeError, EraseError, ErasureHook, Expected, IdentityStore, NewFamily, NewUser, Rotated,
+    Rotation, StoredCredentials, TokenHash, UserRow, stored_role,
 };
 use crate::identity::domain::{Email, User, UserChange};
 use crate::platform::auth::Role;
@@ -269,232 +270,18 @@ impl IdentityStore for PostgresIdentityStore {
     }
 
     async fn open_family(&self, family: NewFamily) -> Result<bool, DbError> {
-        self.db
-            .run("open_refresh_family", async {
-                let mut tx = self.db.begin().await?;
-                // The lock holds off a change of the password until the family is
-                // there to be revoked by it.
-                let valid = sqlx::query_scalar!(
-                    "SELECT id FROM users WHERE id = $1 AND password_hash = $2
-                     FOR NO KEY UPDATE",
-                    family.user,
-                    family.verified_hash,
-                )
-                .fetch_optional(&mut *tx)
-                .await?;
-                if valid.is_none() {
-                    return Ok(false);
-                }
-                if let Some(rehashed) = &family.rehashed {
-                    sqlx::query!(
-                        "UPDATE users SET password_hash = $2 WHERE id = $1",
-                        family.user,
-                        rehashed
-                    )
-                    .execute(&mut *tx)
-                    .await?;
-                }
-                sqlx::query!(
-                    "INSERT INTO refresh_families (id, user_id, created_at, expires_at)
-                     VALUES ($1, $2, $3, $4)",
-                    family.id,
-                    family.user,
-                    family.now,
-                    family.expires_at,
-                )
-                .execute(&mut *tx)
-                .await?;
-                insert_token(
-                    &mut tx,
-                    family.token,
-                    family.id,
-                    family.now,
-                    family.expires_at,
-                )
-                .await?;
-                tx.commit().await?;
-                Ok(true)
-            })
-            .await
+        tokens::open_family(&self.db, family).await
     }
 
     async fn rotate(&self, rotation: Rotation) -> Result<Rotated, DbError> {
-        self.db
-            .run("rotate_refresh_token", async {
-                let mut tx = self.db.begin().await?;
-                let outcome = rotate(&mut tx, &rotation).await?;
-                tx.commit().await?;
-                Ok(outcome)
-            })
-            .await
+        tokens::rotate(&self.db, rotation).await
     }
 
     async fn revoke_family(&self, token: TokenHash, now: OffsetDateTime) -> Result<(), DbError> {
-        self.db
-            .run("revoke_refresh_family", async {
-                let mut connection = self.db.acquire().await?;
-                sqlx::query!(
-                    "UPDATE refresh_families SET revoked_at = $2
-                     WHERE revoked_at IS NULL
-                       AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = $1)",
-                    token.as_slice(),
-                    now,
-                )
-                .execute(&mut *connection)
-                .await?;
-                Ok(())
-            })
-            .await
+        tokens::revoke_family(&self.db, token, now).await
     }
 
     async fn remove_expired_tokens(&self, now: OffsetDateTime) -> Result<u64, DbError> {
-        let batch = i64::from(CLEANUP_BATCH);
-        let mut removed = 0;
-        loop {
-            let tokens = self
-                .db
-                .run("remove_expired_refresh_tokens", async {
-                    let mut connection = self.db.acquire().await?;
-                    // Rows that a refresh holds are left for the next run.
-                    let done = sqlx::query!(
-                        "DELETE FROM refresh_tokens WHERE token_hash IN (
-                             SELECT token_hash FROM refresh_tokens WHERE expires_at <= $1
-                             LIMIT $2 FOR UPDATE SKIP LOCKED)",
-                        now,
-                        batch,
-                    )
-                    .execute(&mut *connection)
-                    .await?;
-                    Ok::<_, DbError>(done.rows_affected())
-                })
-                .await?;
-            removed += tokens;
-            if tokens < u64::from(CLEANUP_BATCH) {
-                break;
-            }
-        }
-        loop {
-            let families = self
-                .db
-                .run("remove_expired_refresh_families", async {
-                    let mut connection = self.db.acquire().await?;
-                    let done = sqlx::query!(
-                        "DELETE FROM refresh_families WHERE id IN (
-                             SELECT id FROM refresh_families WHERE expires_at <= $1
-                             LIMIT $2 FOR UPDATE SKIP LOCKED)",
-                        now,
-                        batch,
-                    )
-                    .execute(&mut *connection)
-                    .await?;
-                    Ok::<_, DbError>(done.rows_affected())
-                })
-                .await?;
-            if families < u64::from(CLEANUP_BATCH) {
-                return Ok(removed);
-            }
-        }
-    }
-}
-
-async fn insert_token(
-    connection: &mut PgConnection,
-    token: TokenHash,
-    family: Uuid,
-    now: OffsetDateTime,
-    expires_at: OffsetDateTime,
-) -> Result<(), DbError> {
-    sqlx::query!(
-        "INSERT INTO refresh_tokens (token_hash, family_id, issued_at, expires_at)
-         VALUES ($1, $2, $3, $4)",
-        token.as_slice(),
-        family,
-        now,
-        expires_at,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn rotate(connection: &mut PgConnection, rotation: &Rotation) -> Result<Rotated, DbError> {
-    let presented = rotation.presented.as_slice();
-    // Every token of a family is decided under the family's lock, one at a time.
-    let family = sqlx::query!(
-        "SELECT id, user_id, revoked_at FROM refresh_families
-         WHERE id = (SELECT family_id FROM refresh_tokens WHERE token_hash = $1)
-         FOR NO KEY UPDATE",
-        presented
-    )
-    .fetch_optional(&mut *connection)
-    .await?;
-    let Some(family) = family else {
-        return Ok(Rotated::Refused);
-    };
-    // Read only now: before the lock was ours, a rival may have rotated it.
-    let token = sqlx::query!(
-        "SELECT expires_at, rotated_at FROM refresh_tokens WHERE token_hash = $1 FOR UPDATE",
-        presented
-    )
-    .fetch_optional(&mut *connection)
-    .await?;
-    let role = sqlx::query_scalar!(
-        "SELECT role FROM users WHERE id = $1 AND erased_at IS NULL",
-        family.user_id
-    )
-    .fetch_optional(&mut *connection)
-    .await?;
-    let (Some(token), Some(role)) = (token, role) else {
-        return Ok(Rotated::Refused);
-    };
-    let found = FoundToken {
-        revoked: family.revoked_at.is_some(),
-        expires_at: token.expires_at,
-        rotated_at: token.rotated_at,
-    };
-    match found.state(rotation.now, rotation.grace) {
-        TokenState::Refused => Ok(Rotated::Refused),
-        TokenState::WithinGrace => Ok(Rotated::WithinGrace),
-        TokenState::Reused => {
-            sqlx::query!(
-                "UPDATE refresh_families SET revoked_at = $2 WHERE id = $1",
-                family.id,
-                rotation.now
-            )
-            .execute(connection)
-            .await?;
-            Ok(Rotated::Reused {
-                user: family.user_id,
-                family: family.id,
-            })
-        }
-        TokenState::Usable => {
-            sqlx::query!(
-                "UPDATE refresh_tokens SET rotated_at = $2 WHERE token_hash = $1",
-                presented,
-                rotation.now
-            )
-            .execute(&mut *connection)
-            .await?;
-            sqlx::query!(
-                "UPDATE refresh_families SET expires_at = $2 WHERE id = $1",
-                family.id,
-                rotation.expires_at
-            )
-            .execute(&mut *connection)
-            .await?;
-            insert_token(
-                connection,
-                rotation.successor,
-                family.id,
-                rotation.now,
-                rotation.expires_at,
-            )
-            .await?;
-            Ok(Rotated::Done {
-                user: family.user_id,
-                role: stored_role(&role),
-            })
-        }
+        tokens::remove_expired(&self.db, now).await
     }
 }

@@ -1,6 +1,8 @@
 //! Users and refresh tokens on SQLite. A transaction holds the write lock from its
 //! beginning, so that nothing it read can change before it writes.
 
+mod tokens;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,9 +11,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    CLEANUP_BATCH, ChangeError, EraseError, ErasureHook, Expected, FoundToken, IdentityStore,
-    NewFamily, NewUser, Rotated, Rotation, StoredCredentials, TokenHash, TokenState, UserRow,
-    stored_role,
+    ChangeError, EraseError, ErasureHook, Expected, IdentityStore, NewFamily, NewUser, Rotated,
+    Rotation, StoredCredentials, TokenHash, UserRow, stored_role,
 };
 use crate::identity::domain::{Email, User, UserChange};
 use crate::platform::auth::Role;
@@ -73,7 +74,7 @@ impl IdentityStore for SqliteIdentityStore {
     async fn create_user(&self, new: NewUser) -> Result<(), ChangeError> {
         self.db
             .run("create_user", async {
-                let mut connection = self.db.acquire().await?;
+                let mut tx = self.db.begin().await?;
                 let NewUser {
                     user,
                     password_hash,
@@ -93,9 +94,10 @@ impl IdentityStore for SqliteIdentityStore {
                     user.version,
                     created_at,
                 )
-                .execute(&mut *connection)
+                .execute(&mut *tx)
                 .await
                 .map_err(ChangeError::from_write)?;
+                tx.commit().await.map_err(DbError::from)?;
                 Ok(())
             })
             .await
@@ -279,7 +281,7 @@ impl IdentityStore for SqliteIdentityStore {
     async fn promote(&self, email: &Email, now: OffsetDateTime) -> Result<Option<Uuid>, DbError> {
         self.db
             .run("promote_user", async {
-                let mut connection = self.db.acquire().await?;
+                let mut tx = self.db.begin().await?;
                 let (email, now) = (email.as_str(), to_micros(now));
                 let promoted = sqlx::query_scalar!(
                     r#"UPDATE users SET role = 'admin', version = version + 1, updated_at = ?2
@@ -287,215 +289,27 @@ impl IdentityStore for SqliteIdentityStore {
                     email,
                     now,
                 )
-                .fetch_optional(&mut *connection)
+                .fetch_optional(&mut *tx)
                 .await?;
+                tx.commit().await?;
                 Ok(promoted)
             })
             .await
     }
 
     async fn open_family(&self, family: NewFamily) -> Result<bool, DbError> {
-        self.db
-            .run("open_refresh_family", async {
-                let mut tx = self.db.begin().await?;
-                let valid = sqlx::query_scalar!(
-                    r#"SELECT id AS "id: Uuid" FROM users WHERE id = ?1 AND password_hash = ?2"#,
-                    family.user,
-                    family.verified_hash,
-                )
-                .fetch_optional(&mut *tx)
-                .await?;
-                if valid.is_none() {
-                    return Ok(false);
-                }
-                if let Some(rehashed) = &family.rehashed {
-                    sqlx::query!(
-                        "UPDATE users SET password_hash = ?2 WHERE id = ?1",
-                        family.user,
-                        rehashed
-                    )
-                    .execute(&mut *tx)
-                    .await?;
-                }
-                let (now, expires_at) = (to_micros(family.now), to_micros(family.expires_at));
-                sqlx::query!(
-                    "INSERT INTO refresh_families (id, user_id, created_at, expires_at)
-                     VALUES (?1, ?2, ?3, ?4)",
-                    family.id,
-                    family.user,
-                    now,
-                    expires_at,
-                )
-                .execute(&mut *tx)
-                .await?;
-                insert_token(&mut tx, family.token, family.id, now, expires_at).await?;
-                tx.commit().await?;
-                Ok(true)
-            })
-            .await
+        tokens::open_family(&self.db, family).await
     }
 
     async fn rotate(&self, rotation: Rotation) -> Result<Rotated, DbError> {
-        self.db
-            .run("rotate_refresh_token", async {
-                let mut tx = self.db.begin().await?;
-                let outcome = rotate(&mut tx, &rotation).await?;
-                tx.commit().await?;
-                Ok(outcome)
-            })
-            .await
+        tokens::rotate(&self.db, rotation).await
     }
 
     async fn revoke_family(&self, token: TokenHash, now: OffsetDateTime) -> Result<(), DbError> {
-        self.db
-            .run("revoke_refresh_family", async {
-                let mut connection = self.db.acquire().await?;
-                let (token, now) = (token.as_slice(), to_micros(now));
-                sqlx::query!(
-                    "UPDATE refresh_families SET revoked_at = ?2
-                     WHERE revoked_at IS NULL
-                       AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = ?1)",
-                    token,
-                    now,
-                )
-                .execute(&mut *connection)
-                .await?;
-                Ok(())
-            })
-            .await
+        tokens::revoke_family(&self.db, token, now).await
     }
 
     async fn remove_expired_tokens(&self, now: OffsetDateTime) -> Result<u64, DbError> {
-        let (now, batch) = (to_micros(now), i64::from(CLEANUP_BATCH));
-        let mut removed = 0;
-        loop {
-            let tokens = self
-                .db
-                .run("remove_expired_refresh_tokens", async {
-                    let mut connection = self.db.acquire().await?;
-                    let done = sqlx::query!(
-                        "DELETE FROM refresh_tokens WHERE token_hash IN (
-                             SELECT token_hash FROM refresh_tokens WHERE expires_at <= ?1
-                             LIMIT ?2)",
-                        now,
-                        batch,
-                    )
-                    .execute(&mut *connection)
-                    .await?;
-                    Ok::<_, DbError>(done.rows_affected())
-                })
-                .await?;
-            removed += tokens;
-            if tokens < u64::from(CLEANUP_BATCH) {
-                break;
-            }
-        }
-        loop {
-            let families = self
-                .db
-                .run("remove_expired_refresh_families", async {
-                    let mut connection = self.db.acquire().await?;
-                    let done = sqlx::query!(
-                        "DELETE FROM refresh_families WHERE id IN (
-                             SELECT id FROM refresh_families WHERE expires_at <= ?1
-                             LIMIT ?2)",
-                        now,
-                        batch,
-                    )
-                    .execute(&mut *connection)
-                    .await?;
-                    Ok::<_, DbError>(done.rows_affected())
-                })
-                .await?;
-            if families < u64::from(CLEANUP_BATCH) {
-                return Ok(removed);
-            }
-        }
-    }
-}
-
-async fn insert_token(
-    connection: &mut SqliteConnection,
-    token: TokenHash,
-    family: Uuid,
-    now: i64,
-    expires_at: i64,
-) -> Result<(), DbError> {
-    let token = token.as_slice();
-    sqlx::query!(
-        "INSERT INTO refresh_tokens (token_hash, family_id, issued_at, expires_at)
-         VALUES (?1, ?2, ?3, ?4)",
-        token,
-        family,
-        now,
-        expires_at,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn rotate(
-    connection: &mut SqliteConnection,
-    rotation: &Rotation,
-) -> Result<Rotated, DbError> {
-    let presented = rotation.presented.as_slice();
-    let found = sqlx::query!(
-        r#"SELECT f.id AS "family: Uuid", f.user_id AS "user: Uuid", f.revoked_at,
-                  t.expires_at, t.rotated_at, u.role
-           FROM refresh_tokens t
-           JOIN refresh_families f ON f.id = t.family_id
-           JOIN users u ON u.id = f.user_id
-           WHERE t.token_hash = ?1 AND u.erased_at IS NULL"#,
-        presented
-    )
-    .fetch_optional(&mut *connection)
-    .await?;
-    let Some(row) = found else {
-        return Ok(Rotated::Refused);
-    };
-    let (now, expires_at) = (to_micros(rotation.now), to_micros(rotation.expires_at));
-    let found = FoundToken {
-        revoked: row.revoked_at.is_some(),
-        expires_at: from_micros(row.expires_at),
-        rotated_at: row.rotated_at.map(from_micros),
-    };
-    match found.state(rotation.now, rotation.grace) {
-        TokenState::Refused => Ok(Rotated::Refused),
-        TokenState::WithinGrace => Ok(Rotated::WithinGrace),
-        TokenState::Reused => {
-            sqlx::query!(
-                "UPDATE refresh_families SET revoked_at = ?2 WHERE id = ?1",
-                row.family,
-                now
-            )
-            .execute(connection)
-            .await?;
-            Ok(Rotated::Reused {
-                user: row.user,
-                family: row.family,
-            })
-        }
-        TokenState::Usable => {
-            sqlx::query!(
-                "UPDATE refresh_tokens SET rotated_at = ?2 WHERE token_hash = ?1",
-                presented,
-                now
-            )
-            .execute(&mut *connection)
-            .await?;
-            sqlx::query!(
-                "UPDATE refresh_families SET expires_at = ?2 WHERE id = ?1",
-                row.family,
-                expires_at
-            )
-            .execute(&mut *connection)
-            .await?;
-            insert_token(connection, rotation.successor, row.family, now, expires_at).await?;
-            Ok(Rotated::Done {
-                user: row.user,
-                role: stored_role(&row.role),
-            })
-        }
+        tokens::remove_expired(&self.db, now).await
     }
 }

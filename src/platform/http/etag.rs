@@ -92,16 +92,16 @@ fn parse(mut rest: &str, weak: bool, versions: &mut Vec<i64>) -> Option<()> {
 mod tests {
     use super::*;
 
-    fn headers(name: HeaderName, lines: &[&str]) -> HeaderMap {
+    fn headers(name: &HeaderName, lines: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(&name, HeaderValue::from_str(line).unwrap());
+            headers.append(name, HeaderValue::from_str(line).unwrap());
         }
         headers
     }
 
     fn matches(lines: &[&str]) -> Option<Condition> {
-        if_match(&headers(header::IF_MATCH, lines)).ok()
+        if_match(&headers(&header::IF_MATCH, lines)).ok()
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn if_none_match_compares_weakly() {
         let unmodified =
-            |line: &str| not_modified(&headers(header::IF_NONE_MATCH, &[line]), 3).unwrap();
+            |line: &str| not_modified(&headers(&header::IF_NONE_MATCH, &[line]), 3).unwrap();
         for same in ["\"3\"", "W/\"3\"", "\"2\", \"3\"", "*"] {
             assert!(unmodified(same), "{same}");
         }

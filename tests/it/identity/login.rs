@@ -1,8 +1,12 @@
 //! Registration and login.
 
+use argon2::Argon2;
+use argon2::password_hash::PasswordHasher as _;
+use argon2::password_hash::phc::PasswordHash;
 use serde_json::{Value, json};
 
 use super::client::{self, PASSWORD, attempts, login, post, read_me, register};
+use super::database::{execute, value};
 use crate::on_both;
 use crate::support::{Backend, Service};
 
@@ -121,9 +125,26 @@ on_both! {
             assert_eq!(answer.headers["retry-after"], "1");
         }
         let counted = attempts(&service, "login", "overloaded").await;
-        assert_eq!(counted, overloaded.len() as f64);
+        let refused = u32::try_from(overloaded.len()).unwrap();
+        assert_eq!(counted, f64::from(refused));
         // The place is free again.
         login(&service, "nobody@example.com", PASSWORD).await.is(401);
+    }
+
+    async fn a_login_replaces_a_hash_with_older_parameters(backend: Backend) {
+        let service = Service::start(backend).await;
+        register(&service, "ada@example.com").await.is(201);
+        let older = argon2::Params::new(8 * 1024, 1, 1, None).unwrap();
+        let hash: PasswordHash = Argon2::from(older).hash_password(PASSWORD.as_bytes()).unwrap();
+        let set = "UPDATE users SET password_hash = $1 WHERE email = 'ada@example.com'";
+        execute(backend, &service, set, hash.to_string()).await;
+        login(&service, "ada@example.com", "another passphrase").await.is(401);
+        assert_eq!(stored_hash(backend, &service).await, hash.to_string());
+        login(&service, "ada@example.com", PASSWORD).await.is(200);
+        let replaced = stored_hash(backend, &service).await;
+        assert!(replaced.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{replaced}");
+        login(&service, "ada@example.com", PASSWORD).await.is(200);
+        assert_eq!(stored_hash(backend, &service).await, replaced, "once");
     }
 
     async fn credentials_have_a_stricter_limit(backend: Backend) {
@@ -171,4 +192,9 @@ on_both! {
             assert!(!scrape.contains(secret), "a metric holds {secret}");
         }
     }
+}
+
+async fn stored_hash(backend: Backend, service: &Service) -> String {
+    let query = "SELECT password_hash FROM users WHERE email = 'ada@example.com'";
+    value(backend, service, query).await
 }

@@ -2,6 +2,8 @@
 
 mod bootstrap;
 mod client;
+mod database;
+mod erasure;
 mod keys;
 mod login;
 mod refresh;

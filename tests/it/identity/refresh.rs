@@ -2,9 +2,9 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
-use sqlx::Connection as _;
 
 use super::client::{PASSWORD, attempts, login, logout, post, read_me, refresh, register, tokens};
+use super::database::value;
 use crate::on_both;
 use crate::support::{Backend, Service, eventually};
 
@@ -56,7 +56,7 @@ on_both! {
         assert_eq!(attempts(&service, "refresh", "failure").await, 1.0);
         eventually("the warning", async || {
             service.logs().into_iter().find(|line| {
-                line["level"] == "WARN" && line["message"].as_str().is_some_and(|message| {
+                line["level"] == "warn" && line["message"].as_str().is_some_and(|message| {
                     message.contains("its family is revoked")
                 })
             })
@@ -119,11 +119,11 @@ on_both! {
             login(&cleaner, "ada@example.com", PASSWORD).await.is(200);
         }
         eventually("only the living token is left", async || {
-            (stored::<i64>(backend, &service, TOKENS).await == 1).then_some(())
+            (value::<i64>(backend, &service, TOKENS).await == 1).then_some(())
         })
         .await;
         eventually("only its family is left", async || {
-            (stored::<i64>(backend, &service, FAMILIES).await == 1).then_some(())
+            (value::<i64>(backend, &service, FAMILIES).await == 1).then_some(())
         })
         .await;
         refresh(&service, &living).await.is(200);
@@ -132,36 +132,14 @@ on_both! {
         assert!(samples.get("worker_runs_total", &runs).unwrap() >= 1.0);
     }
 
-    async fn only_hashes_of_refresh_tokens_are_stored(backend: Backend) {
+    async fn only_hashes_of_refresh_tokens_are_value(backend: Backend) {
         let service = Service::start(backend).await;
         register(&service, "ada@example.com").await.is(201);
         let answer = login(&service, "ada@example.com", PASSWORD).await;
         let token = answer.text("refresh_token");
         assert_eq!(token.len(), 43, "256 bits in base64url");
         let query = "SELECT token_hash FROM refresh_tokens";
-        let hash: Vec<u8> = stored(backend, &service, query).await;
+        let hash: Vec<u8> = value(backend, &service, query).await;
         assert_eq!(hash, digest(&SHA256, token.as_bytes()).as_ref());
-    }
-}
-
-/// One value from the service's database.
-async fn stored<T>(backend: Backend, service: &Service, query: &'static str) -> T
-where
-    T: Send + Unpin,
-    T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
-    T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-{
-    let url = service.database.url();
-    match backend {
-        Backend::Sqlite => {
-            let mut connection = sqlx::SqliteConnection::connect(url).await.unwrap();
-            let query = sqlx::query_scalar(query);
-            query.fetch_one(&mut connection).await.unwrap()
-        }
-        Backend::Postgres => {
-            let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
-            let query = sqlx::query_scalar(query);
-            query.fetch_one(&mut connection).await.unwrap()
-        }
     }
 }

@@ -1,0 +1,136 @@
+//! Other slices take part in the erasure of a user: in its transaction, and with a
+//! say.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use gantry::identity::domain::{Email, Name, User, UserChange};
+use gantry::identity::store::{
+    ChangeError, EraseError, ErasureError, ErasureHook, Expected, IdentityStore, NewUser,
+    PostgresIdentityStore, SqliteIdentityStore,
+};
+use gantry::platform::auth::Role;
+use gantry::platform::clock::{Clock as _, SystemClock, new_id};
+use gantry::platform::db::{self, Database, DbError, DbMetrics};
+use gantry::platform::settings::{Layers, Reader};
+
+use crate::on_both;
+use crate::support::{Backend, Service};
+
+/// Another slice that renames the user, as a write of its own, and then agrees or not.
+struct Slice {
+    holds_money: bool,
+    asked: Arc<Mutex<Vec<uuid::Uuid>>>,
+}
+
+impl Slice {
+    fn answer(&self, user: uuid::Uuid) -> Result<(), ErasureError> {
+        self.asked.lock().unwrap().push(user);
+        if self.holds_money {
+            return Err(ErasureError::NotEmpty);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ErasureHook<sqlx::Sqlite> for Slice {
+    async fn erase(
+        &self,
+        connection: &mut sqlx::SqliteConnection,
+        user: uuid::Uuid,
+    ) -> Result<(), ErasureError> {
+        sqlx::query("UPDATE users SET name = 'touched' WHERE id = ?1")
+            .bind(user)
+            .execute(connection)
+            .await
+            .map_err(DbError::from)?;
+        self.answer(user)
+    }
+}
+
+#[async_trait]
+impl ErasureHook<sqlx::Postgres> for Slice {
+    async fn erase(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        user: uuid::Uuid,
+    ) -> Result<(), ErasureError> {
+        sqlx::query("UPDATE users SET name = 'touched' WHERE id = $1")
+            .bind(user)
+            .execute(connection)
+            .await
+            .map_err(DbError::from)?;
+        self.answer(user)
+    }
+}
+
+fn store(service: &Service, slice: Slice) -> Arc<dyn IdentityStore> {
+    let url = (
+        "APP__DATABASE__URL".to_owned(),
+        service.database.url().to_owned(),
+    );
+    let nowhere = Path::new("/nonexistent");
+    let mut reader = Reader::new(Layers::load(nowhere, nowhere, [url]));
+    let config = db::Config::read(&mut reader);
+    let metrics = DbMetrics::register(&prometheus::Registry::new()).unwrap();
+    match Database::new(&config, Arc::new(metrics)).unwrap() {
+        Database::Sqlite(db) => Arc::new(SqliteIdentityStore::new(db, vec![Arc::new(slice)])),
+        Database::Postgres(db) => Arc::new(PostgresIdentityStore::new(db, vec![Arc::new(slice)])),
+    }
+}
+
+fn new_user() -> NewUser {
+    let user = User {
+        id: new_id(),
+        email: Email::parse("ada@example.com").unwrap(),
+        name: Name::parse("Ada").unwrap(),
+        role: Role::User,
+        created_at: SystemClock.now(),
+        version: 1,
+    };
+    let password_hash = "$argon2id$".to_owned();
+    NewUser {
+        user,
+        password_hash,
+    }
+}
+
+on_both! {
+    async fn a_slice_that_refuses_keeps_all_as_it_was(backend: Backend) {
+        // The service has migrated the database.
+        let service = Service::start(backend).await;
+        let asked = Arc::default();
+        let slice = Slice { holds_money: true, asked: Arc::clone(&asked) };
+        let store = store(&service, slice);
+        let new = new_user();
+        let user = new.user.clone();
+        store.create_user(new).await.unwrap();
+        let refused = store.erase_user(user.id, Expected::Any, SystemClock.now()).await;
+        assert!(matches!(refused, Err(EraseError::NotEmpty)), "{refused:?}");
+        assert_eq!(*asked.lock().unwrap(), [user.id]);
+        assert_eq!(store.user(user.id).await.unwrap(), Some(user), "its own write included");
+    }
+
+    async fn a_slice_that_agrees_is_asked_once_and_only_for_the_right_version(backend: Backend) {
+        let service = Service::start(backend).await;
+        let asked: Arc<Mutex<Vec<uuid::Uuid>>> = Arc::default();
+        let slice = Slice { holds_money: false, asked: Arc::clone(&asked) };
+        let store = store(&service, slice);
+        let new = new_user();
+        let user = new.user.clone();
+        store.create_user(new).await.unwrap();
+        let now = SystemClock.now();
+        let stale = store.erase_user(user.id, Expected::OneOf(vec![7]), now).await;
+        assert!(matches!(stale, Err(EraseError::Stale)), "{stale:?}");
+        store.erase_user(user.id, Expected::OneOf(vec![1]), now).await.unwrap();
+        let again = store.erase_user(user.id, Expected::Any, now).await;
+        assert!(matches!(again, Err(EraseError::Gone)), "{again:?}");
+        assert_eq!(*asked.lock().unwrap(), [user.id]);
+        assert_eq!(store.user(user.id).await.unwrap(), None);
+        assert_eq!(store.role(user.id).await.unwrap(), None);
+        let change = store.update_user(user.id, Expected::Any, UserChange::default(), now).await;
+        assert!(matches!(change, Err(ChangeError::Gone)), "{change:?}");
+    }
+}
