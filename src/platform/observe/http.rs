@@ -5,30 +5,23 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Body;
-use axum::extract::MatchedPath;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use opentelemetry::trace::{SpanId, TraceId};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::context::Entered;
-use super::propagation;
-use super::span::span_context;
-use super::{BodyLimits, Observer, Remote, RequestContext, RequestRecord, RouteMetrics};
+use super::pending::Pending;
+use super::{BodyLimits, Observer};
 use crate::platform::http::ClientAddress;
 use crate::platform::http::problem::Failure;
-use crate::platform::telemetry::traces::context_of;
 
 /// `X-Request-Id`.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest request id that is taken over from a client.
-const MAX_REQUEST_ID: usize = 128;
 
 /// Installs [`Observe`].
 #[derive(Clone)]
@@ -81,137 +74,6 @@ where
             inner,
             pending: Some(pending),
         }
-    }
-}
-
-/// A request that has not ended; its record is written when this is dropped.
-struct Pending {
-    shared: Arc<ObserveLayer>,
-    context: Arc<RequestContext>,
-    route: Arc<RouteMetrics>,
-    /// Shared with the connection's buffer: no text of the request is copied.
-    method: Method,
-    uri: Uri,
-    host: Option<HeaderValue>,
-    user_agent: Option<HeaderValue>,
-    remote: Option<Remote>,
-    version: Version,
-    started: SystemTime,
-    clock: Instant,
-    busy: Duration,
-    /// Known once the response's head is.
-    status: Option<u16>,
-    failure: Option<Failure>,
-    response_bytes: u64,
-    /// The response body has ended.
-    complete: bool,
-}
-
-impl Pending {
-    fn begin(shared: Arc<ObserveLayer>, request: &Request<Body>) -> Self {
-        let route: Arc<str> = match request.extensions().get::<MatchedPath>() {
-            Some(path) => Arc::from(path.as_str()),
-            None => Arc::from("unmatched"),
-        };
-        let method = method_label(request.method());
-        let metrics = shared.observer.routes.metrics();
-        let resolved = shared.client_address.resolve(request);
-        if resolved.untrusted_headers {
-            metrics.untrusted_forwarded.inc();
-        }
-        metrics.in_flight.inc();
-        let headers = request.headers();
-        let traces = &shared.observer.traces;
-        let remote = traces
-            .reads_trace_context()
-            .then(|| propagation::remote(headers, resolved.trusted))
-            .flatten();
-        let parent = Remote::parent(remote.as_ref());
-        let trace_id = parent.map_or_else(
-            || TraceId::from_bytes(rand::random()),
-            opentelemetry::trace::SpanContext::trace_id,
-        );
-        let parent_sampled = parent.map(opentelemetry::trace::SpanContext::is_sampled);
-        let mut context = RequestContext {
-            request_id: request_id(headers),
-            trace_id,
-            span_id: SpanId::from_bytes(rand::random()),
-            sampled: traces.decide(trace_id, parent_sampled),
-            span: None,
-            method,
-            client_address: resolved.address,
-            limits: shared.limits,
-            principal: std::sync::OnceLock::new(),
-            route: Arc::clone(&route),
-        };
-        if context.sampled {
-            let baggage = if resolved.trusted && traces.reads_baggage() {
-                propagation::baggage(headers)
-            } else {
-                opentelemetry::Context::new()
-            };
-            let span = span_context(&context, remote.as_ref());
-            context.span = Some(context_of(span, &baggage));
-        }
-        Self {
-            route: shared.observer.routes.resolve(method, &route),
-            context: Arc::new(context),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            host: headers.get(header::HOST).cloned(),
-            user_agent: headers.get(header::USER_AGENT).cloned(),
-            remote,
-            shared,
-            version: request.version(),
-            started: SystemTime::now(),
-            clock: Instant::now(),
-            busy: Duration::ZERO,
-            status: None,
-            failure: None,
-            response_bytes: 0,
-            complete: false,
-        }
-    }
-
-    /// Polls the inner work in the context of the request, and counts its time.
-    fn polled<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let _entered = Entered::new(&self.context);
-        let began = Instant::now();
-        let result = work();
-        self.busy += began.elapsed();
-        result
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        let _entered = Entered::new(&self.context);
-        self.shared.observer.routes.metrics().in_flight.dec();
-        let status = match self.status {
-            Some(status) if self.complete => status,
-            _ => 499,
-        };
-        let record = RequestRecord {
-            context: Arc::clone(&self.context),
-            route: Arc::clone(&self.route),
-            method: std::mem::take(&mut self.method),
-            uri: std::mem::take(&mut self.uri),
-            host: self.host.take(),
-            user_agent: self.user_agent.take(),
-            remote: self.remote.take(),
-            started: self.started,
-            duration: self.clock.elapsed(),
-            busy: self.busy,
-            status,
-            response_bytes: self.response_bytes,
-            protocol_version: if self.version == Version::HTTP_2 {
-                "2"
-            } else {
-                "1.1"
-            },
-            failure: self.failure.take(),
-        };
-        self.shared.observer.record(&record);
     }
 }
 
@@ -343,18 +205,4 @@ pub fn method_label(method: &Method) -> &'static str {
         Method::PATCH => "PATCH",
         _ => "other",
     }
-}
-
-/// The client's id when it is short and visible ASCII, else a new one.
-fn request_id(headers: &HeaderMap) -> Box<str> {
-    headers
-        .get(REQUEST_ID)
-        .and_then(|value| value.to_str().ok())
-        .filter(|id| {
-            !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.bytes().all(|b| b.is_ascii_graphic())
-        })
-        .map_or_else(
-            || uuid::Uuid::now_v7().to_string().into_boxed_str(),
-            Box::from,
-        )
 }

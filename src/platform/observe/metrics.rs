@@ -1,7 +1,7 @@
 //! Metrics of HTTP requests, with handles resolved once a route.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use prometheus::{
     Counter, CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -63,6 +63,12 @@ impl RouteMetrics {
         }
     }
 
+    /// The route template; shared, so that a request needs no copy of its own.
+    #[must_use]
+    pub fn path(&self) -> &Arc<str> {
+        &self.path
+    }
+
     /// The counter of answers with this status.
     #[must_use]
     pub fn status(&self, status: u16) -> IntCounter {
@@ -86,8 +92,8 @@ impl RouteMetrics {
     }
 }
 
-/// By method and route template.
-type Routes = HashMap<(&'static str, Arc<str>), Arc<RouteMetrics>>;
+/// By method, then by route template.
+type Routes = HashMap<&'static str, HashMap<Arc<str>, Arc<RouteMetrics>>>;
 
 /// All routes that were seen; bounded, since methods and templates are.
 pub struct RouteTable {
@@ -119,7 +125,7 @@ impl RouteTable {
             routes: RwLock::default(),
         };
         for (method, path) in operations {
-            let route = table.resolve(method, &Arc::from(path));
+            let route = table.resolve(method, &path);
             for status in [500, 503] {
                 let _born = route.status(status);
             }
@@ -135,23 +141,18 @@ impl RouteTable {
 
     /// The instruments of a method and route.
     #[must_use]
-    pub fn resolve(&self, method: &'static str, path: &Arc<str>) -> Arc<RouteMetrics> {
-        let key = (method, Arc::clone(path));
-        let read = self
-            .routes
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(route) = read.get(&key) {
+    pub fn resolve(&self, method: &'static str, path: &str) -> Arc<RouteMetrics> {
+        let read = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(route) = read.get(method).and_then(|routes| routes.get(path)) {
             return Arc::clone(route);
         }
         drop(read);
-        let mut write = self
-            .routes
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let made = write.entry(key).or_insert_with(|| {
-            Arc::new(RouteMetrics::new(&self.metrics, method, Arc::clone(path)))
-        });
+        let mut write = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        let path: Arc<str> = Arc::from(path);
+        let routes = write.entry(method).or_default();
+        let made = routes
+            .entry(Arc::clone(&path))
+            .or_insert_with(|| Arc::new(RouteMetrics::new(&self.metrics, method, path)));
         Arc::clone(made)
     }
 }

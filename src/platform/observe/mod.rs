@@ -9,6 +9,7 @@ mod faults;
 pub mod http;
 mod line;
 mod metrics;
+mod pending;
 mod propagation;
 mod record;
 mod span;

@@ -1,5 +1,7 @@
 //! Log lines: one JSON object each, the same ids everywhere, documented.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::{get, request_line};
@@ -84,10 +86,10 @@ async fn the_request_line_has_the_documented_fields_and_no_others() {
 fn the_documentation_of_the_request_line_is_in_step() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/logging.md"));
     let page = page.expect("docs/logging.md");
-    let table: String = gantry::platform::observe::REQUEST_LINE
-        .iter()
-        .map(|(name, meaning)| format!("| `{name}` | {meaning} |\n"))
-        .collect();
+    let mut table = String::new();
+    for (name, meaning) in gantry::platform::observe::REQUEST_LINE {
+        writeln!(table, "| `{name}` | {meaning} |").unwrap();
+    }
     assert!(
         page.contains(&table),
         "docs/logging.md should have this table:\n{table}"

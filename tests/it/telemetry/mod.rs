@@ -1,6 +1,7 @@
 //! Logs and traces, as they leave the process.
 
 mod collector;
+mod depth;
 mod logs;
 mod sink;
 mod spans;
@@ -12,7 +13,11 @@ use sink::Sink;
 
 /// A service that exports to this sink every few milliseconds.
 fn exporting(sink: &Sink) -> Builder {
-    Service::builder(Backend::Sqlite)
+    exporting_on(sink, Backend::Sqlite)
+}
+
+fn exporting_on(sink: &Sink, backend: Backend) -> Builder {
+    Service::builder(backend)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url())
         .env("OTEL_BSP_SCHEDULE_DELAY", "20")
 }

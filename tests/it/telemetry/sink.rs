@@ -1,5 +1,6 @@
 //! A collector that takes spans by HTTP and by gRPC on one port, and keeps them.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -13,6 +14,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 use prost::Message as _;
+use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::support::eventually;
 
@@ -47,6 +49,8 @@ impl Sink {
                 "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
                 post(grpc),
             )
+            .layer(RequestDecompressionLayer::new())
+            .layer(axum::middleware::map_request(remember_encoding))
             .with_state(Arc::clone(&kept));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -130,7 +134,11 @@ fn find(attributes: &[KeyValue], name: &str) -> Option<String> {
 }
 
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    for byte in bytes {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    text
 }
 
 fn keep(kept: &Mutex<Kept>, path: &str, headers: &HeaderMap, message: &[u8]) {
@@ -147,6 +155,14 @@ fn keep(kept: &Mutex<Kept>, path: &str, headers: &HeaderMap, message: &[u8]) {
                 }));
         }
     }
+}
+
+/// Decompression takes the header away.
+async fn remember_encoding(mut request: Request) -> Request {
+    if let Some(encoding) = request.headers().get("content-encoding").cloned() {
+        request.headers_mut().insert("x-encoding", encoding);
+    }
+    request
 }
 
 async fn http(State(kept): State<Arc<Mutex<Kept>>>, request: Request) -> Response {

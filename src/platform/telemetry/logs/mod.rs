@@ -50,6 +50,9 @@ static LOGS: OnceLock<Logs> = OnceLock::new();
 #[derive(Clone)]
 pub struct Logs(Arc<Inner>);
 
+/// Puts another filter in place; hides the type of the subscriber.
+type Reload = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
 struct Inner {
     format: LogFormat,
     colours: bool,
@@ -58,7 +61,7 @@ struct Inner {
     written: [IntCounter; LEVELS.len()],
     /// Whether the filter lets the request line pass.
     request_lines: AtomicBool,
-    reload: OnceLock<Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>>,
+    reload: OnceLock<Reload>,
 }
 
 /// Installs the process's logger, and the layer that makes spans of sampled work.
@@ -124,8 +127,9 @@ impl Logs {
     }
 
     /// Waits until everything is written, at most as long as `bound`.
-    pub fn flush(&self, bound: Duration) -> bool {
-        self.0.sink.flush(bound)
+    pub fn flush(&self, bound: Duration) {
+        // Beyond the bound nothing can be done, and there is nobody left to tell.
+        let _complete = self.0.sink.flush(bound);
     }
 
     /// Writes the line of a request; `fields` is called only when it is wanted.

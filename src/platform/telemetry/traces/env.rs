@@ -6,12 +6,12 @@
 //! endpoints and headers, which may carry credentials.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::time::Duration;
 
 use opentelemetry_sdk::trace::SpanLimits;
 
 use super::exporter::{self, Protocol};
+use super::variables::{Reader, pairs};
 
 /// How traces are sampled when `OTEL_TRACES_SAMPLER` says so.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,10 +54,7 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn read(variables: &BTreeMap<String, String>) -> Self {
-        let mut read = Reader {
-            variables,
-            warnings: Vec::new(),
-        };
+        let mut read = Reader::new(variables);
         Self {
             disabled: read.boolean("OTEL_SDK_DISABLED"),
             exporter: exporter(&mut read),
@@ -71,63 +68,6 @@ impl Settings {
             propagators: propagators(&mut read),
             warnings: read.warnings,
         }
-    }
-}
-
-struct Reader<'a> {
-    variables: &'a BTreeMap<String, String>,
-    warnings: Vec<String>,
-}
-
-impl<'a> Reader<'a> {
-    fn text(&self, name: &str) -> Option<&'a str> {
-        let value = self.variables.get(name).map(|value| value.trim());
-        value.filter(|value| !value.is_empty())
-    }
-
-    fn ignore(&mut self, name: &str, why: &str) {
-        self.warnings.push(format!("{name} {why}"));
-    }
-
-    fn number<T: FromStr>(&mut self, name: &str) -> Option<T> {
-        let text = self.text(name)?;
-        let number = text.parse().ok();
-        if number.is_none() {
-            self.ignore(name, "is not a number in range");
-        }
-        number
-    }
-
-    /// The specification knows `true`, without regard to case; all else is false.
-    fn boolean(&mut self, name: &str) -> bool {
-        match self.text(name) {
-            Some(text) if text.eq_ignore_ascii_case("true") => true,
-            Some(text) if !text.eq_ignore_ascii_case("false") => {
-                self.ignore(name, "is neither true nor false");
-                false
-            }
-            _ => false,
-        }
-    }
-
-    /// The first of the two variables of an exporter setting that `parse` accepts:
-    /// the one for traces wins over the one for all signals.
-    fn signal<T>(
-        &mut self,
-        setting: &str,
-        expected: &str,
-        parse: impl Fn(&str, bool) -> Option<T>,
-    ) -> Option<T> {
-        for (infix, own) in [("TRACES_", true), ("", false)] {
-            let name = format!("OTEL_EXPORTER_OTLP_{infix}{setting}");
-            if let Some(text) = self.text(&name) {
-                match parse(text, own) {
-                    Some(value) => return Some(value),
-                    None => self.ignore(&name, &format!("is not {expected}")),
-                }
-            }
-        }
-        None
     }
 }
 
@@ -303,33 +243,6 @@ fn propagators(read: &mut Reader<'_>) -> Propagators {
         }
     }
     chosen
-}
-
-/// `name=value,…` with percent-encoded values, as in W3C Baggage.
-fn pairs(text: &str) -> Option<Vec<(String, String)>> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=')?;
-            let name = decoded(name.trim())?;
-            (!name.is_empty()).then_some((name, decoded(value.trim())?))
-        })
-        .collect()
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(if byte == b'%' {
-            let digits = [rest.next()?, rest.next()?];
-            u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
-        } else {
-            byte
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

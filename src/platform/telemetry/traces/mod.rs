@@ -5,6 +5,7 @@ mod exporter;
 mod late;
 mod queue;
 mod sampling;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -258,3 +259,7 @@ fn resource(attributes: &[(String, String)]) -> Resource {
 pub fn context_of(span: SpanContext, parent: &Context) -> Context {
     parent.with_remote_span_context(span)
 }
+
+#[cfg(test)]
+#[path = "mod_tests.rs"]
+mod tests;

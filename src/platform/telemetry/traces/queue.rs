@@ -135,6 +135,17 @@ impl Queue {
         spans.waiting.drain(..count).collect()
     }
 
+    /// What has not been sent yet.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> Vec<SpanData> {
+        let spans = self.lock();
+        spans
+            .waiting
+            .iter()
+            .map(|ended| ended.span.clone())
+            .collect()
+    }
+
     /// No more spans; those that wait are given up.
     fn close(&self) {
         let mut spans = self.lock();

@@ -1,7 +1,8 @@
 use super::*;
-use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status};
+use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
 use std::time::SystemTime;
 
 #[derive(Debug)]
@@ -32,18 +33,18 @@ fn span() -> SpanData {
         end_time: SystemTime::UNIX_EPOCH,
         attributes: vec![KeyValue::new("a", "12345"), KeyValue::new("b", "2")],
         dropped_attributes_count: 0,
-        events: Default::default(),
-        links: Default::default(),
+        events: SpanEvents::default(),
+        links: SpanLinks::default(),
         status: Status::Unset,
-        instrumentation_scope: Default::default(),
+        instrumentation_scope: InstrumentationScope::default(),
     }
 }
 
 fn queue(capacity: usize) -> Queue {
     let metrics = TelemetryMetrics::register(&prometheus::Registry::new()).unwrap();
     let batch = Batch {
-        delay: Duration::from_secs(3_600),
-        timeout: Duration::from_secs(3_600),
+        delay: Duration::from_hours(1),
+        timeout: Duration::from_hours(1),
         queue: capacity,
         size: capacity,
     };

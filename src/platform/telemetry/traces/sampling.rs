@@ -54,7 +54,7 @@ fn within(trace_id: TraceId, ratio: f64) -> bool {
     let mut low = [0; 8];
     low.copy_from_slice(&bytes[8..]);
     let number = u64::from_be_bytes(low) >> 1;
-    // The largest numbers round up to 2^63 itself.
+    // The greatest numbers round up to the bound.
     ratio >= 1.0 || (number as f64) < ratio * (1_u64 << 63) as f64
 }
 

@@ -1,0 +1,135 @@
+//! Inside of a request: queries, worker runs, defects. On both databases.
+
+use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _};
+
+use super::sink::{Received, Sink};
+use super::{exporting_on, request_line};
+use crate::on_both;
+use crate::support::{Backend, Service, eventually};
+
+const EMAIL: &str = "canary@example.com";
+const PASSWORD: &str = "canary correct horse";
+
+/// Sends a login and gives status and request id.
+async fn login(service: &Service) -> (u16, String) {
+    let request = service.client.post(service.url("/api/v1/auth/login"));
+    let body = json!({"email": EMAIL, "password": PASSWORD});
+    let answer = request.json(&body).send().await.unwrap();
+    let id = answer.headers()["x-request-id"].to_str().unwrap();
+    (answer.status().as_u16(), id.to_owned())
+}
+
+/// Takes the users away from under the service.
+async fn break_the_database(service: &Service) {
+    const RENAME: &str = "ALTER TABLE users RENAME TO gone";
+    let url = service.database.url();
+    if url.starts_with("sqlite") {
+        let mut connection = sqlx::SqliteConnection::connect(url).await.unwrap();
+        connection.execute(RENAME).await.unwrap();
+    } else {
+        let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+        connection.execute(RENAME).await.unwrap();
+    }
+}
+
+fn children<'a>(spans: &'a [Received], parent: &Received) -> Vec<&'a Received> {
+    spans
+        .iter()
+        .filter(|received| received.parent() == parent.span_id())
+        .collect()
+}
+
+on_both! {
+    async fn queries_of_a_sampled_request_are_children_of_its_span(backend: Backend) {
+        let sink = Sink::start().await;
+        let mut service = exporting_on(&sink, backend).start().await;
+        let (status, id) = login(&service).await;
+        assert_eq!(status, 401);
+        assert_eq!(service.terminate().await, Some(0));
+        let server = sink.span_of(&id).await;
+        assert_eq!(server.span.name, "POST /api/v1/auth/login");
+        let spans = sink.spans();
+        let queries = children(&spans, &server);
+        assert!(!queries.is_empty(), "a login asks the database");
+        let system = match backend {
+            Backend::Sqlite => "sqlite",
+            Backend::Postgres => "postgresql",
+        };
+        for query in queries {
+            assert_eq!(query.span.kind, 3, "CLIENT");
+            assert_eq!(query.trace_id(), server.trace_id());
+            assert_eq!(query.text("db.system.name").as_deref(), Some(system));
+            assert_eq!(query.text("db.operation.name").as_ref(), Some(&query.span.name));
+            assert!(server.span.start_time_unix_nano <= query.span.start_time_unix_nano);
+            assert!(query.span.end_time_unix_nano <= server.span.end_time_unix_nano);
+        }
+    }
+
+    async fn a_worker_run_is_a_trace_of_its_own_with_its_queries(backend: Backend) {
+        let sink = Sink::start().await;
+        let service = exporting_on(&sink, backend)
+            .env("APP__WORKERS__CLEANUP_INTERVAL", "100ms")
+            .start()
+            .await;
+        let (run, query) = eventually("a run with a query", async || {
+            let spans = sink.spans();
+            let run = spans.iter().find(|received| {
+                received.span.kind == 1 && !children(&spans, received).is_empty()
+            })?;
+            Some((run.clone(), children(&spans, run)[0].clone()))
+        })
+        .await;
+        assert_eq!(run.parent(), "");
+        assert_eq!(query.trace_id(), run.trace_id());
+        drop(service);
+    }
+
+    async fn a_defect_is_tracked_and_found_although_nothing_is_sampled(backend: Backend) {
+        let sink = Sink::start().await;
+        let mut service = exporting_on(&sink, backend)
+            .env("APP__TELEMETRY__TRACE_RATIO", "0")
+            .start()
+            .await;
+        break_the_database(&service).await;
+        let (status, first) = login(&service).await;
+        assert_eq!(status, 500);
+        let (_, second) = login(&service).await;
+
+        let span = sink.span_of(&first).await;
+        assert!(span.is_error());
+        assert_eq!(span.text("sampling.reason").as_deref(), Some("error"));
+        assert_eq!(span.text("error.type").as_deref(), Some("500"));
+        assert_eq!(span.span.events[0].name, "exception");
+        sink.span_of(&second).await;
+        assert_eq!(sink.spans().len(), 2, "a late trace has no inner spans");
+        let line = request_line(&service, &first).await;
+        assert_eq!(line["trace_id"], span.trace_id().as_str());
+        let metrics = service.metrics().await;
+        let outcome = |outcome| metrics.get("trace_spans_total", &[("outcome", outcome)]);
+        assert_eq!(outcome("late"), Some(2.0));
+        assert_eq!(outcome("exported"), Some(0.0));
+        assert_eq!(metrics.get("errors_total", &[("type", "internal")]), Some(2.0));
+
+        assert_eq!(service.terminate().await, Some(0));
+        let events: Vec<Value> = service
+            .logs()
+            .into_iter()
+            .filter(|line| line["message"] == "request failed")
+            .collect();
+        assert_eq!(events.len(), 2);
+        assert_eq!(events[0]["request_id"], first.as_str());
+        assert_eq!(events[0]["level"], "error");
+        assert_eq!(events[0]["code"], "INTERNAL");
+        let kind = events[0]["error_type"].as_str().unwrap();
+        assert!(kind.starts_with("Failed.Database."), "{kind}");
+        assert!(kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.'), "{kind}");
+        assert_eq!(events[0]["fingerprint"].as_str().map(str::len), Some(16));
+        for same in ["fingerprint", "first_seen"] {
+            assert_eq!(events[0][same], events[1][same], "{same}");
+        }
+        assert_eq!((&events[0]["count"], &events[1]["count"]), (&json!(1), &json!(2)));
+        let everything = format!("{:?}{:?}", sink.spans(), service.stdout());
+        assert!(!everything.contains("canary"), "address or password leaked");
+    }
+}
