@@ -6,7 +6,7 @@ use std::path::Path;
 use gantry::platform::settings::{Default, Key};
 
 /// Compares a document with what the code says, or writes it when asked to.
-fn golden(path: &str, expected: &str) {
+pub fn golden(path: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
         std::fs::write(&path, expected).unwrap();

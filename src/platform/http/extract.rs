@@ -7,10 +7,10 @@ use std::borrow::Cow;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::problem::{FieldError, Problem, codes};
 use crate::platform::observe::RequestContext;
@@ -39,6 +39,13 @@ where
                 "The Content-Type of the body must be application/json.",
             ));
         }
+        if is_encoded(request.headers()) {
+            return Err(Problem::new(
+                codes::UNSUPPORTED_MEDIA_TYPE,
+                "The Content-Encoding of the body is not known here.",
+            )
+            .header(header::ACCEPT_ENCODING, ACCEPTED_ENCODINGS));
+        }
         parse(&read_body(request).await?).map(Self)
     }
 }
@@ -56,7 +63,7 @@ pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
             codes::BODY_TIMEOUT,
             "The whole body must arrive within the time that is allowed for it.",
         )
-        .header(header::CONNECTION, http::HeaderValue::from_static("close"))),
+        .header(header::CONNECTION, HeaderValue::from_static("close"))),
         Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Problem::new(
             codes::BODY_TOO_LARGE,
             format!("The body may have {} bytes at most.", limits.max_body_bytes),
@@ -67,6 +74,18 @@ pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
         )),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
     }
+}
+
+/// What the decompression layer understands; RFC 9110, section 12.5.3, on 415.
+const ACCEPTED_ENCODINGS: HeaderValue = HeaderValue::from_static("gzip, br, zstd");
+
+/// Whether a coding is left that nobody has taken off: the layer removes the header
+/// with the coding.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -86,13 +105,85 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // Derived types would take an array too, member by member in their order.
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first.is_some_and(|first| *first != b'{') {
+        well_formed(bytes)?;
+        return Err(Problem::validation(vec![FieldError {
+            field: String::new(),
+            code: "INVALID_TYPE",
+            message: Cow::Borrowed("must be an object"),
+        }]));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        // The first misfit ends the reading; what follows may not even be JSON.
         let path = error.path().to_string();
-        refusal(&path, &error.into_inner())
+        well_formed(bytes)
+            .err()
+            .unwrap_or_else(|| refusal(&path, error.inner()))
     })?;
     deserializer.end().map_err(|error| refusal("", &error))?;
     Ok(value)
+}
+
+/// Whether a body is JSON at all, nested at most as deep as serde_json goes.
+fn well_formed(bytes: &[u8]) -> Result<(), Problem> {
+    serde_json::from_slice::<Anything>(bytes)
+        .map(|Anything| ())
+        .map_err(|error| refusal("", &error))
+}
+
+/// Any JSON value, read and forgotten. Unlike `IgnoredAny`, which serde_json skips
+/// over without counting, it meets the limit of nesting and checks every string.
+struct Anything;
+
+impl<'de> Deserialize<'de> for Anything {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Anything {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while let Some(Self) = items.next_element()? {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        while let Some((Self, Self)) = members.next_entry()? {}
+        Ok(self)
+    }
 }
 
 /// Sorts serde's errors: 400 for what is not JSON, for unknown and for repeated

@@ -1,6 +1,7 @@
 //! The ledger: its stores on both databases, and its API on the built binary.
 
 mod api;
+mod bad_input;
 mod client;
 mod crash;
 mod erasure;
