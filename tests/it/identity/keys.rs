@@ -75,7 +75,7 @@ on_both! {
     async fn generated_keys_are_warned_of(backend: Backend) {
         let service = Service::start(backend).await;
         let warned = service.logs().iter().any(|line| {
-            line["level"] == "WARN"
+            line["level"] == "warn"
                 && line["message"].as_str().is_some_and(|text| text.contains("auth.keys is not set"))
         });
         assert!(warned, "{:#?}", service.logs());

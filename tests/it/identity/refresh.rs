@@ -56,7 +56,7 @@ on_both! {
         assert_eq!(attempts(&service, "refresh", "failure").await, 1.0);
         eventually("the warning", async || {
             service.logs().into_iter().find(|line| {
-                line["level"] == "WARN" && line["message"].as_str().is_some_and(|message| {
+                line["level"] == "warn" && line["message"].as_str().is_some_and(|message| {
                     message.contains("its family is revoked")
                 })
             })
