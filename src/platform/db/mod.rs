@@ -8,6 +8,8 @@ pub mod connect;
 mod error;
 mod metrics;
 pub mod migrate;
+#[cfg(feature = "sqlite")]
+mod writer;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +20,8 @@ use tracing::Instrument as _;
 pub use config::{Backend, Config, DatabaseUrl};
 pub use error::DbError;
 pub use metrics::DbMetrics;
+#[cfg(feature = "sqlite")]
+pub use writer::WriteTransaction;
 
 use crate::platform::telemetry::traces;
 
@@ -38,6 +42,8 @@ pub struct Db<B: sqlx::Database> {
     /// Client-side bound of a store method: acquire plus statement timeout.
     deadline: Duration,
     metrics: Arc<DbMetrics>,
+    #[cfg(feature = "sqlite")]
+    writers: writer::Queue,
 }
 
 impl<B: sqlx::Database> Clone for Db<B> {
@@ -46,6 +52,8 @@ impl<B: sqlx::Database> Clone for Db<B> {
             pool: self.pool.clone(),
             deadline: self.deadline,
             metrics: Arc::clone(&self.metrics),
+            #[cfg(feature = "sqlite")]
+            writers: Arc::clone(&self.writers),
         }
     }
 }
@@ -136,9 +144,17 @@ impl Db<sqlx::Sqlite> {
     ///
     /// # Errors
     /// [`DbError::Unavailable`] when no connection or lock was free in time.
-    pub async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, DbError> {
+    pub async fn begin(&self) -> Result<WriteTransaction, DbError> {
         let began = Instant::now();
-        let transaction = self.pool.begin_with("BEGIN IMMEDIATE").await;
+        let bound = self.pool.options().get_acquire_timeout();
+        let transaction = match writer::turn(&self.writers, bound).await {
+            Ok(turn) => self
+                .pool
+                .begin_with("BEGIN IMMEDIATE")
+                .await
+                .map(|transaction| WriteTransaction::new(transaction, turn)),
+            Err(error) => Err(error),
+        };
         self.metrics
             .pool_wait
             .observe(began.elapsed().as_secs_f64());
@@ -176,12 +192,16 @@ impl Database {
                 pool: connect::sqlite(config)?,
                 deadline,
                 metrics,
+                #[cfg(feature = "sqlite")]
+                writers: writer::Queue::default(),
             }),
             #[cfg(feature = "postgres")]
             Backend::Postgres => Self::Postgres(Db {
                 pool: connect::postgres(config)?,
                 deadline,
                 metrics,
+                #[cfg(feature = "sqlite")]
+                writers: writer::Queue::default(),
             }),
             #[allow(unreachable_patterns)]
             other => anyhow::bail!("this binary was built without {other:?}"),

@@ -1,5 +1,8 @@
 //! The ledger: its stores on both databases, and its API on the built binary.
 
+mod api;
+mod client;
+mod crash;
 mod erasure;
 mod idempotency;
 mod properties;
@@ -149,6 +152,20 @@ impl Fixture {
         }
         Ok(())
     }
+}
+
+/// A number that a database computes, over a connection of its own.
+async fn number(url: &str, sql: &str) -> i64 {
+    use sqlx::Connection as _;
+    let sql = sqlx::AssertSqlSafe(sql.to_owned());
+    if url.starts_with("sqlite:") {
+        let mut connection = sqlx::SqliteConnection::connect(url).await.unwrap();
+        sqlx::query_scalar(sql).fetch_one(&mut connection).await
+    } else {
+        let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+        sqlx::query_scalar(sql).fetch_one(&mut connection).await
+    }
+    .unwrap()
 }
 
 fn now() -> OffsetDateTime {

@@ -2,7 +2,7 @@
 
 mod database;
 mod metrics;
-mod service;
+pub mod service;
 
 pub use database::{Backend, TestDatabase};
 pub use metrics::Samples;

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use self::transfer::{TransferRow, decide, record, recorded, transfer_by_id, try_lock};
+use self::transfer::{TransferRow, decide, record, replayed, try_lock};
 use super::{CLOSED_NAME, EXPIRED_BATCH, LedgerStore, Posted, TransferError, currency};
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
 use crate::identity::store::{ErasureError, ErasureHook};
@@ -103,16 +103,14 @@ impl LedgerStore for PostgresLedger {
             .run("transfer", async {
                 let mut tx = self.db.begin().await?;
                 if let Some(claim) = claim {
-                    if !try_lock(&mut tx, claim).await? {
-                        return Err(TransferError::InProgress);
+                    let locked = try_lock(&mut tx, claim).await?;
+                    // Read after the lock, whether it was had or not: who holds it may
+                    // be replaying as well, and then the answer is there already.
+                    if let Some(posted) = replayed(&mut tx, claim, order.now).await? {
+                        return Ok(posted);
                     }
-                    if let Some(recorded) = recorded(&mut tx, claim, order.now).await? {
-                        let id = recorded.replay(&claim.fingerprint)?;
-                        let transfer = transfer_by_id(&mut tx, id).await?;
-                        return Ok(Posted {
-                            transfer,
-                            replayed: true,
-                        });
+                    if !locked {
+                        return Err(TransferError::InProgress);
                     }
                 }
                 let decided = decide(&mut tx, order).await?;

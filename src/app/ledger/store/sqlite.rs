@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use self::running::Running;
-use self::transfer::{TransferRow, decide, record, recorded, transfer_by_id};
+use self::transfer::{TransferRow, decide, record, replayed};
 use super::{CLOSED_NAME, EXPIRED_BATCH, LedgerStore, Posted, TransferError, currency};
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
 use crate::identity::store::{ErasureError, ErasureHook};
@@ -110,20 +110,19 @@ impl LedgerStore for SqliteLedger {
             .run("transfer", async {
                 // Before the write lock: a second request with the key shall hear that
                 // the first is running, not wait for it.
-                let _running = match claim {
-                    Some(claim) => Some(self.running.enter(claim)?),
-                    None => None,
-                };
+                let running = claim.map(|claim| self.running.enter(claim));
+                if let (Some(claim), Some(None)) = (claim, &running) {
+                    // Who has the key may be replaying as well, and then the answer is
+                    // there already.
+                    let mut connection = self.db.acquire().await?;
+                    let posted = replayed(&mut connection, claim, order.now).await?;
+                    return posted.ok_or(TransferError::InProgress);
+                }
                 let mut tx = self.db.begin().await?;
-                if let Some(claim) = claim {
-                    if let Some(recorded) = recorded(&mut tx, claim, order.now).await? {
-                        let id = recorded.replay(&claim.fingerprint)?;
-                        let transfer = transfer_by_id(&mut tx, id).await?;
-                        return Ok(Posted {
-                            transfer,
-                            replayed: true,
-                        });
-                    }
+                if let Some(claim) = claim
+                    && let Some(posted) = replayed(&mut tx, claim, order.now).await?
+                {
+                    return Ok(posted);
                 }
                 let decided = decide(&mut tx, order).await?;
                 if let Some(claim) = claim {

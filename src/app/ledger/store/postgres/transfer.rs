@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::app::ledger::domain::{
     Claim, Currency, Order, Party, Posting, Refusal, Source, Transfer, post,
 };
-use crate::app::ledger::store::{Recorded, currency};
+use crate::app::ledger::store::{Posted, Recorded, TransferError, currency};
 use crate::platform::clock::new_id;
 use crate::platform::db::DbError;
 
@@ -23,7 +23,24 @@ pub(super) async fn try_lock(tx: &mut PgConnection, claim: &Claim) -> Result<boo
     Ok(locked)
 }
 
-pub(super) async fn recorded(
+/// The answer that the key had before, if it is the same order's.
+pub(super) async fn replayed(
+    connection: &mut PgConnection,
+    claim: &Claim,
+    now: OffsetDateTime,
+) -> Result<Option<Posted>, TransferError> {
+    let Some(recorded) = recorded(connection, claim, now).await? else {
+        return Ok(None);
+    };
+    let id = recorded.replay(&claim.fingerprint)?;
+    let transfer = transfer_by_id(connection, id).await?;
+    Ok(Some(Posted {
+        transfer,
+        replayed: true,
+    }))
+}
+
+async fn recorded(
     tx: &mut PgConnection,
     claim: &Claim,
     now: OffsetDateTime,
@@ -192,7 +209,7 @@ async fn system_account(tx: &mut PgConnection, code: Currency) -> Result<Option<
     Ok(id.fetch_optional(tx).await?)
 }
 
-pub(super) async fn transfer_by_id(tx: &mut PgConnection, id: Uuid) -> Result<Transfer, DbError> {
+async fn transfer_by_id(tx: &mut PgConnection, id: Uuid) -> Result<Transfer, DbError> {
     sqlx::query_as!(
         TransferRow,
         "SELECT id, from_account, to_account, amount, currency, reference, created_at

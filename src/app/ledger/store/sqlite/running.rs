@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 use crate::app::ledger::domain::{Claim, IdempotencyKey};
-use crate::app::ledger::store::TransferError;
 
 /// The keys that this process is working on. One process has the file; when it dies
 /// the set is gone with it.
@@ -14,14 +13,15 @@ use crate::app::ledger::store::TransferError;
 pub(super) struct Running(Arc<Mutex<HashSet<(Uuid, IdempotencyKey)>>>);
 
 impl Running {
-    /// Holds the key until the guard is dropped, however the transaction ends.
-    pub(super) fn enter(&self, claim: &Claim) -> Result<RunningGuard, TransferError> {
+    /// Holds the key until the guard is dropped, however the transaction ends. None
+    /// when somebody else has it.
+    pub(super) fn enter(&self, claim: &Claim) -> Option<RunningGuard> {
         let entry = (claim.user, claim.key.clone());
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !running.insert(entry.clone()) {
-            return Err(TransferError::InProgress);
+            return None;
         }
-        Ok(RunningGuard {
+        Some(RunningGuard {
             running: self.clone(),
             entry,
         })

@@ -7,11 +7,28 @@ use uuid::Uuid;
 use crate::app::ledger::domain::{
     Claim, Currency, Order, Party, Posting, Refusal, Source, Transfer, post,
 };
-use crate::app::ledger::store::{Recorded, currency};
+use crate::app::ledger::store::{Posted, Recorded, TransferError, currency};
 use crate::platform::clock::{from_micros, new_id, to_micros};
 use crate::platform::db::DbError;
 
-pub(super) async fn recorded(
+/// The answer that the key had before, if it is the same order's.
+pub(super) async fn replayed(
+    connection: &mut SqliteConnection,
+    claim: &Claim,
+    now: OffsetDateTime,
+) -> Result<Option<Posted>, TransferError> {
+    let Some(recorded) = recorded(connection, claim, now).await? else {
+        return Ok(None);
+    };
+    let id = recorded.replay(&claim.fingerprint)?;
+    let transfer = transfer_by_id(connection, id).await?;
+    Ok(Some(Posted {
+        transfer,
+        replayed: true,
+    }))
+}
+
+async fn recorded(
     tx: &mut SqliteConnection,
     claim: &Claim,
     now: OffsetDateTime,
@@ -185,10 +202,7 @@ async fn system_account(
     Ok(id.fetch_optional(tx).await?)
 }
 
-pub(super) async fn transfer_by_id(
-    tx: &mut SqliteConnection,
-    id: Uuid,
-) -> Result<Transfer, DbError> {
+async fn transfer_by_id(tx: &mut SqliteConnection, id: Uuid) -> Result<Transfer, DbError> {
     sqlx::query_as!(
         TransferRow,
         r#"SELECT id AS "id: Uuid", from_account AS "from_account: Uuid",
