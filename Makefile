@@ -1,6 +1,6 @@
 # One line a target: `make help`. The logic is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test docs fmt lint sqlx-prepare
+.PHONY: help run demo test tools verify stack picture docs fmt lint sqlx-prepare
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,18 @@ demo: ## act as a client of the running service, or of one of its own: make demo
 
 test: ## check formatting, lints, all tests on SQLite and Postgres, and the query cache
 	@scripts/test
+
+tools: ## bring the outside tools that verify needs into .tools/, pinned
+	@scripts/tools
+
+verify: ## check rules, alerts, collector, dashboards, chart and image with the real tools
+	@scripts/verify $(ARGS)
+
+stack: ## start service, Postgres, collector, Prometheus and Alertmanager here, without containers
+	@scripts/stack
+
+picture: ## draw the dashboards from a live service into docs/images/
+	@scripts/dashboards-picture
 
 docs: ## write the generated documents again (metrics, configuration, errors, OpenAPI)
 	UPDATE_DOCUMENTS=1 cargo test --locked --quiet --test it documents::
