@@ -127,14 +127,14 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// Whether a body is JSON at all, nested at most as deep as serde_json goes.
+/// Whether a body is JSON at all, nested at most as deep as `serde_json` goes.
 fn well_formed(bytes: &[u8]) -> Result<(), Problem> {
     serde_json::from_slice::<Anything>(bytes)
         .map(|Anything| ())
         .map_err(|error| refusal("", &error))
 }
 
-/// Any JSON value, read and forgotten. Unlike `IgnoredAny`, which serde_json skips
+/// Any JSON value, read and forgotten. Unlike `IgnoredAny`, which `serde_json` skips
 /// over without counting, it meets the limit of nesting and checks every string.
 struct Anything;
 

@@ -117,7 +117,7 @@ impl World {
         self.anna.request("POST", "/api/v1/accounts").json(body)
     }
 
-    fn deposit(&self, client: &Client, account: &str, amount: i64) -> RequestBuilder {
+    fn deposit(client: &Client, account: &str, amount: i64) -> RequestBuilder {
         let body = json!({ "account": account, "amount": amount, "reference": "" });
         client.request("POST", "/api/v1/deposits").json(&body)
     }
@@ -230,8 +230,8 @@ fn values(w: &World) -> Vec<Case> {
         case("a currency in small letters", ACCOUNT, INVALID, &["currency"], account("eur", "Savings")),
         case("an empty name", ACCOUNT, INVALID, &["name"], account("EUR", "")),
         case("a name of 101 characters", ACCOUNT, INVALID, &["name"], account("EUR", &"x".repeat(101))),
-        case("the largest `i64`", DEPOSIT, INVALID, AMOUNT, w.deposit(&w.admin, &w.euros, i64::MAX)),
-        case("a negative amount", DEPOSIT, INVALID, AMOUNT, w.deposit(&w.admin, &w.euros, -1)),
+        case("the largest `i64`", DEPOSIT, INVALID, AMOUNT, World::deposit(&w.admin, &w.euros, i64::MAX)),
+        case("a negative amount", DEPOSIT, INVALID, AMOUNT, World::deposit(&w.admin, &w.euros, -1)),
     ]
 }
 
@@ -247,9 +247,9 @@ fn rules(w: &World) -> Vec<Case> {
         case("accounts of different currencies", TRANSFER, (422, "CURRENCY_MISMATCH"), &[], pay(&w.euros, &w.dollars, 1)),
         case("more than the balance", TRANSFER, (422, "INSUFFICIENT_FUNDS"), &[], pay(&w.euros, &w.bens, 101)),
         case("more than an account can hold", TRANSFER, (422, "BALANCE_LIMIT_EXCEEDED"), &[], pay(&w.euros, &w.full, 2)),
-        case("more than an account can hold", DEPOSIT, (422, "BALANCE_LIMIT_EXCEEDED"), &[], w.deposit(&w.admin, &w.full, 2)),
-        case("an unknown account", DEPOSIT, NOT_FOUND, &[], w.deposit(&w.admin, UNKNOWN, 1)),
-        case("not an administrator", DEPOSIT, (403, "FORBIDDEN"), &[], w.deposit(&w.anna, &w.euros, 1)),
+        case("more than an account can hold", DEPOSIT, (422, "BALANCE_LIMIT_EXCEEDED"), &[], World::deposit(&w.admin, &w.full, 2)),
+        case("an unknown account", DEPOSIT, NOT_FOUND, &[], World::deposit(&w.admin, UNKNOWN, 1)),
+        case("not an administrator", DEPOSIT, (403, "FORBIDDEN"), &[], World::deposit(&w.anna, &w.euros, 1)),
     ]
 }
 

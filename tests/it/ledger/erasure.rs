@@ -25,8 +25,8 @@ on_both! {
         let (gone, other) = (new_id(), new_id());
         let closed = ledger.open_with(gone, "EUR", 5).await;
         let from = ledger.open_with(other, "EUR", 100).await;
-        let spend = payment(gone, closed, from, 5);
-        let spent = ledger.send(&spend, Some(&claim(gone, "last", &spend))).await.unwrap();
+        let last = payment(gone, closed, from, 5);
+        let spent = ledger.send(&last, Some(&claim(gone, "last", &last))).await.unwrap();
         ledger.erase(gone, true).await.unwrap();
         for order in [deposit(closed, 1), payment(other, from, closed, 1)] {
             let refused = ledger.send(&order, None).await;
