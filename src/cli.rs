@@ -1,6 +1,7 @@
 //! The subcommands. Everything that is printed for people is printed here.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 use crate::platform::auth::keys::KeySet;
-use crate::platform::settings::{Effective, Problem};
+use crate::platform::settings::{Effective, Problem, Profile};
 use crate::{app, serve};
 
 /// Bad configuration (`EX_USAGE` of sysexits), decided before a port binds.
@@ -89,7 +90,8 @@ fn run_configured(command: Command, config: Config, effective: &[Effective]) -> 
             finish(in_runtime(serve::healthcheck(&url, timeout)))
         }
         Command::Serve | Command::Openapi | Command::Keygen { .. } => {
-            match in_runtime(serve::run(config)) {
+            let announce = |public, admin| banner(&config, public, admin);
+            match in_runtime(serve::run(&config, announce)) {
                 Ok(code) => ExitCode::from(code),
                 Err(error) => finish(Err(error)),
             }
@@ -114,6 +116,33 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
+/// Says which address serves what.
+fn banner(config: &Config, public: SocketAddr, admin: SocketAddr) {
+    if config.profile != Profile::Development {
+        return;
+    }
+    let host = |address: SocketAddr| {
+        if address.ip().is_unspecified() {
+            format!("http://localhost:{}", address.port())
+        } else {
+            format!("http://{address}")
+        }
+    };
+    let (public, admin) = (host(public), host(admin));
+    let user = config
+        .auth
+        .development_admin()
+        .map_or_else(String::new, |(email, password)| {
+            format!("  Log in   as {email} with {password} (development only)\n")
+        });
+    say(&format!(
+        "\n  {name} {version} is ready\n\n  API      {public}/api/v1/ping\n  Docs     {public}/docs\n  \
+         Metrics  {admin}/metrics\n  Probes   {admin}/health/ready\n{user}\n  Stop with Ctrl-C\n",
+        name = env!("CARGO_PKG_NAME"),
+        version = env!("CARGO_PKG_VERSION"),
+    ));
+}
+
 fn refuse(problems: &[Problem]) -> ExitCode {
     say(&format!(
         "error: the configuration has {} problem(s):",
@@ -127,7 +156,7 @@ fn refuse(problems: &[Problem]) -> ExitCode {
 }
 
 /// Writes a line to standard error; nobody may be reading, which is no failure.
-pub(crate) fn say(line: &str) {
+fn say(line: &str) {
     let _closed = writeln!(std::io::stderr().lock(), "{line}");
 }
 

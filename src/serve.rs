@@ -23,19 +23,19 @@ use crate::platform::http::middleware;
 use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
 use crate::platform::observe::{HttpMetrics, Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
-use crate::platform::settings::Profile;
 use crate::platform::telemetry::Telemetry;
 
 /// How often limiters forget clients that have gone.
 const SWEEP: Duration = Duration::from_secs(10);
 
-/// Serves until a signal or a failure ends it; returns the exit code.
+/// Serves until a signal or a failure ends it; returns the exit code. `announce`
+/// hears the public and the admin address once all of it stands.
 ///
 /// # Errors
 /// When the process cannot start.
-pub async fn run(config: Config) -> anyhow::Result<u8> {
+pub async fn run(config: &Config, announce: impl Fn(SocketAddr, SocketAddr)) -> anyhow::Result<u8> {
     let telemetry = Telemetry::start(&config.telemetry, &config.otel)?;
-    let outcome = run_observed(&config, &telemetry).await;
+    let outcome = run_observed(config, &telemetry, announce).await;
     if let Err(error) = &outcome {
         tracing::error!(
             error = format!("{error:#}"),
@@ -46,7 +46,11 @@ pub async fn run(config: Config) -> anyhow::Result<u8> {
     outcome
 }
 
-async fn run_observed(config: &Config, telemetry: &Telemetry) -> anyhow::Result<u8> {
+async fn run_observed(
+    config: &Config,
+    telemetry: &Telemetry,
+    announce: impl Fn(SocketAddr, SocketAddr),
+) -> anyhow::Result<u8> {
     let registry = &telemetry.registry;
     let clock: SharedClock = Arc::new(SystemClock);
     let lifecycle = Lifecycle::new(LifecycleMetrics::register(registry)?);
@@ -112,9 +116,7 @@ async fn run_observed(config: &Config, telemetry: &Telemetry) -> anyhow::Result<
                 listener::serve(public, router, public_serving),
             );
             lifecycle.enter(State::Ready);
-            if config.profile == Profile::Development {
-                banner(config, address, admin_address);
-            }
+            announce(address, admin_address);
         }
         Ok(None) => {}
         Err(error) => {
@@ -148,7 +150,9 @@ async fn start(
     let limits = Limits::new(&config.rate_limit, RateLimitMetrics::register(registry)?);
     let stores = app::Stores::new(database, clock);
     let parts = app::Parts {
-        config,
+        auth: &config.auth,
+        ledger: &config.ledger,
+        workers: &config.workers,
         stores: &stores,
         registry,
         clock,
@@ -310,29 +314,6 @@ fn operations(document: &utoipa::openapi::OpenApi) -> Vec<(&'static str, String)
         }
     }
     operations
-}
-
-fn banner(config: &Config, public: SocketAddr, admin: SocketAddr) {
-    let host = |address: SocketAddr| {
-        if address.ip().is_unspecified() {
-            format!("http://localhost:{}", address.port())
-        } else {
-            format!("http://{address}")
-        }
-    };
-    let (public, admin) = (host(public), host(admin));
-    let user = config
-        .auth
-        .development_admin()
-        .map_or_else(String::new, |(email, password)| {
-            format!("  Log in   as {email} with {password} (development only)\n")
-        });
-    crate::cli::say(&format!(
-        "\n  {name} {version} is ready\n\n  API      {public}/api/v1/ping\n  Docs     {public}/docs\n  \
-         Metrics  {admin}/metrics\n  Probes   {admin}/health/ready\n{user}\n  Stop with Ctrl-C\n",
-        name = env!("CARGO_PKG_NAME"),
-        version = env!("CARGO_PKG_VERSION"),
-    ));
 }
 
 /// Applies the migrations that are missing.

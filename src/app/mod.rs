@@ -24,7 +24,6 @@ use crate::app::ledger::store::postgres::PostgresLedger;
 #[cfg(feature = "sqlite")]
 use crate::app::ledger::store::sqlite::SqliteLedger;
 use crate::app::ledger::{Ledger, store::LedgerStore};
-use crate::config::Config;
 use crate::identity::access::AccessTokens;
 use crate::identity::keyring::Keyring;
 use crate::identity::metrics::AttemptCounters;
@@ -77,8 +76,12 @@ impl Stores {
 
 /// What the application is built from.
 pub struct Parts<'a> {
-    /// The whole configuration.
-    pub config: &'a Config,
+    /// Tokens and keys.
+    pub auth: &'a platform::auth::Config,
+    /// Currencies and the life of idempotency keys.
+    pub ledger: &'a ledger::Config,
+    /// Background work.
+    pub workers: &'a workers::Config,
     /// Of every slice.
     pub stores: &'a Stores,
     /// Where metrics are registered.
@@ -124,7 +127,7 @@ fn router<S: Clone + Send + Sync + 'static>(documented: OpenApiRouter<S>) -> Rou
 }
 
 fn identity(parts: &Parts<'_>) -> anyhow::Result<Arc<identity::Service>> {
-    let config = &parts.config.auth;
+    let config = parts.auth;
     let attempts = AttemptCounters::new(&IdentityMetrics::register(parts.registry)?);
     let keyring = Keyring::new(config)?;
     keyring.watch(parts.lifecycle);
@@ -138,12 +141,7 @@ fn identity(parts: &Parts<'_>) -> anyhow::Result<Arc<identity::Service>> {
 
 fn ledger(parts: &Parts<'_>) -> anyhow::Result<Ledger> {
     let (store, clock) = (Arc::clone(&parts.stores.ledger), Arc::clone(parts.clock));
-    Ok(Ledger::new(
-        &parts.config.ledger,
-        store,
-        clock,
-        parts.registry,
-    )?)
+    Ok(Ledger::new(parts.ledger, store, clock, parts.registry)?)
 }
 
 /// Starts the worker that removes what has expired.
@@ -155,7 +153,7 @@ fn clean_up(
     let metrics = WorkerMetrics::register(parts.registry)?;
     let worker = Worker {
         name: "cleanup",
-        interval: parts.config.workers.cleanup_interval,
+        interval: parts.workers.cleanup_interval,
         deadline: Duration::from_mins(1),
         run: Box::new(move || {
             let (identity, ledger) = (Arc::clone(&identity), ledger.clone());

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::platform::auth::Role;
-use crate::platform::http::Invalid;
+use crate::platform::validation::Invalid;
 
 /// Longest address that mail can be sent to (RFC 5321, section 4.5.3.1.3, less the
 /// angle brackets of a path).

@@ -16,4 +16,5 @@ pub mod observe;
 pub mod protect;
 pub mod settings;
 pub mod telemetry;
+pub mod validation;
 pub mod workers;

@@ -86,7 +86,14 @@ fn domain_files_know_no_framework() {
     forbid(
         "a domain is plain rules",
         is_domain,
-        &["axum", "sqlx", "tonic", "utoipa", "use http::"],
+        &[
+            "axum",
+            "sqlx",
+            "tonic",
+            "utoipa",
+            "use http::",
+            "platform::http",
+        ],
     );
 }
 

@@ -16,8 +16,9 @@ use prometheus::{IntCounterVec, IntGauge};
 use serde::{Deserialize, Serialize};
 
 use crate::metrics;
-use crate::platform::http::{Fields, Invalid, Problem};
+use crate::platform::http::{Fields, Problem};
 use crate::platform::settings::parse_duration;
+use crate::platform::validation::Invalid;
 
 pub use layer::{FaultLayer, InjectFault};
 

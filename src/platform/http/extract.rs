@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::problem::{FieldError, Problem, codes};
 use crate::platform::observe::RequestContext;
+use crate::platform::validation::Invalid;
 
 /// A JSON body, in and out.
 #[derive(Debug)]
@@ -287,15 +288,6 @@ where
 /// their domain types, so that one answer names all of it.
 #[derive(Debug, Default)]
 pub struct Fields(Vec<FieldError>);
-
-/// What a domain type says of a value that it refuses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalid {
-    /// Stable upper-snake word.
-    pub code: &'static str,
-    /// For people; never repeats the value.
-    pub message: &'static str,
-}
 
 impl Fields {
     /// Notes the error of a field, if there is one.

@@ -21,8 +21,8 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use super::problem::{Problem, codes};
 use super::{ClientAddress, Config};
-use crate::platform::observe::http::{ObserveLayer, REQUEST_ID};
-use crate::platform::observe::{BodyLimits, Observer};
+use crate::platform::observe::http::ObserveLayer;
+use crate::platform::observe::{BodyLimits, Observation, Observer, REQUEST_ID};
 use crate::platform::protect::{GuardLayer, Limits};
 
 /// What the layers are made of.
@@ -48,7 +48,7 @@ pub fn apply(router: Router, parts: Parts<'_>) -> Router {
     let metrics = observer.routes.metrics().clone();
     let layers = ServiceBuilder::new()
         // 1. Context, metrics, request line, span: sees also what the others refuse.
-        .layer(ObserveLayer {
+        .layer(ObserveLayer(Arc::new(Observation {
             observer,
             client_address: Arc::new(ClientAddress::new(config.trusted_proxies.clone())),
             limits: BodyLimits {
@@ -56,7 +56,7 @@ pub fn apply(router: Router, parts: Parts<'_>) -> Router {
                 body_timeout: config.body_timeout,
             },
             draining,
-        })
+        })))
         // 2. CORS: preflights are answered here, and refusals further in carry its headers.
         .layer(option_layer(cors(config)))
         // 3. Shedding, deadline, panics.

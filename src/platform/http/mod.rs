@@ -13,6 +13,6 @@ pub mod watch;
 
 pub use client_address::{ClientAddress, PeerAddress};
 pub use config::Config;
-pub use extract::{Fields, Invalid, Json, Path, Query};
+pub use extract::{Fields, Json, Path, Query};
 pub use problem::{FieldError, Problem};
 pub use watch::Patience;

@@ -9,19 +9,15 @@ use std::task::{Context, Poll, ready};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::context::Entered;
 use super::pending::Pending;
-use super::{BodyLimits, Observer, RequestContext};
-use crate::platform::http::ClientAddress;
+use super::{Observation, REQUEST_ID, RequestContext};
 use crate::platform::http::problem::Failure;
-
-/// `X-Request-Id`.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// `traceresponse` (W3C Trace Context, level 2): the trace that the request belongs
 /// to, whether or not it is sampled; it is the one in the log.
@@ -29,16 +25,7 @@ const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 
 /// Installs [`Observe`].
 #[derive(Clone)]
-pub struct ObserveLayer {
-    /// Who writes the records.
-    pub observer: Arc<Observer>,
-    /// Finds the client behind proxies.
-    pub client_address: Arc<ClientAddress>,
-    /// Limits that extractors read.
-    pub limits: BodyLimits,
-    /// While true, answers ask HTTP/1.1 clients to close their connection.
-    pub draining: tokio_util::sync::CancellationToken,
-}
+pub struct ObserveLayer(pub Arc<Observation>);
 
 impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
@@ -46,7 +33,7 @@ impl<S> Layer<S> for ObserveLayer {
     fn layer(&self, inner: S) -> Observe<S> {
         Observe {
             inner,
-            shared: Arc::new(self.clone()),
+            shared: Arc::clone(&self.0),
         }
     }
 }
@@ -55,7 +42,7 @@ impl<S> Layer<S> for ObserveLayer {
 #[derive(Clone)]
 pub struct Observe<S> {
     inner: S,
-    shared: Arc<ObserveLayer>,
+    shared: Arc<Observation>,
 }
 
 impl<S> Service<Request<Body>> for Observe<S>
@@ -201,22 +188,5 @@ impl HttpBody for ObservedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-/// One of the nine methods of RFC 9110 and RFC 5789, or `other`.
-#[must_use]
-pub fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        Method::CONNECT => "CONNECT",
-        Method::OPTIONS => "OPTIONS",
-        Method::TRACE => "TRACE",
-        Method::PATCH => "PATCH",
-        _ => "other",
     }
 }

@@ -5,7 +5,7 @@
 //! record, so that they agree with each other.
 
 mod context;
-mod faults;
+mod failures;
 pub mod http;
 mod line;
 mod metrics;
@@ -18,5 +18,6 @@ mod visible;
 pub use context::{BodyLimits, RequestContext, scope};
 pub use line::FIELDS as REQUEST_LINE;
 pub use metrics::{HttpMetrics, RouteMetrics, RouteTable};
+pub use pending::{Observation, REQUEST_ID};
 pub use propagation::Remote;
 pub use record::{Observer, RequestRecord};

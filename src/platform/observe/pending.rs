@@ -5,23 +5,37 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Body;
 use axum::extract::MatchedPath;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use opentelemetry::trace::{SpanContext, SpanId, TraceId};
 
 use super::context::Entered;
-use super::http::{ObserveLayer, REQUEST_ID, method_label};
 use super::propagation;
 use super::span::span_context;
-use super::{Remote, RequestContext, RequestRecord, RouteMetrics};
+use super::{BodyLimits, Observer, Remote, RequestContext, RequestRecord, RouteMetrics};
+use crate::platform::http::ClientAddress;
 use crate::platform::http::problem::Failure;
 use crate::platform::telemetry::traces::context_of;
 
+/// `X-Request-Id`.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken over from a client.
 const MAX_REQUEST_ID: usize = 128;
 
+/// What is needed to observe a request; shared by all of them.
+pub struct Observation {
+    /// Who writes the records.
+    pub observer: Arc<Observer>,
+    /// Finds the client behind proxies.
+    pub client_address: Arc<ClientAddress>,
+    /// Limits that extractors read.
+    pub limits: BodyLimits,
+    /// While true, answers ask HTTP/1.1 clients to close their connection.
+    pub draining: tokio_util::sync::CancellationToken,
+}
+
 /// A request that has not ended; its record is written when this is dropped.
 pub(super) struct Pending {
-    pub(super) shared: Arc<ObserveLayer>,
+    pub(super) shared: Arc<Observation>,
     pub(super) context: Arc<RequestContext>,
     route: Arc<RouteMetrics>,
     /// Shared with the connection's buffer: no text of the request is copied.
@@ -43,7 +57,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn begin(shared: Arc<ObserveLayer>, request: &Request<Body>) -> Self {
+    pub(super) fn begin(shared: Arc<Observation>, request: &Request<Body>) -> Self {
         let matched = request.extensions().get::<MatchedPath>();
         let path = matched.map_or("unmatched", MatchedPath::as_str);
         let method = method_label(request.method());
@@ -161,4 +175,21 @@ fn request_id(headers: &HeaderMap) -> Box<str> {
             || uuid::Uuid::now_v7().to_string().into_boxed_str(),
             Box::from,
         )
+}
+
+/// One of the nine methods of RFC 9110 and RFC 5789, or `other`.
+#[must_use]
+pub(super) fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::CONNECT => "CONNECT",
+        Method::OPTIONS => "OPTIONS",
+        Method::TRACE => "TRACE",
+        Method::PATCH => "PATCH",
+        _ => "other",
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, Method, Uri};
 
-use super::faults::Faults;
+use super::failures::Failures;
 use super::{Remote, RequestContext, RouteMetrics, RouteTable, line, span};
 use crate::platform::http::problem::Failure;
 use crate::platform::telemetry::{Logs, Traces};
@@ -49,7 +49,7 @@ pub struct Observer {
     /// Decides what is sampled, and takes spans.
     pub traces: Traces,
     logs: Logs,
-    faults: Faults,
+    failures: Failures,
 }
 
 impl Observer {
@@ -60,7 +60,7 @@ impl Observer {
             routes,
             traces,
             logs,
-            faults: Faults::default(),
+            failures: Failures::default(),
         }
     }
 
@@ -84,7 +84,7 @@ impl Observer {
             line::write(record, fields);
         });
         if record.status >= 500 {
-            self.faults.report(record);
+            self.failures.report(record);
         }
         self.trace(record);
     }

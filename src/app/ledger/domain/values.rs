@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::platform::http::Invalid;
+use crate::platform::validation::Invalid;
 
 /// What one transfer moves at most: 10^15 minor units, ten trillion euros. No
 /// business need is behind it; it keeps every sum far from the ends of `i64`.

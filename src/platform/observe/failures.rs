@@ -1,4 +1,4 @@
-//! Error tracking without a vendor: faults of the same kind share a fingerprint.
+//! Error tracking without a vendor: failures of the same kind share a fingerprint.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -13,9 +13,9 @@ const KINDS: usize = 1_024;
 /// Bytes of a cause's debug text that are looked at.
 const LOOK: usize = 256;
 
-/// Faults since the start of the process.
+/// Failures since the start of the process.
 #[derive(Default)]
-pub(super) struct Faults {
+pub(super) struct Failures {
     kinds: Mutex<HashMap<u64, Kind>>,
 }
 
@@ -25,7 +25,7 @@ struct Kind {
     count: u64,
 }
 
-impl Faults {
+impl Failures {
     /// Writes the error event of a request that ended in 5xx.
     pub(super) fn report(&self, record: &RequestRecord) {
         let failure = record.failure.as_ref();
@@ -142,14 +142,14 @@ mod tests {
 
     #[test]
     fn the_first_time_is_kept_and_memory_is_bounded() {
-        let faults = Faults::default();
-        let first = faults.saw(1, SystemTime::UNIX_EPOCH);
-        let second = faults.saw(1, SystemTime::now());
+        let failures = Failures::default();
+        let first = failures.saw(1, SystemTime::UNIX_EPOCH);
+        let second = failures.saw(1, SystemTime::now());
         assert_eq!((first.count, second.count), (1, 2));
         assert_eq!(second.first_seen, SystemTime::UNIX_EPOCH);
         for kind in 0..5_000 {
-            faults.saw(kind, SystemTime::now());
+            failures.saw(kind, SystemTime::now());
         }
-        assert_eq!(faults.kinds.lock().unwrap().len(), KINDS);
+        assert_eq!(failures.kinds.lock().unwrap().len(), KINDS);
     }
 }
