@@ -74,24 +74,24 @@ pub fn run(cli: Cli) -> ExitCode {
             timeout,
         } => finish(in_runtime(serve::healthcheck(&url, timeout))),
         command => match Config::load() {
-            Ok((config, effective)) => run_configured(command, config, &effective),
+            Ok((config, effective)) => run_configured(command, &config, &effective),
             Err(problems) => refuse(&problems),
         },
     }
 }
 
-fn run_configured(command: Command, config: Config, effective: &[Effective]) -> ExitCode {
+fn run_configured(command: Command, config: &Config, effective: &[Effective]) -> ExitCode {
     match command {
-        Command::Config => finish(print_config(&config, effective)),
-        Command::Migrate => finish(in_runtime(serve::migrate(&config))),
-        Command::Check => finish(in_runtime(check(&config))),
+        Command::Config => finish(print_config(config, effective)),
+        Command::Migrate => finish(in_runtime(serve::migrate(config))),
+        Command::Check => finish(in_runtime(check(config))),
         Command::Healthcheck { url, timeout } => {
-            let url = url.unwrap_or_else(|| serve::liveness_url(&config));
+            let url = url.unwrap_or_else(|| serve::liveness_url(config));
             finish(in_runtime(serve::healthcheck(&url, timeout)))
         }
         Command::Serve | Command::Openapi | Command::Keygen { .. } => {
-            let announce = |public, admin| banner(&config, public, admin);
-            match in_runtime(serve::run(&config, announce)) {
+            let announce = |public, admin| banner(config, public, admin);
+            match in_runtime(serve::run(config, announce)) {
                 Ok(code) => ExitCode::from(code),
                 Err(error) => finish(Err(error)),
             }
