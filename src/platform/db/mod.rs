@@ -211,6 +211,19 @@ impl Database {
         })
     }
 
+    /// A database for unit tests that never ask it.
+    #[cfg(all(test, feature = "sqlite"))]
+    pub(crate) fn offline(url: &'static str, metrics: DbMetrics) -> Self {
+        Self::Sqlite(Db {
+            pool: sqlx::pool::PoolOptions::new()
+                .connect_lazy(url)
+                .expect("a URL"),
+            deadline: Duration::from_secs(1),
+            metrics: Arc::new(metrics),
+            writers: writer::Queue::default(),
+        })
+    }
+
     /// Asks the database whether it is there.
     ///
     /// # Errors

@@ -1,6 +1,12 @@
 //! Work that at most one process of many may do at a time.
 
+use std::time::Duration;
+
 use super::{Database, DbError};
+
+/// For saying goodbye to the server.
+#[cfg(feature = "postgres")]
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The right to do it; ends when dropped, and with the process that holds it.
 pub struct Turn {
@@ -11,14 +17,34 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Whether the right still stands. A server that was restarted has forgotten it.
-    pub async fn stands(&mut self) -> bool {
+    /// Makes sure that the right still stands: a server that was restarted has
+    /// forgotten it.
+    ///
+    /// # Errors
+    /// When it cannot be confirmed within `bound`.
+    pub async fn confirm(&mut self, bound: Duration) -> Result<(), DbError> {
         #[cfg(feature = "postgres")]
         if let Some(session) = &mut self.session {
             use sqlx::Connection as _;
-            return session.ping().await.is_ok();
+            return match tokio::time::timeout(bound, session.ping()).await {
+                Ok(answer) => Ok(answer?),
+                Err(_) => Err(DbError::Unavailable(sqlx::Error::Io(
+                    std::io::ErrorKind::TimedOut.into(),
+                ))),
+            };
         }
-        true
+        let _no_server = bound;
+        Ok(())
+    }
+
+    /// Gives the right back, in good manners.
+    pub async fn end(self) {
+        #[cfg(feature = "postgres")]
+        if let Some(session) = self.session {
+            use sqlx::Connection as _;
+            // It ends with the socket in any case.
+            let _closed = tokio::time::timeout(GOODBYE, session.close()).await;
+        }
     }
 }
 

@@ -1,8 +1,12 @@
 //! Named checks that run in the background, and the probes that read them.
 //!
 //! A probe reads memory: it costs nothing and asks no database. Liveness is the
-//! runtime's own answer; readiness falls with a critical check or with the drain.
+//! runtime's own heartbeat; readiness falls with a critical check or with the drain.
 
+mod heartbeat;
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +24,8 @@ use time::OffsetDateTime;
 use crate::metrics;
 use crate::platform::clock::SharedClock;
 use crate::platform::lifecycle::{Lifecycle, State};
+
+pub use heartbeat::Heartbeat;
 
 metrics! {
     /// Readiness.
@@ -65,7 +71,7 @@ struct Status {
 }
 
 struct Check {
-    name: &'static str,
+    name: Cow<'static, str>,
     critical: bool,
     status: Mutex<Status>,
     gauge: IntGauge,
@@ -78,38 +84,50 @@ pub struct Health {
     clock: SharedClock,
     metrics: HealthMetrics,
     checks: Arc<Mutex<Vec<Arc<Check>>>>,
+    heartbeat: Heartbeat,
+    initialised: Arc<AtomicBool>,
 }
 
 impl Health {
-    /// Without checks, readiness is the lifecycle's.
+    /// Without checks, readiness is the lifecycle's. Starts the heartbeat.
     #[must_use]
     pub fn new(lifecycle: Lifecycle, clock: SharedClock, metrics: HealthMetrics) -> Self {
+        let heartbeat = Heartbeat::default();
+        heartbeat.start(&lifecycle);
         Self {
             lifecycle,
             clock,
             metrics,
             checks: Arc::default(),
+            heartbeat,
+            initialised: Arc::default(),
         }
+    }
+
+    /// The process has initialised itself: `/health/startup` holds from now on.
+    pub fn initialised(&self) {
+        self.initialised.store(true, Ordering::Release);
     }
 
     /// Adds a check, down until it has held, and runs it in the background.
     pub fn watch(
         &self,
-        name: &'static str,
-        task: &'static str,
+        name: impl Into<Cow<'static, str>>,
         critical: bool,
         schedule: Schedule,
         probe: Probe,
     ) {
+        let name = name.into();
+        let task = format!("check {name}");
         let check = Arc::new(Check {
-            name,
             critical,
             status: Mutex::new(Status {
                 up: false,
                 since: self.clock.now(),
                 last_error: Some("not checked yet"),
             }),
-            gauge: self.metrics.up.with_label_values(&[name]),
+            gauge: self.metrics.up.with_label_values(&[&*name]),
+            name,
         });
         self.checks
             .lock()
@@ -160,20 +178,20 @@ impl Health {
 
     /// Probes that say nothing but `{"status": …}`, for the public listener.
     pub fn terse_routes(&self) -> Router {
-        Router::new()
-            .route("/health/live", get(live))
-            .route("/health/startup", get(live))
-            .route("/health/ready", get(ready))
-            .with_state((self.clone(), false))
+        self.routes(false)
     }
 
     /// Probes that explain themselves, for the admin listener.
     pub fn verbose_routes(&self) -> Router {
+        self.routes(true)
+    }
+
+    fn routes(&self, verbose: bool) -> Router {
         Router::new()
             .route("/health/live", get(live))
-            .route("/health/startup", get(live))
+            .route("/health/startup", get(startup))
             .route("/health/ready", get(ready))
-            .with_state((self.clone(), true))
+            .with_state((self.clone(), verbose))
     }
 }
 
@@ -214,10 +232,10 @@ impl Check {
         status.since = now;
         self.gauge.set(i64::from(good));
         if good {
-            tracing::info!(check = self.name, "readiness check holds");
+            tracing::info!(check = &*self.name, "readiness check holds");
         } else {
             tracing::warn!(
-                check = self.name,
+                check = &*self.name,
                 error = status.last_error,
                 "readiness check failed"
             );
@@ -226,23 +244,35 @@ impl Check {
     }
 }
 
-/// Answers as long as the runtime turns. The same answer serves startup: the
-/// listener is up only once the process has initialised itself.
-async fn live() -> Response {
-    Json(json!({ "status": "ok" })).into_response()
+/// Whether the runtime turns, and nothing else.
+async fn live(AxumState((health, _)): AxumState<(Health, bool)>) -> Response {
+    terse(health.heartbeat.beats())
+}
+
+/// Whether the process has initialised itself; it waits for nobody else.
+async fn startup(AxumState((health, _)): AxumState<(Health, bool)>) -> Response {
+    terse(health.initialised.load(Ordering::Acquire))
+}
+
+fn words(good: bool) -> (StatusCode, &'static str) {
+    if good {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+    }
+}
+
+fn terse(good: bool) -> Response {
+    let (status, word) = words(good);
+    (status, Json(json!({ "status": word }))).into_response()
 }
 
 async fn ready(AxumState((health, verbose)): AxumState<(Health, bool)>) -> Response {
     let ready = health.is_ready();
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    let word = if ready { "ok" } else { "unavailable" };
     if !verbose {
-        return (status, Json(json!({ "status": word }))).into_response();
+        return terse(ready);
     }
+    let (status, word) = words(ready);
     let checks: serde_json::Map<_, _> = health
         .snapshot()
         .iter()
@@ -261,7 +291,7 @@ async fn ready(AxumState((health, verbose)): AxumState<(Health, bool)>) -> Respo
                 "since": since.unwrap_or_default(),
                 "last_error": status.last_error.filter(|_| !status.up),
             });
-            (check.name.to_owned(), entry)
+            (check.name.to_string(), entry)
         })
         .collect();
     let state = health.lifecycle.state().as_str();
@@ -278,7 +308,7 @@ mod tests {
 
     fn check() -> Check {
         Check {
-            name: "test",
+            name: "test".into(),
             critical: true,
             status: Mutex::new(Status {
                 up: true,

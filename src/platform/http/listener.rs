@@ -46,6 +46,8 @@ pub struct Serving {
     pub patience: Patience,
     /// Connections at once.
     pub max_connections: u32,
+    /// Send HTTP/2 clients elsewhere, and serve on.
+    pub draining: CancellationToken,
     /// Stop accepting; finish what is in flight.
     pub stop: CancellationToken,
     /// Drop what is left.
@@ -168,14 +170,27 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, serving
     let connection =
         builder.serve_connection_with_upgrades(stream, TowerToHyperService::new(service));
     tokio::pin!(connection);
-    tokio::select! {
-        // Errors of a connection are the client's: resets, broken TLS, nonsense.
-        _ended = connection.as_mut() => return,
-        lapse = watch.lapse(serving.patience) => {
-            tracing::debug!(listener = serving.name, %peer, ?lapse, "the client kept the connection waiting");
-            return;
+    let leave = go_away(&serving.draining, &watch);
+    tokio::pin!(leave);
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            // Errors of a connection are the client's: resets, broken TLS, nonsense.
+            _ended = connection.as_mut() => return,
+            lapse = watch.lapse(serving.patience) => {
+                tracing::debug!(listener = serving.name, %peer, ?lapse, "the client kept the connection waiting");
+                return;
+            }
+            () = serving.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                break;
+            }
+            // GOAWAY; the requests that are on their way are still served.
+            () = &mut leave, if !leaving => {
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
-        () = serving.stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     // A connection without a request (idle, or with half a header) has no claim
     // to the grace period.
@@ -191,6 +206,20 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, serving
         _ended = connection => {}
         () = idle => {}
         () = serving.kill.cancelled() => {}
+    }
+}
+
+/// Resolves in a drain, when an HTTP/2 connection should be told to go away: at once,
+/// or when it has had its first request. HTTP/1.1 is asked by `Connection: close`; to
+/// close an idle connection would race with the request that is just being sent on it.
+async fn go_away(draining: &CancellationToken, watch: &Watch) {
+    draining.cancelled().await;
+    loop {
+        match watch.may_go_away() {
+            Some(true) => return,
+            Some(false) => tokio::time::sleep(LINGER).await,
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -11,7 +11,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderName, HeaderValue, Method, Request, header};
-use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower::util::option_layer;
 use tower_http::compression::CompressionLayer;
@@ -21,6 +20,7 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use super::problem::{Problem, codes};
 use super::{ClientAddress, Config};
+use crate::platform::lifecycle::Lifecycle;
 use crate::platform::observe::http::ObserveLayer;
 use crate::platform::observe::{BodyLimits, Observation, Observer, REQUEST_ID};
 use crate::platform::protect::{GuardLayer, Limits};
@@ -33,8 +33,8 @@ pub struct Parts<'a> {
     pub observer: Arc<Observer>,
     /// Rate limits.
     pub limits: &'a Limits,
-    /// Cancelled when the drain begins.
-    pub draining: CancellationToken,
+    /// Answers of a drain ask to close, and what it cuts is named.
+    pub lifecycle: Lifecycle,
 }
 
 /// Puts the layers around every route, known or not.
@@ -43,7 +43,7 @@ pub fn apply(router: Router, parts: Parts<'_>) -> Router {
         config,
         observer,
         limits,
-        draining,
+        lifecycle,
     } = parts;
     let metrics = observer.routes.metrics().clone();
     let layers = ServiceBuilder::new()
@@ -55,7 +55,8 @@ pub fn apply(router: Router, parts: Parts<'_>) -> Router {
                 max_body_bytes: config.max_body_bytes.as_usize(),
                 body_timeout: config.body_timeout,
             },
-            draining,
+            draining: lifecycle.draining(),
+            lifecycle,
         })))
         // 2. CORS: preflights are answered here, and refusals further in carry its headers.
         .layer(option_layer(cors(config)))

@@ -97,6 +97,18 @@ impl Watch {
         state.in_flight == 0 && state.blocked_since.is_none()
     }
 
+    /// Whether an HTTP/2 client has had an answer, or begun a request: time to send it
+    /// elsewhere in a drain. `None` for HTTP/1.1, which is asked in its answers.
+    #[must_use]
+    pub fn may_go_away(&self) -> Option<bool> {
+        let state = self.state();
+        match (state.frames.is_http2(), state.served) {
+            (true, served) => Some(served),
+            (false, true) => None,
+            (false, false) => Some(false),
+        }
+    }
+
     /// When the present wait will have been too long, and for what.
     fn deadline(&self, patience: Patience) -> Option<(Instant, Lapse)> {
         let state = self.state();
