@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -24,9 +25,6 @@ use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
 use crate::platform::observe::{HttpMetrics, Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
 use crate::platform::telemetry::Telemetry;
-
-/// How often limiters forget clients that have gone.
-const SWEEP: Duration = Duration::from_secs(10);
 
 /// Serves until a signal or a failure ends it; returns the exit code. `announce`
 /// hears the public and the admin address once all of it stands.
@@ -147,7 +145,7 @@ async fn start(
     http_metrics: &HttpMetrics,
 ) -> anyhow::Result<(Router, TcpListener)> {
     let registry = &telemetry.registry;
-    let limits = Limits::new(&config.rate_limit, RateLimitMetrics::register(registry)?);
+    let limits = Limits::new(&config.rate_limit, &RateLimitMetrics::register(registry)?)?;
     let stores = app::Stores::new(database, clock);
     let parts = app::Parts {
         auth: &config.auth,
@@ -182,7 +180,8 @@ async fn start(
     };
     let router =
         middleware::apply(router.merge(documentation()), parts).merge(health.terse_routes());
-    sweep(lifecycle, limits);
+    limits.start(lifecycle).await;
+    watch_limits(health, &limits);
     let public = listener::bind("public", config.http.addr).await?;
     Ok((router, public))
 }
@@ -278,16 +277,17 @@ fn watch_database(health: &Health, database: &Database) {
     );
 }
 
-fn sweep(lifecycle: &Lifecycle, limits: Limits) {
-    let stop = lifecycle.soft();
-    lifecycle.spawn("rate limit sweep", async move {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(SWEEP) => limits.sweep(),
-            }
-        }
-    });
+/// Without the shared backend the local limits hold: worth knowing, no reason to
+/// take the process out of service.
+fn watch_limits(health: &Health, limits: &Limits) {
+    if let Some(is_up) = limits.backend() {
+        let probe = move || {
+            let answer = is_up().then_some(()).ok_or("the local limiter decides");
+            std::future::ready(answer).boxed()
+        };
+        let schedule = Schedule::default();
+        health.watch("redis", "check redis", false, schedule, Arc::new(probe));
+    }
 }
 
 /// Swagger UI and the document that it shows, from the binary.
@@ -346,6 +346,9 @@ pub async fn check(config: &Config) -> Vec<String> {
         },
     }
     database.close().await;
+    if let Err(error) = Limits::check(&config.rate_limit).await {
+        failures.push(format!("redis: {error:#}"));
+    }
     failures
 }
 
