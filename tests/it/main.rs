@@ -20,4 +20,5 @@ mod http;
 mod identity;
 mod ledger;
 mod life;
+mod limits;
 mod telemetry;
