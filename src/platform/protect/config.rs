@@ -47,7 +47,7 @@ settings! {
         /// The Redis or Valkey server of the backend `redis`: `redis://` or `rediss://`, with user, password and database.
         pub redis_url("redis_url"): Option<Secret> = Unset;
         /// Longest wait of a request for the shared decision; then the local limiter takes over.
-        pub redis_timeout("redis_timeout"): Duration = Same("5ms"), check positive;
+        pub redis_timeout("redis_timeout"): Duration = Same("10ms"), check positive;
         /// Start of every key on the server; services that share it under one name share their limits.
         pub redis_prefix("redis_prefix"): String = Same(env!("CARGO_PKG_NAME"));
     }

@@ -269,3 +269,61 @@ impl<S> Layer<S> for Limit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::keys::Key;
+    use super::*;
+
+    fn limits(per_second: f64, max_keys: u32) -> Limits {
+        let config = Config {
+            enabled: true,
+            default_per_second: per_second,
+            default_burst: 2,
+            auth_per_second: 1.0,
+            auth_burst: 1,
+            max_keys,
+            backend: LimitBackend::Local,
+            redis_url: None,
+            redis_timeout: Duration::from_millis(10),
+            redis_prefix: String::new(),
+        };
+        let metrics = RateLimitMetrics::register(&prometheus::Registry::new()).unwrap();
+        Limits::new(&config, &metrics).unwrap()
+    }
+
+    /// What tower_governor does with a request of this client.
+    fn ask(limit: &Limit, client: u32) -> bool {
+        let key = Key::address(Ipv4Addr::from_bits(client).into());
+        let key = limit.0.key.table.admit(key);
+        limit.0.local.limiter().check_key(&key).is_ok()
+    }
+
+    #[test]
+    fn the_limiter_holds_the_keys_of_the_table_and_one_more_however_often_it_is_swept() {
+        let limits = limits(0.01, 1_000);
+        let limit = limits.address.as_ref().unwrap();
+        let mut passed = 0;
+        for client in 0..20_000 {
+            if client % 1_500 == 0 {
+                limits.sweep();
+            }
+            passed += u32::from(ask(limit, client));
+            assert!(limit.0.local.limiter().len() <= 1_001);
+        }
+        assert_eq!(passed, 1_000 + 2, "each its first, and the others a burst");
+    }
+
+    #[test]
+    fn a_sweep_leaves_nothing_of_buckets_that_are_full_again() {
+        let limits = limits(1e9, 1_000);
+        let limit = limits.address.as_ref().unwrap();
+        for client in 0..2_000 {
+            ask(limit, client);
+        }
+        limits.sweep();
+        assert_eq!(limit.0.local.limiter().len(), 0);
+    }
+}

@@ -113,3 +113,34 @@ async fn a_backend_that_is_never_there_costs_a_start_nothing_but_the_sharing() {
     assert_eq!(ping_status(&service, "192.0.2.1").await, 200);
     assert_eq!(ping_status(&service, "192.0.2.1").await, 429);
 }
+
+#[tokio::test]
+async fn what_cannot_work_is_refused_before_anything_starts() {
+    let refused = async |name: &str, value: &str, why: &str| {
+        let service = limited("1", "1").env("APP__RATE_LIMIT__BACKEND", "redis");
+        let mut process = service.env(name, value).spawn().await;
+        assert_eq!(process.wait().await.code(), Some(64), "{name}={value}");
+        let said = process.stderr().join("\n");
+        assert!(said.contains(why), "{name}={value}: {said}");
+        assert!(!said.contains("hunter22"), "{said}");
+    };
+    let (url, rate) = (
+        "APP__RATE_LIMIT__REDIS_URL",
+        "APP__RATE_LIMIT__DEFAULT__PER_SECOND",
+    );
+    refused(
+        "APP__RATE_LIMIT__MAX_KEYS",
+        "1",
+        "needs rate_limit.redis_url",
+    )
+    .await;
+    refused(
+        url,
+        "http://:hunter22@a",
+        "is not the URL of a Redis server",
+    )
+    .await;
+    refused(rate, "1e-9", "takes more than 30 days").await;
+    refused(rate, "1e-300", "takes more than 30 days").await;
+    refused("APP__RATE_LIMIT__REDIS_TIMEOUT", "0s", "longer than zero").await;
+}

@@ -15,7 +15,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A server that held for so long is tried again at once when it fails.
 const STEADY: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Allows whatever comes: what the keeper asks must not fill a bucket.
 const PROBE: Pace = Pace {

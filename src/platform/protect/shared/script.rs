@@ -16,8 +16,8 @@ pub(in super::super) struct Pace {
 }
 
 impl Pace {
-    /// Rates above one per nanosecond are one per nanosecond; those that no
-    /// `Duration` holds are the slowest that one does.
+    /// Rates above one per nanosecond are one per nanosecond. The configuration
+    /// refuses rates so low that their time can be counted no more.
     pub(in super::super) fn new(per_second: f64, burst: u32) -> Self {
         let period = Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Duration::MAX);
         Self {
