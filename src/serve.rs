@@ -13,15 +13,17 @@ use crate::app;
 use crate::config::Config;
 use crate::identity::bootstrap::{self, BootstrapError};
 use crate::identity::store::IdentityStore;
-use crate::platform::admin::Admin;
+use crate::platform::admin::{Admin, Info, Switches};
 use crate::platform::clock::{Clock, SharedClock, SystemClock};
 use crate::platform::db::{Database, DbError, DbMetrics, migrate as migrations};
+use crate::platform::faults::{FaultMetrics, Faults};
 use crate::platform::health::{Health, HealthMetrics, Schedule};
 use crate::platform::http::Patience;
 use crate::platform::http::listener::{self, Serving};
 use crate::platform::http::middleware;
 use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
 use crate::platform::observe::{HttpMetrics, Observer, RouteTable};
+use crate::platform::profile::Profiler;
 use crate::platform::protect::{Limits, RateLimitMetrics};
 use crate::platform::telemetry::Telemetry;
 
@@ -69,11 +71,34 @@ async fn run_observed(
     let admin_stop = CancellationToken::new();
     let admin = listener::bind("admin", config.admin.addr).await?;
     let admin_address = admin.local_addr()?;
-    let pool = database.clone();
+    let operations = operations(&app::openapi());
+    let faults = Faults::new(
+        operations.clone(),
+        Arc::clone(&clock),
+        FaultMetrics::register(registry)?,
+    );
+    let (pool, set_faults) = (database.clone(), faults.clone());
+    let faults = config.admin.fault_injection.then_some(faults);
     let admin_routes = Admin {
         registry: registry.clone(),
-        before_scrape: Arc::new(move || pool.observe_pool()),
+        before_scrape: Arc::new(move || {
+            pool.observe_pool();
+            // Those whose time is over are counted no longer.
+            let _listed = set_faults.list();
+        }),
         profile: config.profile,
+        token: config.admin.token.clone(),
+        info: Info::new(config.profile, &*clock, migrations::known(&database)),
+        switches: Switches::new(
+            &telemetry.logs,
+            &config.telemetry.log_filter,
+            &telemetry.traces,
+            &clock,
+            &lifecycle,
+        ),
+        faults: faults.clone(),
+        profiler: Profiler::new(&lifecycle),
+        panics: http_metrics.panics.clone(),
     }
     .routes(&health);
     let serving = |name: &'static str, stop: CancellationToken, kill: CancellationToken| Serving {
@@ -101,6 +126,8 @@ async fn run_observed(
         &database,
         &clock,
         &http_metrics,
+        operations,
+        faults.as_ref(),
     );
     let result = tokio::select! {
         // A signal during the start ends the start.
@@ -145,6 +172,8 @@ async fn start(
     database: &Database,
     clock: &SharedClock,
     http_metrics: &HttpMetrics,
+    operations: Vec<(&'static str, String)>,
+    faults: Option<&Faults>,
 ) -> anyhow::Result<(Router, TcpListener)> {
     let registry = &telemetry.registry;
     let limits = Limits::new(&config.rate_limit, RateLimitMetrics::register(registry)?);
@@ -158,6 +187,7 @@ async fn start(
         clock,
         lifecycle,
         limits: &limits,
+        faults,
     };
     let router = app::build(&parts)?;
     reach(config, database).await?;
@@ -168,7 +198,6 @@ async fn start(
     }
     watch_database(health, database);
     first_administrator(config, database, &*stores.identity, &**clock).await?;
-    let operations = operations(&app::openapi());
     let table = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
     let parts = middleware::Parts {
         config: &config.http,
