@@ -247,6 +247,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
 pub fn problem_codes() -> Vec<&'static Code> {
     [
         problem::codes::ALL,
+        platform::profile::codes::ALL,
         identity::http::codes::ALL,
         ledger::http::codes::ALL,
     ]

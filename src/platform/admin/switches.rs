@@ -11,6 +11,8 @@ use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use time::format_description::well_known::Rfc3339;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
 use super::revertible::{Revertible, Shown, Ttl};
 use crate::platform::clock::SharedClock;
@@ -38,7 +40,6 @@ impl Switches {
     ) -> Self {
         let logs = logs.clone();
         let set_filter = move |filter: &String| {
-            check_filter(filter)?;
             // Said before: the new filter may be one that would swallow it.
             tracing::warn!(filter, "the log filter changes");
             logs.set_filter(filter)
@@ -79,23 +80,45 @@ impl Switches {
     }
 }
 
-/// Names the directive that is wrong by its place: its text is not repeated.
+/// Stricter than the filter's own grammar, which takes any bare word for a target:
+/// there `inof` would silence the process and answer that all is well. A directive
+/// that is wrong is named by its place, its text is not repeated.
 fn check_filter(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err("is empty; `off` writes nothing".to_owned());
     }
-    let is_filter = |text: &str| text.parse::<tracing_subscriber::EnvFilter>().is_ok();
-    if is_filter(text) {
-        return Ok(());
-    }
-    let wrong = text.split(',').position(|directive| !is_filter(directive));
-    Err(match wrong {
-        Some(position) => format!(
+    let wrong = directives(text).position(|directive| !is_directive(directive));
+    match wrong {
+        Some(at) => Err(format!(
             "is not a log filter: directive {} is neither a level nor `target=level`",
-            position + 1
-        ),
-        None => "is not a log filter".to_owned(),
+            at + 1
+        )),
+        // The whole decides: brackets may be left open.
+        None if text.parse::<EnvFilter>().is_err() => Err("is not a log filter".to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// Splits at the commas that do not stand in the brackets of a span's fields.
+fn directives(text: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_u32;
+    text.split(move |c| {
+        match c {
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
     })
+}
+
+fn is_directive(text: &str) -> bool {
+    if text.parse::<LevelFilter>().is_ok() {
+        return true;
+    }
+    let target = text.find(['[', '=']).map(|end| &text[..end]);
+    let in_target = |c: char| c.is_ascii_alphanumeric() || "_:.-".contains(c);
+    target.is_some_and(|target| target.chars().all(in_target)) && text.parse::<EnvFilter>().is_ok()
 }
 
 #[derive(Debug, Deserialize)]
@@ -123,16 +146,15 @@ async fn set_log_filter(
     let mut fields = Fields::default();
     let ttl = fields.take("ttl", validation::ttl(body.ttl.as_deref()));
     let time = fields.finish(ttl)?;
-    let shown = switches
-        .log_filter
-        .set(body.filter, ttl_of(body.ttl, time))
-        .map_err(|message| {
-            Problem::validation(vec![FieldError {
-                field: "filter".to_owned(),
-                code: "INVALID_FILTER",
-                message: Cow::Owned(message),
-            }])
-        })?;
+    let ttl = ttl_of(body.ttl, time);
+    let set = check_filter(&body.filter).and_then(|()| switches.log_filter.set(body.filter, ttl));
+    let shown = set.map_err(|message| {
+        Problem::validation(vec![FieldError {
+            field: "filter".to_owned(),
+            code: "INVALID_FILTER",
+            message: Cow::Owned(message),
+        }])
+    })?;
     Ok(state("filter", &shown))
 }
 
@@ -179,19 +201,29 @@ mod tests {
 
     #[test]
     fn a_wrong_filter_is_named_by_its_place_and_not_repeated() {
-        for good in ["info", "off", "info,request=off", "warn,sqlx::query=debug"] {
+        for good in [
+            "info",
+            "off",
+            "WARN,request=off",
+            "warn,sqlx::query=debug",
+            "info,[work{worker=\"a,b\"}]=debug",
+        ] {
             assert_eq!(check_filter(good), Ok(()), "{good}");
         }
         for (bad, place) in [
             ("info,request=loud", "directive 2 "),
             ("=,info", "directive 1 "),
-            ("not a filter", "directive 1 "),
-            ("[", "directive 1 "),
+            ("warn, request=off", "directive 2 "),
+            ("inof", "directive 1 "),
+            ("debug,not a filter", "directive 2 "),
+            ("info,not a=debug", "directive 2 "),
+            ("info,", "directive 2 "),
         ] {
             let error = check_filter(bad).unwrap_err();
             assert!(error.contains(place), "{bad}: {error}");
             assert!(!error.contains("loud"), "{error}");
         }
         assert!(check_filter(" ").is_err());
+        assert!(check_filter("info,[work=debug").is_err());
     }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod faults;
 mod panics;
+mod profiles;
 mod switches;
 
 use std::path::Path;
