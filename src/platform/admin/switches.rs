@@ -87,29 +87,14 @@ fn check_filter(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err("is empty; `off` writes nothing".to_owned());
     }
-    let wrong = directives(text).position(|directive| !is_directive(directive));
-    match wrong {
+    // As the filter itself does: no comma has a meaning inside of a directive.
+    match text.split(',').position(|text| !is_directive(text)) {
         Some(at) => Err(format!(
             "is not a log filter: directive {} is neither a level nor `target=level`",
             at + 1
         )),
-        // The whole decides: brackets may be left open.
-        None if text.parse::<EnvFilter>().is_err() => Err("is not a log filter".to_owned()),
         None => Ok(()),
     }
-}
-
-/// Splits at the commas that do not stand in the brackets of a span's fields.
-fn directives(text: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0_u32;
-    text.split(move |c| {
-        match c {
-            '[' | '{' => depth += 1,
-            ']' | '}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        c == ',' && depth == 0
-    })
 }
 
 fn is_directive(text: &str) -> bool {
@@ -206,7 +191,7 @@ mod tests {
             "off",
             "WARN,request=off",
             "warn,sqlx::query=debug",
-            "info,[work{worker=\"a,b\"}]=debug",
+            "info,[work{worker=cleanup}]=debug",
         ] {
             assert_eq!(check_filter(good), Ok(()), "{good}");
         }
@@ -217,7 +202,6 @@ mod tests {
             ("inof", "directive 1 "),
             ("debug,not a filter", "directive 2 "),
             ("info,not a=debug", "directive 2 "),
-            ("info,", "directive 2 "),
         ] {
             let error = check_filter(bad).unwrap_err();
             assert!(error.contains(place), "{bad}: {error}");

@@ -188,6 +188,15 @@ async fn a_heap_profile_shows_what_was_allocated_and_is_held() {
     Profile::take(&service, "/debug/pprof/heap?seconds=1").await;
 }
 
+async fn is_taken(service: &Service, message: &str) {
+    eventually(message, async || {
+        let lines = service.logs();
+        let begun = lines.iter().any(|line| line["message"] == message);
+        begun.then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn there_is_one_profile_at_a_time_and_whoever_leaves_ends_theirs() {
     let service = Service::start(Backend::Sqlite).await;
@@ -195,12 +204,12 @@ async fn there_is_one_profile_at_a_time_and_whoever_leaves_ends_theirs() {
         .client
         .get(service.admin("/debug/pprof/profile?seconds=60"));
     let waiting = tokio::spawn(long.send());
-    let refused = eventually("a refusal", async || {
-        let answer = get(&service, "/debug/pprof/heap?seconds=1").await;
-        (answer.status == 409).then_some(answer)
-    })
-    .await;
-    assert_eq!(refused.body["code"], "PROFILE_RUNNING");
+    is_taken(&service, "a CPU profile is taken").await;
+    for path in ["/debug/pprof/heap?seconds=1", "/debug/pprof/profile"] {
+        let refused = get(&service, path).await;
+        assert_eq!(refused.status, 409, "{path}");
+        assert_eq!(refused.body["code"], "PROFILE_RUNNING");
+    }
     waiting.abort();
     let began = Instant::now();
     eventually("the next profile", async || {
@@ -232,11 +241,7 @@ async fn profiles_are_bounded_and_do_not_hold_up_the_end() {
         .client
         .get(service.admin("/debug/pprof/heap?seconds=60"));
     let waiting = tokio::spawn(long.send());
-    eventually("the profile", async || {
-        let answer = get(&service, "/debug/pprof/profile?seconds=1").await;
-        (answer.status == 409).then_some(())
-    })
-    .await;
+    is_taken(&service, "a heap profile is taken").await;
     let began = Instant::now();
     assert_eq!(service.terminate().await, Some(0));
     assert!(began.elapsed() < Duration::from_secs(10));
