@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::PeerAddress;
+use super::unread::{Leftover, RequestBody};
 use super::watch::{Flight, Patience, Watch, Watched};
 
 /// Headers of a request in all; beyond it 431.
@@ -139,7 +140,10 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, serving
         let flight = requests.begin();
         let mut router = router.clone();
         async move {
-            let response = Service::call(&mut router, request.map(Body::new)).await?;
+            let leftover = Leftover::default();
+            let request = request.map(|body| Body::new(RequestBody::new(body, &leftover)));
+            let response = Service::call(&mut router, request).await?;
+            leftover.discard().await;
             // In flight until the last byte of the body was handed over.
             Ok::<_, std::convert::Infallible>(response.map(|body| {
                 Body::new(FlightBody {
