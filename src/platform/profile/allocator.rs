@@ -2,7 +2,7 @@
 //!
 //! The one place with `unsafe`: jemalloc finds its options in a symbol of a fixed
 //! name, and exporting a symbol can clash with another of that name. This one is
-//! jemalloc's own weak symbol, which exists to be overridden. See ADR 0012.
+//! jemalloc's own weak symbol, which exists to be overridden. See ADR 0013.
 
 #![allow(unsafe_code)]
 

@@ -151,7 +151,7 @@ impl Builder {
     }
 
     fn location(&mut self, place: Vec<Frame>) -> u64 {
-        let lines: Vec<_> = place.into_iter().map(|frame| self.line(frame)).collect();
+        let lines: Vec<_> = place.into_iter().map(|frame| self.line(&frame)).collect();
         let next = next_id(self.locations.len());
         let profile = &mut self.profile;
         *self.locations.entry(lines).or_insert_with_key(|lines| {
@@ -163,7 +163,7 @@ impl Builder {
         })
     }
 
-    fn line(&mut self, frame: Frame) -> Line {
+    fn line(&mut self, frame: &Frame) -> Line {
         let name = self.string(&frame.function);
         let filename = self.string(&frame.file);
         let next = next_id(self.functions.len());

@@ -163,10 +163,10 @@ async fn a_heap_profile_shows_what_was_allocated_and_is_held() {
             let mut stream = tokio::net::TcpStream::connect(service.address())
                 .await
                 .unwrap();
-            let head = "POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\n\
+            let request = "POST /api/v1/auth/login HTTP/1.1\r\nhost: x\r\n\
                         content-type: application/json\r\ncontent-length: 1000000\r\n\r\n";
-            stream.write_all(head.as_bytes()).await.unwrap();
-            stream.write_all(&[b' '; 500_000]).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.write_all(&vec![b' '; 500_000]).await.unwrap();
             held.push(stream);
         }
         held
