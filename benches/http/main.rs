@@ -87,7 +87,7 @@ fn compare() -> anyhow::Result<()> {
 async fn measure(server: &Server) -> anyhow::Result<Sample> {
     let before = server.cpu()?;
     let closed = load::closed(server.address(), CONNECTIONS, REQUESTS).await?;
-    let cpu = server.cpu()? - before;
+    let cpu = server.cpu()?.saturating_sub(before);
     let latencies = load::open(server.address(), CONNECTIONS, RATE, RATE_TIME).await?;
     #[allow(clippy::cast_precision_loss)]
     let requests = REQUESTS as f64;
