@@ -9,6 +9,7 @@ pub mod listener;
 pub mod middleware;
 pub mod page;
 pub mod problem;
+mod unread;
 pub mod watch;
 
 pub use client_address::{ClientAddress, PeerAddress};
