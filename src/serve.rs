@@ -1,32 +1,37 @@
 //! The process: what is started in which order, and how it ends.
 
 mod admin;
+mod outside;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app;
 use crate::config::Config;
-use crate::identity::bootstrap::{self, BootstrapError};
-use crate::identity::store::IdentityStore;
-use crate::platform::clock::{Clock, SharedClock, SystemClock};
-use crate::platform::db::{Database, DbError, DbMetrics, migrate as migrations};
-use crate::platform::health::{Health, HealthMetrics, Schedule};
+use crate::platform::clock::{SharedClock, SystemClock};
+use crate::platform::db::{Database, DbMetrics, migrate as migrations};
+use crate::platform::health::{Health, HealthMetrics};
 use crate::platform::http::Patience;
 use crate::platform::http::listener::{self, Serving};
 use crate::platform::http::middleware;
 use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
 use crate::platform::observe::{Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
-use crate::platform::telemetry::Telemetry;
+use crate::platform::telemetry::{Telemetry, logs};
+use crate::platform::workers::{Runner, WorkerMetrics};
 use admin::Requests;
+
+/// Time for the database's connections to close, and for the last scrape to leave.
+const CLOSE: Duration = Duration::from_secs(2);
+/// Time for the very last log lines to be written.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Serves until a signal or a failure ends it; returns the exit code. `announce`
 /// hears the public and the admin address once all of it stands.
@@ -35,21 +40,54 @@ use admin::Requests;
 /// When the process cannot start.
 pub async fn run(config: &Config, announce: impl Fn(SocketAddr, SocketAddr)) -> anyhow::Result<u8> {
     let telemetry = Telemetry::start(&config.telemetry, &config.otel)?;
-    let outcome = run_observed(config, &telemetry, announce).await;
+    let admin = AdminListener::default();
+    let outcome = run_observed(config, &telemetry, announce, &admin).await;
     if let Err(error) = &outcome {
         tracing::error!(
             error = format!("{error:#}"),
             "the process ends with a failure"
         );
     }
-    telemetry.flush().await;
+    let flush = config.telemetry.flush_timeout;
+    lifecycle::step("telemetry", flush * 2, telemetry.flush()).await;
+    // Scrapeable until here: what became of the last spans can be read.
+    lifecycle::step("admin listener", CLOSE, admin.close()).await;
+    logs::flush(LAST_WORDS);
     outcome
+}
+
+/// The listener that comes first and leaves last.
+#[derive(Default)]
+struct AdminListener {
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl AdminListener {
+    fn serve(&self, lifecycle: &Lifecycle, serving: impl Future<Output = ()> + Send + 'static) {
+        let task = lifecycle.accompany("admin listener", self.stop.clone(), serving);
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    async fn close(&self) {
+        self.stop.cancel();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(task) = task {
+            // Its panic was reported where it is supervised.
+            let _joined = task.await;
+        }
+    }
 }
 
 async fn run_observed(
     config: &Config,
     telemetry: &Telemetry,
     announce: impl Fn(SocketAddr, SocketAddr),
+    admin_listener: &AdminListener,
 ) -> anyhow::Result<u8> {
     let registry = &telemetry.registry;
     let clock: SharedClock = Arc::new(SystemClock);
@@ -66,7 +104,6 @@ async fn run_observed(
 
     // The admin listener comes first and leaves last: probes and scrapes have an
     // answer from the first moment to the end of the drain.
-    let admin_stop = CancellationToken::new();
     let admin = listener::bind("admin", config.admin.addr).await?;
     let admin_address = admin.local_addr()?;
     let admin_routes =
@@ -78,15 +115,18 @@ async fn run_observed(
             idle: config.http.idle_timeout,
         },
         max_connections: config.http.max_connections,
+        draining: lifecycle.draining(),
         stop,
         kill,
         open: requests.metrics.connections.with_label_values(&[name]),
         refused: requests.metrics.shed.with_label_values(&["connections"]),
     };
-    let admin_serving = serving("admin", admin_stop.clone(), admin_stop.clone());
-    // Outlives the tracked tasks, and is awaited at the very end.
-    #[allow(clippy::disallowed_methods)]
-    let admin_task = tokio::spawn(listener::serve(admin, admin_routes, admin_serving));
+    let stop = &admin_listener.stop;
+    let admin_serving = serving("admin", stop.clone(), stop.clone());
+    admin_listener.serve(
+        &lifecycle,
+        listener::serve(admin, admin_routes, admin_serving),
+    );
 
     let started = start(
         config, telemetry, &lifecycle, &health, &database, &clock, &requests,
@@ -114,14 +154,12 @@ async fn run_observed(
         }
     }
 
-    let cut = lifecycle.run_down(&config.lifecycle).await;
-    database.close().await;
-    admin_stop.cancel();
-    let _joined = admin_task.await;
-    Ok(match (cut, lifecycle.has_failed()) {
-        (true, _) => u8::try_from(lifecycle::EXIT_FORCED).unwrap_or(u8::MAX),
-        (false, true) => 1,
-        (false, false) => 0,
+    lifecycle.run_down(&config.lifecycle).await;
+    lifecycle::step("database", CLOSE, database.close()).await;
+    Ok(match (lifecycle.cuts(), lifecycle.has_failed()) {
+        (0, false) => 0,
+        (0, true) => 1,
+        _ => lifecycle::EXIT_FORCED,
     })
 }
 
@@ -138,6 +176,12 @@ async fn start(
     let registry = &telemetry.registry;
     let limits = Limits::new(&config.rate_limit, &RateLimitMetrics::register(registry)?)?;
     let stores = app::Stores::new(database, clock);
+    let runner = Runner::new(
+        lifecycle,
+        health,
+        database,
+        WorkerMetrics::register(registry)?,
+    );
     let parts = app::Parts {
         auth: &config.auth,
         ledger: &config.ledger,
@@ -146,18 +190,22 @@ async fn start(
         registry,
         clock,
         lifecycle,
+        runner: &runner,
         limits: &limits,
         faults: requests.faults(),
     };
     let router = app::build(&parts)?;
-    reach(config, database).await?;
+    // All that follows depends on others.
+    health.initialised();
+    outside::watch_database(health, database);
+    outside::reach(config, database).await?;
     if config.database.migrate_on_start {
         migrations::run(database, &config.database.url)
             .await
             .context("migrations failed")?;
     }
-    watch_database(health, database);
-    first_administrator(config, database, &*stores.identity, &**clock).await?;
+    outside::watch_migrations(health, database);
+    outside::first_administrator(config, database, &*stores.identity, &**clock).await?;
     let table = RouteTable::new(
         requests.metrics.clone(),
         requests.operations.clone(),
@@ -171,118 +219,14 @@ async fn start(
             telemetry.traces.clone(),
         )),
         limits: &limits,
-        draining: lifecycle.draining(),
+        lifecycle: lifecycle.clone(),
     };
     let router =
         middleware::apply(router.merge(documentation()), parts).merge(health.terse_routes());
     limits.start(lifecycle).await;
-    watch_limits(health, &limits);
+    outside::watch_limits(health, &limits);
     let public = listener::bind("public", config.http.addr).await?;
     Ok((router, public))
-}
-
-/// Waits for the database with backoff. What waiting cannot mend (credentials, a
-/// database that does not exist) ends the start.
-async fn reach(config: &Config, database: &Database) -> anyhow::Result<()> {
-    let mut pause = Duration::from_millis(100);
-    loop {
-        let attempt = tokio::time::timeout(config.database.acquire_timeout, database.ping()).await;
-        match attempt {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => match DbError::from(error) {
-                DbError::Unavailable(error) => {
-                    tracing::warn!(%error, "the database is not reachable; trying again");
-                }
-                error @ DbError::Failed(_) => {
-                    return Err(error).context("the database refuses this service");
-                }
-            },
-            Err(_) => tracing::warn!("the database does not answer; trying again"),
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(5));
-    }
-}
-
-/// Makes the first administrator, when one is configured. Where migrations run
-/// apart, it waits for them: the process is not ready before they ran anyway.
-async fn first_administrator(
-    config: &Config,
-    database: &Database,
-    store: &dyn IdentityStore,
-    clock: &dyn Clock,
-) -> anyhow::Result<()> {
-    if !bootstrap::is_configured(&config.auth) {
-        return Ok(());
-    }
-    loop {
-        match migrations::is_current(database).await {
-            Ok(true) => match bootstrap::bootstrap(&config.auth, store, clock).await {
-                Err(BootstrapError::Database(error @ DbError::Unavailable(_))) => {
-                    tracing::warn!(%error, "the first administrator cannot be made yet");
-                }
-                made => return made.context("the first administrator cannot be made"),
-            },
-            Ok(false) => tracing::warn!("the first administrator waits for the migrations"),
-            Err(error) => {
-                tracing::warn!(%error, "the first administrator waits for the database");
-            }
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-fn watch_database(health: &Health, database: &Database) {
-    let reachable = database.clone();
-    health.watch(
-        "database",
-        "check database",
-        true,
-        Schedule::default(),
-        Arc::new(move || {
-            let database = reachable.clone();
-            Box::pin(async move {
-                database
-                    .ping()
-                    .await
-                    .map_err(|_| "the database does not answer")
-            })
-        }),
-    );
-    let migrated = database.clone();
-    health.watch(
-        "migrations",
-        "check migrations",
-        true,
-        Schedule {
-            interval: Duration::from_secs(5),
-            failures: 3,
-            ..Schedule::default()
-        },
-        Arc::new(move || {
-            let database = migrated.clone();
-            Box::pin(async move {
-                match migrations::is_current(&database).await {
-                    Ok(true) => Ok(()),
-                    Ok(false) => Err("migrations are missing; run the migrate subcommand"),
-                    Err(_) => Err("the history of migrations cannot be read"),
-                }
-            })
-        }),
-    );
-}
-
-/// Without the shared backend the local limits hold: worth knowing, no reason to
-/// take the process out of service.
-fn watch_limits(health: &Health, limits: &Limits) {
-    if let Some(is_up) = limits.backend() {
-        let probe = move || {
-            let answer = is_up().then_some(()).ok_or("the local limiter decides");
-            std::future::ready(answer).boxed()
-        };
-        let schedule = Schedule::default();
-        health.watch("redis", "check redis", false, schedule, Arc::new(probe));
-    }
 }
 
 /// Swagger UI and the document that it shows, from the binary.

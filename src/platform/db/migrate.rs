@@ -95,7 +95,10 @@ pub async fn is_current(database: &Database) -> Result<bool, DbError> {
         #[cfg(feature = "sqlite")]
         Database::Sqlite(db) => (&*SQLITE, applied_sqlite(&mut *db.acquire().await?).await?),
         #[cfg(feature = "postgres")]
-        Database::Postgres(db) => (&*POSTGRES, applied_postgres(&mut *db.acquire().await?).await?),
+        Database::Postgres(db) => (
+            &*POSTGRES,
+            applied_postgres(&mut *db.acquire().await?).await?,
+        ),
     };
     Ok(known
         .iter()
@@ -108,7 +111,8 @@ async fn applied_sqlite(connection: &mut sqlx::SqliteConnection) -> Result<Vec<i
     if sqlx::query_scalar::<_, i64>(table)
         .fetch_one(&mut *connection)
         .await?
-        == 0 {
+        == 0
+    {
         return Ok(Vec::new());
     }
     sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")

@@ -57,8 +57,17 @@ impl Lifecycle {
         }
 
         let began = Instant::now();
-        let names: Vec<_> = self.inner.work.open().into_iter().map(|(_, name)| name).collect();
-        tracing::warn!(left = names.join(", "), "the grace period is over; cutting what is left");
+        let names: Vec<_> = self
+            .inner
+            .work
+            .open()
+            .into_iter()
+            .map(|(_, name)| name)
+            .collect();
+        tracing::warn!(
+            left = names.join(", "),
+            "the grace period is over; cutting what is left"
+        );
         self.inner.work.watch();
         self.inner.hard.cancel();
         let gone = tokio::time::timeout(LETTING_GO, self.inner.tracker.wait())
@@ -75,7 +84,7 @@ impl Lifecycle {
 #[cfg(test)]
 mod tests {
     use super::super::tests::lifecycle;
-    use super::super::{StreamKind, State};
+    use super::super::{State, StreamKind};
     use super::*;
 
     const CONFIG: Config = Config {

@@ -52,7 +52,11 @@ impl Lifecycle {
     #[must_use]
     pub fn stream(&self, kind: StreamKind, name: impl Into<Cow<'static, str>>) -> Stream {
         let name = name.into();
-        let open = self.inner.metrics.streams.with_label_values(&[kind.as_str()]);
+        let open = self
+            .inner
+            .metrics
+            .streams
+            .with_label_values(&[kind.as_str()]);
         open.inc();
         Stream {
             _entry: self.inner.work.enter("stream", name.clone()),

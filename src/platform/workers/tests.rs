@@ -25,7 +25,8 @@ impl Rig {
             Arc::new(SystemClock),
             HealthMetrics::register(&registry).unwrap(),
         );
-        let database = Database::offline("sqlite::memory:", DbMetrics::register(&registry).unwrap());
+        let database =
+            Database::offline("sqlite::memory:", DbMetrics::register(&registry).unwrap());
         let metrics = WorkerMetrics::register(&registry).unwrap();
         let runner = Runner::new(&lifecycle, &health, &database, metrics.clone());
         Self {
@@ -49,7 +50,10 @@ impl Rig {
     }
 
     fn runs(&self, outcome: &str) -> u64 {
-        self.metrics.runs.with_label_values(&["test", outcome]).get()
+        self.metrics
+            .runs
+            .with_label_values(&["test", outcome])
+            .get()
     }
 
     async fn end(&self, grace_period: Duration) -> u64 {
@@ -153,7 +157,10 @@ fn a_beat_tells_late_from_failed() {
     assert_eq!(beat.holds(Duration::from_hours(1)), Ok(()));
     assert_eq!(beat.holds(Duration::ZERO), Err("no run has ended in time"));
     beat.note(false);
-    assert_eq!(beat.holds(Duration::from_hours(1)), Err("the last run failed"));
+    assert_eq!(
+        beat.holds(Duration::from_hours(1)),
+        Err("the last run failed")
+    );
     beat.note(true);
     assert_eq!(beat.holds(Duration::from_hours(1)), Ok(()));
 }
