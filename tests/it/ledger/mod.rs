@@ -2,7 +2,7 @@
 
 mod api;
 mod bad_input;
-mod client;
+pub mod client;
 mod crash;
 mod erasure;
 mod idempotency;

@@ -44,7 +44,11 @@ async fn ready(service: &Service) -> Option<bool> {
     let body: Value = answer.json().await.ok()?;
     let check = &body["checks"]["database"];
     assert!(check["since"].is_string(), "{body}");
-    assert_eq!(check["up"].as_bool().unwrap(), check["last_error"].is_null(), "{body}");
+    assert_eq!(
+        check["up"].as_bool().unwrap(),
+        check["last_error"].is_null(),
+        "{body}"
+    );
     Some(status.is_success())
 }
 
@@ -55,8 +59,16 @@ async fn becomes(service: &Service, wanted: bool, bound: Duration) {
     })
     .await;
     assert!(began.elapsed() < bound, "{:?}", began.elapsed());
-    let live = service.client.get(service.admin("/health/live")).send().await;
-    assert_eq!(live.unwrap().status(), 200, "liveness never asks the database");
+    let live = service
+        .client
+        .get(service.admin("/health/live"))
+        .send()
+        .await;
+    assert_eq!(
+        live.unwrap().status(),
+        200,
+        "liveness never asks the database"
+    );
 }
 
 /// After its return no request pays for connections that died in the meantime.
@@ -100,8 +112,16 @@ async fn a_frozen_server_is_a_refusal_in_time_and_takes_no_place_of_the_pool() {
     all_is_well(&client).await;
     server.freeze();
     let began = Instant::now();
-    assert_eq!(service.terminate().await, Some(0), "a frozen server is no reason to be cut");
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(
+        service.terminate().await,
+        Some(0),
+        "a frozen server is no reason to be cut"
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test]

@@ -14,7 +14,10 @@ async fn running(connection: &mut PgConnection) -> i64 {
     let query = "SELECT count(*) FROM pg_stat_activity
                  WHERE datname = current_database() AND pid <> pg_backend_pid()
                    AND state <> 'idle' AND wait_event_type = 'Lock'";
-    sqlx::query_scalar(query).fetch_one(connection).await.unwrap()
+    sqlx::query_scalar(query)
+        .fetch_one(connection)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -26,18 +29,26 @@ async fn a_client_that_hangs_up_leaves_no_query_behind_and_no_half_a_transfer() 
         .env("APP__HTTP__REQUEST_TIMEOUT", "2m")
         .start()
         .await;
-    let (admin, ada) = (Client::admin(&service).await, Client::register(&service, "ada").await);
+    let (admin, ada) = (
+        Client::admin(&service).await,
+        Client::register(&service, "ada").await,
+    );
     let (from, to) = (ada.open("EUR").await, ada.open("EUR").await);
     admin.deposit(&from, 1_000).await;
 
     let mut other = PgConnection::connect(service.database.url()).await.unwrap();
-    other.execute(sqlx::raw_sql("BEGIN; SELECT 1 FROM accounts FOR UPDATE")).await.unwrap();
+    other
+        .execute(sqlx::raw_sql("BEGIN; SELECT 1 FROM accounts FOR UPDATE"))
+        .await
+        .unwrap();
     // More than the pool has places, so that each must come free for the next.
     for _ in 0..4 {
         let body = transfer(&from, &to, 10).to_string();
         let request = ada.request("POST", "/api/v1/transfers").build().unwrap();
         let token = request.headers()["authorization"].to_str().unwrap();
-        let mut client = tokio::net::TcpStream::connect(service.address()).await.unwrap();
+        let mut client = tokio::net::TcpStream::connect(service.address())
+            .await
+            .unwrap();
         let head = format!(
             "POST /api/v1/transfers HTTP/1.1\r\nhost: x\r\nauthorization: {token}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
@@ -59,12 +70,17 @@ async fn a_client_that_hangs_up_leaves_no_query_behind_and_no_half_a_transfer() 
     assert_eq!(metrics.get("http_requests_total", &labels), Some(4.0));
 
     other.execute(sqlx::raw_sql("ROLLBACK")).await.unwrap();
-    let answer = ada.post("/api/v1/transfers", &transfer(&from, &to, 10)).await;
+    let answer = ada
+        .post("/api/v1/transfers", &transfer(&from, &to, 10))
+        .await;
     assert_eq!(answer.status(), 201);
     let listed: Value = ada.get("/api/v1/transfers").await.json().await.unwrap();
     // The deposit and the one transfer that was waited for.
     assert_eq!(listed["items"].as_array().unwrap().len(), 2, "{listed}");
-    assert_eq!((ada.balance(&from).await, ada.balance(&to).await), (990, 10));
+    assert_eq!(
+        (ada.balance(&from).await, ada.balance(&to).await),
+        (990, 10)
+    );
 }
 
 #[tokio::test]
@@ -87,5 +103,9 @@ async fn a_deadline_leaves_no_query_behind() {
         (running(&mut other).await == 0).then_some(())
     })
     .await;
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
 }

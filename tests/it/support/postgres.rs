@@ -22,7 +22,9 @@ impl PostgresServer {
     /// A server of the same version as the common one, whose programs it borrows.
     pub async fn start() -> Self {
         let programs = programs().await;
-        let root = programs.to_str().and_then(|path| path.split_once("/usr/lib/postgresql/"));
+        let root = programs
+            .to_str()
+            .and_then(|path| path.split_once("/usr/lib/postgresql/"));
         let libraries = match root {
             Some((root, _)) if !root.is_empty() => unpacked_libraries(root),
             _ => String::new(),
@@ -38,7 +40,15 @@ impl PostgresServer {
         server.give_folder_away();
         let made = server
             .command("initdb")
-            .args(["-U", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "-D"])
+            .args([
+                "-U",
+                "postgres",
+                "--auth=trust",
+                "--no-sync",
+                "--encoding=UTF8",
+                "--locale=C",
+                "-D",
+            ])
             .arg(server.data())
             .status();
         assert!(made.expect("initdb runs").success());
@@ -150,11 +160,17 @@ impl PostgresServer {
 
     fn give_folder_away(&mut self) {
         let Some(user) = self.user else { return };
-        let known = Command::new("id").arg(user).stdout(Stdio::null()).stderr(Stdio::null());
+        let known = Command::new("id")
+            .arg(user)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let known = { known }.status().expect("id runs").success();
         let user = if known { user } else { "nobody" };
         self.user = Some(user);
-        let given = Command::new("chown").arg(user).arg(self.folder.path()).status();
+        let given = Command::new("chown")
+            .arg(user)
+            .arg(self.folder.path())
+            .status();
         assert!(given.expect("chown runs").success());
     }
 }
@@ -174,10 +190,11 @@ async fn programs() -> PathBuf {
     let mut connection = sqlx::PgConnection::connect(&url)
         .await
         .expect("the Postgres server answers");
-    let folder: String = sqlx::query_scalar("SELECT setting FROM pg_config() WHERE name = 'BINDIR'")
-        .fetch_one(&mut connection)
-        .await
-        .expect("the folder of the server's programs");
+    let folder: String =
+        sqlx::query_scalar("SELECT setting FROM pg_config() WHERE name = 'BINDIR'")
+            .fetch_one(&mut connection)
+            .await
+            .expect("the folder of the server's programs");
     let folder = PathBuf::from(folder);
     assert!(
         folder.join("initdb").exists(),

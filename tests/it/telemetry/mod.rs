@@ -3,7 +3,7 @@
 mod collector;
 mod depth;
 mod logs;
-mod sink;
+pub mod sink;
 mod spans;
 
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::support::{Backend, Builder, Service};
 use sink::Sink;
 
 /// A service that exports to this sink every few milliseconds.
-fn exporting(sink: &Sink) -> Builder {
+pub fn exporting(sink: &Sink) -> Builder {
     exporting_on(sink, Backend::Sqlite)
 }
 
