@@ -9,10 +9,12 @@ pub mod listener;
 pub mod middleware;
 pub mod page;
 pub mod problem;
+pub mod tls;
 pub mod watch;
 
 pub use client_address::{ClientAddress, PeerAddress};
 pub use config::Config;
 pub use extract::{Fields, Json, Path, Query};
 pub use problem::{FieldError, Problem};
+pub use tls::Tls;
 pub use watch::Patience;
