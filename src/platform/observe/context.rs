@@ -53,6 +53,8 @@ pub struct RequestContext {
     pub limits: BodyLimits,
     /// Set once the request is authenticated.
     pub principal: OnceLock<Uuid>,
+    /// Set when the answer has no end of its own.
+    pub stream: OnceLock<()>,
 }
 
 thread_local! {
