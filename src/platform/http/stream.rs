@@ -61,7 +61,6 @@ mod tests {
 
     use axum::Router;
     use axum::body::Body;
-    use axum::extract::Request;
     use axum::routing::get;
     use tower::ServiceExt as _;
 
@@ -118,7 +117,8 @@ mod tests {
         };
         let router = middleware::apply(router, parts);
         let ask = async |path: &str| {
-            let request = Request::get(path).body(Body::empty()).unwrap();
+            let request = axum::http::Request::get(path).header("host", "x");
+            let request = request.body(Body::empty()).unwrap();
             router.clone().oneshot(request).await.unwrap()
         };
         let recorded = |path: &str, status: &str| {
@@ -130,7 +130,9 @@ mod tests {
 
         let plain = ask("/plain").await;
         assert_eq!(plain.status(), 503);
-        drop(plain);
+        axum::body::to_bytes(plain.into_body(), 4_096)
+            .await
+            .unwrap();
         assert_eq!(recorded("/plain", "503"), 1);
 
         let stream = ask("/stream").await;
