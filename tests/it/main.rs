@@ -11,6 +11,7 @@
 
 mod support;
 
+mod admin;
 mod architecture;
 mod command_line;
 mod configuration;

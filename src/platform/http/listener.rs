@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use http::Request;
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use super::unread::{Leftover, RequestBody};
 use super::watch::{Flight, Patience, Watch, Watched};
 use super::{PeerAddress, Tls};
 
@@ -169,7 +171,15 @@ where
         let flight = flights.begin();
         let mut router = router.clone();
         async move {
-            let response = Service::call(&mut router, request.map(Body::new)).await?;
+            let response = if request.body().is_end_stream() {
+                Service::call(&mut router, request.map(Body::new)).await?
+            } else {
+                let leftover = Leftover::default();
+                let request = request.map(|body| Body::new(RequestBody::new(body, &leftover)));
+                let response = Service::call(&mut router, request).await?;
+                leftover.discard().await;
+                response
+            };
             // In flight until the last byte of the body was handed over.
             Ok::<_, std::convert::Infallible>(response.map(|body| {
                 Body::new(FlightBody {

@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod client_address;
 mod config;
+pub mod description;
 pub mod etag;
 pub mod extract;
 mod h2_frames;
@@ -13,6 +14,7 @@ pub mod page;
 pub mod problem;
 pub mod stream;
 pub mod tls;
+mod unread;
 pub mod watch;
 
 pub use client_address::{ClientAddress, PeerAddress};

@@ -162,3 +162,28 @@ async fn a_client_that_does_not_read_is_given_up() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_refusal_before_the_body_keeps_the_connection_alive() {
+    let service = service().await;
+    let mut stream = TcpStream::connect(service.address()).await.unwrap();
+    for _ in 0..20 {
+        // The head alone first, so that the refusal is ready before the body.
+        let head = b"POST /api/v1/accounts HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        stream.write_all(b"never").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\"errors\":[]}") {
+            assert!(
+                stream.read_buf(&mut answer).await.unwrap() > 0,
+                "the connection was closed"
+            );
+        }
+        assert!(
+            answer.starts_with(b"HTTP/1.1 401"),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+}
