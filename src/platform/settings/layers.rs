@@ -166,6 +166,10 @@ impl Layers {
 
     fn read_dotenv(&mut self, path: &Path) -> Variables {
         let mut variables = Variables::new();
+        // A folder of that name is something else, a Python environment for one.
+        if path.is_dir() {
+            return variables;
+        }
         let Ok(lines) = dotenvy::from_path_iter(path) else {
             return variables;
         };
@@ -174,6 +178,11 @@ impl Layers {
             match line {
                 Ok((name, value)) => {
                     variables.insert(name.clone(), (value, format!("{name} in {source}")));
+                }
+                Err(dotenvy::Error::Io(error)) => {
+                    // It would be the same for every line, without end.
+                    self.problem(&source, "file", &format!("cannot be read: {error}"));
+                    break;
                 }
                 // The message of a parse error repeats the line, which may hold a secret.
                 Err(_) => self.problem(&source, "file", "has a line that is not NAME=value"),
