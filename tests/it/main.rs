@@ -20,5 +20,6 @@ mod documents;
 mod identity;
 mod ledger;
 mod life;
+mod limits;
 mod requests;
 mod telemetry;

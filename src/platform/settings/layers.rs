@@ -166,10 +166,6 @@ impl Layers {
 
     fn read_dotenv(&mut self, path: &Path) -> Variables {
         let mut variables = Variables::new();
-        // A folder of that name is something else, a Python environment for one.
-        if path.is_dir() {
-            return variables;
-        }
         let Ok(lines) = dotenvy::from_path_iter(path) else {
             return variables;
         };
@@ -179,8 +175,8 @@ impl Layers {
                 Ok((name, value)) => {
                     variables.insert(name.clone(), (value, format!("{name} in {source}")));
                 }
+                // A file that cannot be read, a folder for one, fails for ever.
                 Err(dotenvy::Error::Io(error)) => {
-                    // It would be the same for every line, without end.
                     self.problem(&source, "file", &format!("cannot be read: {error}"));
                     break;
                 }
@@ -278,5 +274,17 @@ fn leaf(value: &str, source: &str) -> Leaf {
     Leaf {
         raw: Raw::text(value),
         source: source.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_in_the_place_of_the_env_file_is_one_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        let layers = Layers::load(folder.path(), folder.path(), []);
+        assert_eq!(layers.problems.len(), 1, "{:?}", layers.problems);
     }
 }
