@@ -204,6 +204,13 @@ impl Lifecycle {
         self.inner.cuts.load(Ordering::Acquire)
     }
 
+    /// Names of the tasks and streams that have not ended.
+    #[must_use]
+    pub fn still_running(&self) -> Vec<Cow<'static, str>> {
+        let open = self.inner.work.open().into_iter();
+        open.map(|(_, name)| name).collect()
+    }
+
     /// Runs a task that lives until the soft token; its early end or its panic
     /// begins a failing shutdown. The drain waits for it.
     pub fn spawn(

@@ -57,15 +57,8 @@ impl Lifecycle {
         }
 
         let began = Instant::now();
-        let names: Vec<_> = self
-            .inner
-            .work
-            .open()
-            .into_iter()
-            .map(|(_, name)| name)
-            .collect();
         tracing::warn!(
-            left = names.join(", "),
+            left = self.still_running().join(", "),
             "the grace period is over; cutting what is left"
         );
         self.inner.work.watch();

@@ -61,6 +61,7 @@ impl Rig {
             .with_state(lifecycle.clone());
         let serving = Serving {
             name: "public",
+            tls: None,
             patience: Patience {
                 header: Duration::from_secs(10),
                 idle: Duration::from_secs(10),

@@ -163,8 +163,9 @@ impl PostgresServer {
         let known = Command::new("id")
             .arg(user)
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let known = { known }.status().expect("id runs").success();
+            .stderr(Stdio::null())
+            .status();
+        let known = known.expect("id runs").success();
         let user = if known { user } else { "nobody" };
         self.user = Some(user);
         let given = Command::new("chown")
