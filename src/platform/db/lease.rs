@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sqlx::pool::PoolConnection;
+use tokio::time::timeout;
 
 /// How long a connection may take to finish what its user has left behind.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Gives a connection back; bounded by [`SETTLE`].
+/// Gives a connection back, or closes it when that takes longer than [`SETTLE`].
 type Settle<B> = fn(PoolConnection<B>) -> BoxFuture<'static, ()>;
 
 /// A connection of the pool; given back, or closed, when dropped.
@@ -35,7 +36,12 @@ impl<B: sqlx::Database> Lease<B> {
 }
 
 fn give_back<B: sqlx::Database>(mut connection: PoolConnection<B>) -> BoxFuture<'static, ()> {
-    Box::pin(async move { connection.return_to_pool().await })
+    Box::pin(async move {
+        // The connection is this future's from here on: dropped means closed.
+        if timeout(SETTLE, connection.return_to_pool()).await.is_err() {
+            tracing::debug!("closed a connection that did not come back in time");
+        }
+    })
 }
 
 impl<B: sqlx::Database> Deref for Lease<B> {
@@ -67,13 +73,8 @@ impl<B: sqlx::Database> Drop for Lease<B> {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let settled = (self.settle)(connection);
         // Untracked, as sqlx's own return is: bounded, and closing the pool waits for it.
-        runtime.spawn(async move {
-            if tokio::time::timeout(SETTLE, settled).await.is_err() {
-                tracing::debug!("closed a connection that did not come back in time");
-            }
-        });
+        runtime.spawn((self.settle)(connection));
     }
 }
 
@@ -122,9 +123,15 @@ impl ServerTransaction {
 fn roll_back(mut connection: PoolConnection<sqlx::Postgres>) -> BoxFuture<'static, ()> {
     use sqlx::Executor as _;
     Box::pin(async move {
-        // A connection that cannot roll back fails its way into the pool as well.
-        let _broken = connection.execute(sqlx::raw_sql("ROLLBACK")).await;
-        connection.return_to_pool().await;
+        let undone = timeout(SETTLE, connection.execute(sqlx::raw_sql("ROLLBACK"))).await;
+        if matches!(undone, Ok(Ok(_))) {
+            give_back(connection).await;
+        } else {
+            // Dropped in the pool's hands it would be asked for a sign of life first,
+            // for as long as the server takes.
+            drop(connection.detach());
+            tracing::debug!("closed a connection that could not roll back in time");
+        }
     })
 }
 

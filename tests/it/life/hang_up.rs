@@ -9,7 +9,8 @@ use tokio::io::AsyncWriteExt as _;
 use crate::ledger::client::{Client, transfer};
 use crate::support::{Backend, Service, eventually};
 
-/// Queries of the service that run now, and what they wait for.
+/// Queries of the service that wait for a lock now. Not to be asked inside of a
+/// transaction, which always sees the statistics of its first look.
 async fn running(connection: &mut PgConnection) -> i64 {
     let query = "SELECT count(*) FROM pg_stat_activity
                  WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -37,6 +38,7 @@ async fn a_client_that_hangs_up_leaves_no_query_behind_and_no_half_a_transfer() 
     admin.deposit(&from, 1_000).await;
 
     let mut other = PgConnection::connect(service.database.url()).await.unwrap();
+    let mut watch = PgConnection::connect(service.database.url()).await.unwrap();
     other
         .execute(sqlx::raw_sql("BEGIN; SELECT 1 FROM accounts FOR UPDATE"))
         .await
@@ -56,12 +58,12 @@ async fn a_client_that_hangs_up_leaves_no_query_behind_and_no_half_a_transfer() 
         );
         client.write_all(head.as_bytes()).await.unwrap();
         eventually("the transfer waits for the lock", async || {
-            (running(&mut other).await == 1).then_some(())
+            (running(&mut watch).await == 1).then_some(())
         })
         .await;
         drop(client);
         eventually("its query has ended", async || {
-            (running(&mut other).await == 0).then_some(())
+            (running(&mut watch).await == 0).then_some(())
         })
         .await;
     }
@@ -87,20 +89,26 @@ async fn a_client_that_hangs_up_leaves_no_query_behind_and_no_half_a_transfer() 
 async fn a_deadline_leaves_no_query_behind() {
     let service = Service::builder(Backend::Postgres)
         .env("APP__DATABASE__STATEMENT_TIMEOUT", "2m")
-        .env("APP__HTTP__REQUEST_TIMEOUT", "200ms")
+        .env("APP__HTTP__REQUEST_TIMEOUT", "2s")
         .start()
         .await;
     let ada = Client::register(&service, "ada").await;
     let mut other = PgConnection::connect(service.database.url()).await.unwrap();
+    let mut watch = PgConnection::connect(service.database.url()).await.unwrap();
     let lock = "BEGIN; LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE";
     other.execute(sqlx::raw_sql(lock)).await.unwrap();
-    let answer = ada.get("/api/v1/accounts").await;
+    let ask = tokio::spawn(async move { ada.get("/api/v1/accounts").await });
+    eventually("the request waits for the lock", async || {
+        (running(&mut watch).await == 1).then_some(())
+    })
+    .await;
+    let answer = ask.await.unwrap();
     assert_eq!(answer.status(), 503);
     let body: Value = answer.json().await.unwrap();
     assert_eq!(body["code"], "DEADLINE_EXCEEDED");
     let began = std::time::Instant::now();
     eventually("its query has ended", async || {
-        (running(&mut other).await == 0).then_some(())
+        (running(&mut watch).await == 0).then_some(())
     })
     .await;
     assert!(

@@ -59,10 +59,12 @@ async fn of_two_replicas_one_runs_and_the_other_has_the_next_turn() {
     };
     let (one, two) = (start().await, start().await);
     let mut other = hold(&database).await;
+    // Another session: inside of a transaction the statistics stand still.
+    let mut watch = PgConnection::connect(database.url()).await.unwrap();
     eventually("one of them is in a run", async || {
         let query = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
                      WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database()";
-        let turns: i64 = sqlx::query_scalar(query).fetch_one(&mut other).await.unwrap();
+        let turns: i64 = sqlx::query_scalar(query).fetch_one(&mut watch).await.unwrap();
         (turns == 1).then_some(())
     })
     .await;
