@@ -1,6 +1,7 @@
 //! The process: what is started in which order, and how it ends.
 
 mod admin;
+mod once;
 mod outside;
 
 use std::net::SocketAddr;
@@ -26,12 +27,19 @@ use crate::platform::observe::{Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
 use crate::platform::telemetry::{Telemetry, logs};
 use crate::platform::workers::{Runner, WorkerMetrics};
+pub use once::{check, healthcheck, liveness_url, migrate};
+
 use admin::Requests;
 
-/// Time for the database's connections to close, and for the last scrape to leave.
-const CLOSE: Duration = Duration::from_secs(2);
+// With what a cut takes, and the end of the runtime, these sum up to the five seconds
+// that the chart adds to drain delay, grace period and flush timeout.
+
+/// Time for the database's connections to close.
+const CLOSE_DATABASE: Duration = Duration::from_secs(2);
+/// Time for the last scrapes to be answered.
+const LAST_SCRAPE: Duration = Duration::from_secs(1);
 /// Time for the very last log lines to be written.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// Serves until a signal or a failure ends it; returns the exit code. `announce`
 /// hears the public and the admin address once all of it stands.
@@ -49,9 +57,10 @@ pub async fn run(config: &Config, announce: impl Fn(SocketAddr, SocketAddr)) -> 
         );
     }
     let flush = config.telemetry.flush_timeout;
-    lifecycle::step("telemetry", flush * 2, telemetry.flush()).await;
+    // It keeps its bound itself; a little more for counting what was lost.
+    lifecycle::step("telemetry", flush + LAST_WORDS, telemetry.flush()).await;
     // Scrapeable until here: what became of the last spans can be read.
-    lifecycle::step("admin listener", CLOSE, admin.close()).await;
+    lifecycle::step("admin listener", LAST_SCRAPE, admin.close()).await;
     logs::flush(LAST_WORDS);
     outcome
 }
@@ -116,14 +125,18 @@ async fn run_observed(
             idle: config.http.idle_timeout,
         },
         max_connections: config.http.max_connections,
-        draining: lifecycle.draining(),
+        lifecycle: lifecycle.clone(),
         stop,
         kill,
         open: requests.metrics.connections.with_label_values(&[name]),
         refused: requests.metrics.shed.with_label_values(&["connections"]),
     };
-    let stop = &admin_listener.stop;
-    let admin_serving = serving("admin", stop.clone(), stop.clone());
+    // Not even the hard token ends a scrape; the process does.
+    let admin_serving = serving(
+        "admin",
+        admin_listener.stop.clone(),
+        CancellationToken::new(),
+    );
     admin_listener.serve(
         &lifecycle,
         listener::serve(admin, admin_routes, admin_serving),
@@ -138,9 +151,12 @@ async fn run_observed(
         started = started => started.map(Some),
     };
     match result {
-        Ok(Some((router, public))) => {
-            let address = public.local_addr()?;
-            let tls = Tls::new(&config.http)?;
+        Ok(Some(Started {
+            router,
+            public,
+            address,
+            tls,
+        })) => {
             if let Some(tls) = &tls {
                 tls.watch(&lifecycle);
             }
@@ -163,12 +179,20 @@ async fn run_observed(
     }
 
     lifecycle.run_down(&config.lifecycle).await;
-    lifecycle::step("database", CLOSE, database.close()).await;
+    lifecycle::step("database", CLOSE_DATABASE, database.close()).await;
     Ok(match (lifecycle.cuts(), lifecycle.has_failed()) {
         (0, false) => 0,
         (0, true) => 1,
         _ => lifecycle::EXIT_FORCED,
     })
+}
+
+/// What the start has to show for itself.
+struct Started {
+    router: Router,
+    public: TcpListener,
+    address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 /// From the database to the public socket.
@@ -180,7 +204,7 @@ async fn start(
     database: &Database,
     clock: &SharedClock,
     requests: &Requests,
-) -> anyhow::Result<(Router, TcpListener)> {
+) -> anyhow::Result<Started> {
     let registry = &telemetry.registry;
     let limits = Limits::new(&config.rate_limit, &RateLimitMetrics::register(registry)?)?;
     let stores = app::Stores::new(database, clock);
@@ -189,6 +213,7 @@ async fn start(
         health,
         database,
         WorkerMetrics::register(registry)?,
+        requests.faults(),
     );
     let parts = app::Parts {
         auth: &config.auth,
@@ -233,8 +258,14 @@ async fn start(
         middleware::apply(router.merge(documentation()), parts).merge(health.terse_routes());
     limits.start(lifecycle).await;
     outside::watch_limits(health, &limits);
+    let tls = Tls::new(&config.http)?;
     let public = listener::bind("public", config.http.addr).await?;
-    Ok((router, public))
+    Ok(Started {
+        router,
+        address: public.local_addr()?,
+        public,
+        tls,
+    })
 }
 
 /// Swagger UI and the document that it shows, from the binary.
@@ -242,68 +273,4 @@ fn documentation() -> Router {
     utoipa_swagger_ui::SwaggerUi::new("/docs")
         .url("/openapi.json", app::openapi())
         .into()
-}
-
-/// Applies the migrations that are missing.
-///
-/// # Errors
-/// When the database cannot be reached or a migration fails.
-pub async fn migrate(config: &Config) -> anyhow::Result<()> {
-    let database = offline(config)?;
-    migrations::run(&database, &config.database.url).await?;
-    database.close().await;
-    Ok(())
-}
-
-/// Reaches every dependency; one line per failure.
-pub async fn check(config: &Config) -> Vec<String> {
-    let database = match offline(config) {
-        Ok(database) => database,
-        Err(error) => return vec![format!("database: {error:#}")],
-    };
-    let mut failures = Vec::new();
-    match database.ping().await {
-        Err(error) => failures.push(format!("database: {error}")),
-        Ok(()) => match migrations::is_current(&database).await {
-            Ok(true) => {}
-            Ok(false) => {
-                failures
-                    .push("migrations: some are missing; run the migrate subcommand".to_owned());
-            }
-            Err(error) => failures.push(format!("migrations: {error}")),
-        },
-    }
-    database.close().await;
-    if let Err(error) = Limits::check(&config.rate_limit).await {
-        failures.push(format!("redis: {error:#}"));
-    }
-    failures
-}
-
-/// A database without anybody to scrape its metrics.
-fn offline(config: &Config) -> anyhow::Result<Database> {
-    let metrics = DbMetrics::register(&prometheus::Registry::new())?;
-    Database::new(&config.database, Arc::new(metrics))
-}
-
-/// Where this configuration's service answers for its own liveness.
-#[must_use]
-pub fn liveness_url(config: &Config) -> String {
-    let mut address = config.admin.addr;
-    if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    format!("http://{address}/health/live")
-}
-
-/// Asks a running service; success is a 200.
-///
-/// # Errors
-/// When there is no answer in time, or another one.
-pub async fn healthcheck(url: &str, timeout: Duration) -> anyhow::Result<()> {
-    let status = tokio::time::timeout(timeout, listener::get_status(url))
-        .await
-        .with_context(|| format!("no answer from {url} within {timeout:?}"))??;
-    anyhow::ensure!(status == http::StatusCode::OK, "{url} answered {status}");
-    Ok(())
 }

@@ -44,6 +44,11 @@ use crate::platform::telemetry::metrics::Descriptor;
 use crate::platform::workers::{self, Next, Runner, Trigger, Worker};
 use crate::platform::{self, db};
 
+const CLEANUP: &str = "cleanup";
+
+/// The names of the workers.
+pub const WORKERS: [&str; 1] = [CLEANUP];
+
 /// Every slice's store, on the database that is configured.
 pub struct Stores {
     /// Users and tokens.
@@ -162,7 +167,7 @@ fn ledger(parts: &Parts<'_>) -> anyhow::Result<Ledger> {
 /// Starts the worker that removes what has expired.
 fn clean_up(parts: &Parts<'_>, identity: Arc<identity::Service>, ledger: Ledger) {
     parts.runner.start(Worker {
-        name: "cleanup",
+        name: CLEANUP,
         trigger: Trigger::Interval(parts.workers.cleanup_interval),
         deadline: Duration::from_mins(1),
         single: true,
@@ -170,6 +175,9 @@ fn clean_up(parts: &Parts<'_>, identity: Arc<identity::Service>, ledger: Ledger)
             let (identity, ledger) = (Arc::clone(&identity), ledger.clone());
             Box::pin(async move {
                 let tokens = identity.remove_expired_tokens().await?;
+                if workers::stopping() {
+                    return Ok(Next::InTime);
+                }
                 let idempotency_keys = ledger.remove_expired_idempotency_keys().await?;
                 tracing::debug!(tokens, idempotency_keys, "removed what had expired");
                 Ok(Next::InTime)

@@ -79,11 +79,14 @@ pub fn postgres(config: &Config) -> anyhow::Result<sqlx::PgPool> {
     use sqlx::Connection as _;
     use sqlx::postgres::PgConnectOptions;
     let timeout = config.statement_timeout.as_millis().to_string();
+    // Shorter, so that the error says what the statement was waiting for.
+    let lock_timeout = (config.statement_timeout * 4 / 5).as_millis().max(1);
+    let lock_timeout = lock_timeout.to_string();
     let options = PgConnectOptions::from_str(config.url.expose())?
         .application_name(env!("CARGO_PKG_NAME"))
         .options([
             ("statement_timeout", timeout.as_str()),
-            ("lock_timeout", timeout.as_str()),
+            ("lock_timeout", lock_timeout.as_str()),
             ("idle_in_transaction_session_timeout", "30000"),
             // A query whose client has hung up ends, instead of running on.
             ("client_connection_check_interval", "500"),

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::platform::lifecycle::Lifecycle;
 
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -29,16 +31,14 @@ impl Default for Heartbeat {
 }
 
 impl Heartbeat {
-    /// Beats until the last of the process: a drain is no reason to be dead.
+    /// Beats for as long as there is a runtime: neither a drain nor a slow flush of
+    /// telemetry is a reason to be dead.
     pub(super) fn start(&self, lifecycle: &Lifecycle) {
-        let (heart, end) = (self.clone(), lifecycle.hard());
-        lifecycle.accompany("heartbeat", lifecycle.hard(), async move {
+        let heart = self.clone();
+        lifecycle.accompany("heartbeat", CancellationToken::new(), async move {
             loop {
                 heart.beat();
-                tokio::select! {
-                    () = end.cancelled() => return,
-                    () = tokio::time::sleep(INTERVAL) => {}
-                }
+                tokio::time::sleep(INTERVAL).await;
             }
         });
     }

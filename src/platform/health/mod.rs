@@ -32,6 +32,8 @@ metrics! {
     pub struct HealthMetrics {
         /// 1 while the check holds.
         pub up: IntGaugeVec = "readiness_check_up"["check"];
+        /// 1 for a check that takes the process out of service, 0 for one that only tells.
+        pub critical: IntGaugeVec = "readiness_check_critical"["check"];
     }
 }
 
@@ -119,6 +121,8 @@ impl Health {
     ) {
         let name = name.into();
         let task = format!("check {name}");
+        let weight = self.metrics.critical.with_label_values(&[&*name]);
+        weight.set(i64::from(critical));
         let check = Arc::new(Check {
             critical,
             status: Mutex::new(Status {

@@ -26,6 +26,7 @@ use tower::Service;
 use super::unread::{Leftover, RequestBody};
 use super::watch::{Flight, Patience, Watch, Watched};
 use super::{PeerAddress, Tls};
+use crate::platform::lifecycle::Lifecycle;
 
 /// Headers of a request in all; beyond it 431.
 const MAX_HEADER_BYTES: usize = 64 * 1_024;
@@ -51,8 +52,8 @@ pub struct Serving {
     pub patience: Patience,
     /// Connections at once.
     pub max_connections: u32,
-    /// Send HTTP/2 clients elsewhere, and serve on.
-    pub draining: CancellationToken,
+    /// Its drain sends HTTP/2 clients elsewhere; it hears of answers that were cut.
+    pub lifecycle: Lifecycle,
     /// Stop accepting; finish what is in flight.
     pub stop: CancellationToken,
     /// Drop what is left.
@@ -212,7 +213,7 @@ where
     let connection =
         builder.serve_connection_with_upgrades(stream, TowerToHyperService::new(service));
     tokio::pin!(connection);
-    let leave = go_away(&serving.draining, &watch);
+    let leave = go_away(serving.lifecycle.draining(), &watch);
     tokio::pin!(leave);
     let mut leaving = false;
     loop {
@@ -247,14 +248,20 @@ where
     tokio::select! {
         _ended = connection => {}
         () = idle => {}
-        () = serving.kill.cancelled() => {}
+        () = serving.kill.cancelled() => {
+            // A request in flight speaks for itself; an answer that nobody reads has
+            // only this connection.
+            if watch.is_unread() {
+                serving.lifecycle.unfinished("answer", &format!("to {peer}"));
+            }
+        }
     }
 }
 
 /// Resolves in a drain, when an HTTP/2 connection should be told to go away: at once,
 /// or when it has had its first request. HTTP/1.1 is asked by `Connection: close`; to
 /// close an idle connection would race with the request that is just being sent on it.
-async fn go_away(draining: &CancellationToken, watch: &Watch) {
+async fn go_away(draining: CancellationToken, watch: &Watch) {
     draining.cancelled().await;
     loop {
         match watch.may_go_away() {

@@ -6,7 +6,7 @@ use super::{EXIT_FORCED, Lifecycle};
 use crate::platform::telemetry::logs;
 
 /// How long a process that leaves at once waits for its last lines to be written.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// Begins the drain at the first SIGTERM or SIGINT; a second one ends the process at once.
 ///

@@ -77,12 +77,9 @@ impl Telemetry {
         })
     }
 
-    /// Sends what is buffered, within the bound of the configuration. The log comes
-    /// last: it says what became of the spans.
-    pub async fn flush(self) {
+    /// Sends the spans that are buffered, within the bound of the configuration. The
+    /// log has no part in it: it is written to the very end, see [`logs::flush`].
+    pub async fn flush(&self) {
         self.traces.flush(self.flush_timeout).await;
-        let (logs, bound) = (self.logs, self.flush_timeout);
-        // Blocks while standard output is slow; by now nobody else needs the thread.
-        logs.flush(bound);
     }
 }

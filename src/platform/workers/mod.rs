@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::metrics;
 use crate::platform::db::Database;
+use crate::platform::faults::Faults;
 use crate::platform::health::{Health, Schedule};
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::telemetry::metrics::LATENCY;
@@ -79,6 +80,8 @@ pub struct Runner {
     health: Health,
     database: Database,
     metrics: WorkerMetrics,
+    /// There only where faults may be injected.
+    faults: Option<Faults>,
 }
 
 /// When a worker last did what it should.
@@ -117,8 +120,10 @@ impl Runner {
         health: &Health,
         database: &Database,
         metrics: WorkerMetrics,
+        faults: Option<&Faults>,
     ) -> Self {
         Self {
+            faults: faults.cloned(),
             lifecycle: lifecycle.clone(),
             health: health.clone(),
             database: database.clone(),
@@ -169,7 +174,7 @@ impl Runner {
                 () = pace.next_run(&worker.trigger) => {}
             }
             let began = Instant::now();
-            let outcome = run::once(&worker, &self.lifecycle, &self.database).await;
+            let outcome = run::once(&worker, self).await;
             let labels = [worker.name, outcome.as_str()];
             self.metrics.runs.with_label_values(&labels).inc();
             let duration = self.metrics.duration.with_label_values(&[worker.name]);

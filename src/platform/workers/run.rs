@@ -5,9 +5,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::{Next, Worker};
-use crate::platform::db::{Database, DbError, Turn};
-use crate::platform::lifecycle::Lifecycle;
+use super::{Next, Runner, Worker};
+use crate::platform::db::{DbError, Turn};
 
 /// How often a run that must be the only one makes sure that it still is.
 const TURN_CHECK: Duration = Duration::from_secs(2);
@@ -61,7 +60,7 @@ pub fn stopping() -> bool {
 }
 
 /// Runs a worker once; what went wrong is logged inside of its span.
-pub(super) async fn once(worker: &Worker, lifecycle: &Lifecycle, database: &Database) -> Outcome {
+pub(super) async fn once(worker: &Worker, runner: &Runner) -> Outcome {
     // A trace of its own; the sampler decides whether it is exported.
     let span = tracing::info_span!(
         parent: None,
@@ -69,12 +68,12 @@ pub(super) async fn once(worker: &Worker, lifecycle: &Lifecycle, database: &Data
         otel.name = worker.name,
         otel.status_code = tracing::field::Empty,
     );
-    let hard = lifecycle.hard();
-    let stop = lifecycle.soft().child_token();
+    let hard = runner.lifecycle.hard();
+    let stop = runner.lifecycle.soft().child_token();
     let run = async {
         tokio::select! {
             () = hard.cancelled() => Outcome::Cut,
-            outcome = tokio::time::timeout(worker.deadline, turn(worker, database, &stop)) => {
+            outcome = tokio::time::timeout(worker.deadline, turn(worker, runner, &stop)) => {
                 outcome.unwrap_or_else(|_| {
                     tracing::error!(worker = worker.name, deadline = ?worker.deadline, "run too long");
                     Outcome::Timeout
@@ -90,18 +89,22 @@ pub(super) async fn once(worker: &Worker, lifecycle: &Lifecycle, database: &Data
 }
 
 /// Takes the turn first, where there may be only one.
-async fn turn(worker: &Worker, database: &Database, stop: &CancellationToken) -> Outcome {
+async fn turn(worker: &Worker, runner: &Runner, stop: &CancellationToken) -> Outcome {
     if !worker.single {
-        return work(worker, stop).await;
+        return work(worker, runner, stop).await;
     }
-    let taken = database.turn(worker.name).await;
+    // Nothing has begun yet: a drain need not wait for a server that does not answer.
+    let taken = tokio::select! {
+        () = stop.cancelled() => return Outcome::Skipped,
+        taken = runner.database.turn(worker.name) => taken,
+    };
     let mut turn = match taken {
         Ok(Some(turn)) => turn,
         Ok(None) => return Outcome::Skipped,
         Err(error) => return failed(worker, &error.into()),
     };
     let outcome = tokio::select! {
-        outcome = work(worker, stop) => outcome,
+        outcome = work(worker, runner, stop) => outcome,
         // Somebody else may have begun: what is not done is theirs.
         lost = lost(&mut turn) => failed(worker, &lost.into()),
     };
@@ -118,8 +121,14 @@ async fn lost(turn: &mut Turn) -> DbError {
     }
 }
 
-async fn work(worker: &Worker, stop: &CancellationToken) -> Outcome {
-    match STOP.scope(stop.clone(), (worker.run)()).await {
+async fn work(worker: &Worker, runner: &Runner, stop: &CancellationToken) -> Outcome {
+    let run = async {
+        if let Some(faults) = &runner.faults {
+            faults.before_run(worker.name).await?;
+        }
+        (worker.run)().await
+    };
+    match STOP.scope(stop.clone(), run).await {
         Ok(next) => Outcome::Ok(next),
         Err(error) => failed(worker, &error),
     }

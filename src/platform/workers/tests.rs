@@ -28,7 +28,7 @@ impl Rig {
         let database =
             Database::offline("sqlite::memory:", DbMetrics::register(&registry).unwrap());
         let metrics = WorkerMetrics::register(&registry).unwrap();
-        let runner = Runner::new(&lifecycle, &health, &database, metrics.clone());
+        let runner = Runner::new(&lifecycle, &health, &database, metrics.clone(), None);
         Self {
             lifecycle,
             metrics,

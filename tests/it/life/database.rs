@@ -161,3 +161,24 @@ async fn an_exhausted_pool_is_a_refusal_and_each_wait_in_vain_is_counted() {
     }
     all_is_well(&client).await;
 }
+
+#[tokio::test]
+async fn a_lock_that_somebody_holds_for_too_long_is_a_refusal_and_the_log_says_which() {
+    let server = PostgresServer::start().await;
+    let service = on(&server).start().await;
+    let client = Client::register(&service, "ada").await;
+    let mut other = sqlx::PgConnection::connect(&server.url()).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE";
+    other.execute(sqlx::raw_sql(lock)).await.unwrap();
+    refused(&client).await;
+    eventually("the log", async || {
+        let logs = service.logs();
+        let told = logs
+            .iter()
+            .any(|line| line.to_string().contains("lock timeout"));
+        told.then_some(())
+    })
+    .await;
+    other.execute(sqlx::raw_sql("ROLLBACK")).await.unwrap();
+    all_is_well(&client).await;
+}

@@ -2,7 +2,9 @@
 
 mod database;
 mod drain;
+mod failure;
 mod hang_up;
+mod hold;
 mod start;
 mod streams;
 mod workers;

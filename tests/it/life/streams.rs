@@ -67,7 +67,7 @@ impl Rig {
                 idle: Duration::from_secs(10),
             },
             max_connections: 10,
-            draining: lifecycle.draining(),
+            lifecycle: lifecycle.clone(),
             stop: lifecycle.soft(),
             kill: lifecycle.hard(),
             open: IntGauge::new("open", "open").unwrap(),

@@ -156,3 +156,72 @@ async fn a_worker_that_cannot_stop_is_cut_by_name() {
         (&"worker".into(), &"cleanup".into())
     );
 }
+
+/// Expired refresh tokens, by the thousand.
+async fn expired_tokens(connection: &mut PgConnection, count: i32) {
+    let user = "INSERT INTO refresh_families (id, user_id, created_at, expires_at)
+                SELECT gen_random_uuid(), id, now() - interval '2 days', now() + interval '1 day'
+                FROM users LIMIT 1 RETURNING id";
+    let family: sqlx::types::Uuid = sqlx::query_scalar(user)
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    let tokens = "INSERT INTO refresh_tokens (token_hash, family_id, issued_at, expires_at)
+                  SELECT sha256(n::text::bytea), $1, now() - interval '2 days', now() - interval '1 day'
+                  FROM generate_series(1, $2) n";
+    sqlx::query(tokens)
+        .bind(family)
+        .bind(count)
+        .execute(connection)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_drain_ends_the_cleanup_after_the_batch_that_it_is_in() {
+    let database = Arc::new(TestDatabase::create(Backend::Postgres).await);
+    let start = async || {
+        Service::builder(Backend::Postgres)
+            .database(&database)
+            .env("APP__WORKERS__CLEANUP_INTERVAL", "50ms")
+            .env("APP__DATABASE__STATEMENT_TIMEOUT", "1m")
+            .env("APP__LIFECYCLE__GRACE_PERIOD", "20s")
+            .start()
+            .await
+    };
+    let mut service = start().await;
+    let mut other = hold(&database).await;
+    let mut watch = PgConnection::connect(database.url()).await.unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("a batch waits for the table", async || {
+        let waiting: i64 = sqlx::query_scalar(waiting)
+            .fetch_one(&mut watch)
+            .await
+            .unwrap();
+        (waiting == 1).then_some(())
+    })
+    .await;
+    // Seen by the statement that waits: it began before, but looks after the lock.
+    expired_tokens(&mut other, 5_000).await;
+    service.signal("TERM");
+    eventually("the drain has come to the workers", async || {
+        let metrics = service.metrics().await;
+        (metrics.get("lifecycle_state", &[("state", "stopping")]) == Some(1.0)).then_some(())
+    })
+    .await;
+    other.execute(sqlx::raw_sql("COMMIT")).await.unwrap();
+    assert_eq!(
+        service.wait().await.code(),
+        Some(0),
+        "a safe point is no cut"
+    );
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM refresh_tokens")
+        .fetch_one(&mut watch)
+        .await
+        .unwrap();
+    assert!(
+        (4_500..=5_000).contains(&left),
+        "{left} are left for the next one"
+    );
+}
