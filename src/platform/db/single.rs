@@ -22,6 +22,7 @@ impl Turn {
     ///
     /// # Errors
     /// When it cannot be confirmed within `bound`.
+    #[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
     pub async fn confirm(&mut self, bound: Duration) -> Result<(), DbError> {
         #[cfg(feature = "postgres")]
         if let Some(session) = &mut self.session {
@@ -33,7 +34,6 @@ impl Turn {
                 ))),
             };
         }
-        let _no_server = bound;
         Ok(())
     }
 
