@@ -31,13 +31,13 @@ pub use once::{check, healthcheck, liveness_url, migrate};
 
 use admin::Requests;
 
-// With what a cut takes, and the end of the runtime, these sum up to the five seconds
-// that the chart adds to drain delay, grace period and flush timeout.
+// With what a cut takes, and the end of the runtime, these sum up to less than the five
+// seconds that the chart adds to drain delay, grace period and flush timeout.
 
 /// Time for the database's connections to close.
 const CLOSE_DATABASE: Duration = Duration::from_secs(2);
 /// Time for the last scrapes to be answered.
-const LAST_SCRAPE: Duration = Duration::from_secs(1);
+const LAST_SCRAPE: Duration = Duration::from_millis(500);
 /// Time for the very last log lines to be written.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 

@@ -111,14 +111,24 @@ async fn a_frozen_server_is_a_refusal_in_time_and_takes_no_place_of_the_pool() {
     becomes(&service, true, Duration::from_secs(10)).await;
     all_is_well(&client).await;
     server.freeze();
+    let asked: Vec<_> = (0..4)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { refused(&client).await })
+        })
+        .collect();
+    super::drain::in_flight(&service, 4.0).await;
     let began = Instant::now();
     assert_eq!(
         service.terminate().await,
         Some(0),
         "a frozen server is no reason to be cut"
     );
+    for request in asked {
+        request.await.unwrap();
+    }
     assert!(
-        began.elapsed() < Duration::from_secs(15),
+        began.elapsed() < Duration::from_secs(10),
         "{:?}",
         began.elapsed()
     );

@@ -21,6 +21,23 @@ async fn running(connection: &mut PgConnection) -> i64 {
         .unwrap()
 }
 
+/// Sends a transfer and leaves its answer unread.
+async fn ask(service: &Service, client: &Client, transfer: &Value) -> tokio::net::TcpStream {
+    let body = transfer.to_string();
+    let request = client.request("POST", "/api/v1/transfers").build().unwrap();
+    let token = request.headers()["authorization"].to_str().unwrap();
+    let mut stream = tokio::net::TcpStream::connect(service.address())
+        .await
+        .unwrap();
+    let head = format!(
+        "POST /api/v1/transfers HTTP/1.1\r\nhost: x\r\nauthorization: {token}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
 #[tokio::test]
 async fn a_client_that_hangs_up_leaves_no_query_behind_and_no_half_a_transfer() {
     let service = Service::builder(Backend::Postgres)
@@ -45,18 +62,7 @@ async fn a_client_that_hangs_up_leaves_no_query_behind_and_no_half_a_transfer() 
         .unwrap();
     // More than the pool has places, so that each must come free for the next.
     for _ in 0..4 {
-        let body = transfer(&from, &to, 10).to_string();
-        let request = ada.request("POST", "/api/v1/transfers").build().unwrap();
-        let token = request.headers()["authorization"].to_str().unwrap();
-        let mut client = tokio::net::TcpStream::connect(service.address())
-            .await
-            .unwrap();
-        let head = format!(
-            "POST /api/v1/transfers HTTP/1.1\r\nhost: x\r\nauthorization: {token}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        client.write_all(head.as_bytes()).await.unwrap();
+        let client = ask(&service, &ada, &transfer(&from, &to, 10)).await;
         eventually("the transfer waits for the lock", async || {
             (running(&mut watch).await == 1).then_some(())
         })
@@ -115,5 +121,45 @@ async fn a_deadline_leaves_no_query_behind() {
         began.elapsed() < Duration::from_secs(8),
         "{:?}",
         began.elapsed()
+    );
+}
+
+/// The embedded database has one writer at a time: what was given up must not keep
+/// the others out, nor be written after all.
+#[tokio::test]
+async fn a_client_that_hangs_up_while_it_waits_to_write_leaves_nothing_behind() {
+    let service = Service::start(Backend::Sqlite).await;
+    let (admin, ada) = (
+        Client::admin(&service).await,
+        Client::register(&service, "ada").await,
+    );
+    let (from, to) = (ada.open("EUR").await, ada.open("EUR").await);
+    admin.deposit(&from, 1_000).await;
+    let mut other = sqlx::SqliteConnection::connect(service.database.url())
+        .await
+        .unwrap();
+    other
+        .execute(sqlx::raw_sql("BEGIN IMMEDIATE"))
+        .await
+        .unwrap();
+    for gone in 1..=3 {
+        let client = ask(&service, &ada, &transfer(&from, &to, 10)).await;
+        super::drain::in_flight(&service, 1.0).await;
+        drop(client);
+        eventually("the request has ended", async || {
+            let labels = [("path", "/api/v1/transfers"), ("status", "499")];
+            let metrics = service.metrics().await;
+            (metrics.get("http_requests_total", &labels) == Some(f64::from(gone))).then_some(())
+        })
+        .await;
+    }
+    other.execute(sqlx::raw_sql("ROLLBACK")).await.unwrap();
+    let answer = ada
+        .post("/api/v1/transfers", &transfer(&from, &to, 10))
+        .await;
+    assert_eq!(answer.status(), 201);
+    assert_eq!(
+        (ada.balance(&from).await, ada.balance(&to).await),
+        (990, 10)
     );
 }
