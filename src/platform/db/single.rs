@@ -53,6 +53,7 @@ impl Database {
     ///
     /// # Errors
     /// When the database cannot be asked.
+    #[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
     pub async fn turn(&self, name: &str) -> Result<Option<Turn>, DbError> {
         match self {
             #[cfg(feature = "sqlite")]
