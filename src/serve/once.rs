@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::body::Body;
+use http::{Request, header};
+use hyper_util::rt::TokioIo;
 
 use crate::config::Config;
 use crate::platform::db::{Database, DbMetrics, migrate as migrations};
-use crate::platform::http::listener;
 use crate::platform::protect::Limits;
 
 /// Applies the migrations that are missing.
@@ -67,9 +69,40 @@ pub fn liveness_url(config: &Config) -> String {
 /// # Errors
 /// When there is no answer in time, or another one.
 pub async fn healthcheck(url: &str, timeout: Duration) -> anyhow::Result<()> {
-    let status = tokio::time::timeout(timeout, listener::get_status(url))
+    let status = tokio::time::timeout(timeout, get_status(url))
         .await
         .with_context(|| format!("no answer from {url} within {timeout:?}"))??;
     anyhow::ensure!(status == http::StatusCode::OK, "{url} answered {status}");
     Ok(())
+}
+
+/// The status of a plain HTTP `GET`; for the health check of a container.
+///
+/// # Errors
+/// When the URL cannot be read or nobody answers.
+async fn get_status(url: &str) -> anyhow::Result<http::StatusCode> {
+    let uri: http::Uri = url.parse().context("not a URL")?;
+    let authority = uri.authority().context("the URL has no host")?;
+    anyhow::ensure!(
+        uri.scheme_str() == Some("http"),
+        "only http:// URLs can be asked"
+    );
+    let port = authority.port_u16().unwrap_or(80);
+    let host = authority.host().trim_matches(['[', ']']);
+    let stream = tokio::net::TcpStream::connect((host, port))
+        .await
+        .context("cannot connect")?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(stream)).await?;
+    let request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str()))
+        .header(header::HOST, authority.as_str())
+        .body(Body::empty())?;
+    let answer = async { anyhow::Ok(sender.send_request(request).await?.status()) };
+    tokio::select! {
+        status = answer => status,
+        ended = connection => {
+            ended?;
+            anyhow::bail!("the connection was closed without an answer")
+        }
+    }
 }

@@ -3,29 +3,30 @@
 //! A probe reads memory: it costs nothing and asks no database. Liveness is the
 //! runtime's own heartbeat; readiness falls with a critical check or with the drain.
 
+mod check;
 mod heartbeat;
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
 use axum::extract::State as AxumState;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use futures_util::future::BoxFuture;
 use http::StatusCode;
-use prometheus::{IntGauge, IntGaugeVec};
+use prometheus::IntGaugeVec;
 use serde_json::json;
-use time::OffsetDateTime;
 
 use crate::metrics;
 use crate::platform::clock::SharedClock;
 use crate::platform::lifecycle::{Lifecycle, State};
 
+pub use check::{Probe, Schedule};
 pub use heartbeat::Heartbeat;
+
+use check::{Check, Status};
 
 metrics! {
     /// Readiness.
@@ -35,48 +36,6 @@ metrics! {
         /// 1 for a check that takes the process out of service, 0 for one that only tells.
         pub critical: IntGaugeVec = "readiness_check_critical"["check"];
     }
-}
-
-/// How often a check runs and how many results change its state.
-#[derive(Debug, Clone, Copy)]
-pub struct Schedule {
-    /// Time between two runs.
-    pub interval: Duration,
-    /// Time for one run.
-    pub timeout: Duration,
-    /// Failures in a row until the check is down.
-    pub failures: u32,
-    /// Successes in a row until the check is up.
-    pub successes: u32,
-}
-
-impl Default for Schedule {
-    /// Down within 5 s, up within 3 s; one lost packet flaps nothing.
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            failures: 2,
-            successes: 2,
-        }
-    }
-}
-
-/// A check: returns why it does not hold, in words that may be shown.
-pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), &'static str>> + Send + Sync>;
-
-#[derive(Debug, Clone)]
-struct Status {
-    up: bool,
-    since: OffsetDateTime,
-    last_error: Option<&'static str>,
-}
-
-struct Check {
-    name: Cow<'static, str>,
-    critical: bool,
-    status: Mutex<Status>,
-    gauge: IntGauge,
 }
 
 /// The checks of a process.
@@ -199,55 +158,6 @@ impl Health {
     }
 }
 
-impl Check {
-    fn is_up(&self) -> bool {
-        self.status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .up
-    }
-
-    /// Takes a result in; returns how many results of the other kind came in a row.
-    fn apply(
-        &self,
-        result: Result<(), &'static str>,
-        streak: u32,
-        schedule: Schedule,
-        now: OffsetDateTime,
-    ) -> u32 {
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = result.is_ok();
-        if let Err(why) = result {
-            status.last_error = Some(why);
-        }
-        if good == status.up {
-            return 0;
-        }
-        let streak = streak + 1;
-        let needed = if good {
-            schedule.successes
-        } else {
-            schedule.failures
-        };
-        if streak < needed {
-            return streak;
-        }
-        status.up = good;
-        status.since = now;
-        self.gauge.set(i64::from(good));
-        if good {
-            tracing::info!(check = &*self.name, "readiness check holds");
-        } else {
-            tracing::warn!(
-                check = &*self.name,
-                error = status.last_error,
-                "readiness check failed"
-            );
-        }
-        0
-    }
-}
-
 /// Whether the runtime turns, and nothing else.
 async fn live(AxumState((health, _)): AxumState<(Health, bool)>) -> Response {
     terse(health.heartbeat.beats())
@@ -304,43 +214,4 @@ async fn ready(AxumState((health, verbose)): AxumState<(Health, bool)>) -> Respo
         Json(json!({ "status": word, "state": state, "checks": checks })),
     )
         .into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check() -> Check {
-        Check {
-            name: "test".into(),
-            critical: true,
-            status: Mutex::new(Status {
-                up: true,
-                since: OffsetDateTime::UNIX_EPOCH,
-                last_error: None,
-            }),
-            gauge: IntGauge::new("test", "test").unwrap(),
-        }
-    }
-
-    #[test]
-    fn one_failure_flaps_nothing_and_a_success_between_starts_the_count_again() {
-        let (check, schedule) = (
-            check(),
-            Schedule {
-                failures: 2,
-                ..Schedule::default()
-            },
-        );
-        let mut streak = 0;
-        for (good, up) in [(false, true), (true, true), (false, true), (false, false)] {
-            let result = if good { Ok(()) } else { Err("down") };
-            streak = check.apply(result, streak, schedule, OffsetDateTime::UNIX_EPOCH);
-            assert_eq!(check.is_up(), up);
-        }
-        for up in [false, true] {
-            streak = check.apply(Ok(()), streak, schedule, OffsetDateTime::UNIX_EPOCH);
-            assert_eq!(check.is_up(), up);
-        }
-    }
 }

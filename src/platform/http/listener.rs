@@ -300,35 +300,3 @@ impl http_body::Body for FlightBody {
         self.body.size_hint()
     }
 }
-
-/// The status of a plain HTTP `GET`; for the health check of a container.
-///
-/// # Errors
-/// When the URL cannot be read or nobody answers.
-pub async fn get_status(url: &str) -> anyhow::Result<http::StatusCode> {
-    use anyhow::Context as _;
-    let uri: http::Uri = url.parse().context("not a URL")?;
-    let authority = uri.authority().context("the URL has no host")?;
-    anyhow::ensure!(
-        uri.scheme_str() == Some("http"),
-        "only http:// URLs can be asked"
-    );
-    let port = authority.port_u16().unwrap_or(80);
-    let host = authority.host().trim_matches(['[', ']']);
-    let stream = TcpStream::connect((host, port))
-        .await
-        .context("cannot connect")?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(stream)).await?;
-    let request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str()))
-        .header(header::HOST, authority.as_str())
-        .body(Body::empty())?;
-    let answer = async { anyhow::Ok(sender.send_request(request).await?.status()) };
-    tokio::select! {
-        status = answer => status,
-        ended = connection => {
-            ended?;
-            anyhow::bail!("the connection was closed without an answer")
-        }
-    }
-}

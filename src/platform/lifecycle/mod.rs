@@ -8,6 +8,7 @@
 mod config;
 mod phases;
 mod signals;
+mod state;
 mod streams;
 mod work;
 
@@ -28,8 +29,10 @@ use crate::platform::protect::panic_message;
 pub use config::Config;
 pub use phases::step;
 pub use signals::watch_signals;
+pub use state::State;
 pub use streams::{Stream, StreamKind};
 
+use state::STATES;
 use work::Work;
 
 /// Exit code of a shutdown that had to cut something (`EX_SOFTWARE` of sysexits).
@@ -42,39 +45,6 @@ metrics! {
         pub state: IntGaugeVec = "lifecycle_state"["state"];
         /// Open streams by kind: `sse`, `websocket`.
         pub streams: IntGaugeVec = "http_streams_open"["kind"];
-    }
-}
-
-/// Where the process is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Not everything stands yet.
-    Starting,
-    /// Serving.
-    Ready,
-    /// Serving, but asking everybody to go elsewhere.
-    Draining,
-    /// Finishing what is in flight.
-    Stopping,
-}
-
-const STATES: [State; 4] = [
-    State::Starting,
-    State::Ready,
-    State::Draining,
-    State::Stopping,
-];
-
-impl State {
-    /// The label value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Draining => "draining",
-            Self::Stopping => "stopping",
-        }
     }
 }
 
