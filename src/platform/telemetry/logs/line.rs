@@ -32,6 +32,9 @@ pub(super) struct Head<'a> {
     pub(super) level: Level,
     pub(super) message: &'a str,
     pub(super) target: &'a str,
+    /// The names of the fields are [`REQUEST_LINE`](crate::platform::observe::REQUEST_LINE):
+    /// none is reserved, none needs an escape.
+    pub(super) known_fields: bool,
 }
 
 /// The names of [`Head`] and [`Ids`], which no field may take.

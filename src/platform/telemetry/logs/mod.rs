@@ -147,6 +147,7 @@ impl Logs {
             level: Level::INFO,
             message: REQUEST,
             target: REQUEST,
+            known_fields: true,
         };
         let ids = Ids {
             trace_id: context.trace_id,
@@ -224,6 +225,7 @@ where
             level: *metadata.level(),
             message: message.0.as_deref().unwrap_or_default(),
             target: metadata.target(),
+            known_fields: false,
         };
         let fields = |out: &mut dyn Fields| {
             event.record(&mut EventFields {
