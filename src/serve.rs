@@ -72,6 +72,7 @@ async fn run_observed(
     let pool = database.clone();
     let admin_routes = Admin {
         registry: registry.clone(),
+        exemplars: telemetry.exemplars.clone(),
         before_scrape: Arc::new(move || pool.observe_pool()),
         profile: config.profile,
     }
@@ -169,7 +170,12 @@ async fn start(
     watch_database(health, database);
     first_administrator(config, database, &*stores.identity, &**clock).await?;
     let operations = operations(&app::openapi());
-    let table = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
+    let table = RouteTable::new(
+        http_metrics.clone(),
+        telemetry.exemplars.clone(),
+        operations,
+        app::problem_codes(),
+    );
     let parts = middleware::Parts {
         config: &config.http,
         observer: Arc::new(Observer::new(

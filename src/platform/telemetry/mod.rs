@@ -1,6 +1,7 @@
 //! Logs, traces, metrics.
 
 mod config;
+pub mod exposition;
 pub mod logs;
 pub mod metrics;
 pub mod traces;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
 pub use config::{Config, LogFormat};
+pub use exposition::Exemplars;
 pub use logs::Logs;
 pub use traces::Traces;
 
@@ -41,6 +43,8 @@ metrics_block! {
 pub struct Telemetry {
     /// Every metric of the process.
     pub registry: Registry,
+    /// Sampled traces for the buckets of its histograms.
+    pub exemplars: Exemplars,
     /// Lines, and what of them is written.
     pub logs: Logs,
     /// Spans, and what of them is sampled.
@@ -71,6 +75,7 @@ impl Telemetry {
         traces.report();
         Ok(Self {
             registry,
+            exemplars: Exemplars::default(),
             logs,
             traces,
             flush_timeout: config.flush_timeout,
