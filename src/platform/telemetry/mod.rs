@@ -4,6 +4,7 @@ mod config;
 pub mod exposition;
 pub mod logs;
 pub mod metrics;
+mod otlp;
 pub mod traces;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,9 @@ metrics_block! {
         /// Spans by what became of them: `exported`, `late` (exported after the
         /// fact), `dropped` (the queue was full), `failed` (the collector refused).
         pub spans: IntCounterVec = "trace_spans_total"["outcome"];
+        /// Log lines for OTLP by what became of them: `exported`, `dropped` (the queue
+        /// was full), `failed` (the collector refused). Standard output has them all.
+        pub log_exports: IntCounterVec = "log_export_total"["outcome"];
     }
 }
 
@@ -67,12 +71,10 @@ impl Telemetry {
             .build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION"), REVISION])
             .set(1);
-        for outcome in ["exported", "late", "dropped", "failed"] {
-            metrics.spans.with_label_values(&[outcome]);
-        }
         let traces = Traces::start(config, otel, &metrics)?;
-        let logs = logs::start(config, &metrics, &traces)?;
+        let logs = logs::start(config, otel, &metrics, &traces)?;
         traces.report();
+        logs.report(traces.warnings());
         Ok(Self {
             registry,
             exemplars: Exemplars::default(),
@@ -85,8 +87,9 @@ impl Telemetry {
     /// Sends what is buffered, within the bound of the configuration. The log comes
     /// last: it says what became of the spans.
     pub async fn flush(self) {
-        self.traces.flush(self.flush_timeout).await;
         let (logs, bound) = (self.logs, self.flush_timeout);
+        // Side by side: one bound for both.
+        tokio::join!(self.traces.flush(bound), logs.flush_export(bound));
         // Blocks while standard output is slow; by now nobody else needs the thread.
         logs.flush(bound);
     }

@@ -60,7 +60,13 @@ fn write_family(out: &mut String, family: &MetricFamily, exemplars: &Exemplars) 
     for metric in family.get_metric() {
         match (family.get_field_type(), kind) {
             (MetricType::COUNTER, "counter") => {
-                sample(out, name, "_total", metric, metric.get_counter().get_value());
+                sample(
+                    out,
+                    name,
+                    "_total",
+                    metric,
+                    metric.get_counter().get_value(),
+                );
             }
             (MetricType::COUNTER, _) => {
                 sample(out, name, "", metric, metric.get_counter().get_value());

@@ -18,7 +18,12 @@ fn keeping() -> Traces {
 }
 
 fn ended(traces: &Traces) -> Vec<SpanData> {
-    traces.0.export.as_ref().unwrap().queue.waiting()
+    let queue = &traces.0.export.as_ref().unwrap().spans.queue;
+    queue
+        .take_all()
+        .into_iter()
+        .map(|ended| ended.span)
+        .collect()
 }
 
 fn request(sampled: bool) -> SpanContext {
@@ -39,8 +44,9 @@ fn inner_spans_are_children_of_the_request_that_they_run_in() {
     let _request = context_of(request(true), &Context::new()).attach();
     assert!(sampled());
     tracing::info_span!("query", otel.name = "find", otel.kind = "client").in_scope(|| ());
-    let [span] = &ended(&traces)[..] else {
-        panic!("one span: {:?}", ended(&traces));
+    let ended = ended(&traces);
+    let [span] = &ended[..] else {
+        panic!("one span: {ended:?}");
     };
     assert_eq!(span.name, "find");
     assert_eq!(span.span_kind, SpanKind::Client);
