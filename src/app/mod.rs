@@ -225,6 +225,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
             "Telemetry",
             platform::telemetry::TelemetryMetrics::DESCRIPTORS,
         ),
+        ("Runtime", platform::telemetry::TokioMetrics::DESCRIPTORS),
     ]
 }
 

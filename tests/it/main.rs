@@ -12,12 +12,14 @@
 mod support;
 
 mod architecture;
+mod cardinality;
 mod command_line;
 mod configuration;
 mod connections;
 mod documents;
 mod http;
 mod identity;
+mod leaks;
 mod ledger;
 mod life;
 mod telemetry;

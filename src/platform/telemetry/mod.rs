@@ -5,6 +5,7 @@ pub mod exposition;
 pub mod logs;
 pub mod metrics;
 mod otlp;
+mod runtime;
 pub mod traces;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Registry};
 pub use config::{Config, LogFormat};
 pub use exposition::Exemplars;
 pub use logs::Logs;
+pub use runtime::TokioMetrics;
 pub use traces::Traces;
 
 use crate::metrics as metrics_block;
@@ -66,6 +68,7 @@ impl Telemetry {
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
+        runtime::register(&registry)?;
         let metrics = TelemetryMetrics::register(&registry)?;
         metrics
             .build_info

@@ -226,6 +226,8 @@ impl Fields for Attributes<'_> {
         self.add(name, AnyValue::Boolean(value));
     }
     fn millis(&mut self, name: &str, value: Duration) {
-        self.add(name, AnyValue::Double(value.as_secs_f64() * 1_000.0));
+        // Microseconds are whole, so that the text of the number stays short.
+        let micros = u32::try_from(value.as_micros()).unwrap_or(u32::MAX);
+        self.add(name, AnyValue::Double(f64::from(micros) / 1_000.0));
     }
 }
