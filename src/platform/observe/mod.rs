@@ -19,5 +19,5 @@ pub use context::{BodyLimits, RequestContext, scope};
 pub use line::FIELDS as REQUEST_LINE;
 pub use metrics::{HttpMetrics, RouteMetrics, RouteTable};
 pub use pending::{Observation, REQUEST_ID};
-pub use propagation::Remote;
+pub use propagation::{Remote, inject};
 pub use record::{Observer, RequestRecord};

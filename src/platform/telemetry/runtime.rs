@@ -3,6 +3,8 @@
 //! These are the metrics that Tokio calls stable. Those of single polls exist only
 //! in builds with `RUSTFLAGS="--cfg tokio_unstable"`; other builds leave them out.
 
+use std::sync::{Mutex, PoisonError};
+
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, IntCounter, IntGauge, Registry};
@@ -45,12 +47,13 @@ metrics! {
 
 /// Brings the series up to date whenever they are gathered.
 struct Runtime {
-    runtime: RuntimeMetrics,
+    source: RuntimeMetrics,
     metrics: TokioMetrics,
     #[cfg(tokio_unstable)]
     unstable: UnstableMetrics,
-    /// Holds the series; the process's registry holds this collector.
-    own: Registry,
+    /// Holds the series; the process's registry holds this collector. Locked, since
+    /// two scrapes at once would count the same progress twice.
+    own: Mutex<Registry>,
 }
 
 /// Shows the runtime that this is called on.
@@ -60,18 +63,18 @@ struct Runtime {
 pub(super) fn register(registry: &Registry) -> prometheus::Result<()> {
     let own = Registry::new();
     let runtime = Runtime {
-        runtime: Handle::current().metrics(),
+        source: Handle::current().metrics(),
         metrics: TokioMetrics::register(&own)?,
         #[cfg(tokio_unstable)]
         unstable: UnstableMetrics::register(&own)?,
-        own,
+        own: Mutex::new(own),
     };
     registry.register(Box::new(runtime))
 }
 
 impl Runtime {
     fn update(&self) {
-        let (runtime, metrics) = (&self.runtime, &self.metrics);
+        let (runtime, metrics) = (&self.source, &self.metrics);
         let workers = runtime.num_workers();
         metrics.workers.set(gauge(workers));
         metrics.queue.set(gauge(runtime.global_queue_depth()));
@@ -79,7 +82,6 @@ impl Runtime {
         let busy: f64 = (0..workers)
             .map(|worker| runtime.worker_total_busy_duration(worker).as_secs_f64())
             .sum();
-        // Two scrapes at once may see each other's value: a counter never falls.
         metrics.busy.inc_by((busy - metrics.busy.get()).max(0.0));
         let parks = (0..workers).map(|worker| runtime.worker_park_count(worker));
         raise(&metrics.parks, parks.sum());
@@ -89,7 +91,7 @@ impl Runtime {
 
     #[cfg(tokio_unstable)]
     fn update_unstable(&self, workers: usize) {
-        let (runtime, metrics) = (&self.runtime, &self.unstable);
+        let (runtime, metrics) = (&self.source, &self.unstable);
         let polls = (0..workers).map(|worker| runtime.worker_poll_count(worker));
         raise(&metrics.polls, polls.sum());
         let longest = (0..workers).map(|worker| runtime.worker_mean_poll_time(worker));
@@ -128,8 +130,9 @@ impl Collector for Runtime {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         self.update();
-        self.own.gather()
+        own.gather()
     }
 }
 

@@ -129,7 +129,7 @@ async fn a_collector_that_is_restarted_gets_what_comes_after() {
         sink.stop().await;
         get(&service, "/api/v1/ping", &[]).await;
         lost(&service, "failed").await;
-        let again = Sink::start_at(address, Duration::ZERO).await;
+        let again = Sink::start_at(address, Duration::ZERO);
         eventually("spans and lines at the new collector", async || {
             get(&service, "/api/v1/ping", &[]).await;
             (!again.spans().is_empty() && !again.lines().is_empty()).then_some(())
@@ -151,7 +151,7 @@ async fn a_collector_that_is_restarted_gets_what_comes_after() {
 #[tokio::test]
 async fn a_collector_that_is_slow() {
     for (protocol, threads) in MATRIX {
-        let sink = Sink::slow(Duration::from_millis(150)).await;
+        let sink = Sink::slow(Duration::from_millis(150));
         let service = started(pushing(&sink.url(), protocol, threads)).await;
         stays_itself(&service).await;
         lost(&service, "dropped").await;
