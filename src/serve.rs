@@ -1,5 +1,7 @@
 //! The process: what is started in which order, and how it ends.
 
+mod admin;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,6 @@ use crate::app;
 use crate::config::Config;
 use crate::identity::bootstrap::{self, BootstrapError};
 use crate::identity::store::IdentityStore;
-use crate::platform::admin::Admin;
 use crate::platform::clock::{Clock, SharedClock, SystemClock};
 use crate::platform::db::{Database, DbError, DbMetrics, migrate as migrations};
 use crate::platform::health::{Health, HealthMetrics, Schedule};
@@ -21,9 +22,10 @@ use crate::platform::http::Patience;
 use crate::platform::http::listener::{self, Serving};
 use crate::platform::http::middleware;
 use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
-use crate::platform::observe::{HttpMetrics, Observer, RouteTable};
+use crate::platform::observe::{Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
 use crate::platform::telemetry::Telemetry;
+use admin::Requests;
 
 /// How often limiters forget clients that have gone.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -55,7 +57,7 @@ async fn run_observed(
     let clock: SharedClock = Arc::new(SystemClock);
     let lifecycle = Lifecycle::new(LifecycleMetrics::register(registry)?);
     lifecycle::watch_signals(&lifecycle)?;
-    let http_metrics = HttpMetrics::register(registry)?;
+    let requests = Requests::new(config, registry, &clock)?;
     let db_metrics = Arc::new(DbMetrics::register(registry)?);
     let database = Database::new(&config.database, db_metrics)?;
     let health = Health::new(
@@ -69,14 +71,8 @@ async fn run_observed(
     let admin_stop = CancellationToken::new();
     let admin = listener::bind("admin", config.admin.addr).await?;
     let admin_address = admin.local_addr()?;
-    let pool = database.clone();
-    let admin_routes = Admin {
-        registry: registry.clone(),
-        exemplars: telemetry.exemplars.clone(),
-        before_scrape: Arc::new(move || pool.observe_pool()),
-        profile: config.profile,
-    }
-    .routes(&health);
+    let admin_routes =
+        admin::shown(config, telemetry, &lifecycle, &database, &clock, &requests).routes(&health);
     let serving = |name: &'static str, stop: CancellationToken, kill: CancellationToken| Serving {
         name,
         patience: Patience {
@@ -86,8 +82,8 @@ async fn run_observed(
         max_connections: config.http.max_connections,
         stop,
         kill,
-        open: http_metrics.connections.with_label_values(&[name]),
-        refused: http_metrics.shed.with_label_values(&["connections"]),
+        open: requests.metrics.connections.with_label_values(&[name]),
+        refused: requests.metrics.shed.with_label_values(&["connections"]),
     };
     let admin_serving = serving("admin", admin_stop.clone(), admin_stop.clone());
     // Outlives the tracked tasks, and is awaited at the very end.
@@ -95,13 +91,7 @@ async fn run_observed(
     let admin_task = tokio::spawn(listener::serve(admin, admin_routes, admin_serving));
 
     let started = start(
-        config,
-        telemetry,
-        &lifecycle,
-        &health,
-        &database,
-        &clock,
-        &http_metrics,
+        config, telemetry, &lifecycle, &health, &database, &clock, &requests,
     );
     let result = tokio::select! {
         // A signal during the start ends the start.
@@ -145,7 +135,7 @@ async fn start(
     health: &Health,
     database: &Database,
     clock: &SharedClock,
-    http_metrics: &HttpMetrics,
+    requests: &Requests,
 ) -> anyhow::Result<(Router, TcpListener)> {
     let registry = &telemetry.registry;
     let limits = Limits::new(&config.rate_limit, RateLimitMetrics::register(registry)?);
@@ -159,6 +149,7 @@ async fn start(
         clock,
         lifecycle,
         limits: &limits,
+        faults: requests.faults(),
     };
     let router = app::build(&parts)?;
     reach(config, database).await?;
@@ -169,11 +160,10 @@ async fn start(
     }
     watch_database(health, database);
     first_administrator(config, database, &*stores.identity, &**clock).await?;
-    let operations = operations(&app::openapi());
     let table = RouteTable::new(
-        http_metrics.clone(),
+        requests.metrics.clone(),
         telemetry.exemplars.clone(),
-        operations,
+        requests.operations.clone(),
         app::problem_codes(),
     );
     let parts = middleware::Parts {
@@ -301,25 +291,6 @@ fn documentation() -> Router {
     utoipa_swagger_ui::SwaggerUi::new("/docs")
         .url("/openapi.json", app::openapi())
         .into()
-}
-
-/// Method and route template of every operation.
-fn operations(document: &utoipa::openapi::OpenApi) -> Vec<(&'static str, String)> {
-    let mut operations = Vec::new();
-    for (path, item) in &document.paths.paths {
-        for (method, operation) in [
-            ("GET", &item.get),
-            ("POST", &item.post),
-            ("PUT", &item.put),
-            ("PATCH", &item.patch),
-            ("DELETE", &item.delete),
-        ] {
-            if operation.is_some() {
-                operations.push((method, path.clone()));
-            }
-        }
-    }
-    operations
 }
 
 /// Applies the migrations that are missing.

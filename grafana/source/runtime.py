@@ -62,6 +62,11 @@ def runtime():
                    " zero under load means that there is no room left.",
                    query(f"sum by (instance) (rate(tokio_worker_parks_total{{$sel}}[{R}]))",
                          "{{instance}}")),
+        timeseries("Allocator", "bytes", "What the program holds, and the pages that this keeps in"
+                   " memory; a widening gap is fragmentation.",
+                   query("sum(allocator_allocated_bytes{$sel})", "allocated"),
+                   query("sum(allocator_active_bytes{$sel})", "active"),
+                   query("sum(allocator_resident_bytes{$sel})", "resident")),
     ]
 
 
@@ -140,7 +145,7 @@ def telemetry():
 def build():
     return dashboard("runtime", "Runtime and database", __doc__, [
         ("Process", process()),
-        ("Tokio runtime", runtime()),
+        ("Runtime and allocator", runtime()),
         ("Database", database()),
         ("Telemetry", telemetry()),
     ])

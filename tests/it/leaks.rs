@@ -21,6 +21,7 @@ use crate::telemetry::sink::Sink;
 const MARK: &str = "canary";
 const EMAIL: &str = "canary@example.com";
 const PASSWORD: &str = "canary correct horse";
+const ADMIN_TOKEN: &str = "canary-admin-token-0123456789abcdef";
 /// May stand in no answer either, whoever asks.
 const SECRETS: [&str; 6] = [
     PASSWORD,
@@ -321,7 +322,7 @@ on_both! {
             Service::builder(backend)
                 .database(&database)
                 .env("APP__DATABASE__URL", url)
-                .env("APP__ADMIN__TOKEN", "canary-admin-token-0123456789abcdef")
+                .env("APP__ADMIN__TOKEN", ADMIN_TOKEN)
                 .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url())
                 .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20canary-collector")
                 .env("OTEL_LOGS_EXPORTER", "otlp")
@@ -349,9 +350,11 @@ on_both! {
             ("/health/ready", "*/*"),
             ("/trace-sampling", "*/*"),
             ("/log-filter", "*/*"),
+            ("/faults", "*/*"),
+            ("/debug/tasks", "*/*"),
         ] {
             let request = service.client.get(service.admin(path)).header("accept", accept);
-            let answer = request.bearer_auth("canary-bearer").send().await.unwrap();
+            let answer = request.bearer_auth(ADMIN_TOKEN).send().await.unwrap();
             seen.add(format!("{path} as {accept}"), answer.text().await.unwrap());
         }
         assert_eq!(service.terminate().await, Some(0));

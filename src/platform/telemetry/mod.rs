@@ -1,10 +1,12 @@
 //! Logs, traces, metrics.
 
+mod allocator;
 mod config;
 pub mod exposition;
 pub mod logs;
 pub mod metrics;
 mod otlp;
+mod read;
 mod runtime;
 pub mod traces;
 
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
+pub use allocator::AllocatorMetrics;
 pub use config::{Config, LogFormat};
 pub use exposition::Exemplars;
 pub use logs::Logs;
@@ -69,6 +72,7 @@ impl Telemetry {
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
         runtime::register(&registry)?;
+        allocator::register(&registry)?;
         let metrics = TelemetryMetrics::register(&registry)?;
         metrics
             .build_info

@@ -3,13 +3,10 @@
 //! These are the metrics that Tokio calls stable. Those of single polls exist only
 //! in builds with `RUSTFLAGS="--cfg tokio_unstable"`; other builds leave them out.
 
-use std::sync::{Mutex, PoisonError};
-
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
 use prometheus::{Counter, IntCounter, IntGauge, Registry};
 use tokio::runtime::{Handle, RuntimeMetrics};
 
+use super::read::{Read, gauge, raise};
 use crate::metrics;
 
 metrics! {
@@ -45,94 +42,62 @@ metrics! {
     }
 }
 
-/// Brings the series up to date whenever they are gathered.
-struct Runtime {
-    source: RuntimeMetrics,
-    metrics: TokioMetrics,
-    #[cfg(tokio_unstable)]
-    unstable: UnstableMetrics,
-    /// Holds the series; the process's registry holds this collector. Locked, since
-    /// two scrapes at once would count the same progress twice.
-    own: Mutex<Registry>,
-}
-
 /// Shows the runtime that this is called on.
 ///
 /// # Errors
 /// When a metric is there already.
 pub(super) fn register(registry: &Registry) -> prometheus::Result<()> {
     let own = Registry::new();
-    let runtime = Runtime {
-        source: Handle::current().metrics(),
-        metrics: TokioMetrics::register(&own)?,
+    let runtime = Handle::current().metrics();
+    let metrics = TokioMetrics::register(&own)?;
+    let shown = metrics.clone();
+    #[cfg(tokio_unstable)]
+    let unstable = UnstableMetrics::register(&own)?;
+    let update = move || {
+        metrics.update(&runtime);
         #[cfg(tokio_unstable)]
-        unstable: UnstableMetrics::register(&own)?,
-        own: Mutex::new(own),
+        unstable.update(&runtime);
     };
-    registry.register(Box::new(runtime))
+    let TokioMetrics {
+        workers,
+        busy,
+        parks,
+        queue,
+        tasks,
+    } = &shown;
+    Read::register(own, &[workers, busy, parks, queue, tasks], update, registry)
 }
 
-impl Runtime {
-    fn update(&self) {
-        let (runtime, metrics) = (&self.source, &self.metrics);
+impl TokioMetrics {
+    fn update(&self, runtime: &RuntimeMetrics) {
         let workers = runtime.num_workers();
-        metrics.workers.set(gauge(workers));
-        metrics.queue.set(gauge(runtime.global_queue_depth()));
-        metrics.tasks.set(gauge(runtime.num_alive_tasks()));
+        self.workers.set(gauge(workers));
+        self.queue.set(gauge(runtime.global_queue_depth()));
+        self.tasks.set(gauge(runtime.num_alive_tasks()));
         let busy: f64 = (0..workers)
             .map(|worker| runtime.worker_total_busy_duration(worker).as_secs_f64())
             .sum();
-        metrics.busy.inc_by((busy - metrics.busy.get()).max(0.0));
+        // Rounding may make a sum smaller than the one before.
+        self.busy.inc_by((busy - self.busy.get()).max(0.0));
         let parks = (0..workers).map(|worker| runtime.worker_park_count(worker));
-        raise(&metrics.parks, parks.sum());
-        #[cfg(tokio_unstable)]
-        self.update_unstable(workers);
+        raise(&self.parks, parks.sum());
     }
+}
 
-    #[cfg(tokio_unstable)]
-    fn update_unstable(&self, workers: usize) {
-        let (runtime, metrics) = (&self.source, &self.unstable);
+#[cfg(tokio_unstable)]
+impl UnstableMetrics {
+    fn update(&self, runtime: &RuntimeMetrics) {
+        let workers = runtime.num_workers();
         let polls = (0..workers).map(|worker| runtime.worker_poll_count(worker));
-        raise(&metrics.polls, polls.sum());
-        let longest = (0..workers).map(|worker| runtime.worker_mean_poll_time(worker));
-        metrics
-            .poll_time
-            .set(longest.max().unwrap_or_default().as_secs_f64());
-        raise(&metrics.forced_yields, runtime.budget_forced_yield_count());
-        metrics
-            .blocking_threads
+        raise(&self.polls, polls.sum());
+        let means = (0..workers).map(|worker| runtime.worker_mean_poll_time(worker));
+        let longest = means.max().unwrap_or_default();
+        self.poll_time.set(longest.as_secs_f64());
+        raise(&self.forced_yields, runtime.budget_forced_yield_count());
+        self.blocking_threads
             .set(gauge(runtime.num_blocking_threads()));
-        metrics
-            .blocking_queue
+        self.blocking_queue
             .set(gauge(runtime.blocking_queue_depth()));
-    }
-}
-
-fn gauge(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-fn raise(counter: &IntCounter, to: u64) {
-    counter.inc_by(to.saturating_sub(counter.get()));
-}
-
-impl Collector for Runtime {
-    fn desc(&self) -> Vec<&Desc> {
-        let metrics = &self.metrics;
-        let all = [
-            metrics.workers.desc(),
-            metrics.busy.desc(),
-            metrics.parks.desc(),
-            metrics.queue.desc(),
-            metrics.tasks.desc(),
-        ];
-        all.concat()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        self.update();
-        own.gather()
     }
 }
 
