@@ -40,7 +40,10 @@ async fn series(service: &Service) -> BTreeSet<String> {
 #[tokio::test]
 async fn paths_methods_hosts_and_ids_make_no_series() {
     let service = Service::builder(Backend::Sqlite)
-        .env("APP__TELEMETRY__LOG_FILTER", "warn,gantry=info,request=off")
+        .env(
+            "APP__TELEMETRY__LOG_FILTER",
+            concat!("warn,", env!("CARGO_PKG_NAME"), "=info,request=off"),
+        )
         .start()
         .await;
     let request = |method: &str, path: &str, headers: &str| {

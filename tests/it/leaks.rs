@@ -6,16 +6,18 @@
 //! successful answers to their owner, and there only. Bodies of problems, and all
 //! else that leaves the process, hold no mark at all.
 
+mod database;
+
 use std::fmt::Write as _;
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Map, Value, json};
-use sqlx::{Connection as _, Executor as _};
 
 use crate::on_both;
 use crate::support::service::{ADMIN_EMAIL, ADMIN_PASSWORD};
 use crate::support::{Backend, Service, TestDatabase};
 use crate::telemetry::sink::Sink;
+use database::{Role, execute, wrong};
 
 /// In every marked value, and nowhere else.
 const MARK: &str = "canary";
@@ -263,51 +265,6 @@ async fn end_of_the_user(seen: &mut Seen, service: &Service, tokens: &Value) {
     }
 }
 
-/// A statement on the database, under the service.
-async fn execute(database: &TestDatabase, statement: &str) {
-    let url = database.url();
-    let statement = sqlx::AssertSqlSafe(statement.to_owned());
-    if url.starts_with("sqlite") {
-        let mut connection = sqlx::SqliteConnection::connect(url).await.unwrap();
-        connection.execute(statement).await.unwrap();
-    } else {
-        let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
-        connection.execute(statement).await.unwrap();
-    }
-}
-
-/// A role whose password is marked; gone when dropped.
-struct Role {
-    name: String,
-    database: std::sync::Arc<TestDatabase>,
-}
-
-impl Role {
-    async fn create(database: &std::sync::Arc<TestDatabase>) -> Self {
-        let name = format!("role_{}", uuid::Uuid::now_v7().simple());
-        let statement = format!("CREATE ROLE {name} LOGIN SUPERUSER PASSWORD 'canary-database'");
-        execute(database, &statement).await;
-        let database = std::sync::Arc::clone(database);
-        Self { name, database }
-    }
-
-    /// The database's URL, with this role in place of the one that made it.
-    fn url(&self, password: &str) -> String {
-        let (scheme, rest) = self.database.url().split_once("://").unwrap();
-        let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-        format!("{scheme}://{}:{password}@{rest}", self.name)
-    }
-
-    async fn remove(self) {
-        execute(
-            &self.database,
-            &format!("REASSIGN OWNED BY {} TO CURRENT_USER", self.name),
-        )
-        .await;
-        execute(&self.database, &format!("DROP ROLE {}", self.name)).await;
-    }
-}
-
 on_both! {
     async fn no_signal_has_what_clients_and_operators_keep_to_themselves(backend: Backend) {
         let sink = Sink::start().await;
@@ -410,13 +367,4 @@ async fn defects(seen: &mut Seen, service: &Service, database: &TestDatabase) {
     let answer = file(seen, "login", marked(request)).await;
     assert_eq!(answer["status"], 500, "{answer:?}");
     execute(database, "ALTER TABLE gone RENAME TO users").await;
-}
-
-/// The same database, and nobody who may use it.
-fn wrong(url: &str) -> String {
-    if url.starts_with("sqlite") {
-        "sqlite:///nonexistent/folder/database.db".to_owned()
-    } else {
-        url.replace("canary-database", "canary-wrong")
-    }
 }
