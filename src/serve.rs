@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -26,9 +27,6 @@ use crate::platform::observe::{Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
 use crate::platform::telemetry::Telemetry;
 use admin::Requests;
-
-/// How often limiters forget clients that have gone.
-const SWEEP: Duration = Duration::from_secs(10);
 
 /// Serves until a signal or a failure ends it; returns the exit code. `announce`
 /// hears the public and the admin address once all of it stands.
@@ -138,7 +136,7 @@ async fn start(
     requests: &Requests,
 ) -> anyhow::Result<(Router, TcpListener)> {
     let registry = &telemetry.registry;
-    let limits = Limits::new(&config.rate_limit, RateLimitMetrics::register(registry)?);
+    let limits = Limits::new(&config.rate_limit, &RateLimitMetrics::register(registry)?)?;
     let stores = app::Stores::new(database, clock);
     let parts = app::Parts {
         auth: &config.auth,
@@ -178,7 +176,8 @@ async fn start(
     };
     let router =
         middleware::apply(router.merge(documentation()), parts).merge(health.terse_routes());
-    sweep(lifecycle, limits);
+    limits.start(lifecycle).await;
+    watch_limits(health, &limits);
     let public = listener::bind("public", config.http.addr).await?;
     Ok((router, public))
 }
@@ -274,16 +273,17 @@ fn watch_database(health: &Health, database: &Database) {
     );
 }
 
-fn sweep(lifecycle: &Lifecycle, limits: Limits) {
-    let stop = lifecycle.soft();
-    lifecycle.spawn("rate limit sweep", async move {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(SWEEP) => limits.sweep(),
-            }
-        }
-    });
+/// Without the shared backend the local limits hold: worth knowing, no reason to
+/// take the process out of service.
+fn watch_limits(health: &Health, limits: &Limits) {
+    if let Some(is_up) = limits.backend() {
+        let probe = move || {
+            let answer = is_up().then_some(()).ok_or("the local limiter decides");
+            std::future::ready(answer).boxed()
+        };
+        let schedule = Schedule::default();
+        health.watch("redis", "check redis", false, schedule, Arc::new(probe));
+    }
 }
 
 /// Swagger UI and the document that it shows, from the binary.
@@ -323,6 +323,9 @@ pub async fn check(config: &Config) -> Vec<String> {
         },
     }
     database.close().await;
+    if let Err(error) = Limits::check(&config.rate_limit).await {
+        failures.push(format!("redis: {error:#}"));
+    }
     failures
 }
 

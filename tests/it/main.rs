@@ -23,4 +23,5 @@ mod identity;
 mod leaks;
 mod ledger;
 mod life;
+mod limits;
 mod telemetry;
