@@ -209,6 +209,7 @@ pub fn openapi() -> OpenApi {
     ] {
         document.merge(slice);
     }
+    platform::http::description::add_refusals_of_layers(&mut document);
     let components = document.components.get_or_insert_default();
     for (name, scheme) in identity::http::security_schemes() {
         components.add_security_scheme(name, scheme);

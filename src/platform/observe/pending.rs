@@ -29,6 +29,8 @@ pub struct Observation {
     pub client_address: Arc<ClientAddress>,
     /// Limits that extractors read.
     pub limits: BodyLimits,
+    /// Whether clients come over TLS.
+    pub tls: bool,
     /// While true, answers ask HTTP/1.1 clients to close their connection.
     pub draining: tokio_util::sync::CancellationToken,
 }
@@ -90,6 +92,7 @@ impl Pending {
             client_address: resolved.address,
             limits: shared.limits,
             principal: std::sync::OnceLock::new(),
+            stream: std::sync::OnceLock::new(),
             route: Arc::clone(route.path()),
         };
         if context.sampled {

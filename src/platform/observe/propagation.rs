@@ -172,6 +172,7 @@ mod tests {
             client_address: std::net::Ipv4Addr::LOCALHOST.into(),
             limits: super::super::BodyLimits::default(),
             principal: std::sync::OnceLock::new(),
+            stream: std::sync::OnceLock::new(),
         });
         let _entered = super::super::context::Entered::new(&request);
         let mut outgoing = HeaderMap::new();

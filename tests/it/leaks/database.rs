@@ -49,10 +49,12 @@ impl Role {
     }
 }
 
-/// The same database, and nobody who may use it; a place where nothing can be made.
+/// The same database, and nobody who may use it; or a file below a file, where
+/// nothing can be made.
 pub fn wrong(url: &str) -> String {
     if url.starts_with("sqlite") {
-        "sqlite:///dev/null/database.db".to_owned()
+        let file = url.split_once('?').map_or(url, |(file, _)| file);
+        format!("{file}/canary.db")
     } else {
         url.replace("canary-database", "canary-wrong")
     }
