@@ -54,7 +54,7 @@ impl Role {
 pub fn wrong(url: &str) -> String {
     if url.starts_with("sqlite") {
         let file = url.split_once('?').map_or(url, |(file, _)| file);
-        format!("{file}/canary.db")
+        format!("{file}/none.db")
     } else {
         url.replace("canary-database", "canary-wrong")
     }
