@@ -4,6 +4,7 @@
 //! Metrics, the request line and the server span are all written from the one
 //! record, so that they agree with each other.
 
+mod cause;
 mod context;
 mod failures;
 pub mod http;
@@ -15,6 +16,7 @@ mod record;
 mod span;
 mod visible;
 
+pub use cause::{Cause, NoCause};
 pub use context::{BodyLimits, RequestContext, scope, within};
 pub use line::FIELDS as REQUEST_LINE;
 pub use metrics::{HttpMetrics, RouteMetrics, RouteTable};

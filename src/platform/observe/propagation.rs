@@ -8,8 +8,9 @@ use opentelemetry::{Context, baggage::BaggageExt as _};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 
 use super::RequestContext;
+use crate::platform::telemetry::Traces;
 
-const TRACEPARENT: &str = "traceparent";
+pub(super) const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 const BAGGAGE: &str = "baggage";
 
@@ -81,35 +82,44 @@ impl Injector for HeadersMut<'_> {
     }
 }
 
+/// The work that this thread does: inside of a sampled request or worker run its
+/// innermost span, inside of an unsampled request the request with its decision.
+pub(super) fn current() -> Option<SpanContext> {
+    let span = Context::map_current(|context| context.span().span_context().clone());
+    if span.is_valid() {
+        return Some(span);
+    }
+    RequestContext::with(|request| {
+        request.map(|request| {
+            let flags = TraceFlags::default().with_sampled(request.sampled);
+            let (trace, span) = (request.trace_id, request.span_id);
+            SpanContext::new(trace, span, flags, false, TraceState::default())
+        })
+    })
+}
+
 /// Writes `traceparent` and `tracestate` of the work that this thread does into the
-/// headers of a call to another service; what stood there is replaced.
+/// headers of a call to another service, unless `OTEL_PROPAGATORS` says otherwise;
+/// what stood there is removed.
 ///
-/// Inside of a sampled request or worker run it names the innermost span. Inside of
-/// an unsampled request it names the request with its decision, so that the callee
-/// decides the same, and its lines carry the same trace. Baggage came from a trusted
-/// peer for this service, and is not handed on: the callee may be anyone.
-pub fn inject(headers: &mut HeaderMap) {
+/// The callee of an unsampled request learns that, so that it decides the same, and
+/// its lines carry the same trace. Baggage came from a trusted peer for this
+/// service, and is not handed on: the callee may be anyone.
+pub fn inject(traces: &Traces, headers: &mut HeaderMap) {
     headers.remove(TRACEPARENT);
     headers.remove(TRACESTATE);
-    let span = Context::map_current(|context| context.span().span_context().clone());
-    let span = if span.is_valid() {
-        Some(span)
-    } else {
-        RequestContext::with(|request| {
-            request.map(|request| {
-                let flags = TraceFlags::default().with_sampled(request.sampled);
-                let (trace, span) = (request.trace_id, request.span_id);
-                SpanContext::new(trace, span, flags, false, TraceState::default())
-            })
-        })
-    };
-    if let Some(span) = span {
-        let context = Context::new().with_remote_span_context(span);
-        TraceContextPropagator::new().inject_context(&context, &mut HeadersMut(headers));
-        // An empty one says nothing.
-        if headers.get(TRACESTATE).is_some_and(HeaderValue::is_empty) {
-            headers.remove(TRACESTATE);
-        }
+    if traces.propagates_trace_context() {
+        write(headers);
+    }
+}
+
+fn write(headers: &mut HeaderMap) {
+    let Some(span) = current() else { return };
+    let context = Context::new().with_remote_span_context(span);
+    TraceContextPropagator::new().inject_context(&context, &mut HeadersMut(headers));
+    // An empty one says nothing.
+    if headers.get(TRACESTATE).is_some_and(HeaderValue::is_empty) {
+        headers.remove(TRACESTATE);
     }
 }
 
@@ -148,15 +158,24 @@ mod tests {
 
     #[test]
     fn calls_carry_the_span_that_they_are_made_in() {
-        let mut outgoing = headers(&[("traceparent", "stale"), ("tracestate", "stale=1")]);
-        inject(&mut outgoing);
+        let traces = Traces::with(&[]);
+        let stale = headers(&[("traceparent", "stale"), ("tracestate", "stale=1")]);
+        let mut outgoing = stale.clone();
+        inject(&traces, &mut outgoing);
         assert!(outgoing.is_empty(), "outside of all work there is no trace");
 
         let caller = remote(&headers(&[("traceparent", PARENT)]), true).unwrap();
         let context = Context::new().with_remote_span_context(caller.context);
         let _attached = context.attach();
-        inject(&mut outgoing);
+        inject(&traces, &mut outgoing);
         assert_eq!(outgoing, headers(&[("traceparent", PARENT)]));
+
+        let mut outgoing = stale;
+        inject(
+            &Traces::with(&[("OTEL_PROPAGATORS", "baggage")]),
+            &mut outgoing,
+        );
+        assert!(outgoing.is_empty(), "nobody may know of the trace");
     }
 
     #[test]
@@ -176,7 +195,7 @@ mod tests {
         });
         let _entered = super::super::context::Entered::new(&request);
         let mut outgoing = HeaderMap::new();
-        inject(&mut outgoing);
+        inject(&Traces::with(&[]), &mut outgoing);
         let expected = format!("00-{}-{}-00", "ab".repeat(16), "cd".repeat(8));
         assert_eq!(outgoing["traceparent"], expected.as_str());
         assert_eq!(outgoing.len(), 1);

@@ -8,6 +8,7 @@ mod logs;
 mod openmetrics;
 pub mod sink;
 mod spans;
+mod variables;
 
 use serde_json::Value;
 

@@ -2,6 +2,7 @@
 //! keeps them.
 
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,6 +46,8 @@ struct Kept {
     lines: Vec<Line>,
     /// Path and headers of every export.
     exports: Vec<(String, HeaderMap)>,
+    /// Spans in every export of spans, lines in every export of lines.
+    batches: [Vec<usize>; 2],
 }
 
 pub struct Sink {
@@ -71,7 +74,8 @@ impl Sink {
         let router = Router::new()
             .route("/v1/traces", post(http))
             .route("/v1/logs", post(http))
-            .route("/as/it/is", post(http))
+            // An endpoint may have any path.
+            .fallback(post(http))
             .route(
                 "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
                 post(grpc),
@@ -132,6 +136,11 @@ impl Sink {
 
     pub fn lines(&self) -> Vec<Line> {
         self.kept.lock().unwrap().lines.clone()
+    }
+
+    /// How many spans and how many lines came with each of their exports.
+    pub fn batches(&self) -> [Vec<usize>; 2] {
+        self.kept.lock().unwrap().batches.clone()
     }
 
     pub fn exports(&self) -> Vec<(String, HeaderMap)> {
@@ -229,9 +238,13 @@ fn keep(kept: &Mutex<Kept>, path: &str, headers: &HeaderMap, message: &[u8]) {
     let mut kept = kept.lock().unwrap();
     kept.exports.push((path.to_owned(), headers.clone()));
     if path.to_lowercase().contains("logs") {
+        let before = kept.lines.len();
         keep_lines(&mut kept.lines, message);
+        let batch = kept.lines.len() - before;
+        kept.batches[1].push(batch);
         return;
     }
+    let before = kept.spans.len();
     let request = ExportTraceServiceRequest::decode(message).expect("an export request");
     for group in request.resource_spans {
         let resource = group.resource.map(|r| r.attributes).unwrap_or_default();
@@ -243,6 +256,8 @@ fn keep(kept: &Mutex<Kept>, path: &str, headers: &HeaderMap, message: &[u8]) {
                 }));
         }
     }
+    let batch = kept.spans.len() - before;
+    kept.batches[0].push(batch);
 }
 
 fn keep_lines(lines: &mut Vec<Line>, message: &[u8]) {
@@ -281,8 +296,15 @@ async fn grpc(State(kept): State<Arc<Mutex<Kept>>>, request: Request) -> Respons
     let (parts, body) = request.into_parts();
     assert_eq!(parts.headers["content-type"], "application/grpc");
     let body = to_bytes(body, usize::MAX).await.unwrap();
-    assert_eq!(body[0], 0, "an uncompressed message");
-    keep(&kept, parts.uri.path(), &parts.headers, &body[5..]);
+    let message = if body[0] == 0 {
+        body.slice(5..)
+    } else {
+        let mut message = Vec::new();
+        let mut decoder = flate2::read::GzDecoder::new(&body[5..]);
+        decoder.read_to_end(&mut message).expect("gzip");
+        message.into()
+    };
+    keep(&kept, parts.uri.path(), &parts.headers, &message);
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let empty = http_body_util::Full::new(Bytes::from_static(&[0; 5]));

@@ -61,6 +61,8 @@ struct Inner {
     colours: bool,
     sink: Sink,
     otlp: Option<Otlp>,
+    /// What the configuration had to ignore; logged once the log stands.
+    warnings: Vec<String>,
     /// By position in [`LEVELS`].
     written: [IntCounter; LEVELS.len()],
     /// Whether the filter lets the request line pass.
@@ -79,6 +81,12 @@ pub(super) fn start(
     traces: &Traces,
 ) -> anyhow::Result<Logs> {
     let filter: EnvFilter = config.log_filter.parse()?;
+    let (otlp, warnings) = Otlp::start(
+        variables,
+        traces.resource(),
+        traces.scope(),
+        &metrics.log_exports,
+    )?;
     let out = std::io::stdout();
     // The informal standard of no-color.org; a matter of the terminal, not of the service.
     #[allow(clippy::disallowed_methods)]
@@ -87,12 +95,8 @@ pub(super) fn start(
         format: config.log_format,
         colours: out.is_terminal() && !plain,
         sink: Sink::start(out, metrics.log_lines_dropped.clone())?,
-        otlp: Otlp::start(
-            variables,
-            traces.resource(),
-            traces.scope(),
-            &metrics.log_exports,
-        )?,
+        otlp,
+        warnings,
         written: LEVELS.map(|level| metrics.log_lines.with_label_values(&[level_name(level)])),
         request_lines: AtomicBool::new(passes_request_line(&config.log_filter)),
         reload: OnceLock::new(),
@@ -139,11 +143,12 @@ impl Logs {
 
     /// Says what was ignored, and where lines go besides standard output.
     pub(super) fn report(&self, known: &[String]) {
-        let Some(otlp) = &self.0.otlp else { return };
-        for warning in otlp.warnings.iter().filter(|new| !known.contains(new)) {
+        for warning in self.0.warnings.iter().filter(|new| !known.contains(new)) {
             tracing::warn!(warning, "a variable is ignored");
         }
-        tracing::info!(destination = otlp.destination, "log lines are exported");
+        if let Some(otlp) = &self.0.otlp {
+            tracing::info!(destination = otlp.destination, "log lines are exported");
+        }
     }
 
     /// Exports what waits, and is back after `bound` whatever the collector does.

@@ -51,8 +51,6 @@ pub(super) struct Otlp {
     limits: Limits,
     /// Where lines go, for people.
     pub(super) destination: String,
-    /// What the configuration had to ignore.
-    pub(super) warnings: Vec<String>,
 }
 
 /// `OTEL_LOGRECORD_*`.
@@ -64,7 +62,8 @@ struct Limits {
 }
 
 impl Otlp {
-    /// Reads the `OTEL_*` variables and starts what they ask for.
+    /// Reads the `OTEL_*` variables and starts what they ask for; also gives what it
+    /// had to ignore.
     ///
     /// # Errors
     /// When the thread that exports cannot be started.
@@ -73,14 +72,14 @@ impl Otlp {
         resource: &Resource,
         scope: InstrumentationScope,
         family: &IntCounterVec,
-    ) -> std::io::Result<Option<Self>> {
+    ) -> std::io::Result<(Option<Self>, Vec<String>)> {
         let outcomes = Outcomes::new(family, "exported");
         let mut read = Reader::new(variables);
         if read.boolean("OTEL_SDK_DISABLED") {
-            return Ok(None);
+            return Ok((None, Vec::new()));
         }
         let Some(settings) = Signal::LOGS.exporter(&mut read) else {
-            return Ok(None);
+            return Ok((None, read.warnings));
         };
         let queue = Queue::new(Signal::LOGS.batch(&mut read), outcomes);
         let limits = Limits::read(&mut read);
@@ -94,14 +93,14 @@ impl Otlp {
             inner.set_resource(&resource);
             Ok(Exporter { inner, scope })
         })?;
-        Ok(Some(Self {
+        let otlp = Self {
             records,
             queue,
             worker: Mutex::new(Some(worker)),
             limits,
             destination,
-            warnings: read.warnings,
-        }))
+        };
+        Ok((Some(otlp), read.warnings))
     }
 
     /// Takes a line, or counts it as dropped.

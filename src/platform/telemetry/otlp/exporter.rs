@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use http::{HeaderName, HeaderValue, Uri};
 use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
-use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
+use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
 use opentelemetry_otlp::{
     Compression, LogExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
@@ -43,6 +43,8 @@ pub(in crate::platform::telemetry) struct Settings {
     /// File with the certificates (PEM) that the collector's is checked against,
     /// instead of the system's.
     pub(in crate::platform::telemetry) certificate: Option<String>,
+    /// Files with the certificates (PEM) that this service shows, and their key.
+    pub(in crate::platform::telemetry) client: Option<(String, String)>,
 }
 
 /// The URL that a signal is sent to. One for all signals gets the signal's path over
@@ -102,6 +104,19 @@ impl Settings {
         Ok(Some(pem))
     }
 
+    /// What this service shows to a collector that asks who it is; the files of
+    /// `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE` and `…CLIENT_KEY`.
+    fn client(&self) -> anyhow::Result<Option<(Vec<u8>, Vec<u8>)>> {
+        let Some((certificate, key)) = self.client.as_ref().filter(|_| self.is_tls()) else {
+            return Ok(None);
+        };
+        let read = |path, variable| {
+            std::fs::read(path)
+                .with_context(|| format!("the file of OTEL_EXPORTER_OTLP_CLIENT_{variable}"))
+        };
+        Ok(Some((read(certificate, "CERTIFICATE")?, read(key, "KEY")?)))
+    }
+
     /// Host and protocol, for people.
     pub(in crate::platform::telemetry) fn destination(&self) -> String {
         format!("{} ({})", self.host(), self.protocol.as_str())
@@ -158,7 +173,10 @@ impl Settings {
             .with_timeout(self.timeout)
             .with_metadata(MetadataMap::from_headers(headers));
         if self.is_tls() {
-            let tls = ClientTlsConfig::new();
+            let mut tls = ClientTlsConfig::new();
+            if let Some((certificate, key)) = self.client()? {
+                tls = tls.identity(Identity::from_pem(certificate, key));
+            }
             builder = builder.with_tls_config(match self.certificates()? {
                 Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
                 None => tls.with_native_roots(),
@@ -180,6 +198,13 @@ impl Settings {
             None if self.is_tls() => client,
             // Trusts nobody: a minimal image has no certificates to load.
             None => client.tls_certs_only([]),
+        };
+        let client = match self.client()? {
+            Some((certificate, key)) => {
+                let both = [certificate, b"\n".to_vec(), key].concat();
+                client.identity(reqwest::Identity::from_pem(&both)?)
+            }
+            None => client,
         };
         Ok(client.build()?)
     }

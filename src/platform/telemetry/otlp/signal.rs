@@ -98,14 +98,7 @@ impl Signal {
         if !chosen && (endpoint.is_none() || (self.needs_naming && !named)) {
             return None;
         }
-        for infix in [self.infix, ""] {
-            for file in ["CLIENT_CERTIFICATE", "CLIENT_KEY"] {
-                let name = format!("OTEL_EXPORTER_OTLP_{infix}{file}");
-                if read.text(&name).is_some() {
-                    read.ignore(&name, "is not supported");
-                }
-            }
-        }
+        let client = self.client(read);
         Some(Settings {
             protocol,
             endpoint: endpoint.unwrap_or_else(|| self.default_endpoint(protocol)),
@@ -140,7 +133,31 @@ impl Signal {
             certificate: read.signal(self.infix, "CERTIFICATE", "a path", |text, _| {
                 Some(text.to_owned())
             }),
+            client,
         })
+    }
+
+    /// Files of the certificate and the key that this service shows.
+    fn client(&self, read: &mut Reader<'_>) -> Option<(String, String)> {
+        let mut file = |setting| {
+            read.signal(self.infix, setting, "a path", |text, _| {
+                Some(text.to_owned())
+            })
+        };
+        let (certificate, key) = (file("CLIENT_CERTIFICATE"), file("CLIENT_KEY"));
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (one, _) => {
+                let [given, lacking] = match one {
+                    Some(_) => ["CLIENT_CERTIFICATE", "CLIENT_KEY"],
+                    None => ["CLIENT_KEY", "CLIENT_CERTIFICATE"],
+                };
+                let why = format!("has no effect without OTEL_EXPORTER_OTLP_{lacking}");
+                read.ignore(&format!("OTEL_EXPORTER_OTLP_{given}"), &why);
+                None
+            }
+        }
     }
 
     pub(in crate::platform::telemetry) fn batch(&self, read: &mut Reader<'_>) -> Batch {

@@ -55,13 +55,23 @@ impl Settings {
                 .or_else(|| read.number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")),
             resource: resource(&mut read),
             propagators: propagators(&mut read),
-            warnings: read.warnings,
+            warnings: {
+                let mut warnings = read.warnings;
+                warnings.extend(otlp::without_effect(variables));
+                warnings
+            },
         }
     }
 }
 
 fn sampler(read: &mut Reader<'_>) -> Option<Sampler> {
-    let name = read.text("OTEL_TRACES_SAMPLER")?;
+    const ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
+    let name = read.text("OTEL_TRACES_SAMPLER");
+    let takes_argument = name.is_some_and(|name| name.ends_with("traceidratio"));
+    if !takes_argument && read.text(ARGUMENT).is_some() {
+        read.ignore(ARGUMENT, "has no effect without a sampler that takes one");
+    }
+    let name = name?;
     let (parent_based, kind) = match name.strip_prefix("parentbased_") {
         Some(kind) => (true, kind),
         None => (false, name),
@@ -70,10 +80,10 @@ fn sampler(read: &mut Reader<'_>) -> Option<Sampler> {
         "always_on" => 1.0,
         "always_off" => 0.0,
         "traceidratio" => {
-            let argument = read.number::<f64>("OTEL_TRACES_SAMPLER_ARG");
+            let argument = read.number::<f64>(ARGUMENT);
             let in_range = argument.filter(|ratio| (0.0..=1.0).contains(ratio));
             if argument.is_some() && in_range.is_none() {
-                read.ignore("OTEL_TRACES_SAMPLER_ARG", "is not between 0 and 1");
+                read.ignore(ARGUMENT, "is not between 0 and 1");
             }
             in_range.unwrap_or(1.0)
         }

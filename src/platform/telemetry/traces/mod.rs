@@ -142,9 +142,9 @@ impl Traces {
         self.0.export.is_some() && self.0.sampling.decide(trace_id, parent)
     }
 
-    /// Whether `traceparent` is read (`OTEL_PROPAGATORS`).
+    /// Whether `traceparent` is read and written (`OTEL_PROPAGATORS`).
     #[must_use]
-    pub fn reads_trace_context(&self) -> bool {
+    pub fn propagates_trace_context(&self) -> bool {
         self.0.trace_context
     }
 

@@ -3,18 +3,27 @@ use crate::platform::settings::{Layers, Reader};
 use opentelemetry::trace::{SpanId, SpanKind, TraceFlags, TraceState};
 use tracing_subscriber::layer::SubscriberExt as _;
 
+impl Traces {
+    /// Traces with these variables and the defaults of everything else.
+    pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let metrics = TelemetryMetrics::register(&prometheus::Registry::new()).unwrap();
+        let nowhere = std::path::Path::new("/nonexistent");
+        let config = Config::read(&mut Reader::new(Layers::load(nowhere, nowhere, [])));
+        Self::start(&config, &variables, &metrics).unwrap()
+    }
+}
+
 /// Traces whose queue keeps everything: the next export is an hour away.
 fn keeping() -> Traces {
-    let variables = [
+    Traces::with(&[
         ("OTEL_TRACES_EXPORTER", "otlp"),
         ("OTEL_BSP_SCHEDULE_DELAY", "3600000"),
         ("OTEL_TRACES_SAMPLER", "always_on"),
-    ];
-    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let metrics = TelemetryMetrics::register(&prometheus::Registry::new()).unwrap();
-    let nowhere = std::path::Path::new("/nonexistent");
-    let config = Config::read(&mut Reader::new(Layers::load(nowhere, nowhere, [])));
-    Traces::start(&config, &variables.into_iter().collect(), &metrics).unwrap()
+    ])
 }
 
 fn ended(traces: &Traces) -> Vec<SpanData> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opentelemetry::{Context, Value};
+use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanLimits, SpanProcessor};
@@ -47,24 +47,59 @@ impl Spans {
         self.queue.push(Ended { span, late });
     }
 
-    /// The limits that the SDK applies to its own spans, and the one that it lacks.
+    /// The limits that the SDK applies to its own spans, for all spans; and those of
+    /// the length of values, which it lacks.
     fn limit(&self, span: &mut SpanData) {
-        let kept = usize::try_from(self.limits.max_attributes_per_span).unwrap_or(usize::MAX);
-        if let Some(over) = span.attributes.len().checked_sub(kept) {
-            span.attributes.truncate(kept);
-            span.dropped_attributes_count += u32::try_from(over).unwrap_or(u32::MAX);
+        let limits = &self.limits;
+        let cut = |all: &mut Vec<KeyValue>, kept: u32| {
+            let over = shorten(all, kept);
+            self.cut_values(all);
+            over
+        };
+        span.dropped_attributes_count += cut(&mut span.attributes, limits.max_attributes_per_span);
+        let events = &mut span.events;
+        events.dropped_count += shorten(&mut events.events, limits.max_events_per_span);
+        for event in &mut events.events {
+            event.dropped_attributes_count +=
+                cut(&mut event.attributes, limits.max_attributes_per_event);
         }
+        let links = &mut span.links;
+        links.dropped_count += shorten(&mut links.links, limits.max_links_per_span);
+        for link in &mut links.links {
+            link.dropped_attributes_count +=
+                cut(&mut link.attributes, limits.max_attributes_per_link);
+        }
+    }
+
+    fn cut_values(&self, attributes: &mut [KeyValue]) {
         let Some(length) = self.value_length else {
             return;
         };
-        for attribute in &mut span.attributes {
-            if let Value::String(text) = &attribute.value
-                && let Some((end, _)) = text.as_str().char_indices().nth(length)
-            {
-                let cut = text.as_str()[..end].to_owned();
-                attribute.value = Value::String(cut.into());
+        for attribute in attributes {
+            match &mut attribute.value {
+                Value::String(text) => cut_text(text, length),
+                Value::Array(Array::String(texts)) => {
+                    for text in texts {
+                        cut_text(text, length);
+                    }
+                }
+                _ => {}
             }
         }
+    }
+}
+
+/// Keeps the first ones, and says how many went.
+fn shorten<T>(all: &mut Vec<T>, kept: u32) -> u32 {
+    let kept = usize::try_from(kept).unwrap_or(usize::MAX);
+    let over = all.len().saturating_sub(kept);
+    all.truncate(kept);
+    u32::try_from(over).unwrap_or(u32::MAX)
+}
+
+fn cut_text(text: &mut StringValue, length: usize) {
+    if let Some((end, _)) = text.as_str().char_indices().nth(length) {
+        *text = text.as_str()[..end].to_owned().into();
     }
 }
 
@@ -88,8 +123,8 @@ impl SpanProcessor for Spans {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use opentelemetry::InstrumentationScope;
     use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status};
-    use opentelemetry::{InstrumentationScope, KeyValue};
     use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
     use std::time::SystemTime;
 
