@@ -73,7 +73,7 @@ impl Pending {
         let headers = request.headers();
         let traces = &shared.observer.traces;
         let remote = traces
-            .reads_trace_context()
+            .propagates_trace_context()
             .then(|| propagation::remote(headers, resolved.trusted))
             .flatten();
         let parent = Remote::parent(remote.as_ref());
