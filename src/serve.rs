@@ -241,6 +241,7 @@ async fn start(
     outside::first_administrator(config, database, &*stores.identity, &**clock).await?;
     let table = RouteTable::new(
         requests.metrics.clone(),
+        telemetry.exemplars.clone(),
         requests.operations.clone(),
         app::problem_codes(),
     );

@@ -244,6 +244,11 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
             "Telemetry",
             platform::telemetry::TelemetryMetrics::DESCRIPTORS,
         ),
+        ("Runtime", platform::telemetry::TokioMetrics::DESCRIPTORS),
+        (
+            "Allocator",
+            platform::telemetry::AllocatorMetrics::DESCRIPTORS,
+        ),
     ]
 }
 

@@ -13,11 +13,13 @@ mod support;
 
 mod admin;
 mod architecture;
+mod cardinality;
 mod command_line;
 mod configuration;
 mod connections;
 mod documents;
 mod identity;
+mod leaks;
 mod ledger;
 mod life;
 mod limits;

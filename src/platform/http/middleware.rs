@@ -19,6 +19,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 
 use super::admit::AdmitLayer;
+use super::only_when::OnlyWhen;
 use super::problem::{Problem, codes};
 use super::{ClientAddress, Config};
 use crate::platform::lifecycle::Lifecycle;
@@ -76,15 +77,21 @@ pub fn apply(router: Router, parts: Parts<'_>) -> Router {
             max_body_bytes: config.max_body_bytes.as_usize(),
         })
         // 6. Compression of answers; never of streams, nor of answers with an ETag.
-        .map_response(|response: http::Response<_>| response.map(Body::new))
-        .layer(CompressionLayer::new().compress_when(Compressible))
+        .layer(OnlyWhen {
+            header: header::ACCEPT_ENCODING,
+            layer: CompressionLayer::new().compress_when(Compressible),
+        })
         // 7. Decompression of request bodies; the extractor bounds what comes out.
-        .map_response(|response: http::Response<_>| response.map(Body::new))
-        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true));
+        .layer(OnlyWhen {
+            header: header::CONTENT_ENCODING,
+            layer: RequestDecompressionLayer::new().pass_through_unaccepted(true),
+        });
     router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(layers)
+        // Without it axum would put all layers around the route anew at every request.
+        .with_state(())
 }
 
 async fn not_found(_: Request<Body>) -> Response {

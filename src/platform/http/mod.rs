@@ -10,6 +10,7 @@ mod h2_frames;
 pub(crate) mod headers;
 pub mod listener;
 pub mod middleware;
+mod only_when;
 pub mod page;
 pub mod problem;
 pub mod stream;

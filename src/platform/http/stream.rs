@@ -111,7 +111,7 @@ mod tests {
         let parts = middleware::Parts {
             config: &http::Config::read(&mut reader),
             observer: Arc::new(Observer::new(
-                RouteTable::new(metrics.clone(), [], []),
+                RouteTable::new(metrics.clone(), telemetry.exemplars.clone(), [], []),
                 telemetry.logs.clone(),
                 telemetry.traces.clone(),
             )),

@@ -9,6 +9,7 @@ use prometheus::{
 
 use crate::metrics;
 use crate::platform::http::problem::Code;
+use crate::platform::telemetry::exposition::{Exemplar, Exemplars, Slots};
 use crate::platform::telemetry::metrics::LATENCY;
 
 metrics! {
@@ -41,6 +42,7 @@ metrics! {
 /// The instruments of one method and route.
 pub struct RouteMetrics {
     duration: Histogram,
+    exemplars: Arc<Slots>,
     busy: Counter,
     response_bytes: IntCounter,
     requests: IntCounterVec,
@@ -51,9 +53,16 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    fn new(metrics: &HttpMetrics, method: &'static str, path: Arc<str>) -> Self {
+    fn new(
+        metrics: &HttpMetrics,
+        exemplars: &Exemplars,
+        method: &'static str,
+        path: Arc<str>,
+    ) -> Self {
+        let labels = [("method", method), ("path", &*path)];
         Self {
             duration: metrics.duration.with_label_values(&[method, &path]),
+            exemplars: exemplars.slots("http_request_duration_seconds", &labels, LATENCY),
             busy: metrics.busy.with_label_values(&[method, &path]),
             response_bytes: metrics.response_bytes.with_label_values(&[method, &path]),
             requests: metrics.requests.clone(),
@@ -90,14 +99,20 @@ impl RouteMetrics {
         self.busy.inc_by(busy_seconds);
         self.response_bytes.inc_by(bytes);
     }
+
+    /// Remembers a sampled request as the example of its latency.
+    pub fn exemplify(&self, exemplar: Exemplar) {
+        self.exemplars.put(exemplar);
+    }
 }
 
-/// By method, then by route template.
-type Routes = HashMap<&'static str, HashMap<Arc<str>, Arc<RouteMetrics>>>;
+/// By route template; the few methods of one in a row.
+type Routes = HashMap<Arc<str>, Vec<Arc<RouteMetrics>>>;
 
 /// All routes that were seen; bounded, since methods and templates are.
 pub struct RouteTable {
     metrics: HttpMetrics,
+    exemplars: Exemplars,
     routes: RwLock<Routes>,
 }
 
@@ -106,6 +121,7 @@ impl RouteTable {
     /// `503` series at zero, and every problem code its counter.
     pub fn new(
         metrics: HttpMetrics,
+        exemplars: Exemplars,
         operations: impl IntoIterator<Item = (&'static str, String)>,
         codes: impl IntoIterator<Item = &'static Code>,
     ) -> Self {
@@ -122,6 +138,7 @@ impl RouteTable {
         }
         let table = Self {
             metrics,
+            exemplars,
             routes: RwLock::default(),
         };
         for (method, path) in operations {
@@ -142,17 +159,22 @@ impl RouteTable {
     /// The instruments of a method and route.
     #[must_use]
     pub fn resolve(&self, method: &'static str, path: &str) -> Arc<RouteMetrics> {
+        let of_method = |routes: &Vec<Arc<RouteMetrics>>| {
+            routes.iter().find(|route| route.method == method).cloned()
+        };
         let read = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(route) = read.get(method).and_then(|routes| routes.get(path)) {
-            return Arc::clone(route);
+        if let Some(route) = read.get(path).and_then(of_method) {
+            return route;
         }
         drop(read);
         let mut write = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         let path: Arc<str> = Arc::from(path);
-        let routes = write.entry(method).or_default();
-        let made = routes
-            .entry(Arc::clone(&path))
-            .or_insert_with(|| Arc::new(RouteMetrics::new(&self.metrics, method, path)));
-        Arc::clone(made)
+        let routes = write.entry(Arc::clone(&path)).or_default();
+        of_method(routes).unwrap_or_else(|| {
+            let made = RouteMetrics::new(&self.metrics, &self.exemplars, method, path);
+            let made = Arc::new(made);
+            routes.push(Arc::clone(&made));
+            made
+        })
     }
 }

@@ -76,19 +76,17 @@ impl Pending {
         let headers = request.headers();
         let traces = &shared.observer.traces;
         let remote = traces
-            .reads_trace_context()
+            .propagates_trace_context()
             .then(|| propagation::remote(headers, resolved.trusted))
             .flatten();
         let parent = Remote::parent(remote.as_ref());
-        let trace_id = parent.map_or_else(
-            || TraceId::from_bytes(rand::random()),
-            SpanContext::trace_id,
-        );
+        let (new_trace, new_span): ([u8; 16], [u8; 8]) = rand::random();
+        let trace_id = parent.map_or(TraceId::from_bytes(new_trace), SpanContext::trace_id);
         let parent_sampled = parent.map(SpanContext::is_sampled);
         let mut context = RequestContext {
             request_id: request_id(headers),
             trace_id,
-            span_id: SpanId::from_bytes(rand::random()),
+            span_id: SpanId::from_bytes(new_span),
             sampled: traces.decide(trace_id, parent_sampled),
             span: None,
             method,
@@ -139,7 +137,6 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let _entered = Entered::new(&self.context);
         self.shared.observer.routes.metrics().in_flight.dec();
         let status = match self.status {
             Some(status) if self.complete => status,
@@ -149,6 +146,8 @@ impl Drop for Pending {
                 499
             }
         };
+        // Only a failure writes a line that looks for its request.
+        let _entered = (status >= 500).then(|| Entered::new(&self.context));
         let record = RequestRecord {
             context: Arc::clone(&self.context),
             route: Arc::clone(&self.route),
@@ -182,7 +181,11 @@ pub(super) fn request_id(headers: &HeaderMap) -> Box<str> {
             !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.bytes().all(|b| b.is_ascii_graphic())
         })
         .map_or_else(
-            || uuid::Uuid::now_v7().to_string().into_boxed_str(),
+            || {
+                let mut text = uuid::Uuid::encode_buffer();
+                let id = uuid::Uuid::now_v7().hyphenated();
+                Box::from(&*id.encode_lower(&mut text))
+            },
             Box::from,
         )
 }

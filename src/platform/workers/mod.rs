@@ -17,6 +17,7 @@ use crate::platform::db::Database;
 use crate::platform::faults::Faults;
 use crate::platform::health::{Health, Schedule};
 use crate::platform::lifecycle::Lifecycle;
+use crate::platform::observe::Cause;
 use crate::platform::telemetry::metrics::LATENCY;
 
 pub use config::Config;
@@ -68,8 +69,9 @@ pub struct Worker {
     pub deadline: Duration,
     /// Whether at most one replica may do it at a time.
     pub single: bool,
-    /// One run. It is dropped when it exceeds its deadline or the grace period of a
-    /// drain; before that a drain waits for its next safe point: see [`stopping`].
+    /// One run, the root of a trace. It links itself to what made it necessary, when
+    /// that has a trace ([`Cause::link`]). It is dropped when it exceeds its deadline or
+    /// the grace period of a drain; before that a drain waits for its next safe point: see [`stopping`].
     pub run: Box<dyn Fn() -> BoxFuture<'static, anyhow::Result<Next>> + Send + Sync>,
 }
 
@@ -168,13 +170,14 @@ impl Runner {
     async fn work(&self, worker: Worker, beat: &Beat) {
         let soft = self.lifecycle.soft();
         let mut pace = Pace::new(&worker.trigger);
+        let mut failed: Option<Cause> = None;
         loop {
             tokio::select! {
                 () = soft.cancelled() => return,
                 () = pace.next_run(&worker.trigger) => {}
             }
             let began = Instant::now();
-            let outcome = run::once(&worker, self).await;
+            let outcome = run::once(&worker, self, &mut failed).await;
             let labels = [worker.name, outcome.as_str()];
             self.metrics.runs.with_label_values(&labels).inc();
             let duration = self.metrics.duration.with_label_values(&[worker.name]);

@@ -7,6 +7,7 @@ use tracing::Instrument as _;
 
 use super::{Next, Runner, Worker};
 use crate::platform::db::{DbError, Turn};
+use crate::platform::observe::Cause;
 
 /// How often a run that must be the only one makes sure that it still is.
 const TURN_CHECK: Duration = Duration::from_secs(2);
@@ -59,8 +60,9 @@ pub fn stopping() -> bool {
         .unwrap_or(false)
 }
 
-/// Runs a worker once; what went wrong is logged inside of its span.
-pub(super) async fn once(worker: &Worker, runner: &Runner) -> Outcome {
+/// Runs a worker once; what went wrong is logged inside of its span, and remembered
+/// in `failed`, from which the next run takes its link.
+pub(super) async fn once(worker: &Worker, runner: &Runner, failed: &mut Option<Cause>) -> Outcome {
     // A trace of its own; the sampler decides whether it is exported.
     let span = tracing::info_span!(
         parent: None,
@@ -71,7 +73,11 @@ pub(super) async fn once(worker: &Worker, runner: &Runner) -> Outcome {
     let hard = runner.lifecycle.hard();
     let stop = runner.lifecycle.soft().child_token();
     let run = async {
-        tokio::select! {
+        // This run is there to make good what that one could not do.
+        if let Some(failed) = failed.take() {
+            failed.link("retry");
+        }
+        let outcome = tokio::select! {
             () = hard.cancelled() => Outcome::Cut,
             outcome = tokio::time::timeout(worker.deadline, turn(worker, runner, &stop)) => {
                 outcome.unwrap_or_else(|_| {
@@ -79,7 +85,11 @@ pub(super) async fn once(worker: &Worker, runner: &Runner) -> Outcome {
                     Outcome::Timeout
                 })
             }
+        };
+        if !outcome.is_good() {
+            *failed = Cause::current();
         }
+        outcome
     };
     let outcome = run.instrument(span.clone()).await;
     if !outcome.is_good() {
