@@ -29,6 +29,8 @@ pub struct Observation {
     pub client_address: Arc<ClientAddress>,
     /// Limits that extractors read.
     pub limits: BodyLimits,
+    /// Whether answers say how long the work took.
+    pub server_timing: bool,
     /// Whether clients come over TLS.
     pub tls: bool,
     /// While true, answers ask HTTP/1.1 clients to close their connection.
@@ -48,7 +50,7 @@ pub(super) struct Pending {
     remote: Option<Remote>,
     pub(super) version: Version,
     started: SystemTime,
-    clock: Instant,
+    pub(super) clock: Instant,
     busy: Duration,
     /// Known once the response's head is.
     pub(super) status: Option<u16>,
