@@ -19,15 +19,22 @@ import signal
 import sys
 import time
 
-from rollout_fleet import DRAIN_DELAY, FLUSH_TIMEOUT, SPARE, Ended, Fleet, free_ports
-from rollout_load import Client, Connection, Load
+from rollout_fleet import DRAIN_DELAY, FLUSH_TIMEOUT, SLOW, SPARE, Ended, Fleet, free_ports
+from rollout_load import Client, Connection, Load, SlowClient
 
 BINARY, HAPROXY, FOLDER = (pathlib.Path(argument).resolve() for argument in sys.argv[1:4])
 # Clients over kept connections to HTTP/1.1 and to HTTP/2 processes, and over new ones.
 CLIENTS = {"kept": 6, "kept-h2": 4, "new": 6}
+SLOW_CLIENTS = {"kept": 4, "kept-h2": 3, "new": 2}
 RATE = float(os.environ.get("ROLLOUT_RATE", "20"))  # requests a second of each client
 DEPOSIT = 10_000_000
 WELL_WITHIN = 10.0  # seconds from the database's return to the last failure
+
+
+ERROR_LINE = b'"level":"error"'
+# What Postgres says when a connection was given back to the pool in the middle of a
+# transaction: the next user's write, though acknowledged, hangs on a stranger's commit.
+LEFT_OPEN = b"there is already a transaction in progress"
 
 
 def check(holds, text):
@@ -52,7 +59,7 @@ class Api:
     async def __call__(self, method, path, body=None, expected=200, key=None):
         headers = self.headers | ({"idempotency-key": key} if key else {})
         data = json.dumps(body).encode() if body is not None else b""
-        status, _, answer = await self.connection.ask(method, path, headers, data)
+        status, _, answer = await self.connection.ask(method, path, headers.items(), data)
         if status != expected:
             raise Ended(f"{method} {path} was answered {status}: {answer.decode(errors='replace')}")
         return json.loads(answer)
@@ -61,6 +68,10 @@ class Api:
         answer = await self("POST", "/api/v1/auth/login", {"email": email, "password": password})
         self.headers = {"authorization": f"Bearer {answer['access_token']}"}
         return answer["access_token"]
+
+
+def port_for(fleet, kind):
+    return fleet.http2 if kind == "kept-h2" else fleet.http1
 
 
 async def make_clients(fleet, load):
@@ -81,8 +92,10 @@ async def make_clients(fleet, load):
                 accounts[side] = made["id"]
             await admin("POST", "/api/v1/deposits", {"account": accounts["from_account"], "amount": DEPOSIT, "reference": "deposit"},
                         201, f"deposit-{name}")
-            port = fleet.http2 if kind == "kept-h2" else fleet.http1
-            clients.append(Client(load, name, port, kind != "new", RATE, token, accounts))
+            clients.append(Client(load, name, port_for(fleet, kind), kind != "new", RATE, token, accounts))
+    for kind, count in SLOW_CLIENTS.items():
+        for number in range(count):
+            clients.append(SlowClient(load, f"slow-{kind}-{number + 1}", port_for(fleet, kind), kind != "new", 0, token, {}))
     admin.connection.close()
     return user, clients
 
@@ -96,51 +109,77 @@ def no_failures(fleet, phase):
 
 
 async def roll(fleet, load, number, collectors):
-    """Replaces every process, one after the other, by one with another collector."""
-    phase = load.enter(f"rolling restart {number}")
+    """Replaces every process, one after the other, by one with another collector; the
+    longest time that one took whose collector held up nothing."""
+    phase, longest, errors = load.enter(f"rolling restart {number}"), 0.0, fleet.logged(ERROR_LINE)
     for place, process in enumerate(fleet.processes):
         had = process.collector
         ending = asyncio.create_task(process.end(signal.SIGTERM))
         noticed = await fleet.seen(process, "DOWN", DRAIN_DELAY)
         code, took = await ending
-        budget = DRAIN_DELAY + SPARE + (FLUSH_TIMEOUT if had == "silent" else 0)
+        if had != "silent":
+            longest = max(longest, took)
+        budget = DRAIN_DELAY + SLOW + SPARE + (FLUSH_TIMEOUT if had == "silent" else 0)
         check(code == 0 and took < budget,
               f"{process.name}: seen leaving after {noticed * 1e3:.0f} ms, exit {code} after {took:.2f} s (budget {budget:.1f} s; collector: {had})")
         await process.start(collectors[(place + number) % len(collectors)])
-        await fleet.seen(process, "UP")
+        await fleet.in_service(process)
         await load.check()
     await load.rest(1)
     await load.settled()
     no_failures(fleet, phase)
+    errors = fleet.logged(ERROR_LINE) - errors
+    check(errors == 0, f"{errors} lines with level error in the logs of the services meanwhile")
+    return longest
 
 
-async def flap(fleet, load):
-    """Postgres ends, and is there again three seconds later."""
-    pid = int(await psql("select split_part(pg_read_file('postmaster.pid'), E'\\n', 1)"))
-    phase = load.enter("database away")
-    # A fast shutdown: running transactions are rolled back, connections closed.
+@contextlib.asynccontextmanager
+async def stopped(pid):
+    """A fast shutdown: running transactions are rolled back, connections closed. It is
+    started again three seconds later (scripts/postgres-server)."""
     os.kill(pid, signal.SIGINT)
-    gone = time.monotonic()
     while await psql("select 1") is not None:
         await asyncio.sleep(0.05)
+    yield
     while await psql("select 1") is None:
         await asyncio.sleep(0.05)
-        if time.monotonic() - gone > 30:
-            raise Ended("Postgres did not come back")
+
+
+@contextlib.asynccontextmanager
+async def frozen(pid):
+    """Connections stay open, and nothing answers on them."""
+    os.kill(pid, signal.SIGSTOP)
+    pids = [pid, *map(int, pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    try:
+        for one in pids:
+            os.kill(one, signal.SIGSTOP)
+        yield
+        await asyncio.sleep(4)
+    finally:
+        for one in reversed(pids):
+            os.kill(one, signal.SIGCONT)
+
+
+async def flap(fleet, load, name, away):
+    pid = int(await psql("select split_part(pg_read_file('postmaster.pid'), E'\\n', 1)"))
+    phase = load.enter(f"database {name}")
+    gone = time.monotonic()
+    async with away(pid):
+        await load.check()
     back = time.monotonic()
     # All is well: every process is in service, and a second went by without a failure.
     for process in fleet.processes:
         await fleet.seen(process, "UP", WELL_WITHIN)
-    while time.monotonic() - max(back, phase.last_failure or 0) < 1:
+    while time.monotonic() - max(back, phase.last_failure or 0) < 1 and time.monotonic() - back < WELL_WITHIN + 2:
         await load.rest(0.05)
-        if time.monotonic() - back > WELL_WITHIN + 2:
-            break
     await load.settled()
     allowed = {"ok", "503 of the service with Retry-After", "503 of the proxy with Retry-After"}
     for fate, note in [failure for failure in phase.failures if failure[0] not in allowed][:10]:
         print(f"      {fate}: {note}")
     check(phase.failed() > 0 and set(phase.fates) <= allowed, f"{phase.name} for {back - gone:.1f} s: {phase.report()}")
     late = max(phase.last_failure - back, 0)
+    left_open = fleet.logged(LEFT_OPEN)
+    check(left_open == 0, f"{left_open} transactions were begun within one that a request that was given up has left open")
     check(late < WELL_WITHIN, f"last failure {late:.1f} s after the database's return (at most {WELL_WITHIN:g} s)")
     await calm(fleet, load, "calm after it")
 
@@ -156,7 +195,7 @@ async def control(fleet, load, collector):
     """What a process must not do at SIGTERM: each way has to be seen."""
     await fleet.processes[2].end(signal.SIGTERM)
     await fleet.processes[2].start(collector, APP__LIFECYCLE__DRAIN_DELAY="0s")
-    await fleet.seen(fleet.processes[2], "UP")
+    await fleet.in_service(fleet.processes[2])
     ways = [("killed", [signal.SIGKILL], -signal.SIGKILL), ("a second signal at once", [signal.SIGTERM] * 2, 70),
             ("no drain delay", [signal.SIGTERM], 0)]
     for process, (way, signals, expected) in zip(fleet.processes, ways):
@@ -166,7 +205,7 @@ async def control(fleet, load, collector):
         check(code == expected, f"{process.name}: exit {code} after {took:.2f} s")
         await fleet.seen(process, "DOWN")
         await process.start(collector)
-        await fleet.seen(process, "UP")
+        await fleet.in_service(process)
         await load.settled()
         check(phase.failed() > 0, f"{phase.name}: {phase.report()}")
 
@@ -191,14 +230,15 @@ async def reconcile(load, user):
           f"ledger: {len(expected)} transfers acknowledged, {len(lost)} lost, {len(doubled)} doubled, {len(unknown)} that nobody "
           f"was told of; {replays} replays were the same transfer")
     wrong = []
-    for client in load.clients:
+    paying = [client for client in load.clients if client.accounts]
+    for client in paying:
         moved = sum(amount for _, amount in client.acknowledged.values())
         for side, balance in (("from_account", DEPOSIT - moved), ("to_account", moved)):
             found = (await user("GET", f"/api/v1/accounts/{client.accounts[side]}"))["balance"]
             if found != balance:
                 wrong.append(f"{client.name} {side}: {found}, not {balance}")
     total = await psql("select sum(balance) from accounts")
-    check(not wrong and total == "0", f"balances: {2 * len(load.clients)} agree with the answers, all accounts sum to {total}{wrong or ''}")
+    check(not wrong and total == "0", f"balances: {2 * len(paying)} agree with the answers, all accounts sum to {total}{wrong or ''}")
 
 
 async def story(fleet, load, collectors):
@@ -209,10 +249,12 @@ async def story(fleet, load, collectors):
     print(f"      {len(clients)} clients, {RATE:g} requests a second each, {len(fleet.processes)} processes; ready after {time.monotonic() - began:.1f} s")
     await load.rest(1)  # connections open, pools fill
     await calm(fleet, load, "calm")
-    for number in (1, 2, 3):
-        await roll(fleet, load, number, collectors)
-        if number < 3:
-            await flap(fleet, load)
+    longest = await roll(fleet, load, 1, collectors)
+    await flap(fleet, load, "stopped", stopped)
+    longest = max(longest, await roll(fleet, load, 2, collectors))
+    await flap(fleet, load, "frozen", frozen)
+    longest = max(longest, await roll(fleet, load, 3, collectors))
+    check(longest > DRAIN_DELAY + 0.1, f"requests were in flight when listeners closed, up to {longest - DRAIN_DELAY:.2f} s before they ended")
     rolls = [phase for phase in load.phases if phase.name.startswith("rolling")]
     print(f"      rolling restarts: {sum(phase.total() for phase in rolls)} requests, {sum(phase.failed() for phase in rolls)} failed, "
           f"longest gap {max(phase.longest_gap for phase in rolls) * 1e3:.0f} ms")

@@ -12,11 +12,15 @@ import socket
 import subprocess
 import time
 
+from rollout_load import Connection, SlowClient
+
 DRAIN_DELAY = 2.0
 FLUSH_TIMEOUT = 2.0
-REQUEST_TIMEOUT = 5.0
-# For what is between those: requests in flight, the database's goodbye, a busy machine.
-SPARE = 2.5
+REQUEST_TIMEOUT = 7.0
+# Longer than the drain delay: how long the requests of slow clients take.
+SLOW = 3.0
+# The database's goodbye and a busy machine.
+SPARE = 1.5
 
 HAPROXY = """\
 global
@@ -47,8 +51,8 @@ defaults
     http-check send meth GET uri /health/ready ver HTTP/1.1 hdr Host rollout.test
     http-check expect status 200
     default-server check inter 250ms fall 2 rise 2
-    # Its own answer while no server is ready, so that it is told from the service's.
-    http-error status 503 content-type text/plain string "no server" hdr Retry-After 1 hdr X-Answered-By proxy
+    # Its own answer while no server is ready: as polite as the service's.
+    http-error status 503 content-type text/plain string "no server" hdr Retry-After 1
 
 frontend http1
     bind 127.0.0.1:{http1}
@@ -140,6 +144,7 @@ class Fleet:
             "APP__RATE_LIMIT__DEFAULT__PER_SECOND": "100000", "APP__RATE_LIMIT__DEFAULT__BURST": "100000",
             "APP__RATE_LIMIT__AUTH__PER_SECOND": "1000", "APP__RATE_LIMIT__AUTH__BURST": "1000",
             "APP__LIFECYCLE__DRAIN_DELAY": f"{DRAIN_DELAY:g}s", "APP__TELEMETRY__FLUSH_TIMEOUT": f"{FLUSH_TIMEOUT:g}s",
+            "APP__ADMIN__TOKEN": os.urandom(16).hex(), "APP__ADMIN__FAULT_INJECTION": "true",
             "RUST_BACKTRACE": "0",
         }
         subprocess.run([binary, "migrate"], env=self.environment, cwd=folder, check=True, stdout=subprocess.DEVNULL)
@@ -158,7 +163,17 @@ class Fleet:
             self.proxy = await asyncio.create_subprocess_exec(
                 self.haproxy, "-db", "-f", config, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         for process in self.processes:
-            await self.seen(process, "UP")
+            await self.in_service(process)
+
+    async def in_service(self, process):
+        """Waits until HAProxy sends requests to a process that was started."""
+        await self.seen(process, "UP")
+        admin = Connection(process.admin)
+        headers = {"authorization": f"Bearer {self.environment['APP__ADMIN__TOKEN']}"}
+        fault = {"path": SlowClient.PATH, "latency": f"{SLOW:g}s"}
+        status, _, answer = await admin.ask("PUT", "/faults", headers.items(), json.dumps(fault).encode(), close=True)
+        if status != 200:
+            raise Ended(f"{process.name} cannot be slowed down: {answer.decode(errors='replace')}")
 
     async def seen(self, process, state, within=30):
         """Seconds until HAProxy sees a process in a state, over both protocols."""
@@ -193,17 +208,9 @@ class Fleet:
         text = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
         return "\n".join(["", *text.splitlines()[-lines:]])
 
-    def logged(self, process, level):
-        """Lines of a level that a process wrote."""
-        found = []
-        for line in process.log.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                entry = {"level": "error", "message": line}
-            if entry.get("level") == level:
-                found.append(line)
-        return found
+    def logged(self, text):
+        """How often the services have written something."""
+        return sum(process.log.read_bytes().count(text) for process in self.processes)
 
     async def stop(self):
         for process in self.processes:

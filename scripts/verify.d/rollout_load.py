@@ -13,7 +13,7 @@ import time
 
 # A request's deadline in the service is shorter (REQUEST_TIMEOUT in rollout_fleet.py):
 # a client that has to give up is a request that hung.
-PATIENCE = 6.0
+PATIENCE = 8.0
 READS = ("/api/v1/ping", "/api/v1/accounts/{from_account}", "/api/v1/transfers?limit=5")
 
 
@@ -56,7 +56,7 @@ class Connection:
                 self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
             except OSError as error:
                 raise Failed(f"no connection: {error.strerror}") from None
-        lines = [f"{method} {path} HTTP/1.1", "host: rollout.test", *(f"{name}: {value}" for name, value in headers.items())]
+        lines = [f"{method} {path} HTTP/1.1", "host: rollout.test", *(f"{name}: {value}" for name, value in headers)]
         if body:
             lines += ["content-type: application/json", f"content-length: {len(body)}"]
         if close:
@@ -96,14 +96,21 @@ class Phase:
         self.fates = collections.Counter()
         self.failures = []
         self.seconds = []
+        self.slow = 0
         self.longest_gap = 0.0
         self.last_failure = None
 
-    def count(self, fate, seconds, note):
+    def count(self, fate, seconds, note, slow=False):
+        """Requests that are made to take long count like all, and are not timed."""
         now = time.monotonic()
         self.fates[fate] += 1
-        self.seconds.append(seconds)
-        if fate == "ok":
+        if slow:
+            self.slow += 1
+        else:
+            self.seconds.append(seconds)
+        if fate == "ok" and slow:
+            pass
+        elif fate == "ok":
             self.longest_gap = max(self.longest_gap, now - self.last_good)
             self.last_good = now
         else:
@@ -122,7 +129,7 @@ class Phase:
     def report(self):
         times = sorted(self.seconds) or [0.0]
         bad = ", ".join(f"{count} {fate}" for fate, count in sorted(self.fates.items()) if fate != "ok")
-        return (f"{self.total()} requests, {self.failed()} failed{f' ({bad})' if bad else ''}; "
+        return (f"{self.total()} requests ({self.slow} slow), {self.failed()} failed{f' ({bad})' if bad else ''}; "
                 f"p50 {times[len(times) // 2] * 1e3:.0f} ms, p99 {times[len(times) * 99 // 100] * 1e3:.0f} ms, "
                 f"slowest {times[-1] * 1e3:.0f} ms, longest gap {self.longest_gap * 1e3:.0f} ms")
 
@@ -176,6 +183,8 @@ class Load:
 
 class Client:
     """One client with two accounts of its own."""
+
+    is_slow = False
 
     def __init__(self, load, name, port, keep_alive, rate, token, accounts):
         self.load, self.name, self.keep_alive, self.rate = load, name, keep_alive, rate
@@ -239,16 +248,32 @@ class Client:
         load.sent += 1
         fate, note, answer = "lost count of", f"{self.name} {method} {path}", None
         try:
-            status, fields, got = await self.connection.ask(method, path, self.headers | headers, body, not self.keep_alive)
+            status, fields, got = await self.connection.ask(method, path, (self.headers | headers).items(), body, not self.keep_alive)
             if status == expected:
                 fate, answer = "ok", got
             else:
-                who = "proxy" if "x-answered-by" in fields else "service"
+                who = "service" if "x-request-id" in fields else "proxy"
                 later = " with Retry-After" if fields.get("retry-after", "").isdigit() else ""
                 fate, note = f"{status} of the {who}{later}", f"{note}: {got[:300].decode(errors='replace')}"
         except Failed as failed:
             fate = str(failed)
         finally:
-            load.phase.count(fate, time.monotonic() - began, note)
+            load.phase.count(fate, time.monotonic() - began, note, self.is_slow)
             load.in_flight.discard(mark)
         return answer
+
+
+class SlowClient(Client):
+    """Asks for nothing but what takes longer than a process serves on after SIGTERM
+    (the fleet slows this route down), one request after the other: whenever a
+    listener closes, some are in flight."""
+
+    PATH = "/api/v1/users/me"
+    is_slow = True
+
+    async def run(self):
+        while self.load.running:
+            if await self.request("GET", self.PATH, {}, b"", 200) is None:
+                # Refused at once, as a rule: no storm of refusals.
+                await asyncio.sleep(0.2)
+        self.connection.close()
