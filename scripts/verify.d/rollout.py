@@ -28,6 +28,7 @@ CLIENTS = {"kept": 6, "kept-h2": 4, "new": 6}
 SLOW_CLIENTS = {"kept": 4, "kept-h2": 3, "new": 2}
 RATE = float(os.environ.get("ROLLOUT_RATE", "20"))  # requests a second of each client
 DEPOSIT = 10_000_000
+LONGEST = 225  # seconds for all of it
 WELL_WITHIN = 10.0  # seconds from the database's return to the last failure
 
 
@@ -268,24 +269,25 @@ async def story(fleet, load, collectors):
 
 
 async def main():
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     silent = await asyncio.start_server(lambda reader, _: reader.read(), "127.0.0.1", 0)
     collectors = [("none", None), ("nothing listens", f"127.0.0.1:{free_ports(1)[0]}"),
                   ("silent", f"127.0.0.1:{silent.sockets[0].getsockname()[1]}")]
     load = Load()
     fleet = Fleet(HAPROXY, BINARY, FOLDER, os.environ["TEST_DATABASE_URL"])
     try:
-        await story(fleet, load, collectors)
+        await asyncio.wait_for(story(fleet, load, collectors), LONGEST)
+    except asyncio.TimeoutError:
+        raise Ended(f"not done after {LONGEST} s; the last phase was: {load.phase.name}") from None
     finally:
         await fleet.stop()
-        for task in load.tasks:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await load.abandon()
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         asyncio.run(main())
     except Ended as ended:
         sys.exit(f"rollout: {ended}")
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        sys.exit("rollout: interrupted")

@@ -141,7 +141,7 @@ class Load:
         self.phases = [Phase("start")]
         self.in_flight = set()
         self.sent = 0
-        self.running = True
+        self.running, self.abandoned = True, False
         self.clients = []
         self.tasks = []
 
@@ -162,6 +162,15 @@ class Load:
         self.running = False
         await asyncio.gather(*self.tasks)
         self.phase.end()
+
+    async def abandon(self):
+        """Ends the clients wherever they are. A cancellation may get lost in
+        `wait_for`, so they look for themselves as well."""
+        self.running, self.abandoned = False, True
+        for task in self.tasks:
+            task.cancel()
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=PATIENCE + 2)
 
     async def settled(self):
         """Until whatever is in flight now has met its fate."""
@@ -197,7 +206,7 @@ class Client:
 
     async def run(self):
         due, turn = time.monotonic(), 0
-        while self.load.running or self.open_write:
+        while self.load.running or (self.open_write and not self.load.abandoned):
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             # After a stall the pace goes on from now: no burst that nobody asked for.
             due = max(due + 1 / self.rate, time.monotonic() - 1)
