@@ -20,7 +20,7 @@ import sys
 import time
 
 from rollout_fleet import DRAIN_DELAY, FLUSH_TIMEOUT, SLOW, SPARE, Ended, Fleet, free_ports
-from rollout_load import Client, Connection, Load, SlowClient
+from rollout_load import Client, Connection, Load, Phase, SlowClient
 
 BINARY, HAPROXY, FOLDER = (pathlib.Path(argument).resolve() for argument in sys.argv[1:4])
 # Clients over kept connections to HTTP/1.1 and to HTTP/2 processes, and over new ones.
@@ -257,8 +257,7 @@ async def story(fleet, load, collectors):
     longest = max(longest, await roll(fleet, load, 3, collectors))
     check(longest > DRAIN_DELAY + 0.1, f"requests were in flight when listeners closed, up to {longest - DRAIN_DELAY:.2f} s before they ended")
     rolls = [phase for phase in load.phases if phase.name.startswith("rolling")]
-    print(f"      rolling restarts: {sum(phase.total() for phase in rolls)} requests, {sum(phase.failed() for phase in rolls)} failed, "
-          f"longest gap {max(phase.longest_gap for phase in rolls) * 1e3:.0f} ms")
+    print(f"      rolling restarts together: {Phase.sum('', rolls).report()}")
     await control(fleet, load, collectors[0])
     await load.stop()
     counted = sum(phase.total() for phase in load.phases)

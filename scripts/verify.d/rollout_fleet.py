@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import random
-import signal
 import socket
 import subprocess
 import time
@@ -45,6 +44,9 @@ defaults
     retries 0
     retry-on none
     no option redispatch
+    # First requests of clients, too, go over connections that were used before: one
+    # that a process closes without a word is met by somebody.
+    http-reuse always
     balance roundrobin
     option forwardfor
     option httpchk
@@ -120,10 +122,6 @@ class Process:
             await asyncio.sleep(0.05 if len(signals) > 1 else 0)
         code = await asyncio.wait_for(self.child.wait(), 60)
         return code, time.monotonic() - began
-
-    def kill(self):
-        if self.child is not None and self.child.returncode is None:
-            self.child.kill()
 
 
 class Fleet:
@@ -213,8 +211,7 @@ class Fleet:
         return sum(process.log.read_bytes().count(text) for process in self.processes)
 
     async def stop(self):
-        for process in self.processes:
-            process.kill()
-        if self.proxy is not None and self.proxy.returncode is None:
-            self.proxy.send_signal(signal.SIGKILL)
-            await self.proxy.wait()
+        for child in [self.proxy, *(process.child for process in self.processes)]:
+            if child is not None and child.returncode is None:
+                child.kill()
+                await child.wait()

@@ -120,6 +120,17 @@ class Phase:
     def end(self):
         self.longest_gap = max(self.longest_gap, time.monotonic() - self.last_good)
 
+    @classmethod
+    def sum(cls, name, phases):
+        """Several stretches as one."""
+        whole = cls(name)
+        for phase in phases:
+            whole.fates += phase.fates
+            whole.seconds += phase.seconds
+            whole.slow += phase.slow
+            whole.longest_gap = max(whole.longest_gap, phase.longest_gap)
+        return whole
+
     def total(self):
         return sum(self.fates.values())
 
