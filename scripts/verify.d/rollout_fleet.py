@@ -3,6 +3,7 @@ HAProxy in front of them, which asks each whether it is ready."""
 
 import asyncio
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import time
 
-from rollout_load import Connection, SlowClient
+from rollout_load import Connection, Failed, SlowClient
 
 DRAIN_DELAY = 2.0
 FLUSH_TIMEOUT = 2.0
@@ -152,6 +153,9 @@ class Fleet:
     async def start(self, collectors):
         for process, collector in zip(self.processes, collectors):
             await process.start(collector)
+        # HAProxy takes a server that it has not asked yet for one that is up.
+        for process in self.processes:
+            await self.ready(process)
         servers = [f"    server {process.name} 127.0.0.1:{process.public}" for process in self.processes]
         text = HAPROXY.format(folder=self.folder, http1=self.http1, http2=self.http2, servers="\n".join(servers),
                               servers_h2="\n".join(f"{server} proto h2" for server in servers))
@@ -162,6 +166,22 @@ class Fleet:
                 self.haproxy, "-db", "-f", config, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         for process in self.processes:
             await self.in_service(process)
+
+    async def ready(self, process, within=60):
+        began = time.monotonic()
+        while True:
+            self.check_alive(process)
+            with contextlib.suppress(Failed):
+                status, _, _ = await Connection(process.public).ask("GET", "/health/ready", (), b"", close=True)
+                if status == 200:
+                    return
+            if time.monotonic() - began > within:
+                raise Ended(f"{process.name} is not ready after {within} s: {self.tail(process.name)}")
+            await asyncio.sleep(0.02)
+
+    def check_alive(self, process):
+        if process.child.returncode is not None:
+            raise Ended(f"{process.name} ended with {process.child.returncode} at its start: {self.tail(process.name)}")
 
     async def in_service(self, process):
         """Waits until HAProxy sends requests to a process that was started."""
@@ -182,8 +202,8 @@ class Fleet:
             states = await self.states()
             if states[process.name] == {state}:
                 return time.monotonic() - began
-            if state == "UP" and process.child.returncode is not None:
-                raise Ended(f"{process.name} ended with {process.child.returncode} at its start: {self.tail(process.name)}")
+            if state == "UP":
+                self.check_alive(process)
             if time.monotonic() - began > within:
                 raise Ended(f"HAProxy sees {process.name} {states[process.name]}, not {state}, after {within} s: {self.tail(process.name)}")
             await asyncio.sleep(0.02)
