@@ -59,7 +59,6 @@ pub fn apply(router: Router, parts: Parts<'_>) -> Router {
             },
             server_timing: config.server_timing,
             tls: config.tls_cert.is_some(),
-            draining: lifecycle.draining(),
             lifecycle,
         })))
         // 2. CORS: preflights are answered here, and refusals further in carry its headers.

@@ -1,7 +1,7 @@
 //! The states of a process, in their order.
 
 /// Where the process is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// Not everything stands yet.
     Starting,

@@ -19,6 +19,7 @@ use super::pending::Pending;
 use super::{Observation, REQUEST_ID, RequestContext};
 use crate::platform::http::headers::secure;
 use crate::platform::http::problem::Failure;
+use crate::platform::lifecycle::State;
 
 /// `traceresponse` (W3C Trace Context, level 2): the trace that the request belongs
 /// to, whether or not it is sampled; it is the one in the log.
@@ -135,7 +136,7 @@ fn write_headers(headers: &mut HeaderMap, pending: &Pending) {
             headers.insert(SERVER_TIMING, timing);
         }
     }
-    if pending.version < Version::HTTP_2 && pending.shared.draining.is_cancelled() {
+    if pending.version < Version::HTTP_2 && pending.shared.lifecycle.state() >= State::Draining {
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
 }

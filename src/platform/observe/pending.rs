@@ -30,9 +30,8 @@ pub struct Observation {
     pub server_timing: bool,
     /// Whether clients come over TLS.
     pub tls: bool,
-    /// While true, answers ask HTTP/1.1 clients to close their connection.
-    pub draining: tokio_util::sync::CancellationToken,
-    /// Hears of requests that did not get to their end.
+    /// In a drain, answers ask HTTP/1.1 clients to close their connection; hears of
+    /// requests that did not get to their end.
     pub lifecycle: Lifecycle,
 }
 
