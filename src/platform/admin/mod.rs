@@ -1,6 +1,7 @@
 //! The admin listener: metrics and probes, from the first moment to the last.
 
 mod config;
+mod page;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ impl Admin {
             .route("/info", get(info))
             .with_state(self)
             .merge(health.verbose_routes())
+            .merge(page::routes())
             .fallback(|| async { Problem::new(codes::NOT_FOUND, "There is nothing at this path.") })
             .method_not_allowed_fallback(|| async {
                 Problem::new(

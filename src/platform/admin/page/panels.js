@@ -1,0 +1,95 @@
+// What the charts show: one entry a chart, one line a curve.
+
+import { percent, perSecond, plain, seconds } from "./format.js";
+
+/** Seconds that a point of a chart looks back. */
+export const WINDOW = 10;
+/** The share of valid requests that must not fail: the objective of the alert rules. */
+export const OBJECTIVE = 0.999;
+
+const LATENCY = "http_request_duration_seconds";
+const REQUESTS = "http_requests_total";
+
+const is5xx = ({ status }) => status.startsWith("5");
+/** As in the alert rules: what clients do wrong is neither good nor bad. */
+const isValid = ({ status }) => !status.startsWith("4");
+
+/** Requests that failed, as a share of the valid ones; 0 when there were none. */
+export function errorRatio(history, window) {
+    const valid = history.increase(REQUESTS, window, isValid);
+    return valid > 0 ? history.increase(REQUESTS, window, is5xx) / valid : 0;
+}
+
+/** What is left of the budget since the process started: 1 is all, below 0 is overspent. */
+export function budget(history) {
+    const valid = history.now(REQUESTS, isValid);
+    if (!(valid > 0)) return { left: 1, valid: 0, failed: 0 };
+    const failed = history.now(REQUESTS, is5xx) || 0;
+    return { left: 1 - failed / (valid * (1 - OBJECTIVE)), valid, failed };
+}
+
+const rate = (name, match) => (history) => history.rate(name, WINDOW, match);
+const now = (name, match) => (history) => history.now(name, match);
+const quantile = (q) => (history) => history.quantile(q, LATENCY, WINDOW);
+const ofClass = (first) => rate(REQUESTS, ({ status }) => status.startsWith(first));
+const decision = (limiter, decided) => rate("rate_limit_decisions_total",
+    (labels) => labels.limiter === limiter && labels.decision === decided);
+
+/** Colours: `ok`, `warn`, `bad`, `a` to `d`; a dash tells curves apart without them. */
+const curve = (label, value, colour, dash) => ({ label, value, colour, dash });
+const byLabel = (name, label, curves) => curves.map(([word, colour, dash]) =>
+    curve(word, rate(name, (labels) => labels[label] === word), colour, dash));
+
+export const PANELS = [
+    {
+        id: "requests", title: "Requests by status", format: perSecond,
+        curves: [curve("2xx", ofClass("2"), "ok"), curve("3xx", ofClass("3"), "a"),
+            curve("4xx", ofClass("4"), "warn", [6, 3]), curve("5xx", ofClass("5"), "bad")],
+    },
+    {
+        id: "latency", title: "Latency", format: seconds,
+        curves: [curve("p50", quantile(0.5), "a"), curve("p95", quantile(0.95), "warn", [6, 3]),
+            curve("p99", quantile(0.99), "bad")],
+    },
+    {
+        id: "errors", title: "Error ratio (5xx of valid requests)", format: percent,
+        curves: [curve("failed", (history) => errorRatio(history, WINDOW), "bad"),
+            curve("objective", () => 1 - OBJECTIVE, "d", [2, 3])],
+    },
+    {
+        id: "in-flight", title: "In flight", format: plain,
+        curves: [curve("requests", now("http_requests_in_flight"), "a"),
+            curve("connections", now("http_connections_open", ({ listener }) => listener !== "admin"), "b", [6, 3]),
+            curve("streams", now("http_streams_open"), "c"),
+            curve("shed/s", rate("http_shed_total"), "bad")],
+    },
+    {
+        id: "pool", title: "Database connections", format: plain,
+        curves: [curve("active", now("db_connections_active"), "a"),
+            curve("idle", now("db_connections_idle"), "b", [6, 3]),
+            curve("at most", now("db_connections_max"), "d", [2, 3]),
+            curve("timeouts/s", rate("db_pool_timeouts_total"), "bad")],
+    },
+    {
+        id: "processor", title: "Processor, in cores", format: plain,
+        curves: [curve("process", rate("process_cpu_seconds_total"), "a"),
+            curve("requests", rate("http_request_busy_seconds_total"), "c", [6, 3])],
+    },
+    {
+        id: "limiter", title: "Rate limiter", format: perSecond,
+        curves: ["address", "principal", "auth"].flatMap((limiter, at) => [
+            curve(`${limiter} allowed`, decision(limiter, "allowed"), ["a", "b", "c"][at]),
+            curve(`${limiter} rejected`, decision(limiter, "rejected"), ["bad", "warn", "d"][at], [6, 3])]),
+    },
+    {
+        id: "logs", title: "Log lines by level", format: perSecond,
+        curves: [...byLabel("log_lines_total", "level",
+            [["error", "bad"], ["warn", "warn", [6, 3]], ["info", "a"], ["debug", "b"], ["trace", "c"]]),
+        curve("dropped", rate("log_lines_dropped_total"), "d", [2, 3])],
+    },
+    {
+        id: "spans", title: "Spans by outcome", format: perSecond,
+        curves: byLabel("trace_spans_total", "outcome",
+            [["exported", "ok"], ["late", "a", [6, 3]], ["dropped", "warn"], ["failed", "bad"]]),
+    },
+];
