@@ -122,11 +122,10 @@ export class History {
             .reduce((sum, { values }) => sum + values[now] - values[then], 0);
     }
 
-    /** Increase by second; NaN before the second scrape, or where there is no such series. */
+    /** Increase by second; NaN before the second scrape, or where there is no such metric. */
     rate(name, seconds, match) {
         const span = this.span(seconds);
-        const there = this.#select(name, match).length > 0;
-        return there && span > 0 ? this.increase(name, seconds, match) / span : NaN;
+        return this.#byName.has(name) && span > 0 ? this.increase(name, seconds, match) / span : NaN;
     }
 
     /** The values that a label has in a metric, in the order of the exposition. */

@@ -15,8 +15,8 @@ const THEMES = ["system", "light", "dark"];
 
 const byId = (id) => document.getElementById(id);
 
-let history = new History(KEEP);
-let charts = new Charts(byId("charts"), KEEP);
+const history = new History(KEEP);
+const charts = new Charts(byId("charts"), KEEP);
 const switches = new Switches();
 let timer;
 let asking = false;
