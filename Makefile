@@ -1,6 +1,6 @@
 # One line a target: `make help`. The logic is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test tools verify stack picture docs fmt lint sqlx-prepare
+.PHONY: help run demo test bench tools verify stack picture docs fmt lint sqlx-prepare
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ stack: ## start service, Postgres, collector, Prometheus and Alertmanager here, 
 
 picture: ## draw the dashboards from a live service into docs/images/
 	@scripts/dashboards-picture
+
+bench: ## measure what the platform costs, relative to bare axum (a release build; two cores)
+	cargo bench --locked --bench http
 
 docs: ## write the generated documents again (metrics, configuration, errors, OpenAPI)
 	UPDATE_DOCUMENTS=1 cargo test --locked --quiet --test it documents::

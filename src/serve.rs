@@ -1,11 +1,14 @@
 //! The process: what is started in which order, and how it ends.
 
+mod admin;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +16,6 @@ use crate::app;
 use crate::config::Config;
 use crate::identity::bootstrap::{self, BootstrapError};
 use crate::identity::store::IdentityStore;
-use crate::platform::admin::Admin;
 use crate::platform::clock::{Clock, SharedClock, SystemClock};
 use crate::platform::db::{Database, DbError, DbMetrics, migrate as migrations};
 use crate::platform::health::{Health, HealthMetrics, Schedule};
@@ -21,12 +23,10 @@ use crate::platform::http::Patience;
 use crate::platform::http::listener::{self, Serving};
 use crate::platform::http::middleware;
 use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
-use crate::platform::observe::{HttpMetrics, Observer, RouteTable};
+use crate::platform::observe::{Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
 use crate::platform::telemetry::Telemetry;
-
-/// How often limiters forget clients that have gone.
-const SWEEP: Duration = Duration::from_secs(10);
+use admin::Requests;
 
 /// Serves until a signal or a failure ends it; returns the exit code. `announce`
 /// hears the public and the admin address once all of it stands.
@@ -55,7 +55,7 @@ async fn run_observed(
     let clock: SharedClock = Arc::new(SystemClock);
     let lifecycle = Lifecycle::new(LifecycleMetrics::register(registry)?);
     lifecycle::watch_signals(&lifecycle)?;
-    let http_metrics = HttpMetrics::register(registry)?;
+    let requests = Requests::new(config, registry, &clock)?;
     let db_metrics = Arc::new(DbMetrics::register(registry)?);
     let database = Database::new(&config.database, db_metrics)?;
     let health = Health::new(
@@ -69,13 +69,8 @@ async fn run_observed(
     let admin_stop = CancellationToken::new();
     let admin = listener::bind("admin", config.admin.addr).await?;
     let admin_address = admin.local_addr()?;
-    let pool = database.clone();
-    let admin_routes = Admin {
-        registry: registry.clone(),
-        before_scrape: Arc::new(move || pool.observe_pool()),
-        profile: config.profile,
-    }
-    .routes(&health);
+    let admin_routes =
+        admin::shown(config, telemetry, &lifecycle, &database, &clock, &requests).routes(&health);
     let serving = |name: &'static str, stop: CancellationToken, kill: CancellationToken| Serving {
         name,
         patience: Patience {
@@ -85,8 +80,8 @@ async fn run_observed(
         max_connections: config.http.max_connections,
         stop,
         kill,
-        open: http_metrics.connections.with_label_values(&[name]),
-        refused: http_metrics.shed.with_label_values(&["connections"]),
+        open: requests.metrics.connections.with_label_values(&[name]),
+        refused: requests.metrics.shed.with_label_values(&["connections"]),
     };
     let admin_serving = serving("admin", admin_stop.clone(), admin_stop.clone());
     // Outlives the tracked tasks, and is awaited at the very end.
@@ -94,13 +89,7 @@ async fn run_observed(
     let admin_task = tokio::spawn(listener::serve(admin, admin_routes, admin_serving));
 
     let started = start(
-        config,
-        telemetry,
-        &lifecycle,
-        &health,
-        &database,
-        &clock,
-        &http_metrics,
+        config, telemetry, &lifecycle, &health, &database, &clock, &requests,
     );
     let result = tokio::select! {
         // A signal during the start ends the start.
@@ -144,10 +133,10 @@ async fn start(
     health: &Health,
     database: &Database,
     clock: &SharedClock,
-    http_metrics: &HttpMetrics,
+    requests: &Requests,
 ) -> anyhow::Result<(Router, TcpListener)> {
     let registry = &telemetry.registry;
-    let limits = Limits::new(&config.rate_limit, RateLimitMetrics::register(registry)?);
+    let limits = Limits::new(&config.rate_limit, &RateLimitMetrics::register(registry)?)?;
     let stores = app::Stores::new(database, clock);
     let parts = app::Parts {
         auth: &config.auth,
@@ -158,6 +147,7 @@ async fn start(
         clock,
         lifecycle,
         limits: &limits,
+        faults: requests.faults(),
     };
     let router = app::build(&parts)?;
     reach(config, database).await?;
@@ -168,8 +158,11 @@ async fn start(
     }
     watch_database(health, database);
     first_administrator(config, database, &*stores.identity, &**clock).await?;
-    let operations = operations(&app::openapi());
-    let table = RouteTable::new(http_metrics.clone(), operations, app::problem_codes());
+    let table = RouteTable::new(
+        requests.metrics.clone(),
+        requests.operations.clone(),
+        app::problem_codes(),
+    );
     let parts = middleware::Parts {
         config: &config.http,
         observer: Arc::new(Observer::new(
@@ -182,7 +175,8 @@ async fn start(
     };
     let router =
         middleware::apply(router.merge(documentation()), parts).merge(health.terse_routes());
-    sweep(lifecycle, limits);
+    limits.start(lifecycle).await;
+    watch_limits(health, &limits);
     let public = listener::bind("public", config.http.addr).await?;
     Ok((router, public))
 }
@@ -278,16 +272,17 @@ fn watch_database(health: &Health, database: &Database) {
     );
 }
 
-fn sweep(lifecycle: &Lifecycle, limits: Limits) {
-    let stop = lifecycle.soft();
-    lifecycle.spawn("rate limit sweep", async move {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(SWEEP) => limits.sweep(),
-            }
-        }
-    });
+/// Without the shared backend the local limits hold: worth knowing, no reason to
+/// take the process out of service.
+fn watch_limits(health: &Health, limits: &Limits) {
+    if let Some(is_up) = limits.backend() {
+        let probe = move || {
+            let answer = is_up().then_some(()).ok_or("the local limiter decides");
+            std::future::ready(answer).boxed()
+        };
+        let schedule = Schedule::default();
+        health.watch("redis", "check redis", false, schedule, Arc::new(probe));
+    }
 }
 
 /// Swagger UI and the document that it shows, from the binary.
@@ -295,25 +290,6 @@ fn documentation() -> Router {
     utoipa_swagger_ui::SwaggerUi::new("/docs")
         .url("/openapi.json", app::openapi())
         .into()
-}
-
-/// Method and route template of every operation.
-fn operations(document: &utoipa::openapi::OpenApi) -> Vec<(&'static str, String)> {
-    let mut operations = Vec::new();
-    for (path, item) in &document.paths.paths {
-        for (method, operation) in [
-            ("GET", &item.get),
-            ("POST", &item.post),
-            ("PUT", &item.put),
-            ("PATCH", &item.patch),
-            ("DELETE", &item.delete),
-        ] {
-            if operation.is_some() {
-                operations.push((method, path.clone()));
-            }
-        }
-    }
-    operations
 }
 
 /// Applies the migrations that are missing.
@@ -346,6 +322,9 @@ pub async fn check(config: &Config) -> Vec<String> {
         },
     }
     database.close().await;
+    if let Err(error) = Limits::check(&config.rate_limit).await {
+        failures.push(format!("redis: {error:#}"));
+    }
     failures
 }
 

@@ -36,6 +36,7 @@ use crate::identity::{self, IdentityMetrics};
 use crate::platform::auth::{Authenticator, authenticate};
 use crate::platform::clock::SharedClock;
 use crate::platform::db::Database;
+use crate::platform::faults::{FaultLayer, FaultMetrics, Faults};
 use crate::platform::http::problem::{self, Code};
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::protect::Limits;
@@ -92,6 +93,8 @@ pub struct Parts<'a> {
     pub lifecycle: &'a Lifecycle,
     /// For the routes that need more than the listener's.
     pub limits: &'a Limits,
+    /// There only where faults may be injected.
+    pub faults: Option<&'a Faults>,
 }
 
 /// The application's routes, without the listener's middleware.
@@ -110,11 +113,12 @@ pub fn build(parts: &Parts<'_>) -> anyhow::Result<Router> {
         .layer(option_layer(parts.limits.principal.clone()));
     let credentials = option_layer(parts.limits.auth.clone());
 
-    let ping = router(ping::routes());
-    let auth = router(identity::http::auth_routes()).layer(credentials);
-    let keys = router(identity::http::key_routes());
-    let users = router(identity::http::user_routes()).layer(protected.clone());
-    let ledger = router(ledger::http::routes())
+    let faults = parts.faults;
+    let ping = router(ping::routes(), faults);
+    let auth = router(identity::http::auth_routes(), faults).layer(credentials);
+    let keys = router(identity::http::key_routes(), faults);
+    let users = router(identity::http::user_routes(), faults).layer(protected.clone());
+    let ledger = router(ledger::http::routes(), faults)
         .layer(protected)
         .with_state(ledger);
     Ok(ping
@@ -122,8 +126,17 @@ pub fn build(parts: &Parts<'_>) -> anyhow::Result<Router> {
         .merge(ledger))
 }
 
-fn router<S: Clone + Send + Sync + 'static>(documented: OpenApiRouter<S>) -> Router<S> {
-    documented.split_for_parts().0
+/// A slice's routes; faults act innermost, where the handlers would. Where none may
+/// be injected nothing stands there.
+fn router<S: Clone + Send + Sync + 'static>(
+    documented: OpenApiRouter<S>,
+    faults: Option<&Faults>,
+) -> Router<S> {
+    let routes = documented.split_for_parts().0;
+    match faults {
+        Some(faults) => routes.layer(FaultLayer(faults.clone())),
+        None => routes,
+    }
 }
 
 fn identity(parts: &Parts<'_>) -> anyhow::Result<Arc<identity::Service>> {
@@ -215,6 +228,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
         ),
         ("Identity", IdentityMetrics::DESCRIPTORS),
         ("Ledger", ledger::LedgerMetrics::DESCRIPTORS),
+        ("Faults", FaultMetrics::DESCRIPTORS),
         ("Workers", platform::workers::WorkerMetrics::DESCRIPTORS),
         ("Health", platform::health::HealthMetrics::DESCRIPTORS),
         (
@@ -233,6 +247,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
 pub fn problem_codes() -> Vec<&'static Code> {
     [
         problem::codes::ALL,
+        platform::profile::codes::ALL,
         identity::http::codes::ALL,
         ledger::http::codes::ALL,
     ]

@@ -13,6 +13,7 @@ pub mod http;
 pub mod lifecycle;
 pub mod live;
 pub mod observe;
+pub mod profile;
 pub mod protect;
 pub mod settings;
 pub mod telemetry;

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod admin;
 mod architecture;
 mod command_line;
 mod configuration;
@@ -20,4 +21,5 @@ mod http;
 mod identity;
 mod ledger;
 mod life;
+mod limits;
 mod telemetry;

@@ -1,25 +1,34 @@
-//! The admin listener: metrics and probes, from the first moment to the last.
+//! The admin listener: metrics, probes and switches, from the first moment to the
+//! last.
 
+mod access;
 mod config;
+mod context;
+mod info;
 mod page;
+mod revertible;
+mod switches;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::State;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{HeaderValue, header};
-use prometheus::{Encoder as _, Registry, TextEncoder};
-use serde_json::json;
+use prometheus::{Encoder as _, IntCounter, Registry, TextEncoder};
 
+use access::Access;
 pub use config::Config;
+pub use info::Info;
+pub use switches::Switches;
 
+use crate::platform::faults::{self, Faults};
 use crate::platform::health::Health;
-use crate::platform::http::Json;
 use crate::platform::http::problem::{Problem, codes};
-use crate::platform::settings::Profile;
+use crate::platform::profile::Profiler;
+use crate::platform::settings::{Profile, Secret};
 
 /// What the admin listener shows.
 #[derive(Clone)]
@@ -28,59 +37,54 @@ pub struct Admin {
     pub registry: Registry,
     /// Run before every scrape, for gauges that are read rather than kept.
     pub before_scrape: Arc<dyn Fn() + Send + Sync>,
-    /// Development demands a loopback `Host`, against DNS rebinding.
+    /// Development demands a loopback `Host`, production the token.
     pub profile: Profile,
+    /// Bearer token for everything that writes, and for `/debug`.
+    pub token: Option<Secret>,
+    /// What runs here.
+    pub info: Info,
+    /// Log filter and trace sampling.
+    pub switches: Switches,
+    /// There only where faults may be injected.
+    pub faults: Option<Faults>,
+    /// Profiles of the running process.
+    pub profiler: Profiler,
+    /// Panics that were answered.
+    pub panics: IntCounter,
 }
 
 impl Admin {
     /// The routes of the admin listener.
     pub fn routes(self, health: &Health) -> Router {
-        let profile = self.profile;
+        let access = Arc::new(Access::new(self.profile, self.token.as_ref()));
+        let panics = self.panics.clone();
+        let info = self.info.clone().routes();
+        let switches = self.switches.clone().routes();
+        let profile = self.profiler.clone().routes();
+        let faults = self.faults.clone().map(faults::routes);
         Router::new()
             .route("/metrics", get(metrics))
-            .route("/info", get(info))
             .with_state(self)
             .merge(health.verbose_routes())
+            .merge(info)
             .merge(page::routes())
-            .fallback(|| async { Problem::new(codes::NOT_FOUND, "There is nothing at this path.") })
-            .method_not_allowed_fallback(|| async {
+            .merge(switches)
+            .merge(profile)
+            .merge(faults.unwrap_or_default())
+            .fallback(async || nothing_here())
+            .method_not_allowed_fallback(async || {
                 Problem::new(
                     codes::METHOD_NOT_ALLOWED,
                     "The path does not have this method.",
                 )
             })
-            .layer(axum::middleware::from_fn_with_state(profile, loopback_host))
+            .layer(from_fn_with_state(access, access::guard))
+            .layer(from_fn_with_state(panics, context::enter))
     }
 }
 
-/// A page in a browser can reach a loopback listener through a name that resolves
-/// to it; in development nothing else guards the switches.
-async fn loopback_host(State(profile): State<Profile>, request: Request, next: Next) -> Response {
-    if profile == Profile::Development && !has_loopback_host(&request) {
-        let detail = "In development the admin listener answers to loopback hosts only.";
-        return Problem::new(codes::FORBIDDEN, detail).into_response();
-    }
-    next.run(request).await
-}
-
-fn has_loopback_host(request: &Request) -> bool {
-    let authority = request.uri().authority().cloned().or_else(|| {
-        request
-            .headers()
-            .get(header::HOST)?
-            .to_str()
-            .ok()?
-            .parse::<http::uri::Authority>()
-            .ok()
-    });
-    authority.is_some_and(|authority| {
-        let host = authority.host();
-        host.eq_ignore_ascii_case("localhost")
-            || host
-                .trim_matches(['[', ']'])
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
-    })
+fn nothing_here() -> Problem {
+    Problem::new(codes::NOT_FOUND, "There is nothing at this path.")
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
@@ -91,14 +95,4 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     }
     let media_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, media_type)], text).into_response()
-}
-
-async fn info(State(admin): State<Admin>) -> Response {
-    Json(json!({
-        "name": env!("CARGO_PKG_NAME"),
-        "version": env!("CARGO_PKG_VERSION"),
-        "revision": crate::platform::telemetry::REVISION,
-        "profile": admin.profile.as_str(),
-    }))
-    .into_response()
 }

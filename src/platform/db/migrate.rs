@@ -71,6 +71,21 @@ async fn postgres(url: &super::DatabaseUrl) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The migrations that this binary knows, in their order: version and name.
+#[must_use]
+pub fn known(database: &Database) -> Vec<String> {
+    let migrator = match database {
+        #[cfg(feature = "sqlite")]
+        Database::Sqlite(_) => &*SQLITE,
+        #[cfg(feature = "postgres")]
+        Database::Postgres(_) => &*POSTGRES,
+    };
+    let shown = |migration: &sqlx::migrate::Migration| {
+        format!("{} {}", migration.version, migration.description)
+    };
+    migrator.iter().map(shown).collect()
+}
+
 /// Whether every migration that this binary knows is applied.
 ///
 /// # Errors

@@ -51,7 +51,12 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let route = request.extensions().get::<MatchedPath>();
-        match route.and_then(|route| Some((route.clone(), self.faults.effect(route.as_str())?))) {
+        let method = request.method().as_str();
+        let effect = route.and_then(|route| {
+            let effect = self.faults.effect(method, route.as_str())?;
+            Some((route.clone(), effect))
+        });
+        match effect {
             None => Either::Left(self.inner.call(request)),
             Some((route, effect)) => {
                 let clone = self.inner.clone();
@@ -92,7 +97,13 @@ where
             codes::FAULT_INJECTED,
             "A fault was injected into this request.",
         );
-        return Ok(problem.status(status).into_response());
+        let problem = problem.status(status);
+        // These two tell when to come back, whoever sends them.
+        let problem = match status {
+            429 | 503 => problem.retry_after(1),
+            _ => problem,
+        };
+        return Ok(problem.into_response());
     }
     inner.call(request).await
 }

@@ -5,6 +5,7 @@
 //! the deadline. Injected requests are observed like any other. Clearing a fault
 //! releases nobody who already waits.
 
+mod http;
 mod layer;
 
 use std::collections::BTreeMap;
@@ -14,12 +15,14 @@ use std::time::{Duration, Instant};
 
 use prometheus::{IntCounterVec, IntGauge};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use crate::metrics;
+use crate::platform::clock::SharedClock;
 use crate::platform::http::{Fields, Problem};
-use crate::platform::settings::parse_duration;
-use crate::platform::validation::Invalid;
+use crate::platform::validation::{self, Invalid};
 
+pub use http::routes;
 pub use layer::{FaultLayer, InjectFault};
 
 metrics! {
@@ -67,7 +70,27 @@ fn all() -> f64 {
 struct Fault {
     spec: FaultSpec,
     effect: Effect,
-    expires: Option<Instant>,
+    expires: Option<Expiry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Expiry {
+    at: Instant,
+    shown: OffsetDateTime,
+}
+
+/// A fault as it is listed.
+#[derive(Debug, Clone, Serialize)]
+pub struct SetFault {
+    /// As it was asked for.
+    #[serde(flatten)]
+    pub spec: FaultSpec,
+    /// When it ends by itself.
+    #[serde(
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub expires_at: Option<OffsetDateTime>,
 }
 
 /// What a fault does to a request.
@@ -91,14 +114,25 @@ struct Inner {
     /// Read on every request; nothing else is, as long as no fault is set.
     any: AtomicBool,
     faults: Mutex<BTreeMap<String, Fault>>,
-    routes: Vec<String>,
+    /// Methods of each route template.
+    routes: BTreeMap<String, Vec<&'static str>>,
+    clock: SharedClock,
     metrics: FaultMetrics,
 }
 
 impl Faults {
-    /// No fault; `routes` are the templates that one can be set on.
+    /// No fault; `operations` are methods and templates of the routes that one can
+    /// be set on.
     #[must_use]
-    pub fn new(routes: Vec<String>, metrics: FaultMetrics) -> Self {
+    pub fn new(
+        operations: impl IntoIterator<Item = (&'static str, String)>,
+        clock: SharedClock,
+        metrics: FaultMetrics,
+    ) -> Self {
+        let mut routes = BTreeMap::<_, Vec<_>>::new();
+        for (method, route) in operations {
+            routes.entry(route).or_default().push(method);
+        }
         for kind in KINDS {
             metrics.injected.with_label_values(&[kind]);
         }
@@ -106,6 +140,7 @@ impl Faults {
             any: AtomicBool::new(false),
             faults: Mutex::default(),
             routes,
+            clock,
             metrics,
         };
         Self {
@@ -120,12 +155,12 @@ impl Faults {
     pub fn set(&self, spec: FaultSpec) -> Result<(), Problem> {
         let mut fields = Fields::default();
         let path = fields.take("path", self.known(&spec.path));
-        let latency = fields.take("latency", duration(spec.latency.as_deref()));
+        let latency = fields.take("latency", validation::duration(spec.latency.as_deref()));
         let status = fields.take("status", error_status(spec.status));
-        let ratio = fields.take("ratio", ratio(spec.ratio));
-        let ttl = fields.take("ttl", duration(spec.ttl.as_deref()));
+        let ratio = fields.take("ratio", validation::ratio(spec.ratio));
+        let ttl = fields.take("ttl", validation::ttl(spec.ttl.as_deref()));
         let checked = path.zip(latency).zip(status).zip(ratio).zip(ttl);
-        let (((((), latency), status), ()), ttl) = fields.finish(checked)?;
+        let (((((), latency), status), _ratio), ttl) = fields.finish(checked)?;
         tracing::warn!(
             path = spec.path,
             latency = ?latency,
@@ -140,7 +175,10 @@ impl Faults {
             status,
             panic: spec.panic,
         };
-        let expires = ttl.map(|ttl| Instant::now() + ttl);
+        let expires = ttl.map(|ttl| Expiry {
+            at: Instant::now() + ttl,
+            shown: self.inner.clock.now() + ttl,
+        });
         let mut faults = self.faults();
         faults.insert(
             spec.path.clone(),
@@ -155,25 +193,42 @@ impl Faults {
     }
 
     /// Clears the fault on a path, or all of them.
-    pub fn clear(&self, path: Option<&str>) {
+    ///
+    /// # Errors
+    /// `VALIDATION_FAILED` when the path is not the template of a route: a typing
+    /// error must not look like a fault that is gone.
+    pub fn clear(&self, path: Option<&str>) -> Result<(), Problem> {
+        let mut fields = Fields::default();
+        let known = fields.take("path", path.map_or(Ok(()), |path| self.known(path)));
+        fields.finish(known)?;
         let mut faults = self.faults();
         faults.retain(|own, _| path.is_some_and(|path| path != own));
         self.settle(&faults);
         tracing::warn!(path, "faults are cleared");
+        Ok(())
     }
 
-    /// The faults that are set now.
+    /// The faults that are set now, by path. Also brings the gauge up to date.
     #[must_use]
-    pub fn list(&self) -> Vec<FaultSpec> {
+    pub fn list(&self) -> Vec<SetFault> {
         let mut faults = self.faults();
         self.expire(&mut faults);
-        faults.values().map(|fault| fault.spec.clone()).collect()
+        let listed = faults.values().map(|fault| SetFault {
+            spec: fault.spec.clone(),
+            expires_at: fault.expires.map(|expiry| expiry.shown),
+        });
+        listed.collect()
     }
 
-    /// What to do to a request of this route, decided by its ratio.
+    /// What to do to a request of this route, decided by its ratio. A method that
+    /// the route does not have never reaches a handler, and so no fault.
     #[must_use]
-    pub fn effect(&self, route: &str) -> Option<Effect> {
+    pub fn effect(&self, method: &str, route: &str) -> Option<Effect> {
         if !self.inner.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        let handled = if method == "HEAD" { "GET" } else { method };
+        if !self.inner.routes.get(route)?.contains(&handled) {
             return None;
         }
         let mut faults = self.faults();
@@ -197,7 +252,7 @@ impl Faults {
     fn expire(&self, faults: &mut BTreeMap<String, Fault>) {
         let now = Instant::now();
         let before = faults.len();
-        faults.retain(|_, fault| fault.expires.is_none_or(|expires| expires > now));
+        faults.retain(|_, fault| fault.expires.is_none_or(|expiry| expiry.at > now));
         if faults.len() != before {
             self.settle(faults);
         }
@@ -212,7 +267,7 @@ impl Faults {
     }
 
     fn known(&self, path: &str) -> Result<(), Invalid> {
-        if self.inner.routes.iter().any(|route| route == path) {
+        if self.inner.routes.contains_key(path) {
             Ok(())
         } else {
             Err(Invalid {
@@ -221,15 +276,6 @@ impl Faults {
             })
         }
     }
-}
-
-fn duration(text: Option<&str>) -> Result<Option<Duration>, Invalid> {
-    let refusal = Invalid {
-        code: "INVALID_DURATION",
-        message: "is not a duration such as 250ms, 15s or 5m",
-    };
-    text.map(|text| parse_duration(text).ok_or(refusal))
-        .transpose()
 }
 
 fn error_status(status: Option<u16>) -> Result<Option<u16>, Invalid> {
@@ -242,24 +288,15 @@ fn error_status(status: Option<u16>) -> Result<Option<u16>, Invalid> {
     }
 }
 
-fn ratio(ratio: f64) -> Result<(), Invalid> {
-    if (0.0..=1.0).contains(&ratio) {
-        Ok(())
-    } else {
-        Err(Invalid {
-            code: "OUT_OF_RANGE",
-            message: "must lie between 0 and 1",
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::clock::SystemClock;
 
     fn faults() -> Faults {
         let metrics = FaultMetrics::register(&prometheus::Registry::new()).unwrap();
-        Faults::new(vec!["/a".to_owned(), "/b".to_owned()], metrics)
+        let operations = [("GET", "/a".to_owned()), ("POST", "/b".to_owned())];
+        Faults::new(operations, Arc::new(SystemClock), metrics)
     }
 
     fn spec(json: &serde_json::Value) -> FaultSpec {
@@ -278,27 +315,30 @@ mod tests {
             ))
             .unwrap();
         assert_eq!(
-            faults.effect("/a").and_then(|effect| effect.status),
+            faults.effect("HEAD", "/a").and_then(|effect| effect.status),
             Some(503)
         );
-        assert!(faults.effect("/b").is_none() && faults.effect("/c").is_none());
-        faults.clear(Some("/a"));
-        assert!(faults.effect("/a").is_none());
+        assert!(faults.effect("POST", "/a").is_none(), "405 is no handler");
+        assert!(faults.effect("POST", "/b").is_none() && faults.effect("GET", "/c").is_none());
+        faults.clear(Some("/a")).unwrap();
+        assert!(faults.effect("GET", "/a").is_none());
         assert_eq!(faults.list().len(), 1);
-        faults.clear(None);
+        faults.clear(None).unwrap();
         assert_eq!(faults.inner.metrics.active.get(), 0);
     }
 
     #[test]
     fn a_fault_ends_with_its_ttl() {
         let faults = faults();
-        faults
-            .set(spec(
-                &serde_json::json!({ "path": "/a", "status": 500, "ttl": "0s" }),
-            ))
-            .unwrap();
-        assert!(faults.effect("/a").is_none());
-        assert!(faults.list().is_empty());
+        let spec = spec(&serde_json::json!({ "path": "/a", "status": 500, "ttl": "1ms" }));
+        faults.set(spec).unwrap();
+        assert!(faults.list().iter().all(|fault| fault.expires_at.is_some()));
+        let set = Instant::now();
+        while set.elapsed() <= Duration::from_millis(1) {
+            std::hint::spin_loop();
+        }
+        assert!(faults.effect("GET", "/a").is_none());
+        assert_eq!(faults.inner.metrics.active.get(), 0);
     }
 
     #[test]

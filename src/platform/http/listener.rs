@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use http::Request;
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -140,10 +141,15 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, serving
         let flight = requests.begin();
         let mut router = router.clone();
         async move {
-            let leftover = Leftover::default();
-            let request = request.map(|body| Body::new(RequestBody::new(body, &leftover)));
-            let response = Service::call(&mut router, request).await?;
-            leftover.discard().await;
+            let response = if request.body().is_end_stream() {
+                Service::call(&mut router, request.map(Body::new)).await?
+            } else {
+                let leftover = Leftover::default();
+                let request = request.map(|body| Body::new(RequestBody::new(body, &leftover)));
+                let response = Service::call(&mut router, request).await?;
+                leftover.discard().await;
+                response
+            };
             // In flight until the last byte of the body was handed over.
             Ok::<_, std::convert::Infallible>(response.map(|body| {
                 Body::new(FlightBody {

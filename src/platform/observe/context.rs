@@ -1,15 +1,19 @@
 //! The request that is being worked on, as any code below it can see it.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::extract::MatchedPath;
 use opentelemetry::trace::{SpanId, TraceId};
 use pin_project_lite::pin_project;
 use uuid::Uuid;
+
+use super::pending::{method_label, request_id};
+use crate::platform::http::PeerAddress;
 
 /// Limits on the body of a request.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +64,26 @@ thread_local! {
 }
 
 impl RequestContext {
+    /// The context of a request that nobody observes: it ties answer and log
+    /// together, and stands in no metric, trace or request line.
+    #[must_use]
+    pub fn unobserved<B>(request: &http::Request<B>, limits: BodyLimits) -> Self {
+        let peer = request.extensions().get::<PeerAddress>();
+        let route = request.extensions().get::<MatchedPath>();
+        Self {
+            request_id: request_id(request.headers()),
+            trace_id: TraceId::from_bytes(rand::random()),
+            span_id: SpanId::from_bytes(rand::random()),
+            sampled: false,
+            span: None,
+            method: method_label(request.method()),
+            route: Arc::from(route.map_or("unmatched", MatchedPath::as_str)),
+            client_address: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip()),
+            limits,
+            principal: OnceLock::new(),
+        }
+    }
+
     /// Looks at the context of the request that this thread is polling.
     pub fn with<T>(look: impl FnOnce(Option<&Self>) -> T) -> T {
         CURRENT.with(|current| match current.try_borrow() {
@@ -108,6 +132,14 @@ pin_project! {
         context: Option<Arc<RequestContext>>,
         #[pin]
         inner: F,
+    }
+}
+
+/// Runs work with a context.
+pub fn within<F: Future>(context: Arc<RequestContext>, inner: F) -> Scope<F> {
+    Scope {
+        context: Some(context),
+        inner,
     }
 }
 

@@ -119,14 +119,7 @@ fn write_headers(headers: &mut HeaderMap, pending: &Pending) {
     if let Ok(id) = HeaderValue::from_str(&pending.context.request_id) {
         headers.insert(REQUEST_ID, id);
     }
-    let RequestContext {
-        trace_id,
-        span_id,
-        sampled,
-        ..
-    } = &*pending.context;
-    let trace = format!("00-{trace_id}-{span_id}-0{}", u8::from(*sampled));
-    if let Ok(trace) = HeaderValue::try_from(trace) {
+    if let Ok(trace) = HeaderValue::from_bytes(&trace_response(&pending.context)) {
         headers.insert(TRACE_RESPONSE, trace);
     }
     headers
@@ -135,6 +128,22 @@ fn write_headers(headers: &mut HeaderMap, pending: &Pending) {
     if pending.version < Version::HTTP_2 && pending.shared.draining.is_cancelled() {
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
+}
+
+/// `00-<trace id>-<span id>-<flags>`, in hexadecimal, without a detour over `fmt`.
+fn trace_response(context: &RequestContext) -> [u8; 55] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let mut write = |at: usize, bytes: &[u8]| {
+        for (pair, byte) in text[at..].chunks_exact_mut(2).zip(bytes) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 0xf)];
+        }
+    };
+    write(3, &context.trace_id.to_bytes());
+    write(36, &context.span_id.to_bytes());
+    write(53, &[u8::from(context.sampled)]);
+    text
 }
 
 pin_project! {

@@ -15,7 +15,7 @@ mod record;
 mod span;
 mod visible;
 
-pub use context::{BodyLimits, RequestContext, scope};
+pub use context::{BodyLimits, RequestContext, scope, within};
 pub use line::FIELDS as REQUEST_LINE;
 pub use metrics::{HttpMetrics, RouteMetrics, RouteTable};
 pub use pending::{Observation, REQUEST_ID};

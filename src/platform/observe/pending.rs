@@ -164,7 +164,7 @@ impl Drop for Pending {
 }
 
 /// The client's id when it is short and visible ASCII, else a new one.
-fn request_id(headers: &HeaderMap) -> Box<str> {
+pub(super) fn request_id(headers: &HeaderMap) -> Box<str> {
     headers
         .get(REQUEST_ID)
         .and_then(|value| value.to_str().ok())

@@ -1,6 +1,9 @@
 //! The rate limits' section of the configuration.
 
-use crate::platform::settings::check::{at_least_one, rate};
+use std::time::Duration;
+
+use super::shared::{self, Pace};
+use crate::platform::settings::check::{at_least_one, positive, rate};
 use crate::platform::settings::{Raw, Reader, Secret, Setting};
 use crate::settings;
 
@@ -37,23 +40,61 @@ settings! {
         pub auth_per_second("auth.per_second"): f64 = Same("5"), check rate;
         /// Requests at once on `/api/*/auth/*`.
         pub auth_burst("auth.burst"): u32 = Same("10"), check at_least_one;
-        /// Keys that are remembered; beyond it new keys share one bucket until the sweep.
+        /// Keys that each limiter remembers at most; beyond it new keys share one bucket until the sweep.
         pub max_keys("max_keys"): u32 = Same("100000"), check at_least_one;
         /// Where the state lives: `local`, or `redis` to share it among replicas.
         pub backend("backend"): LimitBackend = Same("local");
-        /// The server when the backend is `redis`.
+        /// The Redis or Valkey server of the backend `redis`: `redis://` or `rediss://`, with user, password and database.
         pub redis_url("redis_url"): Option<Secret> = Unset;
+        /// Longest wait of a request for the shared decision; then the local limiter takes over.
+        pub redis_timeout("redis_timeout"): Duration = Same("10ms"), check positive;
+        /// Start of every key on the server; services that share it under one name share their limits.
+        pub redis_prefix("redis_prefix"): String = Same(env!("CARGO_PKG_NAME"));
     }
 }
+
+/// A bucket that takes longer to fill has no use, and its time no exact number.
+const LONGEST_REFILL: Duration = Duration::from_hours(30 * 24);
 
 impl Config {
     /// Rules of this section that span keys.
     pub fn validate(&self, reader: &mut Reader) {
-        if self.backend == LimitBackend::Redis {
-            reader.refuse(
-                "rate_limit.backend",
-                "is redis, which this version does not have yet; use local",
-            );
+        for (key, per_second, burst) in [
+            (
+                "rate_limit.default.per_second",
+                self.default_per_second,
+                self.default_burst,
+            ),
+            (
+                "rate_limit.auth.per_second",
+                self.auth_per_second,
+                self.auth_burst,
+            ),
+        ] {
+            if Pace::new(per_second, burst).refill() > LONGEST_REFILL {
+                reader.refuse(
+                    key,
+                    "is so low that the burst takes more than 30 days to come back",
+                );
+            }
+        }
+        match &self.redis_url {
+            Some(url) => {
+                if shared::client(url.expose()).is_err() {
+                    reader.refuse(
+                        "rate_limit.redis_url",
+                        "is not the URL of a Redis server, redis://HOST:PORT",
+                    );
+                }
+            }
+            None => {
+                if self.backend == LimitBackend::Redis {
+                    reader.refuse(
+                        "rate_limit.backend",
+                        "is redis, which needs rate_limit.redis_url",
+                    );
+                }
+            }
         }
     }
 }

@@ -1,106 +1,65 @@
-//! Rate limits: GCRA through tower_governor, keyed by client address before
-//! authentication and by principal after it.
+//! Rate limits: GCRA, keyed by client address before authentication and by
+//! principal after it.
 //!
-//! tower_governor decides; what it lacks is added around it: rates that mean
-//! requests per second, refusals as problems with a `Retry-After` that holds,
-//! counted decisions, and a table of keys that is swept and has a cap.
+//! tower_governor decides in this process; what it lacks is added around it: rates
+//! that mean requests per second, refusals as problems with a `Retry-After` that
+//! holds, counted decisions, and a table of keys that is swept and has a cap. With
+//! the backend `redis` the buckets that all replicas share decide instead, for as
+//! long as they answer.
 
-use std::collections::HashSet;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use governor::clock::QuantaInstant;
 use governor::middleware::NoOpMiddleware;
-use http::{HeaderName, HeaderValue, Request};
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
-use tower::{Layer, Service};
-use tower_governor::governor::{Governor, GovernorConfig, GovernorConfigBuilder};
-use tower_governor::key_extractor::KeyExtractor;
+use http::{HeaderName, HeaderValue};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use tower::Layer;
+use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 use tower_governor::{GovernorError, GovernorLayer};
-use uuid::Uuid;
 
 use super::Config;
+use super::config::LimitBackend;
+use super::keys::{ContextKey, KeyedBy, Table};
+use super::limiting::{Counting, Limiting};
+use super::shared::{Pace, Shared};
 use crate::metrics;
 use crate::platform::http::problem::{Problem, codes};
-use crate::platform::observe::RequestContext;
+use crate::platform::lifecycle::Lifecycle;
+use crate::platform::telemetry::metrics::QUICK;
+
+/// How often limiters forget clients that have gone.
+const SWEEP: Duration = Duration::from_secs(10);
 
 metrics! {
     /// Rate limits. `limiter` is `address`, `principal` or `auth`.
     pub struct RateLimitMetrics {
         /// Decisions: `allowed` or `rejected`.
         pub decisions: IntCounterVec = "rate_limit_decisions_total"["limiter", "decision"];
-        /// Keys that are remembered, as of the last sweep.
+        /// Keys that this process remembers; never more than `rate_limit.max_keys`.
         pub keys: IntGaugeVec = "rate_limit_keys"["limiter"];
+        /// 1 while the configured backend decides; 0 while the local limiter stands in for it.
+        pub backend_up: IntGauge = "rate_limit_backend_up";
+        /// Time that the shared backend took to decide, or in which it did not.
+        pub backend_seconds: Histogram = "rate_limit_backend_seconds", buckets QUICK;
+        /// Times that the local limiter had to stand in: the backend was too `slow`, `gone`, or `refused`.
+        pub backend_failures: IntCounterVec = "rate_limit_backend_failures_total"["reason"];
     }
 }
 
-/// Who shares a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Key {
-    /// One client: an IPv4 address, or an IPv6 network of 64 bits.
-    Address(IpAddr),
-    /// One authenticated user, wherever the requests come from.
-    Principal(Uuid),
-    /// All that come while the table is full.
-    Overflow,
-}
-
-/// What of the request context is the key.
-#[derive(Debug, Clone, Copy)]
-enum KeyedBy {
-    Address,
-    Principal,
-}
-
-/// Takes the key from the request context; while the table is full only keys that
-/// it holds have a bucket of their own.
-#[derive(Clone)]
-pub struct ContextKey {
-    by: KeyedBy,
-    held: Arc<Mutex<HashSet<Key>>>,
-    max_keys: usize,
-}
-
-impl KeyExtractor for ContextKey {
-    type Key = Key;
-
-    fn extract<T>(&self, _: &Request<T>) -> Result<Key, GovernorError> {
-        let key = RequestContext::with(|context| match self.by {
-            KeyedBy::Address => {
-                context.map(|context| Key::Address(network(context.client_address)))
-            }
-            KeyedBy::Principal => context?.principal.get().copied().map(Key::Principal),
-        })
-        .ok_or(GovernorError::UnableToExtractKey)?;
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.contains(&key) {
-            return Ok(key);
-        }
-        if held.len() >= self.max_keys {
-            return Ok(Key::Overflow);
-        }
-        held.insert(key);
-        Ok(key)
-    }
-}
-
-/// One IPv6 customer has a /64 at least, and can choose any address in it.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-    }
-}
+pub(super) type Governing = GovernorConfig<ContextKey, NoOpMiddleware<QuantaInstant>>;
 
 /// One limiter: a rate, its table of keys, its counters.
 #[derive(Clone)]
-pub struct Limit {
+pub struct Limit(Arc<Parts>);
+
+struct Parts {
     name: &'static str,
     policy: HeaderValue,
-    config: Arc<GovernorConfig<ContextKey, NoOpMiddleware<QuantaInstant>>>,
+    pace: Pace,
+    local: Arc<Governing>,
+    shared: Option<Arc<Shared>>,
     key: ContextKey,
     allowed: IntCounter,
     rejected: IntCounter,
@@ -115,30 +74,38 @@ pub struct Limits {
     pub principal: Option<Limit>,
     /// The stricter one for credentials.
     pub auth: Option<Limit>,
-    metrics: RateLimitMetrics,
+    shared: Option<Arc<Shared>>,
 }
 
 impl Limits {
     /// Builds the limiters and their series.
-    #[must_use]
-    pub fn new(config: &Config, metrics: RateLimitMetrics) -> Self {
-        for limiter in ["address", "principal", "auth"] {
-            for decision in ["allowed", "rejected"] {
-                metrics.decisions.with_label_values(&[limiter, decision]);
-            }
-            metrics.keys.with_label_values(&[limiter]);
-        }
+    ///
+    /// # Errors
+    /// When the URL of the shared backend is none.
+    pub fn new(config: &Config, metrics: &RateLimitMetrics) -> anyhow::Result<Self> {
+        metrics.backend_up.set(1);
+        let shared = match (&config.redis_url, config.backend) {
+            (Some(url), LimitBackend::Redis) if config.enabled => Some(Arc::new(Shared::new(
+                url.expose(),
+                config.redis_prefix.clone(),
+                config.redis_timeout,
+                metrics.clone(),
+            )?)),
+            _ => None,
+        };
         let limit = |name, by, per_second, burst| {
-            let key = ContextKey {
-                by,
-                held: Arc::default(),
-                max_keys: usize::try_from(config.max_keys).unwrap_or(usize::MAX),
-            };
-            let limit = || Limit::new(name, key, per_second, burst, &metrics);
+            for decision in ["allowed", "rejected"] {
+                metrics.decisions.with_label_values(&[name, decision]);
+            }
+            let keys = metrics.keys.with_label_values(&[name]);
+            let pace = Pace::new(per_second, burst);
+            let table = Arc::new(Table::new(config.max_keys, pace.refill(), keys));
+            let key = ContextKey { by, table };
+            let limit = || Limit::new(name, pace, key, shared.clone(), metrics);
             config.enabled.then(limit).flatten()
         };
         let default = (config.default_per_second, config.default_burst);
-        Self {
+        Ok(Self {
             address: limit("address", KeyedBy::Address, default.0, default.1),
             principal: limit("principal", KeyedBy::Principal, default.0, default.1),
             auth: limit(
@@ -147,7 +114,45 @@ impl Limits {
                 config.auth_per_second,
                 config.auth_burst,
             ),
-            metrics,
+            shared,
+        })
+    }
+
+    /// Sweeps the tables and keeps the shared backend, in the background. Waits for
+    /// the backend's first answer, a second at most.
+    pub async fn start(&self, lifecycle: &Lifecycle) {
+        let (limits, stop) = (self.clone(), lifecycle.soft());
+        lifecycle.spawn("rate limit sweep", async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(SWEEP) => limits.sweep(),
+                }
+            }
+        });
+        if let Some(shared) = &self.shared {
+            shared.reach().await;
+            let kept = Arc::clone(shared).keep(lifecycle.soft());
+            lifecycle.spawn("rate limit backend", kept);
+        }
+    }
+
+    /// Whether the shared backend decides; `None` when there is none.
+    #[must_use]
+    pub fn backend(&self) -> Option<impl Fn() -> bool + Clone + Send + Sync + use<>> {
+        let shared = self.shared.clone()?;
+        Some(move || shared.is_up())
+    }
+
+    /// Reaches the shared backend once, when one is configured.
+    ///
+    /// # Errors
+    /// When it does not answer as fast as requests need it.
+    pub async fn check(config: &Config) -> anyhow::Result<()> {
+        let metrics = RateLimitMetrics::register(&prometheus::Registry::new())?;
+        match Self::new(config, &metrics)?.shared {
+            Some(shared) => Ok(shared.check().await?),
+            None => Ok(()),
         }
     }
 
@@ -157,20 +162,11 @@ impl Limits {
             .into_iter()
             .flatten()
         {
-            let limiter = limit.config.limiter();
-            limiter.retain_recent();
-            limiter.shrink_to_fit();
-            // Clients that come again are taken up again: the table holds at most
-            // what the limiter still remembers and one cap of new keys.
-            let mut held = limit
-                .key
-                .held
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            held.clear();
-            held.shrink_to_fit();
-            let keys = i64::try_from(limiter.len()).unwrap_or(i64::MAX);
-            self.metrics.keys.with_label_values(&[limit.name]).set(keys);
+            limit.0.key.table.sweep(|| {
+                let limiter = limit.0.local.limiter();
+                limiter.retain_recent();
+                limiter.shrink_to_fit();
+            });
         }
     }
 }
@@ -178,37 +174,68 @@ impl Limits {
 impl Limit {
     fn new(
         name: &'static str,
+        pace: Pace,
         key: ContextKey,
-        per_second: f64,
-        burst: u32,
+        shared: Option<Arc<Shared>>,
         metrics: &RateLimitMetrics,
     ) -> Option<Self> {
         // tower_governor counts in the time that one token takes to come back.
-        let config = GovernorConfigBuilder::default()
+        let local = GovernorConfigBuilder::default()
             .key_extractor(key.clone())
-            .period(Duration::from_secs_f64(1.0 / per_second).max(Duration::from_nanos(1)))
-            .burst_size(burst)
+            .period(pace.period)
+            .burst_size(pace.burst)
             .finish()?;
-        let window = (f64::from(burst) / per_second).ceil();
-        Some(Self {
+        let window = pace.refill().as_secs_f64().ceil();
+        let policy = format!("\"{name}\";q={};w={window}", pace.burst);
+        Some(Self(Arc::new(Parts {
             name,
-            policy: HeaderValue::from_str(&format!("\"{name}\";q={burst};w={window}")).ok()?,
-            config: Arc::new(config),
+            policy: HeaderValue::from_str(&policy).ok()?,
+            pace,
+            local: Arc::new(local),
+            shared,
             key,
             allowed: metrics.decisions.with_label_values(&[name, "allowed"]),
             rejected: metrics.decisions.with_label_values(&[name, "rejected"]),
+        })))
+    }
+
+    /// Asks the shared buckets about the request that is being worked on; `None`
+    /// when the local limiter is to decide without asking.
+    pub(super) fn ask(
+        &self,
+    ) -> Option<impl Future<Output = Option<Result<(), Duration>>> + Send + use<>> {
+        let shared = Arc::clone(self.0.shared.as_ref()?);
+        let live = shared.live()?;
+        let key = self.0.key.current()?;
+        let parts = Arc::clone(&self.0);
+        Some(async move {
+            let decision = shared.decide(&live, parts.name, key, parts.pace).await;
+            if decision == Some(Ok(())) {
+                // The local limiter follows, so that whoever has used up a share
+                // has no new one when it takes over.
+                let key = parts.key.table.admit(key);
+                let _followed = parts.local.limiter().check_key(&key);
+            }
+            decision
         })
     }
 
-    /// The answer to a request that comes too soon. The wait is rounded up: a
-    /// client that honours `Retry-After` is not refused again.
-    fn refuse(&self, error: &GovernorError) -> Response {
-        let GovernorError::TooManyRequests { wait_time, .. } = error else {
-            return Problem::internal(error.clone()).into_response();
-        };
-        self.rejected.inc();
-        let seconds = wait_time + 1;
-        let state = format!("\"{}\";r=0;t={seconds}", self.name);
+    fn refuse_locally(&self, error: &GovernorError) -> Response {
+        match error {
+            GovernorError::TooManyRequests { wait_time, .. } => {
+                self.refuse(Duration::from_secs(*wait_time))
+            }
+            _ => Problem::internal(error.clone()).into_response(),
+        }
+    }
+
+    /// The answer to a request that comes too soon. tower_governor cuts the wait
+    /// down to seconds; it is rounded up here: a client that honours `Retry-After`
+    /// is not refused again.
+    pub(super) fn refuse(&self, wait: Duration) -> Response {
+        self.0.rejected.inc();
+        let seconds = wait.as_secs() + 1;
+        let state = format!("\"{}\";r=0;t={seconds}", self.0.name);
         let mut problem = Problem::new(
             codes::RATE_LIMITED,
             "Too many requests; wait and try again.",
@@ -216,7 +243,7 @@ impl Limit {
         .retry_after(seconds)
         .header(
             HeaderName::from_static("ratelimit-policy"),
-            self.policy.clone(),
+            self.0.policy.clone(),
         );
         if let Ok(state) = HeaderValue::from_str(&state) {
             problem = problem.header(HeaderName::from_static("ratelimit"), state);
@@ -225,47 +252,78 @@ impl Limit {
     }
 }
 
-impl<S> Layer<S> for Limit
-where
-    S: Service<Request<Body>, Response = Response>,
-{
-    type Service = Governor<ContextKey, NoOpMiddleware<QuantaInstant>, CountingService<S>, Body>;
+impl<S> Layer<S> for Limit {
+    type Service = Limiting<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let refusing = self.clone();
-        GovernorLayer::new(Arc::clone(&self.config))
-            .error_handler(move |error| refusing.refuse(&error))
-            .layer(CountingService {
+        let local = GovernorLayer::new(Arc::clone(&self.0.local))
+            .error_handler(move |error| refusing.refuse_locally(&error))
+            .layer(Counting {
                 inner,
-                allowed: self.allowed.clone(),
-            })
+                allowed: self.0.allowed.clone(),
+            });
+        Limiting {
+            limit: self.clone(),
+            local,
+        }
     }
 }
 
-/// Stands inside the limiter: what arrives here was allowed.
-#[derive(Clone)]
-pub struct CountingService<S> {
-    inner: S,
-    allowed: IntCounter,
-}
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
 
-impl<S, R> Service<R> for CountingService<S>
-where
-    S: Service<R>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+    use super::super::keys::Key;
+    use super::*;
 
-    fn poll_ready(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+    fn limits(per_second: f64, max_keys: u32) -> Limits {
+        let config = Config {
+            enabled: true,
+            default_per_second: per_second,
+            default_burst: 2,
+            auth_per_second: 1.0,
+            auth_burst: 1,
+            max_keys,
+            backend: LimitBackend::Local,
+            redis_url: None,
+            redis_timeout: Duration::from_millis(10),
+            redis_prefix: String::new(),
+        };
+        let metrics = RateLimitMetrics::register(&prometheus::Registry::new()).unwrap();
+        Limits::new(&config, &metrics).unwrap()
     }
 
-    fn call(&mut self, request: R) -> S::Future {
-        self.allowed.inc();
-        self.inner.call(request)
+    /// What tower_governor does with a request of this client.
+    fn ask(limit: &Limit, client: u32) -> bool {
+        let key = Key::address(Ipv4Addr::from_bits(client).into());
+        let key = limit.0.key.table.admit(key);
+        limit.0.local.limiter().check_key(&key).is_ok()
+    }
+
+    #[test]
+    fn the_limiter_holds_the_keys_of_the_table_and_one_more_however_often_it_is_swept() {
+        let limits = limits(0.01, 1_000);
+        let limit = limits.address.as_ref().unwrap();
+        let mut passed = 0;
+        for client in 0..20_000 {
+            if client % 1_500 == 0 {
+                limits.sweep();
+            }
+            passed += u32::from(ask(limit, client));
+            assert!(limit.0.local.limiter().len() <= 1_001);
+        }
+        assert_eq!(passed, 1_000 + 2, "each its first, and the others a burst");
+    }
+
+    #[test]
+    fn a_sweep_leaves_nothing_of_buckets_that_are_full_again() {
+        let limits = limits(1e9, 1_000);
+        let limit = limits.address.as_ref().unwrap();
+        for client in 0..2_000 {
+            ask(limit, client);
+        }
+        limits.sweep();
+        assert_eq!(limit.0.local.limiter().len(), 0);
     }
 }

@@ -2,7 +2,10 @@
 
 mod config;
 mod guard;
+mod keys;
 mod limit;
+mod limiting;
+mod shared;
 
 pub use config::{Config, LimitBackend};
 pub(crate) use guard::panic_message;

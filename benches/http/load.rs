@@ -1,0 +1,130 @@
+//! The load: keep-alive HTTP/1.1 over plain sockets; every answer is checked.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const REQUEST: &[u8] = b"GET /api/v1/ping HTTP/1.1\r\nHost: bench\r\nUser-Agent: bench\r\n\r\n";
+const BODY: &[u8] = b"{\"message\":\"pong\"}";
+
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(2_048),
+        })
+    }
+
+    async fn request(&mut self) -> anyhow::Result<()> {
+        self.stream.write_all(REQUEST).await?;
+        self.buffer.clear();
+        // The body is known, so its end is the end of the answer.
+        while !self.buffer.ends_with(BODY) {
+            ensure!(
+                self.stream.read_buf(&mut self.buffer).await? > 0,
+                "the connection was closed"
+            );
+            ensure!(
+                self.buffer.len() < 4_096,
+                "an answer without the expected body"
+            );
+        }
+        ensure!(
+            self.buffer.starts_with(b"HTTP/1.1 200 "),
+            "{}",
+            String::from_utf8_lossy(&self.buffer)
+        );
+        Ok(())
+    }
+}
+
+/// As fast as the server answers; returns the time that all requests took.
+pub async fn closed(
+    address: SocketAddr,
+    connections: usize,
+    requests: u64,
+) -> anyhow::Result<Duration> {
+    let share = requests / connections as u64;
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        open.push(Connection::open(address).await?);
+    }
+    let began = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for mut connection in open {
+        tasks.spawn(async move {
+            for _ in 0..share {
+                connection.request().await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done??;
+    }
+    Ok(began.elapsed())
+}
+
+/// Latencies, sorted, in microseconds.
+pub struct Latencies(Vec<f64>);
+
+impl Latencies {
+    /// The value below which this share lies.
+    pub fn quantile(&self, share: f64) -> f64 {
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss
+        )]
+        let index = (self.0.len() as f64 * share) as usize;
+        self.0
+            .get(index.min(self.0.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or(f64::NAN)
+    }
+}
+
+/// At a fixed rate, measured from the moment at which each request was due.
+pub async fn open(
+    address: SocketAddr,
+    connections: usize,
+    rate: f64,
+    time: Duration,
+) -> anyhow::Result<Latencies> {
+    let began = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    #[allow(clippy::cast_precision_loss)]
+    let pause = Duration::from_secs_f64(connections as f64 / rate);
+    for index in 0..connections {
+        let mut connection = Connection::open(address).await?;
+        #[allow(clippy::cast_precision_loss)]
+        let mut due = began + pause.mul_f64(index as f64 / connections as f64);
+        tasks.spawn(async move {
+            let mut latencies = Vec::new();
+            while due < began + time {
+                tokio::time::sleep_until(due.into()).await;
+                let sent = Instant::now().max(due);
+                connection.request().await?;
+                latencies.push(sent.elapsed().as_secs_f64() * 1e6);
+                due += pause;
+            }
+            anyhow::Ok(latencies)
+        });
+    }
+    let mut all = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        all.extend(done.context("the load failed")??);
+    }
+    all.sort_by(f64::total_cmp);
+    Ok(Latencies(all))
+}

@@ -1,0 +1,139 @@
+//! `make bench`: what the platform costs, relative to bare axum, in one run.
+//!
+//! Three servers answer the same `GET /api/v1/ping`: bare axum, this service at
+//! production defaults (10% sampled to a local sink, request log to a file, the
+//! limiter on with a rate that never refuses), and the layers that tutorials put
+//! together. They are measured in turn, several rounds, each pinned to one core,
+//! under a load from another core that checks every answer. The figure to trust
+//! on a noisy machine is the CPU time per request, from the operating system's
+//! accounting; the rest is shown beside it.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod load;
+mod process;
+mod servers;
+
+use std::time::Duration;
+
+use process::Server;
+
+/// Rounds over all servers; the first warms up and does not count.
+const ROUNDS: usize = 6;
+/// Requests of one closed-loop measurement.
+const REQUESTS: u64 = 40_000;
+/// Connections of the load.
+const CONNECTIONS: usize = 16;
+/// Open-loop rate for the latencies, well below what the slowest can do.
+const RATE: f64 = 2_000.0;
+const RATE_TIME: Duration = Duration::from_secs(2);
+
+/// One measurement of one server.
+#[derive(Clone, Copy)]
+struct Sample {
+    cpu_micros: f64,
+    per_second: f64,
+    p50_micros: f64,
+    p99_micros: f64,
+    resident_mib: f64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo bench` passes `--bench`.
+    match arguments
+        .iter()
+        .map(String::as_str)
+        .find(|word| *word != "--bench")
+    {
+        Some("serve-bare") => servers::bare(),
+        Some("serve-tutorial") => servers::tutorial(),
+        _ => compare(),
+    }
+}
+
+fn compare() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    process::pin_self()?;
+    let sink = runtime.block_on(servers::trace_sink())?;
+    let folder = tempfile::tempdir()?;
+    let mut servers = [
+        Server::this_binary("bare axum", "serve-bare", folder.path(), &sink)?,
+        Server::service("this service", folder.path(), &sink)?,
+        Server::this_binary("tutorial", "serve-tutorial", folder.path(), &sink)?,
+    ];
+    let mut samples: [Vec<Sample>; 3] = Default::default();
+    for round in 0..ROUNDS {
+        for (server, samples) in servers.iter_mut().zip(&mut samples) {
+            let sample = runtime.block_on(measure(server))?;
+            if round > 0 {
+                samples.push(sample);
+            }
+            eprint!("\rround {}/{ROUNDS}", round + 1);
+        }
+    }
+    eprintln!();
+    report(&servers, &samples);
+    Ok(())
+}
+
+async fn measure(server: &Server) -> anyhow::Result<Sample> {
+    let before = server.cpu()?;
+    let closed = load::closed(server.address(), CONNECTIONS, REQUESTS).await?;
+    let cpu = server.cpu()?.saturating_sub(before);
+    let latencies = load::open(server.address(), CONNECTIONS, RATE, RATE_TIME).await?;
+    #[allow(clippy::cast_precision_loss)]
+    let requests = REQUESTS as f64;
+    Ok(Sample {
+        cpu_micros: cpu.as_secs_f64() * 1e6 / requests,
+        per_second: requests / closed.as_secs_f64(),
+        p50_micros: latencies.quantile(0.5),
+        p99_micros: latencies.quantile(0.99),
+        resident_mib: server.resident_mib()?,
+    })
+}
+
+fn report(servers: &[Server; 3], samples: &[Vec<Sample>; 3]) {
+    println!(
+        "GET /api/v1/ping, {CONNECTIONS} connections, {} rounds, one core each",
+        ROUNDS - 1
+    );
+    println!();
+    println!(
+        "| server | CPU a request (µs) | speed by CPU, bare = 1 (min to max) | requests/s | p50 / p99 at {RATE:.0}/s (µs) | resident (MiB) |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for (server, own) in servers.iter().zip(samples) {
+        // Pair by pair: a round's ratio holds when the machine's speed drifts.
+        let ratios: Vec<f64> = own
+            .iter()
+            .zip(&samples[0])
+            .map(|(own, bare)| bare.cpu_micros / own.cpu_micros)
+            .collect();
+        let column = |value: fn(&Sample) -> f64| median(own.iter().map(value).collect());
+        println!(
+            "| {} | {:.1} | {:.2} ({:.2} to {:.2}) | {:.0} | {:.0} / {:.0} | {:.1} |",
+            server.name(),
+            column(|sample| sample.cpu_micros),
+            median(ratios.clone()),
+            ratios.iter().copied().fold(f64::INFINITY, f64::min),
+            ratios.iter().copied().fold(0.0, f64::max),
+            column(|sample| sample.per_second),
+            column(|sample| sample.p50_micros),
+            column(|sample| sample.p99_micros),
+            column(|sample| sample.resident_mib),
+        );
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,153 @@
+//! The servers as processes of their own, pinned, and what they cost.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::servers::Sink;
+
+/// The servers run on this core, the load on the other.
+const SERVER_CORE: &str = "0";
+const LOAD_CORE: &str = "1";
+
+/// Pins this process, the load.
+pub fn pin_self() -> anyhow::Result<()> {
+    let pid = std::process::id().to_string();
+    let pinned = Command::new("taskset")
+        .args(["-apc", LOAD_CORE, &pid])
+        .stdout(Stdio::null())
+        .status()
+        .context("taskset (util-linux) is needed to pin processes to cores")?;
+    anyhow::ensure!(
+        pinned.success(),
+        "the load cannot be pinned to core {LOAD_CORE}"
+    );
+    Ok(())
+}
+
+/// A running server; ended when dropped.
+pub struct Server {
+    name: &'static str,
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// One that this program serves itself.
+    pub fn this_binary(
+        name: &'static str,
+        mode: &str,
+        folder: &Path,
+        sink: &Sink,
+    ) -> anyhow::Result<Self> {
+        let address = free_address()?;
+        let log = std::fs::File::create(folder.join(format!("{mode}.log")))?;
+        let mut command = pinned(std::env::current_exe()?.as_os_str());
+        command
+            .arg(mode)
+            .env("BENCH_ADDRESS", address.to_string())
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url());
+        Self::start(name, command, address, log)
+    }
+
+    /// The service itself, at production defaults.
+    pub fn service(name: &'static str, folder: &Path, sink: &Sink) -> anyhow::Result<Self> {
+        let address = free_address()?;
+        let binary = env!("CARGO_BIN_EXE_gantry");
+        let keys = Command::new(binary).arg("keygen").output()?;
+        let log = std::fs::File::create(folder.join("service.log"))?;
+        let mut command = pinned(binary.as_ref());
+        command
+            .arg("serve")
+            .current_dir(folder)
+            .env("APP_ENV", "production")
+            .env("APP__HTTP__ADDR", address.to_string())
+            .env("APP__ADMIN__ADDR", free_address()?.to_string())
+            .env("APP__AUTH__KEYS", String::from_utf8(keys.stdout)?.trim())
+            .env("APP__DATABASE__URL", "sqlite://bench.db")
+            .env("APP__DATABASE__ALLOW_SQLITE", "true")
+            .env("APP__DATABASE__MIGRATE_ON_START", "true")
+            .env("APP__LIFECYCLE__DRAIN_DELAY", "0s")
+            .env("APP__RATE_LIMIT__DEFAULT__PER_SECOND", "10000000")
+            .env("APP__RATE_LIMIT__DEFAULT__BURST", "10000000")
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url());
+        Self::start(name, command, address, log)
+    }
+
+    fn start(
+        name: &'static str,
+        mut command: Command,
+        address: SocketAddr,
+        log: std::fs::File,
+    ) -> anyhow::Result<Self> {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn()?;
+        let server = Self {
+            name,
+            child,
+            address,
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(address).is_err() {
+            anyhow::ensure!(Instant::now() < deadline, "{name} did not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// CPU time of the process so far, user and system.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        let mut nanos = 0;
+        // Nanoseconds on a core by thread; the clock ticks of `stat` are too coarse.
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            nanos += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    pub fn resident_mib(&self) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .context("no VmRSS")?;
+        let kib: f64 = line
+            .split_whitespace()
+            .nth(1)
+            .context("no value")?
+            .parse()?;
+        Ok(kib / 1_024.0)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn pinned(program: &std::ffi::OsStr) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", SERVER_CORE]).arg(program).env_clear();
+    command
+}
+
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}

@@ -1,0 +1,75 @@
+//! What runs here.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::platform::clock::Clock;
+use crate::platform::http::Json;
+use crate::platform::settings::Profile;
+use crate::platform::telemetry::REVISION;
+
+/// Nothing of the configuration stands in it, and so no secret.
+#[derive(Debug, Clone, Serialize)]
+pub struct Info {
+    name: &'static str,
+    version: &'static str,
+    revision: &'static str,
+    /// The compiler.
+    rust: &'static str,
+    features: Vec<&'static str>,
+    profile: &'static str,
+    #[serde(with = "time::serde::rfc3339")]
+    started_at: OffsetDateTime,
+    uptime_seconds: f64,
+    /// That this binary knows, in their order; `readiness_check_up` says whether
+    /// they are applied.
+    migrations: Vec<String>,
+    #[serde(skip)]
+    started: Instant,
+}
+
+impl Info {
+    /// A process that starts now.
+    #[must_use]
+    pub fn new(profile: Profile, clock: &dyn Clock, migrations: Vec<String>) -> Self {
+        let features = [
+            ("sqlite", cfg!(feature = "sqlite")),
+            ("postgres", cfg!(feature = "postgres")),
+        ];
+        Self {
+            name: env!("CARGO_PKG_NAME"),
+            version: env!("CARGO_PKG_VERSION"),
+            revision: REVISION,
+            rust: env!("BUILD_RUSTC"),
+            features: features
+                .into_iter()
+                .filter_map(|(name, compiled)| compiled.then_some(name))
+                .collect(),
+            profile: profile.as_str(),
+            started_at: clock.now(),
+            uptime_seconds: 0.0,
+            migrations,
+            started: Instant::now(),
+        }
+    }
+
+    pub(super) fn routes(self) -> Router {
+        Router::new()
+            .route("/info", get(show))
+            .with_state(Arc::new(self))
+    }
+}
+
+async fn show(State(info): State<Arc<Info>>) -> impl IntoResponse {
+    Json(Info {
+        uptime_seconds: info.started.elapsed().as_secs_f64(),
+        ..(*info).clone()
+    })
+}

@@ -1,0 +1,244 @@
+//! A value of the running process that can be changed for a while.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::platform::clock::SharedClock;
+use crate::platform::lifecycle::Lifecycle;
+
+/// Puts a value into force, or says why it cannot be.
+type Apply<T> = Box<dyn Fn(&T) -> Result<(), String> + Send + Sync>;
+
+/// How long a value is in force, as it was asked for and as it is.
+#[derive(Debug, Clone)]
+pub(super) struct Ttl {
+    pub(super) text: String,
+    pub(super) time: Duration,
+}
+
+/// What is in force, and what comes after it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Shown<T> {
+    pub(super) value: T,
+    pub(super) then: Option<Return<T>>,
+}
+
+/// The value that comes back, and when.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Return<T> {
+    pub(super) value: T,
+    pub(super) ttl: String,
+    pub(super) at: OffsetDateTime,
+    due: Instant,
+}
+
+/// A value that returns by itself to what it was, when it is set with a time.
+pub(super) struct Revertible<T>(Arc<Inner<T>>);
+
+struct Inner<T> {
+    name: &'static str,
+    apply: Apply<T>,
+    clock: SharedClock,
+    shown: Mutex<Shown<T>>,
+    changed: Notify,
+}
+
+impl<T> Clone for Revertible<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Clone + Send + 'static> Revertible<T> {
+    /// A value that is in force already. `name` is that of its task, which ends when
+    /// the process takes no new work: a return must not hold up the end.
+    pub(super) fn new(
+        name: &'static str,
+        value: T,
+        apply: Apply<T>,
+        clock: SharedClock,
+        lifecycle: &Lifecycle,
+    ) -> Self {
+        let own = Self(Arc::new(Inner {
+            name,
+            apply,
+            clock,
+            shown: Mutex::new(Shown { value, then: None }),
+            changed: Notify::new(),
+        }));
+        let (returning, stop) = (own.clone(), lifecycle.soft());
+        lifecycle.spawn(name, async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = returning.keep_returning() => {}
+            }
+        });
+        own
+    }
+
+    /// What is in force.
+    pub(super) fn get(&self) -> Shown<T> {
+        self.shown().clone()
+    }
+
+    /// Puts a value into force, for good or for a time. A return that is pending is
+    /// replaced; what comes back in the end is what was there before the first of
+    /// them.
+    pub(super) fn set(&self, value: T, ttl: Option<Ttl>) -> Result<Shown<T>, String> {
+        self.set_at(Instant::now(), value, ttl)
+    }
+
+    fn set_at(&self, now: Instant, value: T, ttl: Option<Ttl>) -> Result<Shown<T>, String> {
+        let mut shown = self.shown();
+        (self.0.apply)(&value)?;
+        let before = match shown.then.take() {
+            Some(pending) => pending.value,
+            None => shown.value.clone(),
+        };
+        *shown = Shown {
+            value,
+            then: ttl.map(|ttl| Return {
+                value: before,
+                ttl: ttl.text,
+                at: self.0.clock.now() + ttl.time,
+                due: now + ttl.time,
+            }),
+        };
+        self.0.changed.notify_one();
+        Ok(shown.clone())
+    }
+
+    async fn keep_returning(&self) {
+        loop {
+            let due = self.shown().then.as_ref().map(|then| then.due);
+            let returning = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.0.changed.notified() => {}
+                () = returning => self.give_back(Instant::now()),
+            }
+        }
+    }
+
+    fn give_back(&self, now: Instant) {
+        let mut shown = self.shown();
+        // Another time may have been set since this one ran out.
+        let Some(then) = shown.then.take_if(|then| then.due <= now) else {
+            return;
+        };
+        if let Err(error) = (self.0.apply)(&then.value) {
+            tracing::error!(task = self.0.name, error, "an old value cannot return");
+            return;
+        }
+        shown.value = then.value;
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown<T>> {
+        self.0.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::clock::SystemClock;
+    use crate::platform::lifecycle::LifecycleMetrics;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// Time is what the test says.
+    struct Rig {
+        value: Revertible<u32>,
+        applied: Arc<AtomicU32>,
+        now: Instant,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let registry = prometheus::Registry::new();
+            let lifecycle = Lifecycle::new(LifecycleMetrics::register(&registry).unwrap());
+            let applied = Arc::new(AtomicU32::new(1));
+            let own = Arc::clone(&applied);
+            let apply = Box::new(move |value: &u32| match value {
+                13 => Err("unlucky".to_owned()),
+                value => {
+                    own.store(*value, Ordering::SeqCst);
+                    Ok(())
+                }
+            });
+            let clock = Arc::new(SystemClock);
+            Self {
+                value: Revertible::new("test", 1, apply, clock, &lifecycle),
+                applied,
+                now: Instant::now(),
+            }
+        }
+
+        fn set(&self, value: u32, seconds: Option<u64>) -> Result<Shown<u32>, String> {
+            let ttl = seconds.map(|seconds| Ttl {
+                text: format!("{seconds}s"),
+                time: Duration::from_secs(seconds),
+            });
+            self.value.set_at(self.now, value, ttl)
+        }
+
+        /// What is in force later and what is said to be, which must agree.
+        fn after(&mut self, seconds: u64) -> u32 {
+            self.now += Duration::from_secs(seconds);
+            self.value.give_back(self.now);
+            let shown = self.value.get().value;
+            assert_eq!(shown, self.applied.load(Ordering::SeqCst));
+            shown
+        }
+    }
+
+    #[tokio::test]
+    async fn a_value_with_a_time_returns_and_one_without_stays() {
+        let mut rig = Rig::new();
+        rig.set(2, Some(10)).unwrap();
+        assert_eq!(rig.after(9), 2);
+        assert_eq!(rig.after(1), 1);
+        assert_eq!(rig.value.get().then, None);
+        rig.set(3, None).unwrap();
+        assert_eq!(rig.after(3_600), 3);
+    }
+
+    #[tokio::test]
+    async fn overlapping_times_return_to_what_was_before_the_first() {
+        let mut rig = Rig::new();
+        rig.set(2, Some(10)).unwrap();
+        assert_eq!(rig.after(5), 2);
+        let shown = rig.set(3, Some(20)).unwrap();
+        assert_eq!(shown.then.map(|then| then.value), Some(1));
+        assert_eq!(rig.after(10), 3, "the first return was replaced");
+        assert_eq!(rig.after(10), 1);
+        // A shorter one overtakes a longer one.
+        rig.set(4, Some(100)).unwrap();
+        rig.set(5, Some(10)).unwrap();
+        assert_eq!(rig.after(11), 1);
+    }
+
+    #[tokio::test]
+    async fn a_lasting_value_cancels_a_pending_return() {
+        let mut rig = Rig::new();
+        rig.set(2, Some(10)).unwrap();
+        rig.set(3, None).unwrap();
+        assert_eq!(rig.after(20), 3);
+    }
+
+    #[tokio::test]
+    async fn a_refused_value_changes_nothing() {
+        let mut rig = Rig::new();
+        rig.set(2, Some(10)).unwrap();
+        assert_eq!(rig.set(13, Some(99)), Err("unlucky".to_owned()));
+        assert_eq!(rig.after(9), 2);
+        assert_eq!(rig.after(1), 1);
+    }
+}

@@ -1,0 +1,213 @@
+//! What can be changed on the running process: which lines are logged and which
+//! traces are sampled. `PUT` answers with the new state; with a `ttl` the old value
+//! returns by itself.
+
+use std::borrow::Cow;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use time::format_description::well_known::Rfc3339;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+use super::revertible::{Revertible, Shown, Ttl};
+use crate::platform::clock::SharedClock;
+use crate::platform::http::{FieldError, Fields, Json, Problem};
+use crate::platform::lifecycle::Lifecycle;
+use crate::platform::telemetry::{Logs, Traces};
+use crate::platform::validation;
+
+/// The switches of a process.
+#[derive(Clone)]
+pub struct Switches {
+    log_filter: Revertible<String>,
+    trace_ratio: Revertible<f64>,
+}
+
+impl Switches {
+    /// Switches in the position of the configuration.
+    #[must_use]
+    pub fn new(
+        logs: &Logs,
+        log_filter: &str,
+        traces: &Traces,
+        clock: &SharedClock,
+        lifecycle: &Lifecycle,
+    ) -> Self {
+        let logs = logs.clone();
+        let set_filter = move |filter: &String| {
+            // Said before: the new filter may be one that would swallow it.
+            tracing::warn!(filter, "the log filter changes");
+            logs.set_filter(filter)
+        };
+        let sampling = traces.sampling().clone();
+        let ratio = sampling.ratio();
+        let set_ratio = move |ratio: &f64| {
+            tracing::warn!(ratio, "the share of sampled traces changes");
+            sampling.set_ratio(*ratio);
+            Ok(())
+        };
+        Self {
+            log_filter: Revertible::new(
+                "log filter",
+                log_filter.to_owned(),
+                Box::new(set_filter),
+                clock.clone(),
+                lifecycle,
+            ),
+            trace_ratio: Revertible::new(
+                "trace sampling",
+                ratio,
+                Box::new(set_ratio),
+                clock.clone(),
+                lifecycle,
+            ),
+        }
+    }
+
+    pub(super) fn routes(self) -> Router {
+        Router::new()
+            .route("/log-filter", get(log_filter).put(set_log_filter))
+            .route(
+                "/trace-sampling",
+                get(trace_sampling).put(set_trace_sampling),
+            )
+            .with_state(self)
+    }
+}
+
+/// Stricter than the filter's own grammar, which takes any bare word for a target:
+/// there `inof` would silence the process and answer that all is well. A directive
+/// that is wrong is named by its place, its text is not repeated.
+fn check_filter(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        return Err("is empty; `off` writes nothing".to_owned());
+    }
+    // As the filter itself does: no comma has a meaning inside of a directive.
+    match text.split(',').position(|text| !is_directive(text)) {
+        Some(at) => Err(format!(
+            "is not a log filter: directive {} is neither a level nor `target=level`",
+            at + 1
+        )),
+        None => Ok(()),
+    }
+}
+
+fn is_directive(text: &str) -> bool {
+    if text.parse::<LevelFilter>().is_ok() {
+        return true;
+    }
+    let target = text.find(['[', '=']).map(|end| &text[..end]);
+    let in_target = |c: char| c.is_ascii_alphanumeric() || "_:.-".contains(c);
+    target.is_some_and(|target| target.chars().all(in_target)) && text.parse::<EnvFilter>().is_ok()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogFilter {
+    filter: String,
+    ttl: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TraceSampling {
+    ratio: f64,
+    ttl: Option<String>,
+}
+
+async fn log_filter(State(switches): State<Switches>) -> impl IntoResponse {
+    state("filter", &switches.log_filter.get())
+}
+
+async fn set_log_filter(
+    State(switches): State<Switches>,
+    Json(body): Json<LogFilter>,
+) -> Result<impl IntoResponse, Problem> {
+    let mut fields = Fields::default();
+    let ttl = fields.take("ttl", validation::ttl(body.ttl.as_deref()));
+    let time = fields.finish(ttl)?;
+    let ttl = ttl_of(body.ttl, time);
+    let set = check_filter(&body.filter).and_then(|()| switches.log_filter.set(body.filter, ttl));
+    let shown = set.map_err(|message| {
+        Problem::validation(vec![FieldError {
+            field: "filter".to_owned(),
+            code: "INVALID_FILTER",
+            message: Cow::Owned(message),
+        }])
+    })?;
+    Ok(state("filter", &shown))
+}
+
+async fn trace_sampling(State(switches): State<Switches>) -> impl IntoResponse {
+    state("ratio", &switches.trace_ratio.get())
+}
+
+async fn set_trace_sampling(
+    State(switches): State<Switches>,
+    Json(body): Json<TraceSampling>,
+) -> Result<impl IntoResponse, Problem> {
+    let mut fields = Fields::default();
+    let ratio = fields.take("ratio", validation::ratio(body.ratio));
+    let ttl = fields.take("ttl", validation::ttl(body.ttl.as_deref()));
+    let (ratio, time) = fields.finish(ratio.zip(ttl))?;
+    let shown = switches
+        .trace_ratio
+        .set(ratio, ttl_of(body.ttl, time))
+        .map_err(|error| Problem::internal(std::io::Error::other(error)))?;
+    Ok(state("ratio", &shown))
+}
+
+fn ttl_of(text: Option<String>, time: Option<std::time::Duration>) -> Option<Ttl> {
+    text.zip(time).map(|(text, time)| Ttl { text, time })
+}
+
+/// The value, and while a return is pending: for how long it was set, when the old
+/// value returns, and which that is.
+fn state<T: Serialize>(member: &str, shown: &Shown<T>) -> Json<Value> {
+    let mut state = Map::new();
+    state.insert(member.to_owned(), json!(shown.value));
+    if let Some(then) = &shown.then {
+        state.insert("ttl".to_owned(), json!(then.ttl));
+        let at = then.at.format(&Rfc3339).unwrap_or_default();
+        state.insert("returns_at".to_owned(), json!(at));
+        state.insert("returns_to".to_owned(), json!(then.value));
+    }
+    Json(Value::Object(state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_filter;
+
+    #[test]
+    fn a_wrong_filter_is_named_by_its_place_and_not_repeated() {
+        for good in [
+            "info",
+            "off",
+            "WARN,request=off",
+            "warn,sqlx::query=debug",
+            "info,[work{worker=cleanup}]=debug",
+        ] {
+            assert_eq!(check_filter(good), Ok(()), "{good}");
+        }
+        for (bad, place) in [
+            ("info,request=loud", "directive 2 "),
+            ("=,info", "directive 1 "),
+            ("warn, request=off", "directive 2 "),
+            ("inof", "directive 1 "),
+            ("debug,not a filter", "directive 2 "),
+            ("info,not a=debug", "directive 2 "),
+        ] {
+            let error = check_filter(bad).unwrap_err();
+            assert!(error.contains(place), "{bad}: {error}");
+            assert!(!error.contains("loud"), "{error}");
+        }
+        assert!(check_filter(" ").is_err());
+        assert!(check_filter("info,[work=debug").is_err());
+    }
+}

@@ -1,0 +1,59 @@
+//! `/debug/tasks`: what the process has in work.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use super::Profiler;
+use crate::platform::http::Json;
+
+#[derive(Serialize)]
+struct Tasks {
+    lifecycle: &'static str,
+    /// Tracked tasks by name, and how many of each.
+    tracked: BTreeMap<&'static str, usize>,
+    runtime: Runtime,
+    workers: Vec<Worker>,
+}
+
+/// What Tokio's stable metrics tell.
+#[derive(Serialize)]
+struct Runtime {
+    workers: usize,
+    /// Connections and requests included.
+    alive_tasks: usize,
+    /// Tasks that wait in the queue which all workers share.
+    global_queue_depth: usize,
+}
+
+#[derive(Serialize)]
+struct Worker {
+    busy_seconds: f64,
+    /// How often it had nothing to do.
+    parks: u64,
+}
+
+pub(super) async fn show(State(profiler): State<Profiler>) -> impl IntoResponse {
+    let mut tracked = BTreeMap::new();
+    for name in profiler.lifecycle.still_running() {
+        *tracked.entry(name).or_default() += 1;
+    }
+    let metrics = Handle::current().metrics();
+    let worker = |index| Worker {
+        busy_seconds: metrics.worker_total_busy_duration(index).as_secs_f64(),
+        parks: metrics.worker_park_count(index),
+    };
+    Json(Tasks {
+        lifecycle: profiler.lifecycle.state().as_str(),
+        tracked,
+        workers: (0..metrics.num_workers()).map(worker).collect(),
+        runtime: Runtime {
+            workers: metrics.num_workers(),
+            alive_tasks: metrics.num_alive_tasks(),
+            global_queue_depth: metrics.global_queue_depth(),
+        },
+    })
+}

@@ -1,0 +1,99 @@
+//! What the admin listener is made of, and what it shares with the public one.
+
+use std::sync::Arc;
+
+use prometheus::Registry;
+
+use crate::app;
+use crate::config::Config;
+use crate::platform::admin::{Admin, Info, Switches};
+use crate::platform::clock::SharedClock;
+use crate::platform::db::{Database, migrate as migrations};
+use crate::platform::faults::{FaultMetrics, Faults};
+use crate::platform::lifecycle::Lifecycle;
+use crate::platform::observe::HttpMetrics;
+use crate::platform::profile::Profiler;
+use crate::platform::telemetry::Telemetry;
+
+/// What both listeners know of the requests of the public one.
+pub(super) struct Requests {
+    pub(super) metrics: HttpMetrics,
+    /// Method and route template of every operation.
+    pub(super) operations: Vec<(&'static str, String)>,
+    faults: Faults,
+    may_fail: bool,
+}
+
+impl Requests {
+    pub(super) fn new(
+        config: &Config,
+        registry: &Registry,
+        clock: &SharedClock,
+    ) -> anyhow::Result<Self> {
+        let operations = operations(&app::openapi());
+        let fault_metrics = FaultMetrics::register(registry)?;
+        Ok(Self {
+            metrics: HttpMetrics::register(registry)?,
+            faults: Faults::new(operations.clone(), Arc::clone(clock), fault_metrics),
+            operations,
+            may_fail: config.admin.fault_injection,
+        })
+    }
+
+    /// There only where faults may be injected.
+    pub(super) fn faults(&self) -> Option<&Faults> {
+        self.may_fail.then_some(&self.faults)
+    }
+}
+
+/// What the admin listener shows.
+pub(super) fn shown(
+    config: &Config,
+    telemetry: &Telemetry,
+    lifecycle: &Lifecycle,
+    database: &Database,
+    clock: &SharedClock,
+    requests: &Requests,
+) -> Admin {
+    let (pool, faults) = (database.clone(), requests.faults.clone());
+    Admin {
+        registry: telemetry.registry.clone(),
+        before_scrape: Arc::new(move || {
+            pool.observe_pool();
+            // Those whose time is over are counted no longer.
+            let _listed = faults.list();
+        }),
+        profile: config.profile,
+        token: config.admin.token.clone(),
+        info: Info::new(config.profile, &**clock, migrations::known(database)),
+        switches: Switches::new(
+            &telemetry.logs,
+            &config.telemetry.log_filter,
+            &telemetry.traces,
+            clock,
+            lifecycle,
+        ),
+        faults: requests.faults().cloned(),
+        profiler: Profiler::new(lifecycle),
+        panics: requests.metrics.panics.clone(),
+    }
+}
+
+/// Method and route template of every operation.
+fn operations(document: &utoipa::openapi::OpenApi) -> Vec<(&'static str, String)> {
+    let mut operations = Vec::new();
+    for (path, item) in &document.paths.paths {
+        for (method, operation) in [
+            ("GET", &item.get),
+            ("POST", &item.post),
+            ("PUT", &item.put),
+            ("PATCH", &item.patch),
+            ("DELETE", &item.delete),
+        ] {
+            if operation.is_some() {
+                operations.push((method, path.clone()));
+            }
+        }
+    }
+    operations
+}

@@ -1,0 +1,201 @@
+//! Who may use the admin listener, in both profiles.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{TOKEN, ask, get, production};
+use crate::support::{Backend, Service};
+
+/// Everything that writes, with a body that would be taken, and what is under `/debug`.
+fn guarded() -> [(Method, &'static str, Option<Value>); 5] {
+    [
+        (
+            Method::PUT,
+            "/log-filter",
+            Some(json!({ "filter": "debug" })),
+        ),
+        (Method::PUT, "/trace-sampling", Some(json!({ "ratio": 1 }))),
+        (
+            Method::PUT,
+            "/faults",
+            Some(json!({ "path": "/api/v1/ping", "status": 500 })),
+        ),
+        (Method::DELETE, "/faults", None),
+        (Method::GET, "/debug/tasks", None),
+    ]
+}
+
+#[tokio::test]
+async fn in_production_without_a_token_nothing_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = production(folder.path())
+        .env("APP__ADMIN__FAULT_INJECTION", "true")
+        .start()
+        .await;
+    let bearer = format!("Bearer {TOKEN}");
+    for headers in [&[][..], &[("authorization", bearer.as_str())][..]] {
+        for (method, path, body) in guarded() {
+            let answer = ask(&service, method, path, body.as_ref(), headers).await;
+            assert_eq!(answer.status, 404, "{path}");
+            assert_eq!(answer.body["code"], "NOT_FOUND", "{path}");
+        }
+    }
+    for path in ["/metrics", "/info", "/health/live", "/log-filter"] {
+        assert_eq!(get(&service, path).await.status, 200, "{path}");
+    }
+    assert_eq!(get(&service, "/log-filter").await.body["filter"], "info");
+    assert_eq!(get(&service, "/faults").await.body["items"], json!([]));
+}
+
+#[tokio::test]
+async fn in_production_the_token_opens_what_writes_and_no_log_shows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut service = production(folder.path())
+        .env("APP__ADMIN__FAULT_INJECTION", "true")
+        .env("APP__ADMIN__TOKEN", TOKEN)
+        .start()
+        .await;
+    let wrong = [
+        ("Bearer another-token", "Bearer error=\"invalid_token\""),
+        ("Bearer ", "Bearer error=\"invalid_token\""),
+        (
+            "Bearer a-token-that-no-log-may-shoW",
+            "Bearer error=\"invalid_token\"",
+        ),
+        ("Basic YTpi", "Bearer error=\"invalid_token\""),
+    ];
+    for (method, path, body) in guarded() {
+        let without = ask(&service, method.clone(), path, body.as_ref(), &[]).await;
+        assert_eq!(without.status, 401, "{path}");
+        assert_eq!(without.header("www-authenticate"), "Bearer");
+        assert_eq!(without.body["code"], "UNAUTHENTICATED");
+        for (value, challenge) in wrong {
+            let headers = [("authorization", value)];
+            let answer = ask(&service, method.clone(), path, body.as_ref(), &headers).await;
+            assert_eq!(answer.status, 401, "{path} with {value}");
+            assert_eq!(answer.header("www-authenticate"), challenge);
+        }
+    }
+    assert_eq!(get(&service, "/log-filter").await.body["filter"], "info");
+    assert_eq!(get(&service, "/faults").await.body["items"], json!([]));
+    let bearer = format!("Bearer {TOKEN}");
+    for (method, path, body) in guarded() {
+        let headers = [("authorization", bearer.as_str())];
+        let answer = ask(&service, method, path, body.as_ref(), &headers).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    }
+    assert_eq!(service.terminate().await, Some(0));
+    let output = service.stdout().join("\n") + &service.stderr().join("\n");
+    assert!(!output.contains("no-log-may-show"), "the token leaked");
+}
+
+#[tokio::test]
+async fn faults_are_not_there_where_they_are_not_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = production(folder.path())
+        .env("APP__ADMIN__TOKEN", TOKEN)
+        .start()
+        .await;
+    let bearer = format!("Bearer {TOKEN}");
+    let headers = [("authorization", bearer.as_str())];
+    let fault = json!({ "path": "/api/v1/ping", "status": 500 });
+    for (method, body) in [
+        (Method::PUT, Some(&fault)),
+        (Method::GET, None),
+        (Method::DELETE, None),
+    ] {
+        let answer = ask(&service, method, "/faults", body, &headers).await;
+        assert_eq!(answer.status, 404);
+    }
+    assert_eq!(super::public(&service, "/api/v1/ping").await.0, 200);
+}
+
+#[tokio::test]
+async fn in_development_the_host_must_be_loopback() {
+    let service = Service::start(Backend::Sqlite).await;
+    for (host, status) in [
+        ("localhost:9464", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:9464", 200),
+        ("rebound.example", 403),
+        ("127.0.0.1.example", 403),
+    ] {
+        for path in ["/info", "/log-filter", "/debug/tasks"] {
+            let answer = ask(&service, Method::GET, path, None, &[("host", host)]).await;
+            assert_eq!(answer.status, status, "{host} {path}");
+        }
+        let body = json!({ "filter": "info" });
+        let headers = [("host", host)];
+        let answer = ask(&service, Method::PUT, "/log-filter", Some(&body), &headers).await;
+        assert_eq!(answer.status, status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn problems_carry_the_ids_of_the_answer() {
+    let service = Service::start(Backend::Sqlite).await;
+    let own = [("x-request-id", "mine")];
+    for (method, path, body, headers, status) in [
+        (Method::GET, "/nothing", None, &own[..], 404),
+        (Method::POST, "/metrics", None, &[], 405),
+        (Method::PUT, "/log-filter", Some(json!([])), &[], 422),
+        (
+            Method::PUT,
+            "/log-filter",
+            Some(json!({ "x": 1 })),
+            &[],
+            400,
+        ),
+        (Method::PUT, "/log-filter", None, &[], 415),
+        (Method::GET, "/info", None, &[("host", "x.example")], 403),
+        (
+            Method::PUT,
+            "/log-filter",
+            Some(json!({ "filter": "x".repeat(70_000) })),
+            &[],
+            413,
+        ),
+    ] {
+        let answer = ask(&service, method, path, body.as_ref(), headers).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        let id = answer.header("x-request-id");
+        assert_eq!(answer.body["request_id"], id);
+        assert!(!id.is_empty());
+        assert_eq!(answer.body["trace_id"].as_str().map(str::len), Some(32));
+        if headers == own {
+            assert_eq!(id, "mine");
+        }
+    }
+    let answer = get(&service, "/metrics").await;
+    assert!(answer.headers.contains_key("x-request-id"));
+    // None of it is a request of the service.
+    let metrics = service.metrics().await;
+    assert_eq!(metrics.sum("http_requests_total", &[]), 0.0);
+    let lines = service.logs();
+    assert!(!lines.iter().any(|line| line["target"] == "request"));
+}
+
+#[tokio::test]
+async fn info_says_what_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = production(folder.path())
+        .env("APP__ADMIN__TOKEN", TOKEN)
+        .start()
+        .await;
+    let info = get(&service, "/info").await.body;
+    assert_eq!(info["name"], env!("CARGO_PKG_NAME"));
+    assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(info["profile"], "production");
+    assert_eq!(info["features"], json!(["sqlite", "postgres"]));
+    assert!(info["revision"].is_string());
+    let rust = info["rust"].as_str().unwrap();
+    assert!(rust.starts_with("1."), "{rust}");
+    assert!(info["uptime_seconds"].as_f64().unwrap() > 0.0);
+    let started = info["started_at"].as_str().unwrap();
+    time::OffsetDateTime::parse(started, &time::format_description::well_known::Rfc3339).unwrap();
+    let migrations = info["migrations"].as_array().unwrap();
+    assert!(migrations.iter().any(|name| name == "1 identity"), "{info}");
+    let text = info.to_string();
+    assert!(!text.contains(TOKEN) && !text.contains("sqlite:"), "{text}");
+}

@@ -1,0 +1,86 @@
+//! The admin listener: who may use it, its switches, faults and profiles.
+
+mod access;
+mod faults;
+mod panics;
+mod profiles;
+mod switches;
+
+use std::path::Path;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::support::{Backend, Builder, Service};
+
+const TOKEN: &str = "a-token-that-no-log-may-show";
+
+/// A service in production with everything that it insists on, and no admin token.
+fn production(folder: &Path) -> Builder {
+    let keys = folder.join("keys.json");
+    let made = std::process::Command::new(env!("CARGO_BIN_EXE_gantry"))
+        .args(["keygen", "--out"])
+        .arg(&keys)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    Service::builder(Backend::Sqlite)
+        .env("APP_ENV", "production")
+        .env("APP__DATABASE__ALLOW_SQLITE", "true")
+        .env("APP__DATABASE__MIGRATE_ON_START", "true")
+        .env("APP__AUTH__KEYS_FILE", keys.to_str().unwrap())
+        .env("APP__LIFECYCLE__DRAIN_DELAY", "0s")
+}
+
+struct Answer {
+    status: u16,
+    headers: reqwest::header::HeaderMap,
+    body: Value,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// A request on the admin listener.
+async fn ask(
+    service: &Service,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+    headers: &[(&str, &str)],
+) -> Answer {
+    let mut request = service.client.request(method, service.admin(path));
+    if let Some(body) = body {
+        request = request.json(body);
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = request.send().await.unwrap();
+    Answer {
+        status: answer.status().as_u16(),
+        headers: answer.headers().clone(),
+        body: answer.json().await.unwrap_or_default(),
+    }
+}
+
+async fn get(service: &Service, path: &str) -> Answer {
+    ask(service, Method::GET, path, None, &[]).await
+}
+
+async fn put(service: &Service, path: &str, body: &Value) -> Answer {
+    ask(service, Method::PUT, path, Some(body), &[]).await
+}
+
+/// Status and problem code of a request on the public listener.
+async fn public(service: &Service, path: &str) -> (u16, Option<String>) {
+    let answer = service.client.get(service.url(path)).send().await.unwrap();
+    let status = answer.status().as_u16();
+    let body: Value = answer.json().await.unwrap_or_default();
+    (status, body["code"].as_str().map(str::to_owned))
+}

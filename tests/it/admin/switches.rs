@@ -1,0 +1,206 @@
+//! Log filter and trace sampling of the running process.
+
+use serde_json::json;
+
+use super::{get, public, put};
+use crate::support::{Backend, Service, eventually};
+
+/// Lines of the database driver, which the readiness check causes all the time.
+fn debug_lines(service: &Service) -> usize {
+    let lines = service.logs();
+    let debug = lines.iter().filter(|line| line["level"] == "debug");
+    debug.count()
+}
+
+#[tokio::test]
+async fn a_log_filter_with_a_time_shows_more_and_then_less_again() {
+    let service = Service::start(Backend::Sqlite).await;
+    assert_eq!(
+        get(&service, "/log-filter").await.body,
+        json!({ "filter": "info" })
+    );
+    assert_eq!(debug_lines(&service), 0);
+    let body = json!({ "filter": "debug", "ttl": "2s" });
+    let answer = put(&service, "/log-filter", &body).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.body["filter"], "debug");
+    assert_eq!(answer.body["ttl"], "2s");
+    assert_eq!(answer.body["returns_to"], "info");
+    assert!(answer.body["returns_at"].as_str().unwrap().ends_with('Z'));
+    eventually("debug lines", async || {
+        (debug_lines(&service) > 0).then_some(())
+    })
+    .await;
+    eventually("the return", async || {
+        let state = get(&service, "/log-filter").await.body;
+        (state == json!({ "filter": "info" })).then_some(())
+    })
+    .await;
+    // What was written before the return has arrived when the line that announced it has.
+    eventually("the announcement", async || {
+        let changes = service
+            .logs()
+            .into_iter()
+            .filter(|line| line["message"] == "the log filter changes" && line["filter"] == "info");
+        (changes.count() == 1).then_some(())
+    })
+    .await;
+    let lines = service.logs();
+    let returned = lines
+        .iter()
+        .position(|line| line["message"] == "the log filter changes" && line["filter"] == "info");
+    // Several checks have asked the database since.
+    let checked = service
+        .metrics()
+        .await
+        .get("log_lines_total", &[("level", "debug")]);
+    for _ in 0..20 {
+        public(&service, "/api/v1/ping").await;
+    }
+    let after = service
+        .metrics()
+        .await
+        .get("log_lines_total", &[("level", "debug")]);
+    assert_eq!(checked, after);
+    let late = lines[returned.unwrap()..]
+        .iter()
+        .filter(|line| line["level"] == "debug");
+    // One may have been on its way on another thread.
+    assert!(late.count() <= 1);
+}
+
+#[tokio::test]
+async fn a_log_filter_reaches_the_request_line() {
+    let service = Service::start(Backend::Sqlite).await;
+    let lines = async || {
+        service
+            .metrics()
+            .await
+            .sum("log_lines_total", &[("level", "info")])
+    };
+    let off = json!({ "filter": "info,request=off" });
+    assert_eq!(put(&service, "/log-filter", &off).await.status, 200);
+    let before = lines().await;
+    for _ in 0..5 {
+        public(&service, "/api/v1/ping").await;
+    }
+    assert_eq!(lines().await, before);
+    let on = json!({ "filter": "info" });
+    assert_eq!(put(&service, "/log-filter", &on).await.status, 200);
+    for _ in 0..5 {
+        public(&service, "/api/v1/ping").await;
+    }
+    eventually("five request lines", async || {
+        (lines().await == before + 5.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_refused_changes_nothing() {
+    let service = Service::start(Backend::Sqlite).await;
+    let before = get(&service, "/log-filter").await.body;
+    for (body, field, word) in [
+        (
+            json!({ "filter": "info,request=loud" }),
+            "filter",
+            "directive 2",
+        ),
+        (json!({ "filter": "" }), "filter", "empty"),
+        (json!({ "filter": 7 }), "filter", "type"),
+        (json!({ "ttl": "5m" }), "filter", "required"),
+        (json!({ "filter": "debug", "ttl": "5" }), "ttl", "duration"),
+        (json!({ "filter": "debug", "ttl": "0s" }), "ttl", "longer"),
+        (
+            json!({ "filter": "debug", "ttl": "18446744073709551615s" }),
+            "ttl",
+            "at most",
+        ),
+    ] {
+        let answer = put(&service, "/log-filter", &body).await;
+        assert_eq!(answer.status, 422, "{body}");
+        let error = &answer.body["errors"][0];
+        assert_eq!(error["field"], field, "{body}");
+        assert!(error["message"].as_str().unwrap().contains(word), "{error}");
+    }
+    assert_eq!(get(&service, "/log-filter").await.body, before);
+    let before = get(&service, "/trace-sampling").await.body;
+    assert_eq!(before, json!({ "ratio": 1.0 }));
+    for body in [
+        json!({ "ratio": 1.1 }),
+        json!({ "ratio": -0.1 }),
+        json!({ "ratio": "half" }),
+        json!({ "ratio": 0, "ttl": "soon" }),
+        json!({}),
+    ] {
+        let answer = put(&service, "/trace-sampling", &body).await;
+        assert_eq!(answer.status, 422, "{body}");
+    }
+    assert_eq!(get(&service, "/trace-sampling").await.body, before);
+}
+
+/// Flags of the trace of a request.
+async fn sampled(service: &Service) -> bool {
+    let ping = service.client.get(service.url("/api/v1/ping"));
+    let answer = ping.send().await.unwrap();
+    let trace = answer.headers()["traceresponse"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    trace.ends_with("-01")
+}
+
+#[tokio::test]
+async fn the_share_of_sampled_traces_changes_and_returns() {
+    // Nobody listens there: what is sampled does not depend on who takes it.
+    let service = Service::builder(Backend::Sqlite)
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+        .start()
+        .await;
+    assert!(sampled(&service).await);
+    let answer = put(
+        &service,
+        "/trace-sampling",
+        &json!({ "ratio": 0, "ttl": "1s" }),
+    )
+    .await;
+    assert_eq!(answer.body["ratio"], 0.0);
+    assert_eq!(answer.body["returns_to"], 1.0);
+    assert!(!sampled(&service).await);
+    eventually("the return", async || sampled(&service).await.then_some(())).await;
+    assert_eq!(
+        get(&service, "/trace-sampling").await.body,
+        json!({ "ratio": 1.0 })
+    );
+    // Two that overlap return to what was before the first; one without a time stays.
+    put(
+        &service,
+        "/trace-sampling",
+        &json!({ "ratio": 0.5, "ttl": "5m" }),
+    )
+    .await;
+    let answer = put(
+        &service,
+        "/trace-sampling",
+        &json!({ "ratio": 0, "ttl": "1h" }),
+    )
+    .await;
+    assert_eq!(answer.body["returns_to"], 1.0);
+    let answer = put(&service, "/trace-sampling", &json!({ "ratio": 0.0 })).await;
+    assert_eq!(answer.body, json!({ "ratio": 0.0 }));
+    assert!(!sampled(&service).await);
+}
+
+#[tokio::test]
+async fn a_pending_return_does_not_hold_up_the_end() {
+    let mut service = Service::start(Backend::Sqlite).await;
+    put(
+        &service,
+        "/log-filter",
+        &json!({ "filter": "warn", "ttl": "1h" }),
+    )
+    .await;
+    let began = std::time::Instant::now();
+    assert_eq!(service.terminate().await, Some(0));
+    assert!(began.elapsed() < std::time::Duration::from_secs(4));
+}
