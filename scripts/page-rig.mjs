@@ -1,7 +1,7 @@
 // What the check and the picture of the live page run: the service on free ports with
 // a database of its own, a load, and a real browser. Everything ends with the process.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import { openSync, readFileSync } from "node:fs";
@@ -82,6 +82,9 @@ export class Service {
         await gone;
     }
 }
+
+/** Fresh signing keys, as production demands them. */
+export const keygen = () => execFileSync(given("PAGE_SERVICE"), ["keygen"], { encoding: "utf8" });
 
 /** The same load as that of the dashboards; resolves when it is over. */
 export function load(api, seconds) {
