@@ -1,6 +1,6 @@
 # One line a target: `make help`. The logic is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test bench tools verify stack picture docs fmt lint sqlx-prepare
+.PHONY: help run demo test bench tools verify verify-edge stack picture docs fmt lint sqlx-prepare
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ tools: ## bring the outside tools that verify needs into .tools/, pinned
 
 verify: ## check rules, alerts, collector, dashboards, chart and image with the real tools
 	@scripts/verify $(ARGS)
+
+verify-edge: ## attack the public listener from outside, and fuzz the API by its description
+	@scripts/verify-edge $(ARGS)
 
 stack: ## start service, Postgres, collector, Prometheus and Alertmanager here, without containers
 	@scripts/stack

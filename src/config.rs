@@ -108,7 +108,7 @@ mod tests {
         let environment = environment
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let nowhere = Path::new("/nonexistent");
+        let nowhere = Path::new("/nonexistent/by/name");
         Config::read(Layers::load(nowhere, nowhere, environment)).map(|(config, _)| config)
     }
 

@@ -19,9 +19,9 @@ use crate::identity::store::IdentityStore;
 use crate::platform::clock::{Clock, SharedClock, SystemClock};
 use crate::platform::db::{Database, DbError, DbMetrics, migrate as migrations};
 use crate::platform::health::{Health, HealthMetrics, Schedule};
-use crate::platform::http::Patience;
 use crate::platform::http::listener::{self, Serving};
 use crate::platform::http::middleware;
+use crate::platform::http::{Patience, Tls};
 use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
 use crate::platform::observe::{Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
@@ -73,6 +73,7 @@ async fn run_observed(
         admin::shown(config, telemetry, &lifecycle, &database, &clock, &requests).routes(&health);
     let serving = |name: &'static str, stop: CancellationToken, kill: CancellationToken| Serving {
         name,
+        tls: None,
         patience: Patience {
             header: config.http.header_timeout,
             idle: config.http.idle_timeout,
@@ -99,7 +100,14 @@ async fn run_observed(
     match result {
         Ok(Some((router, public))) => {
             let address = public.local_addr()?;
-            let public_serving = serving("public", lifecycle.soft(), lifecycle.hard());
+            let tls = Tls::new(&config.http)?;
+            if let Some(tls) = &tls {
+                tls.watch(&lifecycle);
+            }
+            let public_serving = Serving {
+                tls,
+                ..serving("public", lifecycle.soft(), lifecycle.hard())
+            };
             lifecycle.spawn(
                 "public listener",
                 listener::serve(public, router, public_serving),
@@ -160,6 +168,7 @@ async fn start(
     first_administrator(config, database, &*stores.identity, &**clock).await?;
     let table = RouteTable::new(
         requests.metrics.clone(),
+        telemetry.exemplars.clone(),
         requests.operations.clone(),
         app::problem_codes(),
     );

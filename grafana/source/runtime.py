@@ -46,6 +46,30 @@ def process():
     ]
 
 
+def runtime():
+    return [
+        timeseries("Workers busy", "percentunit", "Share of time that the runtime's workers"
+                   " spend working, by replica; near 100% every request waits for its turn.",
+                   query(f"rate(tokio_worker_busy_seconds_total{{$sel}}[{R}])"
+                         " / tokio_workers{$sel}", "{{instance}}"), lines=SHARE),
+        timeseries("Tasks waiting", "none", "Tasks in the queue that all workers share, by"
+                   " replica; it should be empty at most scrapes.",
+                   query("tokio_global_queue_depth{$sel}", "{{instance}}")),
+        timeseries("Tasks", "none", "Tasks that have not ended, by replica: connections,"
+                   " requests, workers. Growth without end is a leak.",
+                   query("tokio_alive_tasks{$sel}", "{{instance}}")),
+        timeseries("Worker sleeps", "cps", "Times a second that a worker found nothing to do;"
+                   " zero under load means that there is no room left.",
+                   query(f"sum by (instance) (rate(tokio_worker_parks_total{{$sel}}[{R}]))",
+                         "{{instance}}")),
+        timeseries("Allocator", "bytes", "What the program holds, and the pages that this keeps in"
+                   " memory; a widening gap is fragmentation.",
+                   query("sum(allocator_allocated_bytes{$sel})", "allocated"),
+                   query("sum(allocator_active_bytes{$sel})", "active"),
+                   query("sum(allocator_resident_bytes{$sel})", "resident")),
+    ]
+
+
 def database():
     took, kind = "db_query_duration_seconds", "query_type"
     by_kind = "{{query_type}}"
@@ -106,6 +130,10 @@ def telemetry():
         timeseries("Log lines by level", "cps", "Log lines written a second.",
                    query(f"sum by (level) (rate(log_lines_total{{$sel}}[{R}]))", "{{level}}"),
                    stack=True),
+        timeseries("Log lines by OTLP", "cps", "Log lines a second by what became of them at the"
+                   " collector; nothing unless they are exported.",
+                   query(f"sum by (outcome) (rate(log_export_total{{$sel}}[{R}]))",
+                         "{{outcome}}")),
         timeseries("Scrape time", "s", "How long a scrape of /metrics took.",
                    query("scrape_duration_seconds{$sel}", "{{instance}}")),
         timeseries("Series", "none", "Samples in a scrape; growth without new routes is a label"
@@ -117,6 +145,7 @@ def telemetry():
 def build():
     return dashboard("runtime", "Runtime and database", __doc__, [
         ("Process", process()),
+        ("Runtime and allocator", runtime()),
         ("Database", database()),
         ("Telemetry", telemetry()),
     ])

@@ -209,6 +209,7 @@ pub fn openapi() -> OpenApi {
     ] {
         document.merge(slice);
     }
+    platform::http::description::add_refusals_of_layers(&mut document);
     let components = document.components.get_or_insert_default();
     for (name, scheme) in identity::http::security_schemes() {
         components.add_security_scheme(name, scheme);
@@ -238,6 +239,11 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
         (
             "Telemetry",
             platform::telemetry::TelemetryMetrics::DESCRIPTORS,
+        ),
+        ("Runtime", platform::telemetry::TokioMetrics::DESCRIPTORS),
+        (
+            "Allocator",
+            platform::telemetry::AllocatorMetrics::DESCRIPTORS,
         ),
     ]
 }

@@ -58,6 +58,7 @@ pub(super) fn shown(
     let (pool, faults) = (database.clone(), requests.faults.clone());
     Admin {
         registry: telemetry.registry.clone(),
+        exemplars: telemetry.exemplars.clone(),
         before_scrape: Arc::new(move || {
             pool.observe_pool();
             // Those whose time is over are counted no longer.

@@ -52,8 +52,18 @@ fn metrics() {
         }
     }
     text.push_str(PROCESS);
+    text.push_str(FORMATS);
     golden("docs/metrics.md", &text);
 }
+
+/// How the page is written, and what builds can add to it.
+const FORMATS: &str = "
+## Formats
+
+`Accept` chooses between Prometheus text 0.0.4 (the default) and OpenMetrics 1.0.0 (`application/openmetrics-text; version=1.0.0`). Both hold the same series. In OpenMetrics the family of a counter has no `_total`, bounds are floats (`le=\"1.0\"`), units are named, and each bucket of `http_request_duration_seconds` carries as exemplar the newest sampled request that fell into it, with its `trace_id`. Prometheus stores exemplars with `--enable-feature=exemplar-storage`.
+
+A build with `RUSTFLAGS=\"--cfg tokio_unstable\"` also shows `tokio_task_polls_total`, `tokio_task_poll_mean_seconds`, `tokio_forced_yields_total`, `tokio_blocking_threads` and `tokio_blocking_queue_depth`. It is not the default: these are outside of Tokio's promise of stability, and the flag is lost wherever somebody sets `RUSTFLAGS`.
+";
 
 /// From the `prometheus` crate's own collector, which documents itself only when
 /// it is scraped; `every_metric_of_a_scrape_is_in_the_catalogue` checks the list.

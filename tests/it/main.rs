@@ -13,13 +13,15 @@ mod support;
 
 mod admin;
 mod architecture;
+mod cardinality;
 mod command_line;
 mod configuration;
 mod connections;
 mod documents;
-mod http;
 mod identity;
+mod leaks;
 mod ledger;
 mod life;
 mod limits;
+mod requests;
 mod telemetry;

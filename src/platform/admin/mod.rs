@@ -16,8 +16,8 @@ use axum::extract::State;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use http::{HeaderValue, header};
-use prometheus::{Encoder as _, IntCounter, Registry, TextEncoder};
+use http::HeaderMap;
+use prometheus::{IntCounter, Registry};
 
 use access::Access;
 pub use config::Config;
@@ -29,12 +29,15 @@ use crate::platform::health::Health;
 use crate::platform::http::problem::{Problem, codes};
 use crate::platform::profile::Profiler;
 use crate::platform::settings::{Profile, Secret};
+use crate::platform::telemetry::exposition::{self, Exemplars};
 
 /// What the admin listener shows.
 #[derive(Clone)]
 pub struct Admin {
     /// Where metrics are gathered from.
     pub registry: Registry,
+    /// Sampled traces for the buckets of its histograms.
+    pub exemplars: Exemplars,
     /// Run before every scrape, for gauges that are read rather than kept.
     pub before_scrape: Arc<dyn Fn() + Send + Sync>,
     /// Development demands a loopback `Host`, production the token.
@@ -87,12 +90,8 @@ fn nothing_here() -> Problem {
     Problem::new(codes::NOT_FOUND, "There is nothing at this path.")
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
+async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     (admin.before_scrape)();
-    let mut text = Vec::with_capacity(64 * 1_024);
-    if let Err(error) = TextEncoder::new().encode(&admin.registry.gather(), &mut text) {
-        return Problem::internal(error).into_response();
-    }
-    let media_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, media_type)], text).into_response()
+    exposition::answer(&admin.registry, &admin.exemplars, &headers)
+        .unwrap_or_else(|error| Problem::internal(error).into_response())
 }

@@ -1,12 +1,16 @@
 //! Who the client is: the socket's address, or what trusted proxies say of it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Request, header};
 use ipnet::IpNet;
 
 /// Longest chain of proxies that is walked.
 const MAX_HOPS: usize = 32;
+/// Strangers can send what they like: they are warned of no more often than this.
+const WARN_EVERY: Duration = Duration::from_mins(1);
 
 /// The remote end of a connection, put into every request by the listener.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +20,7 @@ pub struct PeerAddress(pub SocketAddr);
 #[derive(Debug, Default)]
 pub struct ClientAddress {
     trusted: Vec<IpNet>,
+    warned: Mutex<Option<Instant>>,
 }
 
 /// The result of a resolution.
@@ -33,7 +38,10 @@ impl ClientAddress {
     /// A resolver that believes the forwarding headers of these networks.
     #[must_use]
     pub fn new(trusted: Vec<IpNet>) -> Self {
-        Self { trusted }
+        Self {
+            trusted,
+            warned: Mutex::default(),
+        }
     }
 
     /// Walks the forwarding chain from the right, as long as the hop that said it
@@ -48,6 +56,14 @@ impl ClientAddress {
         let headers = request.headers();
         let forwarded =
             headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED);
+        if forwarded && !self.trusts(peer) && self.is_time_to_warn(Instant::now()) {
+            tracing::warn!(
+                %peer,
+                "forwarding headers of an untrusted peer have no effect: if it is your proxy, \
+                 add its network to http.trusted_proxies; until then all users behind the proxy \
+                 share one bucket of the rate limit"
+            );
+        }
         if !forwarded || !self.trusts(peer) {
             return Resolved {
                 address: peer,
@@ -71,6 +87,15 @@ impl ClientAddress {
             untrusted_headers: false,
             trusted: self.trusts(address),
         }
+    }
+
+    fn is_time_to_warn(&self, now: Instant) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = warned.is_none_or(|last| now.duration_since(last) >= WARN_EVERY);
+        if due {
+            *warned = Some(now);
+        }
+        due
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -169,6 +194,15 @@ mod tests {
         )];
         let resolved = resolve(&["10.0.0.0/8"], "::ffff:10.0.0.1", &chain);
         assert_eq!(resolved.address, "2001:db8::1".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn strangers_are_warned_of_once_a_minute() {
+        let addresses = ClientAddress::default();
+        let began = Instant::now();
+        let warned = (0..600)
+            .filter(|second| addresses.is_time_to_warn(began + Duration::from_secs(*second)));
+        assert_eq!(warned.count(), 10);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::platform::settings::check::{at_least_one, positive};
-use crate::platform::settings::{ByteSize, Reader};
+use crate::platform::settings::{ByteSize, Reader, SecretSource};
 use crate::settings;
 
 settings! {
@@ -28,6 +28,10 @@ settings! {
         pub max_connections("max_connections"): u32 = Same("10000"), check at_least_one;
         /// Requests in work; beyond it 503 `OVERLOADED` at once, counted.
         pub max_in_flight("max_in_flight"): u32 = Same("1024"), check at_least_one;
+        /// Certificate chain (PEM) of the public listener; with a file it is read again within 10 s of a change. Unset: plain HTTP.
+        pub tls_cert("tls.cert"): Option<SecretSource> = Unset;
+        /// Private key (PEM) of the certificate.
+        pub tls_key("tls.key"): Option<SecretSource> = Unset;
         /// Networks (CIDR) whose `X-Forwarded-For` and `Forwarded` headers are believed.
         pub trusted_proxies("trusted_proxies"): Vec<IpNet> = Same("");
         /// Origins that browsers may call from; `*` for any (refused in production).
@@ -39,6 +43,15 @@ impl Config {
     /// Rules of this section that span keys or depend on the profile.
     pub fn validate(&self, reader: &mut Reader) {
         use crate::platform::settings::Profile;
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(_), None) => reader.refuse("http.tls.key", "is missing beside http.tls.cert"),
+            (None, Some(_)) => reader.refuse("http.tls.cert", "is missing beside http.tls.key"),
+            _ => {
+                if let Err(error) = super::tls::Tls::new(self) {
+                    reader.refuse("http.tls.cert", &error.to_string());
+                }
+            }
+        }
         for origin in &self.cors_allowed_origins {
             if origin == "*" {
                 if reader.profile() == Profile::Production {

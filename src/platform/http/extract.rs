@@ -65,7 +65,7 @@ pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
             "The whole body must arrive within the time that is allowed for it.",
         )
         .header(header::CONNECTION, HeaderValue::from_static("close"))),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Problem::new(
+        Ok(Err(error)) if is_too_long(error.as_ref()) => Err(Problem::new(
             codes::BODY_TOO_LARGE,
             format!("The body may have {} bytes at most.", limits.max_body_bytes),
         )),
@@ -75,6 +75,26 @@ pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
         )),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
     }
+}
+
+/// The limit was met by what came out of the decompression, or, wrapped in its
+/// errors, by what went in.
+fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<LengthLimitError>() {
+            return true;
+        }
+        // An I/O error hides what it carries from `source`.
+        let carried = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        next = match carried {
+            Some(carried) => Some(carried),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// What the decompression layer understands; RFC 9110, section 12.5.3, on 415.

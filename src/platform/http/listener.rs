@@ -9,22 +9,23 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::Request;
+use http::{Request, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use prometheus::{IntCounter, IntGauge};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use super::PeerAddress;
 use super::unread::{Leftover, RequestBody};
 use super::watch::{Flight, Patience, Watch, Watched};
+use super::{PeerAddress, Tls};
 
 /// Headers of a request in all; beyond it 431.
 const MAX_HEADER_BYTES: usize = 64 * 1_024;
@@ -44,6 +45,8 @@ const LINGER: Duration = Duration::from_millis(50);
 pub struct Serving {
     /// `public` or `admin`, for logs and metrics.
     pub name: &'static str,
+    /// Certificate and key; `None` on a plain listener.
+    pub tls: Option<Tls>,
     /// How long a connection may wait for its client.
     pub patience: Patience,
     /// Connections at once.
@@ -93,7 +96,10 @@ pub async fn serve(listener: TcpListener, router: Router, serving: Serving) {
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             serving.refused.inc();
-            connections.spawn(refuse(stream));
+            // Without a handshake there are no words for a client of TLS.
+            if serving.tls.is_none() {
+                connections.spawn(refuse(stream));
+            }
             continue;
         };
         let connection = connection(stream, peer, router.clone(), serving.clone());
@@ -134,14 +140,40 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, serving
     let _open = Open(serving.open.clone());
     // Answers are small and complete; waiting to fill a packet only delays them.
     let _unsupported = stream.set_nodelay(true);
+    let Some(tls) = serving.tls.clone() else {
+        return requests(stream, peer, router, serving).await;
+    };
+    // Half a handshake is half a header: as long to wait for, and as little claim
+    // to the grace period.
+    tokio::select! {
+        shaken = tokio::time::timeout(serving.patience.header, tls.accept(stream)) => match shaken {
+            Ok(Ok(stream)) => requests(stream, peer, router, serving).await,
+            Ok(Err(error)) => {
+                tracing::debug!(listener = serving.name, %peer, %error, "no TLS handshake");
+            }
+            Err(_) => {
+                tracing::debug!(listener = serving.name, %peer, "the TLS handshake took too long");
+            }
+        },
+        () = serving.stop.cancelled() => {}
+    }
+}
+
+/// Serves what comes over a connection that stands.
+async fn requests<T>(stream: T, peer: SocketAddr, router: Router, serving: Serving)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let watch = Watch::default();
-    let requests = watch.clone();
+    let flights = watch.clone();
     let service = tower::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
-        let flight = requests.begin();
+        let flight = flights.begin();
         let mut router = router.clone();
         async move {
-            let response = if request.body().is_end_stream() {
+            // A client that asked first has sent nothing; to read would be to say yes.
+            let asked_first = request.headers().contains_key(header::EXPECT);
+            let response = if request.body().is_end_stream() || asked_first {
                 Service::call(&mut router, request.map(Body::new)).await?
             } else {
                 let leftover = Leftover::default();
@@ -253,7 +285,7 @@ pub async fn get_status(url: &str) -> anyhow::Result<http::StatusCode> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(stream)).await?;
     let request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str()))
-        .header(http::header::HOST, authority.as_str())
+        .header(header::HOST, authority.as_str())
         .body(Body::empty())?;
     let answer = async { anyhow::Ok(sender.send_request(request).await?.status()) };
     tokio::select! {

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU32;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderName, HeaderValue, Method, Request, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower::util::option_layer;
@@ -19,6 +19,8 @@ use tower_http::compression::predicate::Predicate;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 
+use super::admit::AdmitLayer;
+use super::only_when::OnlyWhen;
 use super::problem::{Problem, codes};
 use super::{ClientAddress, Config};
 use crate::platform::observe::http::ObserveLayer;
@@ -55,6 +57,7 @@ pub fn apply(router: Router, parts: Parts<'_>) -> Router {
                 max_body_bytes: config.max_body_bytes.as_usize(),
                 body_timeout: config.body_timeout,
             },
+            tls: config.tls_cert.is_some(),
             draining,
         })))
         // 2. CORS: preflights are answered here, and refusals further in carry its headers.
@@ -68,24 +71,38 @@ pub fn apply(router: Router, parts: Parts<'_>) -> Router {
         })
         // 4. Rate limit by client address: cheap refusals before any work.
         .layer(option_layer(limits.address.clone()))
-        // 5. Compression of answers; never of streams, nor of answers with an ETag.
-        .map_response(|response: http::Response<_>| response.map(Body::new))
-        .layer(CompressionLayer::new().compress_when(Compressible))
-        // 6. Decompression of request bodies; the extractor bounds what comes out.
-        .map_response(|response: http::Response<_>| response.map(Body::new))
-        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true));
+        // 5. What the head alone can refuse: no host, too long, too large, not acceptable.
+        .layer(AdmitLayer {
+            max_body_bytes: config.max_body_bytes.as_usize(),
+        })
+        // 6. Compression of answers; never of streams, nor of answers with an ETag.
+        .layer(OnlyWhen {
+            header: header::ACCEPT_ENCODING,
+            layer: CompressionLayer::new().compress_when(Compressible),
+        })
+        // 7. Decompression of request bodies; the extractor bounds what comes out.
+        .layer(OnlyWhen {
+            header: header::CONTENT_ENCODING,
+            layer: RequestDecompressionLayer::new().pass_through_unaccepted(true),
+        });
     router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(layers)
+        // Without it axum would put all layers around the route anew at every request.
+        .with_state(())
 }
 
 async fn not_found(_: Request<Body>) -> Response {
     Problem::new(codes::NOT_FOUND, "There is nothing at this path.").into_response()
 }
 
-/// The router adds `Allow`.
-async fn method_not_allowed(_: Request<Body>) -> Response {
+/// The router adds `Allow`. Asking for it is answered, also where no CORS layer
+/// stands that would have done so (RFC 9110, section 9.3.7).
+async fn method_not_allowed(request: Request<Body>) -> Response {
+    if request.method() == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
     Problem::new(
         codes::METHOD_NOT_ALLOWED,
         "The path does not have this method.",

@@ -1,14 +1,20 @@
 //! The public HTTP side: listener, middleware, problems, extractors, pages.
 
+pub mod admit;
 pub mod client_address;
 mod config;
+pub mod description;
 pub mod etag;
 pub mod extract;
 mod h2_frames;
+pub(crate) mod headers;
 pub mod listener;
 pub mod middleware;
+mod only_when;
 pub mod page;
 pub mod problem;
+pub mod stream;
+pub mod tls;
 mod unread;
 pub mod watch;
 
@@ -16,4 +22,6 @@ pub use client_address::{ClientAddress, PeerAddress};
 pub use config::Config;
 pub use extract::{Fields, Json, Path, Query};
 pub use problem::{FieldError, Problem};
+pub use stream::StreamLayer;
+pub use tls::Tls;
 pub use watch::Patience;

@@ -73,12 +73,16 @@ pub mod codes {
         pub NOT_FOUND = 404, "Not found";
         /// The path exists, the method does not; `Allow` lists those that do.
         pub METHOD_NOT_ALLOWED = 405, "Method not allowed";
+        /// The `Accept` header excludes `application/json`, and that is what is answered here.
+        pub NOT_ACCEPTABLE = 406, "Not acceptable";
         /// The body did not arrive within `http.body_timeout`.
         pub BODY_TIMEOUT = 408, "The body arrived too slowly";
         /// The `If-Match` header names a version that is no longer current.
         pub PRECONDITION_FAILED = 412, "The object has changed";
-        /// The body is larger than `http.max_body_bytes`, after decompression.
+        /// The body is larger than `http.max_body_bytes`, as sent or after decompression.
         pub BODY_TOO_LARGE = 413, "The body is too large";
+        /// Path and query are longer than 8 KiB.
+        pub URI_TOO_LONG = 414, "The URI is too long";
         /// The body is not `application/json`, or its `Content-Encoding` is unknown.
         pub UNSUPPORTED_MEDIA_TYPE = 415, "Unsupported media type";
         /// Well-formed, but a value is missing, of the wrong type or out of range; see `errors`.

@@ -57,6 +57,8 @@ pub struct RequestContext {
     pub limits: BodyLimits,
     /// Set once the request is authenticated.
     pub principal: OnceLock<Uuid>,
+    /// Set when the answer has no end of its own.
+    pub stream: OnceLock<()>,
 }
 
 thread_local! {
@@ -81,6 +83,7 @@ impl RequestContext {
             client_address: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip()),
             limits,
             principal: OnceLock::new(),
+            stream: OnceLock::new(),
         }
     }
 

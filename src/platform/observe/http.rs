@@ -17,6 +17,7 @@ use tower::{Layer, Service};
 use super::context::Entered;
 use super::pending::Pending;
 use super::{Observation, REQUEST_ID, RequestContext};
+use crate::platform::http::headers::secure;
 use crate::platform::http::problem::Failure;
 
 /// `traceresponse` (W3C Trace Context, level 2): the trace that the request belongs
@@ -101,9 +102,12 @@ where
         pending.failure = parts.extensions.remove::<Failure>();
         write_headers(&mut parts.headers, &pending);
         // The server drops the body of an answer to HEAD unread.
-        let ended = pending.context.method == "HEAD" || body.is_end_stream();
+        let stream = pending.context.stream.get().is_some();
+        let ended = pending.context.method == "HEAD" || body.is_end_stream() || stream;
         let mut body = ObservedBody {
             inner: body,
+            // A stream is recorded at its head; its log lines keep their ids.
+            context: stream.then(|| Arc::clone(&pending.context)),
             pending: Some(pending),
         };
         if ended {
@@ -122,9 +126,7 @@ fn write_headers(headers: &mut HeaderMap, pending: &Pending) {
     if let Ok(trace) = HeaderValue::from_bytes(&trace_response(&pending.context)) {
         headers.insert(TRACE_RESPONSE, trace);
     }
-    headers
-        .entry(http::header::X_CONTENT_TYPE_OPTIONS)
-        .or_insert(HeaderValue::from_static("nosniff"));
+    secure(headers, pending.shared.tls);
     if pending.version < Version::HTTP_2 && pending.shared.draining.is_cancelled() {
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -151,6 +153,7 @@ pin_project! {
     struct ObservedBody {
         #[pin]
         inner: Body,
+        context: Option<Arc<RequestContext>>,
         pending: Option<Pending>,
     }
 }
@@ -171,6 +174,7 @@ impl HttpBody for ObservedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.project();
         let mut inner = this.inner;
+        let _entered = this.context.as_ref().map(Entered::new);
         let frame = match this.pending.as_mut() {
             Some(pending) => ready!(pending.polled(|| inner.as_mut().poll_frame(cx))),
             None => ready!(inner.as_mut().poll_frame(cx)),

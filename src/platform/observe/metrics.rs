@@ -9,6 +9,7 @@ use prometheus::{
 
 use crate::metrics;
 use crate::platform::http::problem::Code;
+use crate::platform::telemetry::exposition::{Exemplar, Exemplars, Slots};
 use crate::platform::telemetry::metrics::LATENCY;
 
 metrics! {
@@ -41,6 +42,7 @@ metrics! {
 /// The instruments of one method and route.
 pub struct RouteMetrics {
     duration: Histogram,
+    exemplars: Arc<Slots>,
     busy: Counter,
     response_bytes: IntCounter,
     requests: IntCounterVec,
@@ -51,9 +53,16 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    fn new(metrics: &HttpMetrics, method: &'static str, path: Arc<str>) -> Self {
+    fn new(
+        metrics: &HttpMetrics,
+        exemplars: &Exemplars,
+        method: &'static str,
+        path: Arc<str>,
+    ) -> Self {
+        let labels = [("method", method), ("path", &*path)];
         Self {
             duration: metrics.duration.with_label_values(&[method, &path]),
+            exemplars: exemplars.slots("http_request_duration_seconds", &labels, LATENCY),
             busy: metrics.busy.with_label_values(&[method, &path]),
             response_bytes: metrics.response_bytes.with_label_values(&[method, &path]),
             requests: metrics.requests.clone(),
@@ -90,6 +99,11 @@ impl RouteMetrics {
         self.busy.inc_by(busy_seconds);
         self.response_bytes.inc_by(bytes);
     }
+
+    /// Remembers a sampled request as the example of its latency.
+    pub fn exemplify(&self, exemplar: Exemplar) {
+        self.exemplars.put(exemplar);
+    }
 }
 
 /// By method, then by route template.
@@ -98,6 +112,7 @@ type Routes = HashMap<&'static str, HashMap<Arc<str>, Arc<RouteMetrics>>>;
 /// All routes that were seen; bounded, since methods and templates are.
 pub struct RouteTable {
     metrics: HttpMetrics,
+    exemplars: Exemplars,
     routes: RwLock<Routes>,
 }
 
@@ -106,6 +121,7 @@ impl RouteTable {
     /// `503` series at zero, and every problem code its counter.
     pub fn new(
         metrics: HttpMetrics,
+        exemplars: Exemplars,
         operations: impl IntoIterator<Item = (&'static str, String)>,
         codes: impl IntoIterator<Item = &'static Code>,
     ) -> Self {
@@ -122,6 +138,7 @@ impl RouteTable {
         }
         let table = Self {
             metrics,
+            exemplars,
             routes: RwLock::default(),
         };
         for (method, path) in operations {
@@ -150,9 +167,10 @@ impl RouteTable {
         let mut write = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         let path: Arc<str> = Arc::from(path);
         let routes = write.entry(method).or_default();
-        let made = routes
-            .entry(Arc::clone(&path))
-            .or_insert_with(|| Arc::new(RouteMetrics::new(&self.metrics, method, path)));
+        let made = routes.entry(Arc::clone(&path)).or_insert_with(|| {
+            let made = RouteMetrics::new(&self.metrics, &self.exemplars, method, path);
+            Arc::new(made)
+        });
         Arc::clone(made)
     }
 }

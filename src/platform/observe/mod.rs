@@ -4,6 +4,7 @@
 //! Metrics, the request line and the server span are all written from the one
 //! record, so that they agree with each other.
 
+mod cause;
 mod context;
 mod failures;
 pub mod http;
@@ -15,9 +16,10 @@ mod record;
 mod span;
 mod visible;
 
+pub use cause::{Cause, NoCause};
 pub use context::{BodyLimits, RequestContext, scope, within};
 pub use line::FIELDS as REQUEST_LINE;
 pub use metrics::{HttpMetrics, RouteMetrics, RouteTable};
 pub use pending::{Observation, REQUEST_ID};
-pub use propagation::Remote;
+pub use propagation::{Remote, inject};
 pub use record::{Observer, RequestRecord};

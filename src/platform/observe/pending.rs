@@ -29,6 +29,8 @@ pub struct Observation {
     pub client_address: Arc<ClientAddress>,
     /// Limits that extractors read.
     pub limits: BodyLimits,
+    /// Whether clients come over TLS.
+    pub tls: bool,
     /// While true, answers ask HTTP/1.1 clients to close their connection.
     pub draining: tokio_util::sync::CancellationToken,
 }
@@ -71,25 +73,24 @@ impl Pending {
         let headers = request.headers();
         let traces = &shared.observer.traces;
         let remote = traces
-            .reads_trace_context()
+            .propagates_trace_context()
             .then(|| propagation::remote(headers, resolved.trusted))
             .flatten();
         let parent = Remote::parent(remote.as_ref());
-        let trace_id = parent.map_or_else(
-            || TraceId::from_bytes(rand::random()),
-            SpanContext::trace_id,
-        );
+        let (new_trace, new_span): ([u8; 16], [u8; 8]) = rand::random();
+        let trace_id = parent.map_or(TraceId::from_bytes(new_trace), SpanContext::trace_id);
         let parent_sampled = parent.map(SpanContext::is_sampled);
         let mut context = RequestContext {
             request_id: request_id(headers),
             trace_id,
-            span_id: SpanId::from_bytes(rand::random()),
+            span_id: SpanId::from_bytes(new_span),
             sampled: traces.decide(trace_id, parent_sampled),
             span: None,
             method,
             client_address: resolved.address,
             limits: shared.limits,
             principal: std::sync::OnceLock::new(),
+            stream: std::sync::OnceLock::new(),
             route: Arc::clone(route.path()),
         };
         if context.sampled {
@@ -172,7 +173,11 @@ pub(super) fn request_id(headers: &HeaderMap) -> Box<str> {
             !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.bytes().all(|b| b.is_ascii_graphic())
         })
         .map_or_else(
-            || uuid::Uuid::now_v7().to_string().into_boxed_str(),
+            || {
+                let mut text = uuid::Uuid::encode_buffer();
+                let id = uuid::Uuid::now_v7().hyphenated();
+                Box::from(&*id.encode_lower(&mut text))
+            },
             Box::from,
         )
 }

@@ -1,12 +1,17 @@
-//! The trace that a caller says a request belongs to (W3C Trace Context, Baggage).
+//! The trace that a caller says a request belongs to, and the one that this service
+//! tells whomever it calls (W3C Trace Context, Baggage).
 
-use http::HeaderMap;
-use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
-use opentelemetry::trace::{SpanContext, TraceContextExt as _};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
+use opentelemetry::trace::{SpanContext, TraceContextExt as _, TraceFlags, TraceState};
 use opentelemetry::{Context, baggage::BaggageExt as _};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 
-const TRACEPARENT: &str = "traceparent";
+use super::RequestContext;
+use crate::platform::telemetry::Traces;
+
+pub(super) const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 const BAGGAGE: &str = "baggage";
 
 /// A span of the caller's.
@@ -66,6 +71,58 @@ pub(super) fn baggage(headers: &HeaderMap) -> Context {
     context
 }
 
+struct HeadersMut<'a>(&'a mut HeaderMap);
+
+impl Injector for HeadersMut<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        let name = HeaderName::try_from(key);
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
+            self.0.insert(name, value);
+        }
+    }
+}
+
+/// The work that this thread does: inside of a sampled request or worker run its
+/// innermost span, inside of an unsampled request the request with its decision.
+pub(super) fn current() -> Option<SpanContext> {
+    let span = Context::map_current(|context| context.span().span_context().clone());
+    if span.is_valid() {
+        return Some(span);
+    }
+    RequestContext::with(|request| {
+        request.map(|request| {
+            let flags = TraceFlags::default().with_sampled(request.sampled);
+            let (trace, span) = (request.trace_id, request.span_id);
+            SpanContext::new(trace, span, flags, false, TraceState::default())
+        })
+    })
+}
+
+/// Writes `traceparent` and `tracestate` of the work that this thread does into the
+/// headers of a call to another service, unless `OTEL_PROPAGATORS` says otherwise;
+/// what stood there is removed.
+///
+/// The callee of an unsampled request learns that, so that it decides the same, and
+/// its lines carry the same trace. Baggage came from a trusted peer for this
+/// service, and is not handed on: the callee may be anyone.
+pub fn inject(traces: &Traces, headers: &mut HeaderMap) {
+    headers.remove(TRACEPARENT);
+    headers.remove(TRACESTATE);
+    if traces.propagates_trace_context() {
+        write(headers);
+    }
+}
+
+fn write(headers: &mut HeaderMap) {
+    let Some(span) = current() else { return };
+    let context = Context::new().with_remote_span_context(span);
+    TraceContextPropagator::new().inject_context(&context, &mut HeadersMut(headers));
+    // An empty one says nothing.
+    if headers.get(TRACESTATE).is_some_and(HeaderValue::is_empty) {
+        headers.remove(TRACESTATE);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,5 +154,50 @@ mod tests {
         ] {
             assert!(remote(&headers(lines), true).is_none(), "{lines:?}");
         }
+    }
+
+    #[test]
+    fn calls_carry_the_span_that_they_are_made_in() {
+        let traces = Traces::with(&[]);
+        let stale = headers(&[("traceparent", "stale"), ("tracestate", "stale=1")]);
+        let mut outgoing = stale.clone();
+        inject(&traces, &mut outgoing);
+        assert!(outgoing.is_empty(), "outside of all work there is no trace");
+
+        let caller = remote(&headers(&[("traceparent", PARENT)]), true).unwrap();
+        let context = Context::new().with_remote_span_context(caller.context);
+        let _attached = context.attach();
+        inject(&traces, &mut outgoing);
+        assert_eq!(outgoing, headers(&[("traceparent", PARENT)]));
+
+        let mut outgoing = stale;
+        inject(
+            &Traces::with(&[("OTEL_PROPAGATORS", "baggage")]),
+            &mut outgoing,
+        );
+        assert!(outgoing.is_empty(), "nobody may know of the trace");
+    }
+
+    #[test]
+    fn calls_of_an_unsampled_request_carry_its_decision() {
+        let request = std::sync::Arc::new(RequestContext {
+            request_id: "r".into(),
+            trace_id: opentelemetry::trace::TraceId::from_bytes([0xab; 16]),
+            span_id: opentelemetry::trace::SpanId::from_bytes([0xcd; 8]),
+            sampled: false,
+            span: None,
+            method: "GET",
+            route: "/".into(),
+            client_address: std::net::Ipv4Addr::LOCALHOST.into(),
+            limits: super::super::BodyLimits::default(),
+            principal: std::sync::OnceLock::new(),
+            stream: std::sync::OnceLock::new(),
+        });
+        let _entered = super::super::context::Entered::new(&request);
+        let mut outgoing = HeaderMap::new();
+        inject(&Traces::with(&[]), &mut outgoing);
+        let expected = format!("00-{}-{}-00", "ab".repeat(16), "cd".repeat(8));
+        assert_eq!(outgoing["traceparent"], expected.as_str());
+        assert_eq!(outgoing.len(), 1);
     }
 }

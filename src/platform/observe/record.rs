@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, Uri};
 use super::failures::Failures;
 use super::{Remote, RequestContext, RouteMetrics, RouteTable, line, span};
 use crate::platform::http::problem::Failure;
+use crate::platform::telemetry::exposition::Exemplar;
 use crate::platform::telemetry::{Logs, Traces};
 
 /// All that is written of a request when it has ended.
@@ -72,6 +73,13 @@ impl Observer {
             record.busy.as_secs_f64(),
             record.response_bytes,
         );
+        if record.context.sampled {
+            record.route.exemplify(Exemplar {
+                trace_id: record.context.trace_id,
+                value: record.duration.as_secs_f64(),
+                at: record.started + record.duration,
+            });
+        }
         if let Some(failure) = &record.failure {
             self.routes
                 .metrics()

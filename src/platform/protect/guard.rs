@@ -1,7 +1,7 @@
 //! One layer for what can end a request early: too many at once (shed at once,
 //! never queued), too slow (the deadline), or a panic (answered; the process lives).
 //!
-//! The timer is made only when the inner work was not ready at its first poll:
+//! Streams have no deadline. The timer is made only when the inner work was not ready at its first poll:
 //! most requests never need one.
 
 use std::convert::Infallible;
@@ -19,6 +19,7 @@ use tokio::time::Sleep;
 use tower::{Layer, Service};
 
 use crate::platform::http::problem::{Problem, codes};
+use crate::platform::http::stream::is_stream;
 use crate::platform::observe::HttpMetrics;
 
 /// Installs [`Guard`].
@@ -139,6 +140,11 @@ where
                 let cause = Panicked(panic_message(payload.as_ref()));
                 return Poll::Ready(Ok(Problem::internal(cause).into_response()));
             }
+        }
+        if is_stream() {
+            // Also when the route was found only after the first wait.
+            this.sleep.set(None);
+            return Poll::Pending;
         }
         if this.sleep.is_none() {
             this.sleep

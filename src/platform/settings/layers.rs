@@ -175,6 +175,11 @@ impl Layers {
                 Ok((name, value)) => {
                     variables.insert(name.clone(), (value, format!("{name} in {source}")));
                 }
+                // A file that cannot be read, a folder for one, fails for ever.
+                Err(dotenvy::Error::Io(error)) => {
+                    self.problem(&source, "file", &format!("cannot be read: {error}"));
+                    break;
+                }
                 // The message of a parse error repeats the line, which may hold a secret.
                 Err(_) => self.problem(&source, "file", "has a line that is not NAME=value"),
             }
@@ -269,5 +274,17 @@ fn leaf(value: &str, source: &str) -> Leaf {
     Leaf {
         raw: Raw::text(value),
         source: source.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_in_the_place_of_the_env_file_is_one_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        let layers = Layers::load(folder.path(), folder.path(), []);
+        assert_eq!(layers.problems.len(), 1, "{:?}", layers.problems);
     }
 }

@@ -11,8 +11,10 @@ mod declare;
 pub mod layers;
 mod reader;
 mod value;
+pub mod watch_file;
 
 pub use declare::{Default, Key};
 pub use layers::{Layers, Profile};
 pub use reader::{Check, Effective, Problem, Reader};
 pub use value::{ByteSize, Raw, Secret, SecretSource, Setting, parse_duration};
+pub use watch_file::{Look, WatchedFiles};

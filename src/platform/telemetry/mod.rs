@@ -1,8 +1,13 @@
 //! Logs, traces, metrics.
 
+mod allocator;
 mod config;
+pub mod exposition;
 pub mod logs;
 pub mod metrics;
+mod otlp;
+mod read;
+mod runtime;
 pub mod traces;
 
 use std::collections::BTreeMap;
@@ -10,8 +15,11 @@ use std::time::Duration;
 
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
+pub use allocator::AllocatorMetrics;
 pub use config::{Config, LogFormat};
+pub use exposition::Exemplars;
 pub use logs::Logs;
+pub use runtime::TokioMetrics;
 pub use traces::Traces;
 
 use crate::metrics as metrics_block;
@@ -34,6 +42,9 @@ metrics_block! {
         /// Spans by what became of them: `exported`, `late` (exported after the
         /// fact), `dropped` (the queue was full), `failed` (the collector refused).
         pub spans: IntCounterVec = "trace_spans_total"["outcome"];
+        /// Log lines for OTLP by what became of them: `exported`, `dropped` (the queue
+        /// was full), `failed` (the collector refused). Standard output has them all.
+        pub log_exports: IntCounterVec = "log_export_total"["outcome"];
     }
 }
 
@@ -41,6 +52,8 @@ metrics_block! {
 pub struct Telemetry {
     /// Every metric of the process.
     pub registry: Registry,
+    /// Sampled traces for the buckets of its histograms.
+    pub exemplars: Exemplars,
     /// Lines, and what of them is written.
     pub logs: Logs,
     /// Spans, and what of them is sampled.
@@ -58,19 +71,20 @@ impl Telemetry {
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
+        runtime::register(&registry)?;
+        allocator::register(&registry)?;
         let metrics = TelemetryMetrics::register(&registry)?;
         metrics
             .build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION"), REVISION])
             .set(1);
-        for outcome in ["exported", "late", "dropped", "failed"] {
-            metrics.spans.with_label_values(&[outcome]);
-        }
         let traces = Traces::start(config, otel, &metrics)?;
-        let logs = logs::start(config, &metrics, &traces)?;
+        let logs = logs::start(config, otel, &metrics, &traces)?;
         traces.report();
+        logs.report(traces.warnings());
         Ok(Self {
             registry,
+            exemplars: Exemplars::default(),
             logs,
             traces,
             flush_timeout: config.flush_timeout,
@@ -80,8 +94,9 @@ impl Telemetry {
     /// Sends what is buffered, within the bound of the configuration. The log comes
     /// last: it says what became of the spans.
     pub async fn flush(self) {
-        self.traces.flush(self.flush_timeout).await;
         let (logs, bound) = (self.logs, self.flush_timeout);
+        // Side by side: one bound for both.
+        tokio::join!(self.traces.flush(bound), logs.flush_export(bound));
         // Blocks while standard output is slow; by now nobody else needs the thread.
         logs.flush(bound);
     }

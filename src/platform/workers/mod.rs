@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 
 use crate::metrics;
 use crate::platform::lifecycle::Lifecycle;
+use crate::platform::observe::Cause;
 use crate::platform::telemetry::metrics::LATENCY;
 
 pub use config::Config;
@@ -34,8 +35,9 @@ pub struct Worker {
     pub interval: Duration,
     /// Time for one run.
     pub deadline: Duration,
-    /// One run. It is dropped when it exceeds its deadline, and otherwise never:
-    /// a drain waits for its end.
+    /// One run, the root of a trace. It links itself to what made it necessary, when
+    /// that has a trace ([`Cause::link`]). It is dropped when it exceeds its deadline,
+    /// and otherwise never: a drain waits for its end.
     pub run: Box<dyn Fn() -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>,
 }
 
@@ -49,6 +51,7 @@ pub fn start(lifecycle: &Lifecycle, metrics: &WorkerMetrics, worker: Worker) {
     let stop = lifecycle.soft();
     lifecycle.spawn(worker.name, async move {
         let mut pause = worker.interval.mul_f64(rand::random::<f64>() / 10.0);
+        let mut failed: Option<Cause> = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -62,7 +65,18 @@ pub fn start(lifecycle: &Lifecycle, metrics: &WorkerMetrics, worker: Worker) {
                 otel.name = worker.name,
                 otel.status_code = tracing::field::Empty,
             );
-            let outcome = run_once(&worker, &span).instrument(span.clone()).await;
+            let run = async {
+                // The next run is there to make good what this one could not do.
+                if let Some(failed) = failed.take() {
+                    failed.link("retry");
+                }
+                let outcome = run_once(&worker, &span).await;
+                if outcome != "ok" {
+                    failed = Cause::current();
+                }
+                outcome
+            };
+            let outcome = run.instrument(span.clone()).await;
             metrics
                 .runs
                 .with_label_values(&[worker.name, outcome])

@@ -185,3 +185,38 @@ async fn invalid_variables_are_warned_of_and_ignored() {
     assert_eq!(warnings.len(), 4, "{warnings:?}");
     assert!(!service.stdout().join("\n").contains("secret-not"));
 }
+
+#[tokio::test]
+async fn variables_without_effect_are_warned_of_by_name() {
+    let sink = Sink::start().await;
+    let mut service = exporting(&sink)
+        .env("OTEL_METRICS_EXPORTER", "otlp")
+        .env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://secret")
+        .env("OTEL_TRACES_SAMPLER_ARG", "0.5")
+        .env("OTEL_EXPORTER_OTLP_CLIENT_KEY", "secret.key")
+        .env("OTEL_LOGS_EXPORTER", "console")
+        .env("OTEL_EXPORTER_OTLP_ENDPIONT", "secret")
+        // Says what is so anyway.
+        .env("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based")
+        .env("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "1000")
+        .start()
+        .await;
+    assert_eq!(service.terminate().await, Some(0));
+    let logs = service.logs();
+    let mut named: Vec<&str> = logs
+        .iter()
+        .filter(|line| line["message"] == "a variable is ignored")
+        .filter_map(|line| line["warning"].as_str()?.split(' ').next())
+        .collect();
+    named.sort_unstable();
+    let expected = [
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+        "OTEL_EXPORTER_OTLP_ENDPIONT",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+        "OTEL_LOGS_EXPORTER",
+        "OTEL_METRICS_EXPORTER",
+        "OTEL_TRACES_SAMPLER_ARG",
+    ];
+    assert_eq!(named, expected);
+    assert!(!service.stdout().join("\n").contains("secret"));
+}

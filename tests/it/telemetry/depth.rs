@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
 
-use super::sink::{Received, Sink};
+use super::sink::{Received, Sink, hex};
 use super::{exporting_on, request_line};
 use crate::on_both;
 use crate::support::{Backend, Service, eventually};
@@ -20,16 +20,15 @@ async fn login(service: &Service) -> (u16, String) {
     (answer.status().as_u16(), id.to_owned())
 }
 
-/// Takes the users away from under the service.
-async fn break_the_database(service: &Service) {
-    const RENAME: &str = "ALTER TABLE users RENAME TO gone";
+/// A statement on the database, under the service.
+async fn execute(service: &Service, statement: &'static str) {
     let url = service.database.url();
     if url.starts_with("sqlite") {
         let mut connection = sqlx::SqliteConnection::connect(url).await.unwrap();
-        connection.execute(RENAME).await.unwrap();
+        connection.execute(statement).await.unwrap();
     } else {
         let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
-        connection.execute(RENAME).await.unwrap();
+        connection.execute(statement).await.unwrap();
     }
 }
 
@@ -85,13 +84,63 @@ on_both! {
         drop(service);
     }
 
+    async fn a_run_that_follows_a_failed_one_is_linked_to_it(backend: Backend) {
+        let sink = Sink::start().await;
+        let service = exporting_on(&sink, backend)
+            .env("APP__WORKERS__CLEANUP_INTERVAL", "100ms")
+            .start()
+            .await;
+        let runs = || sink.spans().into_iter().filter(|span| span.span.name == "cleanup");
+        eventually("a run", async || runs().next()).await;
+        assert!(runs().all(|run| run.span.links.is_empty()), "of its own accord");
+        execute(&service, "ALTER TABLE refresh_tokens RENAME TO away").await;
+        let (retry, failed) = eventually("a retry", async || {
+            let retry = runs().find(|run| !run.span.links.is_empty())?;
+            let link = &retry.span.links[0];
+            let failed = runs().find(|run| run.span.span_id == link.span_id)?;
+            Some((retry, failed))
+        })
+        .await;
+        assert!(failed.is_error());
+        assert_eq!((retry.parent(), retry.span.links.len()), (String::new(), 1));
+        assert_eq!(hex(&retry.span.links[0].trace_id), failed.trace_id());
+        assert_ne!(retry.trace_id(), failed.trace_id());
+        let reason = &retry.span.links[0].attributes[0];
+        assert_eq!(reason.key, "link.reason");
+        assert!(format!("{reason:?}").contains("retry"));
+        // All is well again: one run makes good, and the next has no reason.
+        execute(&service, "ALTER TABLE away RENAME TO refresh_tokens").await;
+        eventually("a run of its own accord", async || {
+            let last = runs().max_by_key(|run| run.span.start_time_unix_nano)?;
+            last.span.links.is_empty().then_some(())
+        })
+        .await;
+    }
+
+    async fn links_have_no_more_attributes_than_allowed(backend: Backend) {
+        let sink = Sink::start().await;
+        let service = exporting_on(&sink, backend)
+            .env("APP__WORKERS__CLEANUP_INTERVAL", "100ms")
+            .env("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "0")
+            .start()
+            .await;
+        execute(&service, "ALTER TABLE refresh_tokens RENAME TO away").await;
+        let link = eventually("a retry", async || {
+            let mut links = sink.spans().into_iter().flat_map(|span| span.span.links);
+            links.next()
+        })
+        .await;
+        assert!(link.attributes.is_empty());
+        assert_eq!(link.dropped_attributes_count, 1);
+    }
+
     async fn a_defect_is_tracked_and_found_although_nothing_is_sampled(backend: Backend) {
         let sink = Sink::start().await;
         let mut service = exporting_on(&sink, backend)
             .env("APP__TELEMETRY__TRACE_RATIO", "0")
             .start()
             .await;
-        break_the_database(&service).await;
+        execute(&service, "ALTER TABLE users RENAME TO gone").await;
         let (status, first) = login(&service).await;
         assert_eq!(status, 500);
         let (_, second) = login(&service).await;

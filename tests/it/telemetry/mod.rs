@@ -2,9 +2,13 @@
 
 mod collector;
 mod depth;
+mod harm;
+mod lines;
 mod logs;
-mod sink;
+mod openmetrics;
+pub mod sink;
 mod spans;
+mod variables;
 
 use serde_json::Value;
 
@@ -20,6 +24,13 @@ fn exporting_on(sink: &Sink, backend: Backend) -> Builder {
     Service::builder(backend)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url())
         .env("OTEL_BSP_SCHEDULE_DELAY", "20")
+}
+
+/// A service that also sends its log lines there.
+fn logging_to(sink: &Sink) -> Builder {
+    exporting(sink)
+        .env("OTEL_LOGS_EXPORTER", "otlp")
+        .env("OTEL_BLRP_SCHEDULE_DELAY", "20")
 }
 
 /// Status, request id and (of problems) trace id of an answer.

@@ -1,7 +1,11 @@
-//! A collector that takes spans by HTTP and by gRPC on one port, and keeps them.
+//! A collector that takes spans and log lines by HTTP and by gRPC on one port, and
+//! keeps them.
 
 use std::fmt::Write as _;
+use std::io::Read as _;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -10,8 +14,10 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use axum::routing::post;
 use http_body_util::BodyExt as _;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 use prost::Message as _;
 use tower_http::decompression::RequestDecompressionLayer;
@@ -25,43 +31,99 @@ pub struct Received {
     resource: Vec<KeyValue>,
 }
 
+/// One log line, with the name of the scope and the resource that it came under.
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub record: LogRecord,
+    pub target: String,
+    resource: Vec<KeyValue>,
+}
+
 /// What came, and how.
 #[derive(Default)]
 struct Kept {
     spans: Vec<Received>,
+    lines: Vec<Line>,
     /// Path and headers of every export.
     exports: Vec<(String, HeaderMap)>,
+    /// Spans in every export of spans, lines in every export of lines.
+    batches: [Vec<usize>; 2],
 }
 
 pub struct Sink {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     kept: Arc<Mutex<Kept>>,
-    server: tokio::task::JoinHandle<()>,
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Sink {
+    // As all that tests start.
+    #[allow(clippy::unused_async)]
     pub async fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), Duration::ZERO)
+    }
+
+    /// One that takes its time for every answer.
+    pub fn slow(every: Duration) -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap(), every)
+    }
+
+    /// One at an address that was free a moment ago.
+    pub fn start_at(address: SocketAddr, takes: Duration) -> Self {
         let kept = Arc::<Mutex<Kept>>::default();
         let router = Router::new()
             .route("/v1/traces", post(http))
-            .route("/as/it/is", post(http))
+            .route("/v1/logs", post(http))
+            // An endpoint may have any path.
+            .fallback(post(http))
+            .route(
+                "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+                post(grpc),
+            )
             .route(
                 "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
                 post(grpc),
             )
             .layer(RequestDecompressionLayer::new())
             .layer(axum::middleware::map_request(remember_encoding))
+            .layer(axum::middleware::map_request(
+                move |request: Request| async move {
+                    tokio::time::sleep(takes).await;
+                    request
+                },
+            ))
             .with_state(Arc::clone(&kept));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // On a runtime of its own: to stop it cuts its connections as well.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(async move {
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             axum::serve(listener, router).await.unwrap();
         });
         Self {
             address,
             kept,
-            server,
+            runtime: Some(runtime),
         }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it, and is back when its port is free and its connections are cut.
+    pub async fn stop(mut self) {
+        let runtime = self.runtime.take().unwrap();
+        let stopped = tokio::task::spawn_blocking(|| {
+            runtime.shutdown_timeout(Duration::from_secs(5));
+        });
+        stopped.await.unwrap();
     }
 
     pub fn url(&self) -> String {
@@ -70,6 +132,15 @@ impl Sink {
 
     pub fn spans(&self) -> Vec<Received> {
         self.kept.lock().unwrap().spans.clone()
+    }
+
+    pub fn lines(&self) -> Vec<Line> {
+        self.kept.lock().unwrap().lines.clone()
+    }
+
+    /// How many spans and how many lines came with each of their exports.
+    pub fn batches(&self) -> [Vec<usize>; 2] {
+        self.kept.lock().unwrap().batches.clone()
     }
 
     pub fn exports(&self) -> Vec<(String, HeaderMap)> {
@@ -92,7 +163,9 @@ impl Sink {
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        self.server.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -124,6 +197,26 @@ impl Received {
     }
 }
 
+impl Line {
+    /// An attribute as text, whatever its type.
+    pub fn text(&self, name: &str) -> Option<String> {
+        find(&self.record.attributes, name)
+    }
+
+    pub fn body(&self) -> Option<String> {
+        let body = KeyValue {
+            key: String::new(),
+            value: self.record.body.clone(),
+            ..KeyValue::default()
+        };
+        find(&[body], "")
+    }
+
+    pub fn resource(&self, name: &str) -> Option<String> {
+        find(&self.resource, name)
+    }
+}
+
 fn find(attributes: &[KeyValue], name: &str) -> Option<String> {
     let attribute = attributes.iter().find(|attribute| attribute.key == name)?;
     match attribute.value.as_ref()?.value.as_ref()? {
@@ -142,9 +235,17 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 fn keep(kept: &Mutex<Kept>, path: &str, headers: &HeaderMap, message: &[u8]) {
-    let request = ExportTraceServiceRequest::decode(message).expect("an export request");
     let mut kept = kept.lock().unwrap();
     kept.exports.push((path.to_owned(), headers.clone()));
+    if path.to_lowercase().contains("logs") {
+        let before = kept.lines.len();
+        keep_lines(&mut kept.lines, message);
+        let batch = kept.lines.len() - before;
+        kept.batches[1].push(batch);
+        return;
+    }
+    let before = kept.spans.len();
+    let request = ExportTraceServiceRequest::decode(message).expect("an export request");
     for group in request.resource_spans {
         let resource = group.resource.map(|r| r.attributes).unwrap_or_default();
         for scope in group.scope_spans {
@@ -153,6 +254,23 @@ fn keep(kept: &Mutex<Kept>, path: &str, headers: &HeaderMap, message: &[u8]) {
                     span,
                     resource: resource.clone(),
                 }));
+        }
+    }
+    let batch = kept.spans.len() - before;
+    kept.batches[0].push(batch);
+}
+
+fn keep_lines(lines: &mut Vec<Line>, message: &[u8]) {
+    let request = ExportLogsServiceRequest::decode(message).expect("an export request");
+    for group in request.resource_logs {
+        let resource = group.resource.map(|r| r.attributes).unwrap_or_default();
+        for scope in group.scope_logs {
+            let target = scope.scope.map(|scope| scope.name).unwrap_or_default();
+            lines.extend(scope.log_records.into_iter().map(|record| Line {
+                record,
+                target: target.clone(),
+                resource: resource.clone(),
+            }));
         }
     }
 }
@@ -178,8 +296,15 @@ async fn grpc(State(kept): State<Arc<Mutex<Kept>>>, request: Request) -> Respons
     let (parts, body) = request.into_parts();
     assert_eq!(parts.headers["content-type"], "application/grpc");
     let body = to_bytes(body, usize::MAX).await.unwrap();
-    assert_eq!(body[0], 0, "an uncompressed message");
-    keep(&kept, parts.uri.path(), &parts.headers, &body[5..]);
+    let message = if body[0] == 0 {
+        body.slice(5..)
+    } else {
+        let mut message = Vec::new();
+        let mut decoder = flate2::read::GzDecoder::new(&body[5..]);
+        decoder.read_to_end(&mut message).expect("gzip");
+        message.into()
+    };
+    keep(&kept, parts.uri.path(), &parts.headers, &message);
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let empty = http_body_util::Full::new(Bytes::from_static(&[0; 5]));

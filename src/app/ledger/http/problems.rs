@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use utoipa::openapi::content::ContentBuilder;
-use utoipa::openapi::example::ExampleBuilder;
-use utoipa::openapi::{Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{RefOr, Response};
 
 use crate::app::ledger::domain::Refusal;
 use crate::app::ledger::store::TransferError;
+use crate::platform::http::description::describe;
 use crate::platform::http::problem::{self, Code, Problem};
 
 /// Problems of this slice.
@@ -84,49 +83,6 @@ impl From<TransferError> for Problem {
             TransferError::Database(error) => error.into(),
         }
     }
-}
-
-/// Describes the problems of an operation, a response a status with an example a
-/// code; texts come from the codes themselves.
-fn describe(groups: &[&[&'static Code]]) -> BTreeMap<String, RefOr<Response>> {
-    let mut by_status: BTreeMap<u16, Vec<&Code>> = BTreeMap::new();
-    for code in groups.iter().copied().flatten() {
-        by_status.entry(code.status).or_default().push(code);
-    }
-    by_status
-        .into_iter()
-        .map(|(status, codes)| {
-            let names: Vec<_> = codes.iter().map(|code| code.code).collect();
-            let examples = codes.iter().map(|code| (code.code, example(code)));
-            let content = ContentBuilder::new()
-                .schema(Some(Ref::from_schema_name("Problem")))
-                .examples_from_iter(examples)
-                .build();
-            let response = ResponseBuilder::new()
-                .description(names.join(", "))
-                .content("application/problem+json", content)
-                .build();
-            (status.to_string(), response.into())
-        })
-        .collect()
-}
-
-fn example(code: &Code) -> utoipa::openapi::example::Example {
-    let when = code.doc.split_whitespace().collect::<Vec<_>>().join(" ");
-    let value = serde_json::json!({
-        "type": format!("urn:problem:{}", code.code.to_ascii_lowercase()),
-        "title": code.title,
-        "status": code.status,
-        "detail": when,
-        "code": code.code,
-        "request_id": "01936f0e-7b5a-7c3e-8f4d-2a1b3c4d5e6f",
-        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
-        "errors": [],
-    });
-    ExampleBuilder::new()
-        .summary(code.title)
-        .value(Some(value))
-        .build()
 }
 
 /// Every operation here.

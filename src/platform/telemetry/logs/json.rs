@@ -8,6 +8,7 @@ use super::line::{Fields, Head, Ids, RESERVED, bounded};
 /// Writes one object.
 pub(super) struct Json<'a> {
     out: &'a mut Vec<u8>,
+    known_fields: bool,
 }
 
 impl<'a> Json<'a> {
@@ -23,7 +24,10 @@ impl<'a> Json<'a> {
         out.extend_from_slice(b"\",\"level\":\"");
         out.extend_from_slice(super::level_name(head.level).as_bytes());
         out.push(b'"');
-        let mut line = Self { out };
+        let mut line = Self {
+            out,
+            known_fields: head.known_fields,
+        };
         line.member("message", head.message);
         line.member("target", head.target);
         if let Some(ids) = ids {
@@ -43,10 +47,14 @@ impl<'a> Json<'a> {
 
     fn name(&mut self, name: &str) {
         self.out.extend_from_slice(b",\"");
-        if RESERVED.contains(&name) {
-            self.out.extend_from_slice(b"field.");
+        if self.known_fields {
+            self.out.extend_from_slice(name.as_bytes());
+        } else {
+            if RESERVED.contains(&name) {
+                self.out.extend_from_slice(b"field.");
+            }
+            escape(self.out, name);
         }
-        escape(self.out, name);
         self.out.extend_from_slice(b"\":");
     }
 
@@ -68,10 +76,10 @@ impl<'a> Json<'a> {
         self.out.push(b'"');
     }
 
-    fn number(&mut self, name: &str, value: std::fmt::Arguments<'_>) {
+    /// A field whose value is neither quoted nor escaped.
+    fn plain(&mut self, name: &str, value: &str) {
         self.name(name);
-        // Writing to memory cannot fail.
-        let _infallible = self.out.write_fmt(value);
+        self.out.extend_from_slice(value.as_bytes());
     }
 }
 
@@ -83,27 +91,28 @@ impl Fields for Json<'_> {
         self.out.push(b'"');
     }
     fn unsigned(&mut self, name: &str, value: u64) {
-        self.number(name, format_args!("{value}"));
+        self.plain(name, itoa::Buffer::new().format(value));
     }
     fn signed(&mut self, name: &str, value: i64) {
-        self.number(name, format_args!("{value}"));
+        self.plain(name, itoa::Buffer::new().format(value));
     }
     fn float(&mut self, name: &str, value: f64) {
         if value.is_finite() {
-            self.number(name, format_args!("{value}"));
+            self.name(name);
+            // Writing to memory cannot fail.
+            let _infallible = write!(self.out, "{value}");
         } else {
-            self.number(name, format_args!("null"));
+            self.plain(name, "null");
         }
     }
     fn boolean(&mut self, name: &str, value: bool) {
-        self.number(name, format_args!("{value}"));
+        self.plain(name, if value { "true" } else { "false" });
     }
     fn millis(&mut self, name: &str, value: Duration) {
-        let micros = value.as_micros();
-        self.number(
-            name,
-            format_args!("{}.{:03}", micros / 1_000, micros % 1_000),
-        );
+        let whole = value.as_secs() * 1_000 + u64::from(value.subsec_millis());
+        self.unsigned(name, whole);
+        self.out.push(b'.');
+        digits::<3>(self.out, value.subsec_micros() % 1_000);
     }
 }
 
@@ -112,10 +121,10 @@ impl Fields for Json<'_> {
 /// value for anything but text.
 fn escape(out: &mut Vec<u8>, text: &str) {
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(special) {
+    while let Some(at) = rest.bytes().position(|byte| SPECIAL[usize::from(byte)]) {
         let (plain, tail) = rest.split_at(at);
         out.extend_from_slice(plain.as_bytes());
-        // `special` is true only for the first byte of a character.
+        // `SPECIAL` has only first bytes of characters.
         let Some(character) = tail.chars().next() else {
             return;
         };
@@ -136,26 +145,51 @@ fn escape(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(rest.as_bytes());
 }
 
-/// Bytes that may begin a character which needs an escape.
-fn special(byte: u8) -> bool {
-    byte < 0x20 || matches!(byte, b'"' | b'\\' | 0x7f | 0xc2 | 0xe2)
-}
+/// Bytes that may begin a character which needs an escape; a table, since every byte
+/// of every line is looked at.
+const SPECIAL: [bool; 256] = {
+    let mut special = [false; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        special[control] = true;
+        control += 1;
+    }
+    special[b'"' as usize] = true;
+    special[b'\\' as usize] = true;
+    special[0x7f] = true;
+    special[0xc2] = true;
+    special[0xe2] = true;
+    special
+};
 
-/// RFC 3339 in UTC with microseconds.
+/// RFC 3339 in UTC with microseconds. By hand: a line has one, and `fmt` takes as
+/// long for it as all else takes together.
 pub(super) fn timestamp(out: &mut Vec<u8>, at: SystemTime) {
     let at = time::OffsetDateTime::from(at);
-    // Writing to memory cannot fail.
-    let _infallible = write!(
-        out,
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-        at.year(),
-        u8::from(at.month()),
-        at.day(),
-        at.hour(),
-        at.minute(),
-        at.second(),
-        at.microsecond()
-    );
+    digits::<4>(out, at.year().unsigned_abs());
+    out.push(b'-');
+    digits::<2>(out, u8::from(at.month()).into());
+    out.push(b'-');
+    digits::<2>(out, at.day().into());
+    out.push(b'T');
+    digits::<2>(out, at.hour().into());
+    out.push(b':');
+    digits::<2>(out, at.minute().into());
+    out.push(b':');
+    digits::<2>(out, at.second().into());
+    out.push(b'.');
+    digits::<6>(out, at.microsecond());
+    out.push(b'Z');
+}
+
+/// The last `N` decimal digits of a number, zeros included.
+fn digits<const N: usize>(out: &mut Vec<u8>, mut value: u32) {
+    let mut text = [b'0'; N];
+    for digit in text.iter_mut().rev() {
+        *digit += (value % 10) as u8;
+        value /= 10;
+    }
+    out.extend_from_slice(&text);
 }
 
 #[cfg(test)]
@@ -171,6 +205,7 @@ mod tests {
             level: Level::WARN,
             message,
             target: "t",
+            known_fields: false,
         };
         let mut json = Json::open(&mut out, &head, None, Some("r"));
         json.text(name, value);

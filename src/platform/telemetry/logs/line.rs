@@ -31,7 +31,10 @@ pub(super) struct Head<'a> {
     pub(super) at: SystemTime,
     pub(super) level: Level,
     pub(super) message: &'a str,
-    pub(super) target: &'a str,
+    pub(super) target: &'static str,
+    /// The names of the fields are [`REQUEST_LINE`](crate::platform::observe::REQUEST_LINE):
+    /// none is reserved, none needs an escape.
+    pub(super) known_fields: bool,
 }
 
 /// The names of [`Head`] and [`Ids`], which no field may take.
@@ -61,6 +64,7 @@ pub(super) fn hex<const N: usize, const M: usize>(bytes: [u8; N]) -> [u8; M] {
 pub(super) struct Ids {
     pub(super) trace_id: TraceId,
     pub(super) span_id: SpanId,
+    pub(super) sampled: bool,
 }
 
 impl Ids {
@@ -72,12 +76,14 @@ impl Ids {
             context.is_valid().then(|| Self {
                 trace_id: context.trace_id(),
                 span_id: context.span_id(),
+                sampled: context.is_sampled(),
             })
         });
         span.or_else(|| {
             request.map(|request| Self {
                 trace_id: request.trace_id,
                 span_id: request.span_id,
+                sampled: request.sampled,
             })
         })
     }

@@ -2,15 +2,17 @@
 //!
 //! Two things write here: `tracing` events through [`LogLayer`], and the request
 //! line directly from its record, which costs a tenth of an event. Both go through
-//! one filter, one format and one [`sink`].
+//! one filter, one format and one [`sink`]; and by OTLP, when that is asked for.
 
 mod json;
 mod line;
+mod otlp;
 mod panics;
 mod pretty;
 mod sink;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -30,6 +32,7 @@ use crate::platform::observe::RequestContext;
 
 pub use line::Fields;
 use line::{EventFields, Head, Ids, Message};
+use otlp::Otlp;
 use sink::Sink;
 
 /// Target of the request line, for filters (`request=off`).
@@ -57,6 +60,9 @@ struct Inner {
     format: LogFormat,
     colours: bool,
     sink: Sink,
+    otlp: Option<Otlp>,
+    /// What the configuration had to ignore; logged once the log stands.
+    warnings: Vec<String>,
     /// By position in [`LEVELS`].
     written: [IntCounter; LEVELS.len()],
     /// Whether the filter lets the request line pass.
@@ -70,10 +76,17 @@ struct Inner {
 /// When one is installed already.
 pub(super) fn start(
     config: &Config,
+    variables: &BTreeMap<String, String>,
     metrics: &TelemetryMetrics,
     traces: &Traces,
 ) -> anyhow::Result<Logs> {
     let filter: EnvFilter = config.log_filter.parse()?;
+    let (otlp, warnings) = Otlp::start(
+        variables,
+        traces.resource(),
+        traces.scope(),
+        &metrics.log_exports,
+    )?;
     let out = std::io::stdout();
     // The informal standard of no-color.org; a matter of the terminal, not of the service.
     #[allow(clippy::disallowed_methods)]
@@ -82,6 +95,8 @@ pub(super) fn start(
         format: config.log_format,
         colours: out.is_terminal() && !plain,
         sink: Sink::start(out, metrics.log_lines_dropped.clone())?,
+        otlp,
+        warnings,
         written: LEVELS.map(|level| metrics.log_lines.with_label_values(&[level_name(level)])),
         request_lines: AtomicBool::new(passes_request_line(&config.log_filter)),
         reload: OnceLock::new(),
@@ -126,6 +141,23 @@ impl Logs {
         Ok(())
     }
 
+    /// Says what was ignored, and where lines go besides standard output.
+    pub(super) fn report(&self, known: &[String]) {
+        for warning in self.0.warnings.iter().filter(|new| !known.contains(new)) {
+            tracing::warn!(warning, "a variable is ignored");
+        }
+        if let Some(otlp) = &self.0.otlp {
+            tracing::info!(destination = otlp.destination, "log lines are exported");
+        }
+    }
+
+    /// Exports what waits, and is back after `bound` whatever the collector does.
+    pub(super) async fn flush_export(&self, bound: Duration) {
+        if let Some(otlp) = &self.0.otlp {
+            otlp.flush(bound).await;
+        }
+    }
+
     /// Waits until everything is written, at most as long as `bound`.
     pub fn flush(&self, bound: Duration) {
         // Beyond the bound nothing can be done, and there is nobody left to tell.
@@ -137,7 +169,7 @@ impl Logs {
         &self,
         context: &RequestContext,
         at: SystemTime,
-        fields: impl FnOnce(&mut dyn Fields),
+        fields: impl Fn(&mut dyn Fields),
     ) {
         if !self.0.request_lines.load(Ordering::Relaxed) {
             return;
@@ -147,10 +179,12 @@ impl Logs {
             level: Level::INFO,
             message: REQUEST,
             target: REQUEST,
+            known_fields: true,
         };
         let ids = Ids {
             trace_id: context.trace_id,
             span_id: context.span_id,
+            sampled: context.sampled,
         };
         self.write(&head, Some(ids), Some(&context.request_id), fields);
     }
@@ -160,12 +194,15 @@ impl Logs {
         head: &Head<'_>,
         ids: Option<Ids>,
         request_id: Option<&str>,
-        fields: impl FnOnce(&mut dyn Fields),
+        fields: impl Fn(&mut dyn Fields),
     ) {
         thread_local! {
             static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         let inner = &*self.0;
+        if let Some(otlp) = &inner.otlp {
+            otlp.push(head, ids, request_id, &fields);
+        }
         let format = |out: &mut Vec<u8>| {
             match inner.format {
                 LogFormat::Json => {
@@ -224,6 +261,7 @@ where
             level: *metadata.level(),
             message: message.0.as_deref().unwrap_or_default(),
             target: metadata.target(),
+            known_fields: false,
         };
         let fields = |out: &mut dyn Fields| {
             event.record(&mut EventFields {

@@ -6,27 +6,16 @@
 //! endpoints and headers, which may carry credentials.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use opentelemetry_sdk::trace::SpanLimits;
 
-use super::exporter::{self, Protocol};
-use super::variables::{Reader, pairs};
+use crate::platform::telemetry::otlp::{self, Batch, Reader, Signal, pairs};
 
 /// How traces are sampled when `OTEL_TRACES_SAMPLER` says so.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sampler {
     pub(super) ratio: f64,
     pub(super) parent_based: bool,
-}
-
-/// `OTEL_BSP_*`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Batch {
-    pub(super) delay: Duration,
-    pub(super) timeout: Duration,
-    pub(super) queue: usize,
-    pub(super) size: usize,
 }
 
 /// Which headers of a request carry its trace.
@@ -40,7 +29,7 @@ pub(super) struct Propagators {
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) disabled: bool,
-    pub(super) exporter: Option<exporter::Settings>,
+    pub(super) exporter: Option<otlp::Settings>,
     pub(super) sampler: Option<Sampler>,
     pub(super) batch: Batch,
     pub(super) limits: SpanLimits,
@@ -57,83 +46,32 @@ impl Settings {
         let mut read = Reader::new(variables);
         Self {
             disabled: read.boolean("OTEL_SDK_DISABLED"),
-            exporter: exporter(&mut read),
+            exporter: Signal::TRACES.exporter(&mut read),
             sampler: sampler(&mut read),
-            batch: batch(&mut read),
+            batch: Signal::TRACES.batch(&mut read),
             limits: limits(&mut read),
             value_length: read
                 .number("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")
                 .or_else(|| read.number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")),
             resource: resource(&mut read),
             propagators: propagators(&mut read),
-            warnings: read.warnings,
+            warnings: {
+                let mut warnings = read.warnings;
+                warnings.extend(otlp::without_effect(variables));
+                warnings
+            },
         }
     }
-}
-
-fn exporter(read: &mut Reader<'_>) -> Option<exporter::Settings> {
-    let chosen = match read.text("OTEL_TRACES_EXPORTER") {
-        Some("none") => return None,
-        Some("otlp") => true,
-        Some(_) => {
-            read.ignore("OTEL_TRACES_EXPORTER", "is neither otlp nor none");
-            false
-        }
-        None => false,
-    };
-    let protocol = read
-        .signal("PROTOCOL", "http/protobuf or grpc", |text, _| match text {
-            "http/protobuf" => Some(Protocol::Http),
-            "grpc" => Some(Protocol::Grpc),
-            _ => None,
-        })
-        .unwrap_or(Protocol::Http);
-    let insecure = read
-        .signal("INSECURE", "true or false", |text, _| {
-            text.to_ascii_lowercase().parse::<bool>().ok()
-        })
-        .unwrap_or(false);
-    let expected = "an http or https URL";
-    let endpoint = read.signal("ENDPOINT", expected, |text, own| {
-        exporter::endpoint(text, protocol, own, insecure)
-    });
-    if endpoint.is_none() && !chosen {
-        return None;
-    }
-    for infix in ["TRACES_", ""] {
-        for file in ["CLIENT_CERTIFICATE", "CLIENT_KEY"] {
-            let name = format!("OTEL_EXPORTER_OTLP_{infix}{file}");
-            if read.text(&name).is_some() {
-                read.ignore(&name, "is not supported");
-            }
-        }
-    }
-    Some(exporter::Settings {
-        protocol,
-        endpoint: endpoint.unwrap_or_else(|| protocol.default_endpoint().to_owned()),
-        headers: read
-            .signal("HEADERS", "a list of name=value pairs", |text, _| {
-                pairs(text)
-            })
-            .unwrap_or_default(),
-        timeout: read
-            .signal("TIMEOUT", "a number of milliseconds", |text, _| {
-                text.parse().ok()
-            })
-            .map_or(Duration::from_secs(10), Duration::from_millis),
-        gzip: read
-            .signal("COMPRESSION", "gzip or none", |text, _| match text {
-                "gzip" => Some(true),
-                "none" => Some(false),
-                _ => None,
-            })
-            .unwrap_or(false),
-        certificate: read.signal("CERTIFICATE", "a path", |text, _| Some(text.to_owned())),
-    })
 }
 
 fn sampler(read: &mut Reader<'_>) -> Option<Sampler> {
-    let name = read.text("OTEL_TRACES_SAMPLER")?;
+    const ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
+    let name = read.text("OTEL_TRACES_SAMPLER");
+    let takes_argument = name.is_some_and(|name| name.ends_with("traceidratio"));
+    if !takes_argument && read.text(ARGUMENT).is_some() {
+        read.ignore(ARGUMENT, "has no effect without a sampler that takes one");
+    }
+    let name = name?;
     let (parent_based, kind) = match name.strip_prefix("parentbased_") {
         Some(kind) => (true, kind),
         None => (false, name),
@@ -142,10 +80,10 @@ fn sampler(read: &mut Reader<'_>) -> Option<Sampler> {
         "always_on" => 1.0,
         "always_off" => 0.0,
         "traceidratio" => {
-            let argument = read.number::<f64>("OTEL_TRACES_SAMPLER_ARG");
+            let argument = read.number::<f64>(ARGUMENT);
             let in_range = argument.filter(|ratio| (0.0..=1.0).contains(ratio));
             if argument.is_some() && in_range.is_none() {
-                read.ignore("OTEL_TRACES_SAMPLER_ARG", "is not between 0 and 1");
+                read.ignore(ARGUMENT, "is not between 0 and 1");
             }
             in_range.unwrap_or(1.0)
         }
@@ -158,32 +96,6 @@ fn sampler(read: &mut Reader<'_>) -> Option<Sampler> {
         ratio,
         parent_based,
     })
-}
-
-fn batch(read: &mut Reader<'_>) -> Batch {
-    let mut positive = |name: &str, default: usize| match read.number::<usize>(name) {
-        Some(0) => {
-            read.ignore(name, "must be greater than 0");
-            default
-        }
-        value => value.unwrap_or(default),
-    };
-    let queue = positive("OTEL_BSP_MAX_QUEUE_SIZE", 2_048);
-    let size = positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512);
-    let timeout = positive("OTEL_BSP_EXPORT_TIMEOUT", 30_000);
-    if size > queue && read.text("OTEL_BSP_MAX_EXPORT_BATCH_SIZE").is_some() {
-        read.ignore(
-            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
-            "is greater than the queue; the queue's size is used",
-        );
-    }
-    let delay = read.number("OTEL_BSP_SCHEDULE_DELAY").unwrap_or(5_000);
-    Batch {
-        delay: Duration::from_millis(delay),
-        timeout: Duration::from_millis(u64::try_from(timeout).unwrap_or(u64::MAX)),
-        queue,
-        size: size.min(queue),
-    }
 }
 
 fn limits(read: &mut Reader<'_>) -> SpanLimits {

@@ -1,4 +1,5 @@
 use super::*;
+use std::time::Duration;
 
 fn read(variables: &[(&str, &str)]) -> Settings {
     let variables = variables
@@ -124,4 +125,32 @@ fn headers_resource_and_the_rest() {
     assert_eq!(settings.value_length, Some(9));
     assert_eq!((settings.batch.queue, settings.batch.size), (10, 10));
     assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+}
+
+#[test]
+fn lines_are_exported_only_when_they_are_named() {
+    let lines = |variables: &[(&str, &str)]| {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let mut read = Reader::new(&variables);
+        let exporter = Signal::LOGS.exporter(&mut read);
+        exporter.map(|exporter| exporter.endpoint)
+    };
+    let all = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
+    let own = ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://l:1/as/is");
+    let chosen = ("OTEL_LOGS_EXPORTER", "otlp");
+    assert_eq!(lines(&[]), None);
+    assert_eq!(lines(&[all]), None);
+    assert_eq!(lines(&[("OTEL_LOGS_EXPORTER", "none"), own]), None);
+    assert_eq!(lines(&[all, own]).as_deref(), Some("http://l:1/as/is"));
+    assert_eq!(
+        lines(&[all, chosen]).as_deref(),
+        Some("http://c:4318/v1/logs")
+    );
+    assert_eq!(
+        lines(&[chosen]).as_deref(),
+        Some("http://localhost:4318/v1/logs")
+    );
 }

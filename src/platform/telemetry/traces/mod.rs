@@ -1,11 +1,9 @@
 //! Traces: sampled first, exported by OTLP, never in a request's way.
 
 mod env;
-mod exporter;
 mod late;
-mod queue;
 mod sampling;
-mod variables;
+mod spans;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,11 +19,12 @@ use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
+use super::otlp::{self, Outcomes, Queue, Worker};
 use super::{Config, TelemetryMetrics};
 use env::Settings;
 use late::LateBound;
-use queue::{Outcomes, Queue, Worker};
 pub use sampling::Sampling;
+use spans::Spans;
 
 /// The process's traces.
 #[derive(Clone)]
@@ -36,6 +35,7 @@ struct Inner {
     trace_context: bool,
     baggage: bool,
     scope: InstrumentationScope,
+    resource: Resource,
     export: Option<Export>,
     late_after: Duration,
     late: LateBound,
@@ -45,7 +45,7 @@ struct Inner {
 
 /// There only when somebody wants spans.
 struct Export {
-    queue: Queue,
+    spans: Spans,
     provider: SdkTracerProvider,
     worker: Mutex<Option<Worker>>,
     destination: String,
@@ -73,9 +73,12 @@ impl Traces {
             None => Sampling::new(config.trace_ratio, true),
         };
         let exporter = settings.exporter.take().filter(|_| !settings.disabled);
-        let outcomes = Outcomes::new(metrics);
+        let outcomes = Outcomes::new(&metrics.spans, "late");
+        let resource = resource(&settings.resource);
         let export = match exporter {
-            Some(exporter) => Some(Export::start(exporter, &settings, &sampling, outcomes)?),
+            Some(exporter) => Some(Export::start(
+                exporter, &settings, &resource, &sampling, outcomes,
+            )?),
             None => None,
         };
         Ok(Self(Arc::new(Inner {
@@ -83,6 +86,7 @@ impl Traces {
             trace_context: settings.propagators.trace_context,
             baggage: settings.propagators.baggage,
             scope: scope(),
+            resource,
             export,
             late_after: config.late_span_after,
             late: LateBound::new(config.late_spans_per_second),
@@ -138,9 +142,9 @@ impl Traces {
         self.0.export.is_some() && self.0.sampling.decide(trace_id, parent)
     }
 
-    /// Whether `traceparent` is read (`OTEL_PROPAGATORS`).
+    /// Whether `traceparent` is read and written (`OTEL_PROPAGATORS`).
     #[must_use]
-    pub fn reads_trace_context(&self) -> bool {
+    pub fn propagates_trace_context(&self) -> bool {
         self.0.trace_context
     }
 
@@ -163,10 +167,20 @@ impl Traces {
         self.0.scope.clone()
     }
 
+    /// What every signal says of this process.
+    pub(super) fn resource(&self) -> &Resource {
+        &self.0.resource
+    }
+
+    /// What was ignored.
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.0.warnings
+    }
+
     /// Sends an ended span; `late` tells what was not sampled at its start.
     pub fn export(&self, span: SpanData, late: bool) {
         if let Some(export) = &self.0.export {
-            export.queue.push(span, late);
+            export.spans.push(span, late);
         }
     }
 
@@ -183,38 +197,33 @@ impl Traces {
 
 impl Export {
     fn start(
-        exporter: exporter::Settings,
+        exporter: otlp::Settings,
         settings: &Settings,
+        resource: &Resource,
         sampling: &Sampling,
         outcomes: Outcomes,
     ) -> std::io::Result<Self> {
-        let queue = Queue::new(
-            settings.batch,
-            settings.limits,
-            settings.value_length,
-            outcomes,
-        );
-        let resource = resource(&settings.resource);
+        let queue = Queue::new(settings.batch, outcomes);
+        let spans = Spans {
+            queue: queue.clone(),
+            limits: settings.limits,
+            value_length: settings.value_length,
+        };
         let provider = SdkTracerProvider::builder()
             .with_sampler(sampling.clone())
             .with_span_limits(settings.limits)
             .with_resource(resource.clone())
-            .with_span_processor(queue.clone())
+            .with_span_processor(spans.clone())
             .build();
-        let destination = format!("{} ({})", exporter.host(), exporter.protocol.as_str());
-        let build = move || match exporter.build() {
-            Ok(mut exporter) => {
-                exporter.set_resource(&resource);
-                Some(exporter)
-            }
-            Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "spans cannot be exported");
-                None
-            }
-        };
-        let worker = Worker::start(queue.clone(), build)?;
+        let destination = exporter.destination();
+        let resource = resource.clone();
+        let worker = Worker::start(queue, move || {
+            let mut exporter = exporter.spans()?;
+            exporter.set_resource(&resource);
+            Ok(exporter)
+        })?;
         Ok(Self {
-            queue,
+            spans,
             provider,
             worker: Mutex::new(Some(worker)),
             destination,
@@ -233,7 +242,7 @@ fn scope() -> InstrumentationScope {
         .build()
 }
 
-/// What every span says of this process; the operator's attributes win.
+/// What every signal says of this process; the operator's attributes win.
 fn resource(attributes: &[(String, String)]) -> Resource {
     let instance = crate::platform::clock::new_id().to_string();
     Resource::builder_empty()

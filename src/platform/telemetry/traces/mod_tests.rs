@@ -3,22 +3,36 @@ use crate::platform::settings::{Layers, Reader};
 use opentelemetry::trace::{SpanId, SpanKind, TraceFlags, TraceState};
 use tracing_subscriber::layer::SubscriberExt as _;
 
+impl Traces {
+    /// Traces with these variables and the defaults of everything else.
+    pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let metrics = TelemetryMetrics::register(&prometheus::Registry::new()).unwrap();
+        let nowhere = std::path::Path::new("/nonexistent");
+        let config = Config::read(&mut Reader::new(Layers::load(nowhere, nowhere, [])));
+        Self::start(&config, &variables, &metrics).unwrap()
+    }
+}
+
 /// Traces whose queue keeps everything: the next export is an hour away.
 fn keeping() -> Traces {
-    let variables = [
+    Traces::with(&[
         ("OTEL_TRACES_EXPORTER", "otlp"),
         ("OTEL_BSP_SCHEDULE_DELAY", "3600000"),
         ("OTEL_TRACES_SAMPLER", "always_on"),
-    ];
-    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let metrics = TelemetryMetrics::register(&prometheus::Registry::new()).unwrap();
-    let nowhere = std::path::Path::new("/nonexistent");
-    let config = Config::read(&mut Reader::new(Layers::load(nowhere, nowhere, [])));
-    Traces::start(&config, &variables.into_iter().collect(), &metrics).unwrap()
+    ])
 }
 
 fn ended(traces: &Traces) -> Vec<SpanData> {
-    traces.0.export.as_ref().unwrap().queue.waiting()
+    let queue = &traces.0.export.as_ref().unwrap().spans.queue;
+    queue
+        .take_all()
+        .into_iter()
+        .map(|ended| ended.span)
+        .collect()
 }
 
 fn request(sampled: bool) -> SpanContext {
@@ -39,8 +53,9 @@ fn inner_spans_are_children_of_the_request_that_they_run_in() {
     let _request = context_of(request(true), &Context::new()).attach();
     assert!(sampled());
     tracing::info_span!("query", otel.name = "find", otel.kind = "client").in_scope(|| ());
-    let [span] = &ended(&traces)[..] else {
-        panic!("one span: {:?}", ended(&traces));
+    let ended = ended(&traces);
+    let [span] = &ended[..] else {
+        panic!("one span: {ended:?}");
     };
     assert_eq!(span.name, "find");
     assert_eq!(span.span_kind, SpanKind::Client);

@@ -3,6 +3,9 @@
 //! Half a header that was sent in one piece with a whole request before it ends
 //! with the idle timeout: bytes do not tell where hyper's parser stands.
 
+mod http2;
+mod tls;
+
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

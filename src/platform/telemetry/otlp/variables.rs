@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 /// Looks variables up, and gathers what it had to ignore.
-pub(super) struct Reader<'a> {
+pub(in crate::platform::telemetry) struct Reader<'a> {
     variables: &'a BTreeMap<String, String>,
-    pub(super) warnings: Vec<String>,
+    pub(in crate::platform::telemetry) warnings: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(variables: &'a BTreeMap<String, String>) -> Self {
+    pub(in crate::platform::telemetry) fn new(variables: &'a BTreeMap<String, String>) -> Self {
         Self {
             variables,
             warnings: Vec::new(),
@@ -19,16 +19,16 @@ impl<'a> Reader<'a> {
     }
 
     /// An empty value is no value.
-    pub(super) fn text(&self, name: &str) -> Option<&'a str> {
+    pub(in crate::platform::telemetry) fn text(&self, name: &str) -> Option<&'a str> {
         let value = self.variables.get(name).map(|value| value.trim());
         value.filter(|value| !value.is_empty())
     }
 
-    pub(super) fn ignore(&mut self, name: &str, why: &str) {
+    pub(in crate::platform::telemetry) fn ignore(&mut self, name: &str, why: &str) {
         self.warnings.push(format!("{name} {why}"));
     }
 
-    pub(super) fn number<T: FromStr>(&mut self, name: &str) -> Option<T> {
+    pub(in crate::platform::telemetry) fn number<T: FromStr>(&mut self, name: &str) -> Option<T> {
         let text = self.text(name)?;
         let number = text.parse().ok();
         if number.is_none() {
@@ -38,7 +38,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The specification knows `true`, without regard to case; all else is false.
-    pub(super) fn boolean(&mut self, name: &str) -> bool {
+    pub(in crate::platform::telemetry) fn boolean(&mut self, name: &str) -> bool {
         match self.text(name) {
             Some(text) if text.eq_ignore_ascii_case("true") => true,
             Some(text) if !text.eq_ignore_ascii_case("false") => {
@@ -50,14 +50,15 @@ impl<'a> Reader<'a> {
     }
 
     /// The first of the two variables of an exporter setting that `parse` accepts:
-    /// the one for traces wins over the one for all signals.
-    pub(super) fn signal<T>(
+    /// the one for this signal (`TRACES_`, `LOGS_`) wins over the one for all.
+    pub(in crate::platform::telemetry) fn signal<T>(
         &mut self,
+        signal: &str,
         setting: &str,
         expected: &str,
         parse: impl Fn(&str, bool) -> Option<T>,
     ) -> Option<T> {
-        for (infix, own) in [("TRACES_", true), ("", false)] {
+        for (infix, own) in [(signal, true), ("", false)] {
             let name = format!("OTEL_EXPORTER_OTLP_{infix}{setting}");
             if let Some(text) = self.text(&name) {
                 match parse(text, own) {
@@ -71,7 +72,7 @@ impl<'a> Reader<'a> {
 }
 
 /// `name=value,…` with percent-encoded values, as in W3C Baggage.
-pub(super) fn pairs(text: &str) -> Option<Vec<(String, String)>> {
+pub(in crate::platform::telemetry) fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     text.split(',')
         .map(str::trim)
         .filter(|pair| !pair.is_empty())

@@ -1,5 +1,10 @@
 //! The edge of the public listener: problems, ids, limits on bodies.
 
+mod bodies;
+mod headers;
+pub mod raw;
+mod shapes;
+
 use serde_json::Value;
 
 use crate::support::{Backend, Service, eventually};

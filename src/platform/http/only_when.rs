@@ -1,0 +1,72 @@
+//! A layer that only some requests go through.
+//!
+//! Compression and decompression wrap every body that passes them, whether or not
+//! there is work for them; a request without the header that asks for it goes
+//! around them.
+
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::TryFutureExt as _;
+use futures_util::future::{Either, MapOk};
+use http::{HeaderName, Request};
+use tower::{Layer, Service};
+
+/// Puts `layer` around the requests that have `header`.
+#[derive(Clone)]
+pub(super) struct OnlyWhen<L> {
+    pub(super) header: HeaderName,
+    pub(super) layer: L,
+}
+
+impl<L, S> Layer<S> for OnlyWhen<L>
+where
+    L: Layer<S>,
+    S: Clone,
+{
+    type Service = Branching<S, L::Service>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Branching {
+            header: self.header.clone(),
+            layered: self.layer.layer(inner.clone()),
+            inner,
+        }
+    }
+}
+
+/// The service with and without the layer.
+#[derive(Clone)]
+pub(super) struct Branching<S, T> {
+    header: HeaderName,
+    inner: S,
+    layered: T,
+}
+
+impl<S, T, B> Service<Request<Body>> for Branching<S, T>
+where
+    S: Service<Request<Body>, Response = Response>,
+    T: Service<Request<Body>, Response = http::Response<B>, Error = S::Error>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Either<S::Future, MapOk<T::Future, fn(http::Response<B>) -> Response>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        std::task::ready!(self.inner.poll_ready(cx))?;
+        self.layered.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if request.headers().contains_key(&self.header) {
+            let answer = self.layered.call(request);
+            Either::Right(answer.map_ok(|response| response.map(Body::new)))
+        } else {
+            Either::Left(self.inner.call(request))
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! TLS on the public listener (rustls). The certificate is read again when its
+//! files change; connections that stand keep the one that they began with.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, ServerConfig};
+use tokio_rustls::server::TlsStream;
+
+use super::Config;
+use crate::platform::lifecycle::Lifecycle;
+use crate::platform::settings::{Look, SecretSource, WatchedFiles};
+
+/// Why a certificate and its key cannot be used. No text of the files is repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Not PEM, or no certificate in it.
+    #[error("the certificate is not a PEM certificate chain")]
+    Certificate,
+    /// Not PEM, or no private key in it.
+    #[error("the key is not a PEM private key")]
+    Key,
+    /// They do not belong together, or are of a kind that is not supported.
+    #[error("certificate and key cannot be used together: {0}")]
+    Pair(#[from] rustls::Error),
+}
+
+/// The present certificate; cheap to clone, the same for all clones.
+#[derive(Clone)]
+pub struct Tls {
+    present: Arc<RwLock<TlsAcceptor>>,
+    sources: [SecretSource; 2],
+}
+
+impl Tls {
+    /// What is configured; `None` where the listener is plain.
+    ///
+    /// # Errors
+    /// When certificate and key are not a pair.
+    pub fn new(config: &Config) -> Result<Option<Self>, TlsError> {
+        let (Some(certificate), Some(key)) = (&config.tls_cert, &config.tls_key) else {
+            return Ok(None);
+        };
+        let acceptor = acceptor(certificate.content.expose(), key.content.expose())?;
+        Ok(Some(Self {
+            present: Arc::new(RwLock::new(acceptor)),
+            sources: [certificate.clone(), key.clone()],
+        }))
+    }
+
+    /// Does the handshake.
+    ///
+    /// # Errors
+    /// When the client does not.
+    pub async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+        let handshake = {
+            let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+            present.accept(stream)
+        };
+        handshake.await
+    }
+
+    /// Watches the files, when there are any. A broken pair keeps the old one: the
+    /// two files are written one after the other.
+    pub fn watch(&self, lifecycle: &Lifecycle) {
+        let Some(files) = WatchedFiles::new(self.sources.to_vec()) else {
+            return;
+        };
+        let (tls, stop) = (self.clone(), lifecycle.soft());
+        lifecycle.spawn(
+            "certificate watch",
+            files.watch(stop, move |look| tls.take(look)),
+        );
+    }
+
+    fn take(&self, look: Look) {
+        match look {
+            Look::Same => {}
+            Look::Changed(contents) => {
+                let [certificate, key] = &contents[..] else {
+                    return;
+                };
+                match acceptor(certificate.expose(), key.expose()) {
+                    Ok(acceptor) => {
+                        *self.present.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+                        tracing::info!("certificate replaced");
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the new certificate is broken; the old one stays");
+                    }
+                }
+            }
+            Look::Unreadable(error) => {
+                tracing::warn!(%error, "the certificate cannot be read; the old one stays");
+            }
+        }
+    }
+}
+
+/// TLS 1.2 and 1.3 with rustls's own choice of suites; HTTP/2 where the client has it.
+fn acceptor(certificate: &str, key: &str) -> Result<TlsAcceptor, TlsError> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| TlsError::Certificate)?;
+    if chain.is_empty() {
+        return Err(TlsError::Certificate);
+    }
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| TlsError::Key)?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn only_a_certificate_and_its_own_key_are_accepted() {
+        let ((certificate, key), (_, other)) = (pair(), pair());
+        assert!(acceptor(&certificate, &key).is_ok());
+        let error = |certificate: &str, key: &str| acceptor(certificate, key).err().unwrap();
+        assert!(matches!(error(&certificate, &other), TlsError::Pair(_)));
+        assert!(matches!(error("", &key), TlsError::Certificate));
+        assert!(matches!(error(&key, &key), TlsError::Certificate));
+        assert!(matches!(error(&certificate, &certificate), TlsError::Key));
+    }
+}

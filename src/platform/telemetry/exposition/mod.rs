@@ -1,0 +1,50 @@
+//! The metrics page, in the format that the scraper asks for.
+
+mod accept;
+mod exemplars;
+mod openmetrics;
+
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, header};
+use prometheus::{Encoder as _, Registry, TextEncoder};
+
+pub use accept::Format;
+pub use exemplars::{Exemplar, Exemplars, Slots};
+
+/// Every series of the registry, in one format.
+///
+/// # Errors
+/// When a family is malformed.
+pub fn encode(
+    registry: &Registry,
+    exemplars: &Exemplars,
+    format: Format,
+) -> prometheus::Result<Vec<u8>> {
+    let families = registry.gather();
+    Ok(match format {
+        Format::OpenMetrics => openmetrics::encode(&families, exemplars).into_bytes(),
+        Format::Text => {
+            let mut text = Vec::with_capacity(64 * 1_024);
+            TextEncoder::new().encode(&families, &mut text)?;
+            text
+        }
+    })
+}
+
+/// The answer to a scrape, by its `Accept`.
+///
+/// # Errors
+/// When a family is malformed.
+pub fn answer(
+    registry: &Registry,
+    exemplars: &Exemplars,
+    headers: &HeaderMap,
+) -> prometheus::Result<Response> {
+    let format = Format::negotiate(headers);
+    let page = encode(registry, exemplars, format)?;
+    let head = [
+        (header::CONTENT_TYPE, format.content_type()),
+        (header::VARY, "accept"),
+    ];
+    Ok((head, page).into_response())
+}

@@ -1,0 +1,211 @@
+//! The OTLP exporters, by gRPC or by HTTP.
+
+use std::collections::HashMap;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use http::{HeaderName, HeaderValue, Uri};
+use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
+use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
+use opentelemetry_otlp::{
+    Compression, LogExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+};
+
+use super::Signal;
+
+/// How a signal travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::platform::telemetry) enum Protocol {
+    /// `http/protobuf`.
+    Http,
+    /// `grpc`.
+    Grpc,
+}
+
+impl Protocol {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http/protobuf",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
+/// Where a signal goes, and how.
+#[derive(Debug)]
+pub(in crate::platform::telemetry) struct Settings {
+    pub(in crate::platform::telemetry) protocol: Protocol,
+    pub(in crate::platform::telemetry) endpoint: String,
+    pub(in crate::platform::telemetry) headers: Vec<(String, String)>,
+    pub(in crate::platform::telemetry) timeout: Duration,
+    pub(in crate::platform::telemetry) gzip: bool,
+    /// File with the certificates (PEM) that the collector's is checked against,
+    /// instead of the system's.
+    pub(in crate::platform::telemetry) certificate: Option<String>,
+    /// Files with the certificates (PEM) that this service shows, and their key.
+    pub(in crate::platform::telemetry) client: Option<(String, String)>,
+}
+
+/// The URL that a signal is sent to. One for all signals gets the signal's path over
+/// HTTP, its `own` is used as it is. Only gRPC knows endpoints without a scheme.
+pub(super) fn endpoint(
+    text: &str,
+    protocol: Protocol,
+    signal: &Signal,
+    own: bool,
+    insecure: bool,
+) -> Option<String> {
+    let text = match protocol {
+        Protocol::Grpc if !text.contains("://") => {
+            format!("{}://{text}", if insecure { "http" } else { "https" })
+        }
+        _ => text.to_owned(),
+    };
+    let uri = text.parse::<Uri>().ok()?;
+    let usable = matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.host().is_some_and(|host| !host.is_empty());
+    if !usable {
+        return None;
+    }
+    Some(match protocol {
+        Protocol::Http if !own => format!("{}{}", text.trim_end_matches('/'), signal.path),
+        _ => text,
+    })
+}
+
+impl Settings {
+    /// Where it goes, without what may be secret.
+    fn host(&self) -> String {
+        self.endpoint
+            .parse::<Uri>()
+            .ok()
+            .and_then(|uri| {
+                let host = uri.host()?.to_owned();
+                Some(match uri.port_u16() {
+                    Some(port) => format!("{host}:{port}"),
+                    None => host,
+                })
+            })
+            .unwrap_or_default()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.endpoint.starts_with("https:")
+    }
+
+    /// The certificates of `OTEL_EXPORTER_OTLP_CERTIFICATE`. A file that cannot be
+    /// read ends the export: to trust the system's instead would be a surprise.
+    fn certificates(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        let Some(path) = self.certificate.as_ref().filter(|_| self.is_tls()) else {
+            return Ok(None);
+        };
+        let pem = std::fs::read(path).context("the file of OTEL_EXPORTER_OTLP_CERTIFICATE")?;
+        Ok(Some(pem))
+    }
+
+    /// What this service shows to a collector that asks who it is; the files of
+    /// `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE` and `…CLIENT_KEY`.
+    fn client(&self) -> anyhow::Result<Option<(Vec<u8>, Vec<u8>)>> {
+        let Some((certificate, key)) = self.client.as_ref().filter(|_| self.is_tls()) else {
+            return Ok(None);
+        };
+        let read = |path, variable| {
+            std::fs::read(path)
+                .with_context(|| format!("the file of OTEL_EXPORTER_OTLP_CLIENT_{variable}"))
+        };
+        Ok(Some((read(certificate, "CERTIFICATE")?, read(key, "KEY")?)))
+    }
+
+    /// Host and protocol, for people.
+    pub(in crate::platform::telemetry) fn destination(&self) -> String {
+        format!("{} ({})", self.host(), self.protocol.as_str())
+    }
+
+    /// An exporter of spans. Needs a Tokio runtime.
+    pub(in crate::platform::telemetry) fn spans(&self) -> anyhow::Result<SpanExporter> {
+        Ok(match self.protocol {
+            Protocol::Http => self.http(SpanExporter::builder().with_http())?.build()?,
+            Protocol::Grpc => self.grpc(SpanExporter::builder().with_tonic())?.build()?,
+        })
+    }
+
+    /// An exporter of log lines. Needs a Tokio runtime.
+    pub(in crate::platform::telemetry) fn lines(&self) -> anyhow::Result<LogExporter> {
+        Ok(match self.protocol {
+            Protocol::Http => self.http(LogExporter::builder().with_http())?.build()?,
+            Protocol::Grpc => self.grpc(LogExporter::builder().with_tonic())?.build()?,
+        })
+    }
+
+    fn compression(&self) -> Option<Compression> {
+        self.gzip.then_some(Compression::Gzip)
+    }
+
+    /// Every value is handed over, so that the exporter's own look at the process
+    /// environment finds nothing left to decide.
+    fn http<B: WithExportConfig + WithHttpConfig>(&self, builder: B) -> anyhow::Result<B> {
+        let builder = builder
+            .with_http_client(self.http_client()?)
+            .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
+            .with_endpoint(&self.endpoint)
+            .with_timeout(self.timeout)
+            .with_headers(self.headers.iter().cloned().collect::<HashMap<_, _>>());
+        Ok(match self.compression() {
+            Some(compression) => builder.with_compression(compression),
+            None => builder,
+        })
+    }
+
+    /// As [`Self::http`].
+    fn grpc<B: WithExportConfig + WithTonicConfig>(&self, builder: B) -> anyhow::Result<B> {
+        let headers = self
+            .headers
+            .iter()
+            .filter_map(|(name, value)| {
+                let name = HeaderName::from_str(name).ok()?;
+                Some((name, HeaderValue::from_str(value).ok()?))
+            })
+            .collect();
+        let mut builder = builder
+            .with_protocol(opentelemetry_otlp::Protocol::Grpc)
+            .with_endpoint(&self.endpoint)
+            .with_timeout(self.timeout)
+            .with_metadata(MetadataMap::from_headers(headers));
+        if self.is_tls() {
+            let mut tls = ClientTlsConfig::new();
+            if let Some((certificate, key)) = self.client()? {
+                tls = tls.identity(Identity::from_pem(certificate, key));
+            }
+            builder = builder.with_tls_config(match self.certificates()? {
+                Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+                None => tls.with_native_roots(),
+            });
+        }
+        Ok(match self.compression() {
+            Some(compression) => builder.with_compression(compression),
+            None => builder,
+        })
+    }
+
+    /// Follows no redirect: headers may be credentials for this endpoint only.
+    fn http_client(&self) -> anyhow::Result<reqwest::Client> {
+        let client = reqwest::Client::builder()
+            .timeout(self.timeout)
+            .redirect(reqwest::redirect::Policy::none());
+        let client = match self.certificates()? {
+            Some(pem) => client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem)?),
+            None if self.is_tls() => client,
+            // Trusts nobody: a minimal image has no certificates to load.
+            None => client.tls_certs_only([]),
+        };
+        let client = match self.client()? {
+            Some((certificate, key)) => {
+                let both = [certificate, b"\n".to_vec(), key].concat();
+                client.identity(reqwest::Identity::from_pem(&both)?)
+            }
+            None => client,
+        };
+        Ok(client.build()?)
+    }
+}

@@ -1,0 +1,192 @@
+//! What the `OTEL_*` variables say about the export of one signal.
+
+use std::time::Duration;
+
+use super::exporter::{self, Protocol, Settings};
+use super::variables::{Reader, pairs};
+
+/// How many items wait, and how they are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::platform::telemetry) struct Batch {
+    pub(in crate::platform::telemetry) delay: Duration,
+    pub(in crate::platform::telemetry) timeout: Duration,
+    pub(in crate::platform::telemetry) queue: usize,
+    pub(in crate::platform::telemetry) size: usize,
+}
+
+/// A signal, and what its variables are called.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::platform::telemetry) struct Signal {
+    exporter: &'static str,
+    endpoint: &'static str,
+    /// In `OTEL_EXPORTER_OTLP_…`.
+    infix: &'static str,
+    /// Of the variables about batches.
+    batch: &'static str,
+    /// Time between two batches, unless a variable says otherwise.
+    delay_millis: u64,
+    /// Path of HTTP endpoints.
+    pub(super) path: &'static str,
+    /// The endpoint for all signals is not enough to turn it on.
+    needs_naming: bool,
+}
+
+impl Signal {
+    pub(in crate::platform::telemetry) const TRACES: Self = Self {
+        exporter: "OTEL_TRACES_EXPORTER",
+        endpoint: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        infix: "TRACES_",
+        batch: "OTEL_BSP_",
+        delay_millis: 5_000,
+        path: "/v1/traces",
+        needs_naming: false,
+    };
+
+    /// Lines are on standard output already; whoever wants them twice says so.
+    pub(in crate::platform::telemetry) const LOGS: Self = Self {
+        exporter: "OTEL_LOGS_EXPORTER",
+        endpoint: "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+        infix: "LOGS_",
+        batch: "OTEL_BLRP_",
+        delay_millis: 1_000,
+        path: "/v1/logs",
+        needs_naming: true,
+    };
+
+    fn default_endpoint(&self, protocol: Protocol) -> String {
+        match protocol {
+            Protocol::Http => format!("http://localhost:4318{}", self.path),
+            Protocol::Grpc => "http://localhost:4317".to_owned(),
+        }
+    }
+
+    pub(in crate::platform::telemetry) fn exporter(
+        &self,
+        read: &mut Reader<'_>,
+    ) -> Option<Settings> {
+        let chosen = match read.text(self.exporter) {
+            Some("none") => return None,
+            Some("otlp") => true,
+            Some(_) => {
+                read.ignore(self.exporter, "is neither otlp nor none");
+                false
+            }
+            None => false,
+        };
+        let protocol = read
+            .signal(
+                self.infix,
+                "PROTOCOL",
+                "http/protobuf or grpc",
+                |text, _| match text {
+                    "http/protobuf" => Some(Protocol::Http),
+                    "grpc" => Some(Protocol::Grpc),
+                    _ => None,
+                },
+            )
+            .unwrap_or(Protocol::Http);
+        let insecure = read
+            .signal(self.infix, "INSECURE", "true or false", |text, _| {
+                text.to_ascii_lowercase().parse::<bool>().ok()
+            })
+            .unwrap_or(false);
+        let expected = "an http or https URL";
+        let endpoint = read.signal(self.infix, "ENDPOINT", expected, |text, own| {
+            exporter::endpoint(text, protocol, self, own, insecure)
+        });
+        let named = read.text(self.endpoint).is_some();
+        if !chosen && (endpoint.is_none() || (self.needs_naming && !named)) {
+            return None;
+        }
+        let client = self.client(read);
+        Some(Settings {
+            protocol,
+            endpoint: endpoint.unwrap_or_else(|| self.default_endpoint(protocol)),
+            headers: read
+                .signal(
+                    self.infix,
+                    "HEADERS",
+                    "a list of name=value pairs",
+                    |text, _| pairs(text),
+                )
+                .unwrap_or_default(),
+            timeout: read
+                .signal(
+                    self.infix,
+                    "TIMEOUT",
+                    "a number of milliseconds",
+                    |text, _| text.parse().ok(),
+                )
+                .map_or(Duration::from_secs(10), Duration::from_millis),
+            gzip: read
+                .signal(
+                    self.infix,
+                    "COMPRESSION",
+                    "gzip or none",
+                    |text, _| match text {
+                        "gzip" => Some(true),
+                        "none" => Some(false),
+                        _ => None,
+                    },
+                )
+                .unwrap_or(false),
+            certificate: read.signal(self.infix, "CERTIFICATE", "a path", |text, _| {
+                Some(text.to_owned())
+            }),
+            client,
+        })
+    }
+
+    /// Files of the certificate and the key that this service shows.
+    fn client(&self, read: &mut Reader<'_>) -> Option<(String, String)> {
+        let mut file = |setting| {
+            read.signal(self.infix, setting, "a path", |text, _| {
+                Some(text.to_owned())
+            })
+        };
+        let (certificate, key) = (file("CLIENT_CERTIFICATE"), file("CLIENT_KEY"));
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (one, _) => {
+                let [given, lacking] = match one {
+                    Some(_) => ["CLIENT_CERTIFICATE", "CLIENT_KEY"],
+                    None => ["CLIENT_KEY", "CLIENT_CERTIFICATE"],
+                };
+                let why = format!("has no effect without OTEL_EXPORTER_OTLP_{lacking}");
+                read.ignore(&format!("OTEL_EXPORTER_OTLP_{given}"), &why);
+                None
+            }
+        }
+    }
+
+    pub(in crate::platform::telemetry) fn batch(&self, read: &mut Reader<'_>) -> Batch {
+        let prefix = self.batch;
+        let mut positive = |name: &str, default: usize| match read.number::<usize>(name) {
+            Some(0) => {
+                read.ignore(name, "must be greater than 0");
+                default
+            }
+            value => value.unwrap_or(default),
+        };
+        let queue = positive(&format!("{prefix}MAX_QUEUE_SIZE"), 2_048);
+        let size_name = format!("{prefix}MAX_EXPORT_BATCH_SIZE");
+        let size = positive(&size_name, 512);
+        let timeout = positive(&format!("{prefix}EXPORT_TIMEOUT"), 30_000);
+        if size > queue && read.text(&size_name).is_some() {
+            read.ignore(
+                &size_name,
+                "is greater than the queue; the queue's size is used",
+            );
+        }
+        let delay = read
+            .number(&format!("{prefix}SCHEDULE_DELAY"))
+            .unwrap_or(self.delay_millis);
+        Batch {
+            delay: Duration::from_millis(delay),
+            timeout: Duration::from_millis(u64::try_from(timeout).unwrap_or(u64::MAX)),
+            queue,
+            size: size.min(queue),
+        }
+    }
+}

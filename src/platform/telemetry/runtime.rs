@@ -1,0 +1,135 @@
+//! What the Tokio runtime says of itself, read at every scrape.
+//!
+//! These are the metrics that Tokio calls stable. Those of single polls exist only
+//! in builds with `RUSTFLAGS="--cfg tokio_unstable"`; other builds leave them out.
+
+use prometheus::{Counter, IntCounter, IntGauge, Registry};
+use tokio::runtime::{Handle, RuntimeMetrics};
+
+use super::read::{Read, gauge, raise};
+use crate::metrics;
+
+metrics! {
+    /// The Tokio runtime that serves requests.
+    pub struct TokioMetrics {
+        /// Worker threads.
+        pub workers: IntGauge = "tokio_workers";
+        /// Seconds that all workers spent working. Its rate over `tokio_workers` is the share of time they are busy.
+        pub busy: Counter = "tokio_worker_busy_seconds_total";
+        /// Times that a worker had nothing to do and went to sleep.
+        pub parks: IntCounter = "tokio_worker_parks_total";
+        /// Tasks that wait in the queue that all workers share.
+        pub queue: IntGauge = "tokio_global_queue_depth";
+        /// Tasks that have not ended.
+        pub tasks: IntGauge = "tokio_alive_tasks";
+    }
+}
+
+#[cfg(tokio_unstable)]
+metrics! {
+    /// What only unstable builds know.
+    pub struct UnstableMetrics {
+        /// Polls of tasks, by all workers.
+        pub polls: IntCounter = "tokio_task_polls_total";
+        /// Mean of recent polls' seconds, of the worker for which it is the longest.
+        pub poll_time: prometheus::Gauge = "tokio_task_poll_mean_seconds";
+        /// Times that a task was made to yield because it had work without end.
+        pub forced_yields: IntCounter = "tokio_forced_yields_total";
+        /// Threads for blocking work (password hashes, files).
+        pub blocking_threads: IntGauge = "tokio_blocking_threads";
+        /// Blocking work that waits for a thread.
+        pub blocking_queue: IntGauge = "tokio_blocking_queue_depth";
+    }
+}
+
+/// Shows the runtime that this is called on.
+///
+/// # Errors
+/// When a metric is there already.
+pub(super) fn register(registry: &Registry) -> prometheus::Result<()> {
+    let own = Registry::new();
+    let runtime = Handle::current().metrics();
+    let metrics = TokioMetrics::register(&own)?;
+    let shown = metrics.clone();
+    #[cfg(tokio_unstable)]
+    let unstable = UnstableMetrics::register(&own)?;
+    let update = move || {
+        metrics.update(&runtime);
+        #[cfg(tokio_unstable)]
+        unstable.update(&runtime);
+    };
+    let TokioMetrics {
+        workers,
+        busy,
+        parks,
+        queue,
+        tasks,
+    } = &shown;
+    Read::register(own, &[workers, busy, parks, queue, tasks], update, registry)
+}
+
+impl TokioMetrics {
+    fn update(&self, runtime: &RuntimeMetrics) {
+        let workers = runtime.num_workers();
+        self.workers.set(gauge(workers));
+        self.queue.set(gauge(runtime.global_queue_depth()));
+        self.tasks.set(gauge(runtime.num_alive_tasks()));
+        let busy: f64 = (0..workers)
+            .map(|worker| runtime.worker_total_busy_duration(worker).as_secs_f64())
+            .sum();
+        // Rounding may make a sum smaller than the one before.
+        self.busy.inc_by((busy - self.busy.get()).max(0.0));
+        let parks = (0..workers).map(|worker| runtime.worker_park_count(worker));
+        raise(&self.parks, parks.sum());
+    }
+}
+
+#[cfg(tokio_unstable)]
+impl UnstableMetrics {
+    fn update(&self, runtime: &RuntimeMetrics) {
+        let workers = runtime.num_workers();
+        let polls = (0..workers).map(|worker| runtime.worker_poll_count(worker));
+        raise(&self.polls, polls.sum());
+        let means = (0..workers).map(|worker| runtime.worker_mean_poll_time(worker));
+        let longest = means.max().unwrap_or_default();
+        self.poll_time.set(longest.as_secs_f64());
+        raise(&self.forced_yields, runtime.budget_forced_yield_count());
+        self.blocking_threads
+            .set(gauge(runtime.num_blocking_threads()));
+        self.blocking_queue
+            .set(gauge(runtime.blocking_queue_depth()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_scrape_shows_the_runtime_as_it_is() {
+        let registry = Registry::new();
+        register(&registry).unwrap();
+        let value = |name: &str| {
+            let families = registry.gather();
+            let family = families.iter().find(|family| family.name() == name)?;
+            let metric = family.get_metric().first()?;
+            let (gauge, counter) = (metric.get_gauge(), metric.get_counter());
+            Some(gauge.get_value() + counter.get_value())
+        };
+        assert_eq!(value("tokio_workers"), Some(2.0));
+        let before = value("tokio_alive_tasks").unwrap();
+        let stop = tokio_util::sync::CancellationToken::new();
+        // Tests have no lifecycle to spawn on.
+        #[allow(clippy::disallowed_methods)]
+        let task = tokio::spawn(stop.clone().cancelled_owned());
+        assert_eq!(value("tokio_alive_tasks"), Some(before + 1.0));
+        stop.cancel();
+        task.await.unwrap();
+        let (one, two) = (
+            value("tokio_worker_parks_total"),
+            value("tokio_worker_parks_total"),
+        );
+        assert!(one.unwrap() > 0.0 && two >= one, "{one:?} {two:?}");
+        assert!(value("tokio_worker_busy_seconds_total").is_some());
+    }
+}

@@ -1,0 +1,95 @@
+//! Whatever clients send, the number of series stays what it is.
+
+use std::collections::BTreeSet;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::support::{Backend, Service};
+
+const PATHS: usize = 10_000;
+const OTHERS: usize = 1_000;
+const CONNECTIONS: usize = 8;
+/// New series that all of it may bring.
+const BUDGET: usize = 50;
+
+/// Sends requests over one connection, the next before the last is answered, and
+/// counts the answers.
+async fn pipeline(address: String, requests: Vec<String>) -> usize {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let (mut read, mut write) = stream.split();
+    let last = "GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let send = async {
+        for batch in requests.chunks(100) {
+            write.write_all(batch.concat().as_bytes()).await.unwrap();
+        }
+        write.write_all(last.as_bytes()).await.unwrap();
+    };
+    let mut answers = Vec::new();
+    let receive = async { read.read_to_end(&mut answers).await.unwrap() };
+    tokio::join!(send, receive);
+    let text = String::from_utf8_lossy(&answers);
+    // The last one is not among the requests.
+    text.matches("HTTP/1.1 ").count() - 1
+}
+
+async fn series(service: &Service) -> BTreeSet<String> {
+    service.metrics().await.0.into_keys().collect()
+}
+
+#[tokio::test]
+async fn paths_methods_hosts_and_ids_make_no_series() {
+    let service = Service::builder(Backend::Sqlite)
+        .env(
+            "APP__TELEMETRY__LOG_FILTER",
+            concat!("warn,", env!("CARGO_PKG_NAME"), "=info,request=off"),
+        )
+        .start()
+        .await;
+    let request = |method: &str, path: &str, headers: &str| {
+        format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n")
+    };
+    let before = series(&service).await;
+    let mut requests = Vec::new();
+    requests.extend((0..PATHS).map(|n| request("GET", &format!("/scan/{n:x}.php?n={n}"), "")));
+    requests.extend((0..OTHERS).map(|n| request(&format!("M{n}"), "/api/v1/ping", "")));
+    requests.extend(
+        (0..OTHERS).map(|n| format!("GET /api/v1/ping HTTP/1.1\r\nhost: h{n}.example\r\n\r\n")),
+    );
+    requests.extend((0..OTHERS).map(|n| {
+        let id = format!("/api/v1/accounts/01a1fb90-0000-7000-8000-{n:012x}");
+        request("GET", &id, &format!("x-request-id: r{n}\r\n"))
+    }));
+    requests.extend((0..OTHERS).map(|n| {
+        let headers = format!(
+            "user-agent: a{n}\r\nauthorization: Bearer t{n}\r\nx-api-key: k{n}\r\n\
+             x-forwarded-for: 10.0.{}.{}\r\ntraceparent: 00-{:032x}-{:016x}-01\r\n",
+            n / 256,
+            n % 256,
+            n + 1,
+            n + 1
+        );
+        request("GET", "/api/v1/users/me", &headers)
+    }));
+    let sent = requests.len();
+    let share = sent.div_ceil(CONNECTIONS);
+    let connections = requests.chunks(share).map(|part| {
+        let (address, part) = (service.address().to_owned(), part.to_vec());
+        tokio::spawn(pipeline(address, part))
+    });
+    let connections: Vec<_> = connections.collect();
+    let mut answered = 0;
+    for connection in connections {
+        answered += connection.await.unwrap();
+    }
+    assert_eq!(answered, sent);
+    let samples = service.metrics().await;
+    let recorded = samples.sum("http_requests_total", &[]);
+    // The last request of each connection is on top.
+    let expected = u32::try_from(sent + CONNECTIONS).unwrap();
+    assert_eq!(recorded, f64::from(expected));
+    let after = series(&service).await;
+    let new: Vec<_> = after.difference(&before).collect();
+    assert!(!new.is_empty(), "unmatched paths have a series");
+    assert!(new.len() < BUDGET, "{} new series: {new:#?}", new.len());
+}

@@ -1,0 +1,183 @@
+//! TLS on the public listener, with certificates made for each test.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::REQUEST;
+use crate::support::{Backend, Service, eventually};
+
+/// A certificate for `localhost`, and its key.
+struct Pair {
+    certificate: String,
+    key: String,
+}
+
+impl Pair {
+    fn make() -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        Self {
+            certificate: made.cert.pem(),
+            key: made.signing_key.serialize_pem(),
+        }
+    }
+
+    fn write(&self, folder: &std::path::Path) {
+        std::fs::write(folder.join("cert.pem"), &self.certificate).unwrap();
+        std::fs::write(folder.join("key.pem"), &self.key).unwrap();
+    }
+}
+
+/// Connects as a client that trusts this certificate only.
+async fn connect(
+    service_address: &str,
+    trusted: &Pair,
+    protocol: &[u8],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_slice(trusted.certificate.as_bytes()).unwrap();
+    roots.add(certificate).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let stream = TcpStream::connect(service_address).await?;
+    let name = "localhost".try_into().unwrap();
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+}
+
+/// The harness asks for readiness over plain HTTP, so the start is waited for on the
+/// admin listener; returns the address of the public one.
+async fn started(service: &mut Service) -> String {
+    service.wait_admin().await;
+    let url = service.admin("/health/ready");
+    eventually("ready", async || {
+        let answer = service.client.get(&url).send().await.ok()?;
+        answer.status().is_success().then_some(())
+    })
+    .await;
+    eventually("the public listener", async || {
+        service.logs().iter().find_map(|line| {
+            (line["listener"] == "public").then(|| line["address"].as_str().map(str::to_owned))?
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn both_protocols_are_served_and_a_new_certificate_needs_no_restart() {
+    let (first, second) = (Pair::make(), Pair::make());
+    let folder = tempfile::tempdir().unwrap();
+    first.write(folder.path());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let mut service = Service::builder(Backend::Sqlite)
+        .env("APP__HTTP__TLS__CERT_FILE", path("cert.pem"))
+        .env("APP__HTTP__TLS__KEY_FILE", path("key.pem"))
+        .env("APP__HTTP__HEADER_TIMEOUT", "500ms")
+        .spawn()
+        .await;
+    let address = started(&mut service).await;
+
+    let mut stream = connect(&address, &first, b"http/1.1").await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    stream.write_all(REQUEST).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\"pong\"}") {
+        assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(
+        answer.contains("strict-transport-security: max-age="),
+        "{answer}"
+    );
+
+    let stream = connect(&address, &first, b"h2").await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let driven = tokio::spawn(connection);
+    let request = http::Request::get("https://localhost/api/v1/ping");
+    let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(&body[..], br#"{"message":"pong"}"#);
+
+    // Half a handshake ends as half a header does.
+    let mut half = TcpStream::connect(&address).await.unwrap();
+    half.write_all(&[0x16, 3, 1]).await.unwrap();
+    let began = Instant::now();
+    let _ended = tokio::time::timeout(Duration::from_secs(10), half.read_to_end(&mut Vec::new()))
+        .await
+        .expect("it was closed");
+    assert!(
+        began.elapsed() >= Duration::from_millis(400),
+        "{:?}",
+        began.elapsed()
+    );
+
+    // A certificate without its key keeps the old pair.
+    std::fs::write(path("cert.pem"), &second.certificate).unwrap();
+    eventually("the broken pair is told", async || {
+        let lines = service.logs();
+        let told = |line: &serde_json::Value| {
+            line["message"] == "the new certificate is broken; the old one stays"
+        };
+        lines.iter().any(told).then_some(())
+    })
+    .await;
+    connect(&address, &first, b"h2").await.unwrap();
+
+    second.write(folder.path());
+    eventually("the new certificate", async || {
+        connect(&address, &second, b"h2").await.ok()
+    })
+    .await;
+    assert!(connect(&address, &first, b"h2").await.is_err());
+    // What stood before still stands.
+    let request = http::Request::get("https://localhost/api/v1/ping");
+    let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
+    driven.abort();
+    assert_eq!(service.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn half_a_pair_or_a_wrong_one_is_bad_configuration() {
+    let (pair, other) = (Pair::make(), Pair::make());
+    for (what, certificate, key) in [
+        ("no key", Some(&pair.certificate), None),
+        ("no certificate", None, Some(&pair.key)),
+        ("another's key", Some(&pair.certificate), Some(&other.key)),
+        ("no PEM", Some(&pair.key), Some(&pair.key)),
+    ] {
+        let mut builder = Service::builder(Backend::Sqlite);
+        if let Some(certificate) = certificate {
+            builder = builder.env("APP__HTTP__TLS__CERT", certificate);
+        }
+        if let Some(key) = key {
+            builder = builder.env("APP__HTTP__TLS__KEY", key);
+        }
+        let mut service = builder.spawn().await;
+        assert_eq!(service.wait().await.code(), Some(64), "{what}");
+        let said = [service.stderr(), service.stdout()].concat().join("\n");
+        assert!(said.contains("http.tls."), "{what}: {said}");
+        assert!(!said.contains("PRIVATE KEY"), "{what}: {said}");
+    }
+}

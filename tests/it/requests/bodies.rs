@@ -1,0 +1,201 @@
+//! Bodies that are too large, too slow, too deep or not what they say.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use super::raw::{exchange, read_to_end, statuses};
+use crate::support::{Backend, Service, eventually};
+
+const LOGIN: &str =
+    "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+
+/// 256 MiB of zeros at the best of brotli's levels: 211 bytes.
+const BROTLI_BOMB: &str = "cfffff7ff82700e2b14020f7fe9ffffffff04f00c4610180eefd3fffffffe19f0088c32200ddfb7ffeffffc33f0110870500baf7fffcffff877f02200e0b0074effff9ffff0fff04401c1600e8defff3ffff1ffe0980382c00d0bdffe7ffff3ffc1300715800a07bffcfffff7ff82700e2b00040f7fe9ffffffff04f00c4610180eefd3fffffffe19f0088c30200ddfb7ffeffffc33f0110870500baf7fffcffff877f02200e0b0074effff9ffff0fff04401c1600e8defff3ffff1ffe0980382c00d0bdffe7ffff3ffc1300715800a07bff3f";
+
+/// Half a gigabyte of zeros as zstd blocks of one repeated byte (RFC 8878, section
+/// 3.1.1.2.2), under the largest window that zstd takes: 16 KiB.
+fn zstd_bomb() -> Vec<u8> {
+    let window_128_mib = 17 << 3;
+    let mut bomb = vec![0x28, 0xb5, 0x2f, 0xfd, 0, window_128_mib];
+    let block = (128 << 10) << 3 | 1 << 1;
+    for _ in 0..4_000 {
+        bomb.extend(&u32::to_le_bytes(block)[..3]);
+        bomb.push(0);
+    }
+    bomb.extend([1, 0, 0]);
+    bomb
+}
+
+/// Blocks of deflate that hold nothing (RFC 1951, section 3.2.4), without end.
+fn empty_gzip(length: usize) -> Vec<u8> {
+    let mut gzip = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    while gzip.len() < length {
+        gzip.extend([0, 0, 0, 0xff, 0xff]);
+    }
+    gzip
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+async fn login(service: &Service, coding: &str, body: Vec<u8>) -> (u16, Value) {
+    let request = service
+        .client
+        .post(service.url("/api/v1/auth/login"))
+        .header("content-type", "application/json")
+        .header("content-encoding", coding)
+        .body(body);
+    let answer = request.send().await.unwrap();
+    let status = answer.status().as_u16();
+    (status, answer.json().await.expect("a problem"))
+}
+
+#[tokio::test]
+async fn a_bomb_costs_no_more_than_the_limit() {
+    let service = Service::start(Backend::Sqlite).await;
+    let resident = async || {
+        let metrics = service.metrics().await;
+        metrics.get("process_resident_memory_bytes", &[]).unwrap()
+    };
+    let before = resident().await;
+    for (coding, bomb) in [("zstd", zstd_bomb()), ("br", unhex(BROTLI_BOMB))] {
+        for _ in 0..10 {
+            let (status, body) = login(&service, coding, bomb.clone()).await;
+            assert_eq!(status, 413, "{coding}: {body}");
+            assert_eq!(body["code"], "BODY_TOO_LARGE");
+        }
+    }
+    let grown = resident().await - before;
+    assert!(grown < 48.0 * 1024.0 * 1024.0, "{grown} bytes");
+}
+
+#[tokio::test]
+async fn a_body_that_says_nothing_at_length_is_too_large_as_sent() {
+    let service = Service::builder(Backend::Sqlite)
+        .env("APP__HTTP__MAX_BODY_BYTES", "16KiB")
+        .start()
+        .await;
+    let chunk = empty_gzip(64 << 10);
+    let head = format!(
+        "{LOGIN}Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    );
+    let body = [
+        format!("{:x}\r\n", chunk.len()).as_bytes(),
+        &chunk,
+        b"\r\n0\r\n\r\n",
+    ]
+    .concat();
+    let answer = exchange(&service, &[head.as_bytes(), &body].concat()).await;
+    assert_eq!(statuses(&answer), [413], "{answer}");
+}
+
+#[tokio::test]
+async fn codings_that_are_not_known_or_not_kept_are_refused() {
+    let service = Service::start(Backend::Sqlite).await;
+    for (coding, expected) in [
+        ("lzma", (415, "UNSUPPORTED_MEDIA_TYPE")),
+        ("gzip, gzip", (415, "UNSUPPORTED_MEDIA_TYPE")),
+        ("gzip", (400, "INVALID_BODY")),
+        ("zstd", (400, "INVALID_BODY")),
+        ("identity", (422, "VALIDATION_FAILED")),
+    ] {
+        let (status, body) = login(&service, coding, b"{}".to_vec()).await;
+        assert_eq!(
+            (status, body["code"].as_str().unwrap()),
+            expected,
+            "{coding}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_declared_length_beyond_the_limit_is_refused_unread() {
+    let service = Service::start(Backend::Sqlite).await;
+    let began = Instant::now();
+    let answer = exchange(
+        &service,
+        format!("{LOGIN}Content-Length: 1073741824\r\n\r\n").as_bytes(),
+    )
+    .await;
+    assert_eq!(statuses(&answer), [413], "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_body_that_drips_ends_with_its_time() {
+    let service = Service::builder(Backend::Sqlite)
+        .env("APP__HTTP__BODY_TIMEOUT", "300ms")
+        .start()
+        .await;
+    let mut stream = TcpStream::connect(service.address()).await.unwrap();
+    let head = format!("{LOGIN}Content-Length: 1000\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let began = Instant::now();
+    for _ in 0..20 {
+        // The pace of the attack, not a wait for something.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if stream.write_all(b" ").await.is_err() {
+            break;
+        }
+    }
+    let answer = read_to_end(&mut stream).await;
+    assert_eq!(statuses(&answer), [408], "{answer}");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_levels_are_400_and_the_process_lives() {
+    let service = Service::start(Backend::Sqlite).await;
+    for body in ["[".repeat(100_000), "{\"a\":".repeat(100_000)] {
+        let (status, body) = login(&service, "identity", body.into_bytes()).await;
+        assert_eq!(status, 400, "{body}");
+        assert_eq!(body["code"], "INVALID_JSON");
+    }
+    let answer = service.client.get(service.url("/api/v1/ping"));
+    assert_eq!(answer.send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn too_many_requests_in_work_are_shed_at_once() {
+    let service = Service::builder(Backend::Sqlite)
+        .env("APP__HTTP__MAX_IN_FLIGHT", "2")
+        .start()
+        .await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(service.address()).await.unwrap();
+        let login = format!("{LOGIN}Content-Length: 10\r\n\r\n");
+        stream.write_all(login.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    // Both are in work before another comes, which would else take a place of theirs.
+    eventually("two requests in work", async || {
+        let metrics = service.metrics().await;
+        (metrics.get("http_requests_in_flight", &[]) == Some(2.0)).then_some(())
+    })
+    .await;
+    let shed = service.client.get(service.url("/api/v1/ping")).send();
+    let shed = shed.await.unwrap();
+    assert_eq!(shed.status(), 503);
+    assert_eq!(shed.headers()["retry-after"], "1");
+    let body: Value = shed.json().await.unwrap();
+    assert_eq!(body["code"], "OVERLOADED");
+    let metrics = service.metrics().await;
+    let reason = [("reason", "in_flight")];
+    assert!(metrics.get("http_shed_total", &reason).unwrap() >= 1.0);
+    // Probes are answered all the same.
+    let probe = service.client.get(service.url("/health/ready")).send();
+    assert_eq!(probe.await.unwrap().status(), 200);
+}

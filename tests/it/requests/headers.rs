@@ -1,0 +1,177 @@
+//! Headers of answers: for browsers, caches and proxies.
+
+use serde_json::Value;
+
+use crate::support::{Backend, Service, eventually};
+
+const ORIGIN: &str = "https://app.example";
+
+async fn with_cors() -> Service {
+    Service::builder(Backend::Sqlite)
+        .env("APP__HTTP__CORS__ALLOWED_ORIGINS", ORIGIN)
+        .env("APP__RATE_LIMIT__ENABLED", "true")
+        .env("APP__RATE_LIMIT__DEFAULT__PER_SECOND", "0.01")
+        .env("APP__RATE_LIMIT__DEFAULT__BURST", "1")
+        .start()
+        .await
+}
+
+async fn get(service: &Service, path: &str, headers: &[(&str, &str)]) -> reqwest::Response {
+    let mut request = service.client.get(service.url(path));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.send().await.unwrap()
+}
+
+#[tokio::test]
+async fn preflights_are_never_limited_and_refusals_can_be_read_by_the_page() {
+    let service = with_cors().await;
+    let origin = [("origin", ORIGIN)];
+    let first = get(&service, "/api/v1/ping", &origin).await;
+    assert_eq!(first.status(), 200);
+    for (path, expected) in [("/api/v1/ping", 429), ("/no/such/thing", 429)] {
+        let refused = get(&service, path, &origin).await;
+        assert_eq!(refused.status(), expected);
+        assert_eq!(refused.headers()["access-control-allow-origin"], ORIGIN);
+        let vary = refused.headers()["vary"].to_str().unwrap().to_lowercase();
+        assert!(vary.contains("origin"), "{vary}");
+    }
+    for _ in 0..20 {
+        let request = service
+            .client
+            .request(reqwest::Method::OPTIONS, service.url("/api/v1/accounts"))
+            .header("origin", ORIGIN)
+            .header("access-control-request-method", "POST")
+            .header(
+                "access-control-request-headers",
+                "authorization,idempotency-key",
+            );
+        let preflight = request.send().await.unwrap();
+        assert_eq!(preflight.status(), 200);
+        let headers = preflight.headers();
+        assert_eq!(headers["access-control-allow-origin"], ORIGIN);
+        let methods = headers["access-control-allow-methods"].to_str().unwrap();
+        assert!(methods.contains("POST"), "{methods}");
+    }
+    let stranger = get(
+        &service,
+        "/api/v1/ping",
+        &[("origin", "https://evil.example")],
+    )
+    .await;
+    assert!(
+        !stranger
+            .headers()
+            .contains_key("access-control-allow-origin")
+    );
+}
+
+#[tokio::test]
+async fn answers_say_what_browsers_and_caches_may_do_and_not_what_serves_them() {
+    let service = Service::start(Backend::Sqlite).await;
+    for (path, cache, policy) in [
+        ("/api/v1/ping", Some("no-store"), false),
+        ("/no/such/thing", Some("no-store"), false),
+        ("/docs/", None, true),
+    ] {
+        let answer = get(&service, path, &[]).await;
+        let headers = answer.headers();
+        assert_eq!(headers["x-content-type-options"], "nosniff", "{path}");
+        let kept = headers.get("cache-control").and_then(|v| v.to_str().ok());
+        assert_eq!(kept, cache, "{path}");
+        assert_eq!(
+            headers.contains_key("content-security-policy"),
+            policy,
+            "{path}"
+        );
+        for leak in ["server", "x-powered-by", "strict-transport-security"] {
+            assert!(!headers.contains_key(leak), "{path}: {leak}");
+        }
+    }
+}
+
+/// What the page of the documentation loads is what its policy lets it load.
+#[tokio::test]
+async fn the_page_of_the_documentation_needs_nothing_that_its_policy_forbids() {
+    let service = Service::start(Backend::Sqlite).await;
+    let page = get(&service, "/docs/", &[]).await;
+    let policy = page.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("script-src 'self';"), "{policy}");
+    let page = page.text().await.unwrap();
+    for script in page.split("<script").skip(1) {
+        let (tag, rest) = script.split_once('>').unwrap();
+        assert!(tag.contains("src=\"./"), "an inline script: {tag}");
+        assert!(rest.trim_start().starts_with("</script>"), "{rest}");
+    }
+    assert!(!page.contains(" onload="), "{page}");
+}
+
+#[tokio::test]
+async fn large_answers_are_compressed_and_nobody_gets_406_for_what_was_done() {
+    let service = Service::start(Backend::Sqlite).await;
+    let large = "/openapi.json";
+    for coding in ["gzip", "br", "zstd"] {
+        let answer = get(&service, large, &[("accept-encoding", coding)]).await;
+        assert_eq!(answer.headers()["content-encoding"], coding);
+        let vary = answer.headers()["vary"].to_str().unwrap().to_lowercase();
+        assert!(vary.contains("accept-encoding"), "{vary}");
+    }
+    for refusing in ["identity;q=0", "*;q=0", "gzip;q=0, identity;q=0"] {
+        let answer = get(&service, large, &[("accept-encoding", refusing)]).await;
+        assert_eq!(answer.status(), 200, "{refusing}");
+    }
+    let small = get(&service, "/api/v1/ping", &[("accept-encoding", "gzip")]).await;
+    assert!(!small.headers().contains_key("content-encoding"));
+}
+
+#[tokio::test]
+async fn forwarded_headers_of_strangers_are_counted_and_warned_of_once() {
+    let service = Service::start(Backend::Sqlite).await;
+    for spoofed in ["1.2.3.4", "5.6.7.8", "9.9.9.9"] {
+        let answer = get(&service, "/api/v1/ping", &[("x-forwarded-for", spoofed)]).await;
+        assert_eq!(answer.status(), 200);
+    }
+    let metrics = service.metrics().await;
+    let counted = metrics.get("client_address_untrusted_forwarded_total", &[]);
+    assert_eq!(counted, Some(3.0));
+    let requests = eventually("three request lines", async || {
+        let lines = service.logs().into_iter();
+        let lines: Vec<Value> = lines
+            .filter(|line| line["route"] == "/api/v1/ping")
+            .collect();
+        (lines.len() == 3).then_some(lines)
+    })
+    .await;
+    for line in requests {
+        assert_eq!(line["client_address"], "127.0.0.1");
+    }
+    let warned = service.logs().into_iter().filter(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        line["level"] == "warn" && message.contains("http.trusted_proxies")
+    });
+    assert_eq!(warned.count(), 1);
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_each_client_has_its_own_bucket() {
+    let service = Service::builder(Backend::Sqlite)
+        .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.0/8")
+        .env("APP__RATE_LIMIT__ENABLED", "true")
+        .env("APP__RATE_LIMIT__DEFAULT__PER_SECOND", "0.01")
+        .env("APP__RATE_LIMIT__DEFAULT__BURST", "1")
+        .start()
+        .await;
+    for (name, value, expected) in [
+        ("x-forwarded-for", "203.0.113.1", 200),
+        ("x-forwarded-for", "6.6.6.6, 203.0.113.1", 429),
+        ("x-forwarded-for", "::ffff:203.0.113.1", 429),
+        ("forwarded", "for=203.0.113.2;proto=https", 200),
+        ("forwarded", "for=\"203.0.113.2:4711\"", 429),
+        ("forwarded", "for=\"[2001:db8::1]\"", 200),
+        ("forwarded", "for=\"[2001:db8::2]:1\"", 429),
+    ] {
+        let answer = get(&service, "/api/v1/ping", &[(name, value)]).await;
+        assert_eq!(answer.status(), expected, "{name}: {value}");
+    }
+}

@@ -1,0 +1,80 @@
+//! The metrics page in both formats. A strict parser and a real Prometheus read it
+//! in `scripts/verify.d/32-openmetrics`.
+
+use std::collections::BTreeSet;
+
+use super::{exporting, get, sink::Sink};
+use crate::support::{Backend, Service};
+
+const OPEN: &str = "application/openmetrics-text; version=1.0.0";
+
+async fn scrape(service: &Service, accept: &str) -> (String, String) {
+    let request = service.client.get(service.admin("/metrics"));
+    let answer = request.header("accept", accept).send().await.unwrap();
+    assert_eq!(answer.headers()["vary"], "accept");
+    let kind = answer.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    (kind, answer.text().await.unwrap())
+}
+
+/// Lines with an exemplar on them.
+fn exemplars(page: &str) -> Vec<&str> {
+    page.lines()
+        .filter(|line| !line.starts_with('#') && line.contains(" # "))
+        .collect()
+}
+
+#[tokio::test]
+async fn accept_chooses_the_format_and_both_hold_the_same_series() {
+    let service = Service::start(Backend::Sqlite).await;
+    let (kind, text) = scrape(&service, "text/plain").await;
+    assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
+    let (kind, open) = scrape(&service, OPEN).await;
+    assert_eq!(
+        kind,
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    );
+    assert!(open.ends_with("\n# EOF\n"));
+    let series = |page: &str| -> BTreeSet<String> {
+        page.lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.rsplit_once(' ').unwrap().0.replace(".0\"}", "\"}"))
+            .collect()
+    };
+    assert_eq!(series(&text), series(&open));
+    assert!(open.contains("# TYPE http_requests counter\n"));
+    assert!(open.contains("# UNIT http_request_duration_seconds seconds\n"));
+    assert!(open.contains("le=\"1.0\"} 0\n"));
+}
+
+#[tokio::test]
+async fn exemplars_are_sampled_traces_and_unsampled_ones_leave_none() {
+    let sink = Sink::start().await;
+    let service = exporting(&sink)
+        .env("APP__TELEMETRY__TRACE_RATIO", "0")
+        .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.1/32")
+        .start()
+        .await;
+    get(&service, "/api/v1/ping", &[]).await;
+    let (_, before) = scrape(&service, OPEN).await;
+    assert!(exemplars(&before).is_empty(), "{:?}", exemplars(&before));
+
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let parent = format!("00-{trace}-b7ad6b7169203331-01");
+    get(&service, "/api/v1/ping", &[("traceparent", &parent)]).await;
+    // One that is found all the same, but only after its end: it has no exemplar.
+    let (_, page) = scrape(&service, OPEN).await;
+    let [line] = exemplars(&page)[..] else {
+        panic!("one exemplar: {:?}", exemplars(&page));
+    };
+    let series = "http_request_duration_seconds_bucket{method=\"GET\",path=\"/api/v1/ping\",le=";
+    assert!(line.starts_with(series), "{line}");
+    assert!(
+        line.contains(&format!(" # {{trace_id=\"{trace}\"}} 0.")),
+        "{line}"
+    );
+    let (_, text) = scrape(&service, "text/plain").await;
+    assert!(!text.contains("trace_id"), "text 0.0.4 knows no exemplars");
+}

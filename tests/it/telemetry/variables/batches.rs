@@ -1,0 +1,172 @@
+//! The variables about batches and time, for spans and for lines.
+
+use std::time::{Duration, Instant};
+
+use super::super::sink::Sink;
+use super::super::{get, logging_to};
+use super::PING;
+use crate::support::{Builder, Samples, Service, eventually};
+
+const NEVER: &str = "3600000";
+/// The variables' prefix, and the counter, by signal.
+const SIGNALS: [(&str, &str); 2] = [
+    ("OTEL_BSP_", "trace_spans_total"),
+    ("OTEL_BLRP_", "log_export_total"),
+];
+
+/// Exports only what fills a batch, and waits as long as it takes.
+fn patient(sink: &Sink) -> Builder {
+    let mut builder = logging_to(sink).env("OTEL_EXPORTER_OTLP_TIMEOUT", NEVER);
+    for (prefix, _) in SIGNALS {
+        builder = builder
+            .env(&format!("{prefix}SCHEDULE_DELAY"), NEVER)
+            .env(&format!("{prefix}EXPORT_TIMEOUT"), NEVER);
+    }
+    builder
+}
+
+async fn ping(service: &Service, times: usize) {
+    for _ in 0..times {
+        assert_eq!(get(service, PING, &[]).await.status, 200);
+    }
+}
+
+fn count(metrics: &Samples, family: &str, outcome: &str) -> f64 {
+    metrics.get(family, &[("outcome", outcome)]).unwrap()
+}
+
+#[tokio::test]
+async fn a_batch_leaves_when_its_delay_is_over() {
+    const ROUNDS: usize = 15;
+    // With the default delays, of five seconds and of one, they would take longer.
+    const BOUND: Duration = Duration::from_secs(9);
+    for (prefix, _) in SIGNALS {
+        let sink = Sink::start().await;
+        let delay = format!("{prefix}SCHEDULE_DELAY");
+        let service = patient(&sink).env(&delay, "20").start().await;
+        let began = Instant::now();
+        for _ in 0..ROUNDS {
+            let id = get(&service, PING, &[]).await.request_id;
+            eventually("what was sent", async || {
+                let id = Some(id.as_str());
+                let span = |span: &super::Received| span.text("request.id").as_deref() == id;
+                let line = |line: &super::Line| line.text("request_id").as_deref() == id;
+                let arrived = if prefix == "OTEL_BSP_" {
+                    sink.spans().iter().any(span)
+                } else {
+                    sink.lines().iter().any(line)
+                };
+                arrived.then_some(())
+            })
+            .await;
+        }
+        let took = began.elapsed();
+        assert!(took < BOUND, "{delay}: {took:?}");
+        let (spans, lines) = (sink.spans().len(), sink.lines().len());
+        let other = if prefix == "OTEL_BSP_" { lines } else { spans };
+        assert_eq!(other, 0, "the other signal has a delay of its own");
+    }
+}
+
+/// Largest batches of spans and of lines, of five requests.
+async fn largest(set: Option<&str>) -> [usize; 2] {
+    let sink = Sink::start().await;
+    let mut builder = patient(&sink);
+    if let Some(prefix) = set {
+        builder = builder.env(&format!("{prefix}MAX_EXPORT_BATCH_SIZE"), "2");
+    }
+    let mut service = builder.start().await;
+    ping(&service, 5).await;
+    assert_eq!(service.terminate().await, Some(0));
+    assert_eq!(sink.spans().len(), 5);
+    sink.batches()
+        .map(|sizes| sizes.into_iter().max().unwrap_or(0))
+}
+
+#[tokio::test]
+async fn a_batch_has_no_more_than_its_size() {
+    let [spans, lines] = largest(None).await;
+    assert!(spans == 5 && lines >= 5, "{spans} {lines}");
+    let [spans, lines] = largest(Some("OTEL_BSP_")).await;
+    assert!(spans == 2 && lines >= 5, "{spans} {lines}");
+    let [spans, lines] = largest(Some("OTEL_BLRP_")).await;
+    assert!(spans == 5 && lines == 2, "{spans} {lines}");
+}
+
+#[tokio::test]
+async fn a_full_queue_drops() {
+    for set in [None, Some(0), Some(1)] {
+        let sink = Sink::slow(Duration::from_hours(1));
+        let mut builder = patient(&sink).env("APP__TELEMETRY__FLUSH_TIMEOUT", "100ms");
+        if let Some(signal) = set {
+            let (prefix, _) = SIGNALS[signal];
+            builder = builder.env(&format!("{prefix}MAX_QUEUE_SIZE"), "2");
+        }
+        let mut service = builder.start().await;
+        ping(&service, 10).await;
+        if let Some(signal) = set {
+            let (prefix, family) = SIGNALS[signal];
+            eventually(&format!("drops by {prefix}"), async || {
+                let metrics = service.metrics().await;
+                (count(&metrics, family, "dropped") > 0.0).then_some(())
+            })
+            .await;
+        }
+        let metrics = service.metrics().await;
+        for (signal, (_, family)) in SIGNALS.into_iter().enumerate() {
+            if set != Some(signal) {
+                assert_eq!(count(&metrics, family, "dropped"), 0.0, "{set:?} {family}");
+            }
+        }
+        assert_eq!(service.terminate().await, Some(0));
+    }
+}
+
+/// Whether spans and lines fail at a collector that takes a second.
+async fn fails(protocol: &str, set: Option<&str>) -> [bool; 2] {
+    let sink = Sink::slow(Duration::from_secs(1));
+    let mut builder = patient(&sink)
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+        .env("APP__TELEMETRY__FLUSH_TIMEOUT", "100ms");
+    for (prefix, _) in SIGNALS {
+        builder = builder.env(&format!("{prefix}SCHEDULE_DELAY"), "20");
+    }
+    if let Some(name) = set {
+        builder = builder.env(name, "100");
+    }
+    let mut service = builder.start().await;
+    ping(&service, 1).await;
+    let failed = eventually("the first exports", async || {
+        let metrics = service.metrics().await;
+        let fate = |outcome| SIGNALS.map(|(_, family)| count(&metrics, family, outcome) > 0.0);
+        let (failed, exported) = (fate("failed"), fate("exported"));
+        let known = (0..2).all(|signal| failed[signal] || exported[signal]);
+        known.then_some(failed)
+    })
+    .await;
+    assert_eq!(service.terminate().await, Some(0));
+    failed
+}
+
+const TIMEOUTS: [(Option<&str>, [bool; 2]); 6] = [
+    (None, [false, false]),
+    (Some("OTEL_EXPORTER_OTLP_TIMEOUT"), [true, true]),
+    (Some("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"), [true, false]),
+    (Some("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT"), [false, true]),
+    (Some("OTEL_BSP_EXPORT_TIMEOUT"), [true, false]),
+    (Some("OTEL_BLRP_EXPORT_TIMEOUT"), [false, true]),
+];
+
+#[tokio::test]
+async fn an_export_by_http_fails_when_its_time_is_over() {
+    for (set, expected) in TIMEOUTS {
+        assert_eq!(fails("http/protobuf", set).await, expected, "{set:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_export_by_grpc_fails_when_its_time_is_over() {
+    for (set, expected) in TIMEOUTS {
+        assert_eq!(fails("grpc", set).await, expected, "{set:?}");
+    }
+}

@@ -1,0 +1,163 @@
+//! Every `OTEL_*` variable of the specification that applies, one row each: what a
+//! collector sees with it, and does not see without it.
+//!
+//! A row that would hold without its variable says nothing, so each is also tried on
+//! a service that lacks it, and must fail there.
+
+mod batches;
+mod rows;
+mod tls;
+
+use std::collections::BTreeMap;
+
+use http::HeaderMap;
+use serde_json::json;
+
+use super::sink::{Line, Received, Sink};
+use crate::support::{Backend, Service};
+
+type Variables = &'static [(&'static str, &'static str)];
+
+/// A claim about variables.
+struct Row {
+    /// Set with and without the row; `{sink}` stands for the collector's URL, `{at}` for
+    /// its address.
+    given: Variables,
+    /// What the row is about.
+    set: Variables,
+    /// What it changes.
+    holds: fn(&Seen) -> bool,
+}
+
+/// What a collector has seen of a service's whole life.
+struct Seen {
+    spans: Vec<Received>,
+    lines: Vec<Line>,
+    /// Path and headers of exports of spans.
+    traces: Vec<(String, HeaderMap)>,
+    /// Path and headers of exports of lines.
+    logs: Vec<(String, HeaderMap)>,
+}
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+const STRANGER: (&str, &str) = ("x-forwarded-for", "203.0.113.9");
+const PING: &str = "/api/v1/ping";
+
+/// One service from start to end: requests without a parent, of a trusted caller who
+/// sampled, of one who did not, of a stranger, and one that panics.
+async fn life(variables: &[Variables]) -> Seen {
+    let sink = Sink::start().await;
+    let mut builder = Service::builder(Backend::Sqlite)
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url())
+        .env("OTEL_LOGS_EXPORTER", "otlp")
+        .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.0/8")
+        .env("APP__TELEMETRY__LATE_SPANS_PER_SECOND", "0")
+        .env("APP__TELEMETRY__FLUSH_TIMEOUT", "3s");
+    for (name, value) in variables.iter().copied().flatten() {
+        let value = value.replace("{sink}", &sink.url());
+        builder = builder.env(name, value.replace("{at}", &sink.address().to_string()));
+    }
+    let mut service = builder.start().await;
+    for (id, headers) in [
+        ("alone", &[][..]),
+        ("sampled", &[("traceparent", SAMPLED)]),
+        ("unsampled", &[("traceparent", UNSAMPLED)]),
+        ("stranger", &[("traceparent", SAMPLED), STRANGER]),
+    ] {
+        let named = [headers, &[("x-request-id", id)]].concat();
+        assert_eq!(super::get(&service, PING, &named).await.status, 200);
+    }
+    let fault = json!({"path": PING, "panic": true});
+    let fault = service.client.put(service.admin("/faults")).json(&fault);
+    assert_eq!(fault.send().await.unwrap().status(), 200);
+    let named = [("x-request-id", "failed")];
+    assert_eq!(super::get(&service, PING, &named).await.status, 500);
+    assert_eq!(service.terminate().await, Some(0));
+    let (logs, traces) = sink
+        .exports()
+        .into_iter()
+        .partition(|(path, _)| path.to_lowercase().contains("logs"));
+    Seen {
+        spans: sink.spans(),
+        lines: sink.lines(),
+        traces,
+        logs,
+    }
+}
+
+/// Tries every row with and without its variables, and tells all that fail.
+async fn try_rows(rows: &[Row]) {
+    let mut without = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for row in rows {
+        if !without.contains_key(row.given) {
+            without.insert(row.given, life(&[row.given]).await);
+        }
+        if (row.holds)(&without[row.given]) {
+            wrong.push(format!("{:?} holds without it", row.set));
+        }
+        if !(row.holds)(&life(&[row.given, row.set]).await) {
+            wrong.push(format!("{:?} does not hold", row.set));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+impl Seen {
+    fn both(&self) -> bool {
+        !self.spans.is_empty() && !self.lines.is_empty()
+    }
+
+    /// Whether this resource attribute stands with everything.
+    fn resource(&self, name: &str, value: &str) -> bool {
+        let all = |found: Option<String>| found.as_deref() == Some(value);
+        self.both()
+            && self.spans.iter().all(|span| all(span.resource(name)))
+            && self.lines.iter().all(|line| all(line.resource(name)))
+    }
+
+    fn span(&self, request_id: &str) -> Option<&Received> {
+        self.spans
+            .iter()
+            .find(|span| span.text("request.id").as_deref() == Some(request_id))
+    }
+
+    /// The request ids of server spans, in the order of the requests.
+    fn sampled(&self) -> Vec<&'static str> {
+        ["alone", "sampled", "unsampled", "stranger", "failed"]
+            .into_iter()
+            .filter(|id| self.span(id).is_some())
+            .collect()
+    }
+
+    /// The most attributes that a span has, and that a line has.
+    fn attributes(&self) -> (usize, usize) {
+        let spans = self.spans.iter().map(|span| span.span.attributes.len());
+        let lines = self.lines.iter().map(|line| line.record.attributes.len());
+        (spans.max().unwrap_or(0), lines.max().unwrap_or(0))
+    }
+
+    /// The longest text among the attributes of spans, and of lines.
+    fn longest(&self) -> (usize, usize) {
+        let spans = self.spans.iter().flat_map(|span| &span.span.attributes);
+        let lines = self.lines.iter().flat_map(|line| &line.record.attributes);
+        (longest(spans), longest(lines))
+    }
+}
+
+fn longest<'a>(
+    attributes: impl Iterator<Item = &'a opentelemetry_proto::tonic::common::v1::KeyValue>,
+) -> usize {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    attributes
+        .filter_map(
+            |attribute| match attribute.value.as_ref()?.value.as_ref()? {
+                Value::StringValue(text) => Some(text.chars().count()),
+                _ => None,
+            },
+        )
+        .max()
+        .unwrap_or(0)
+}
