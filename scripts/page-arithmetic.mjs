@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { parse } from "./exposition.js";
 import { History } from "./history.js";
 import { duration, percent, plain, seconds } from "./format.js";
-import { budget, errorRatio } from "./panels.js";
+import { budget, busyRatio, errorRatio, PANELS } from "./panels.js";
 
 const scrape = (started, lines, types = {}) => parse([
     ...Object.entries(types).map(([name, type]) => `# TYPE ${name} ${type}`),
@@ -89,6 +89,31 @@ test("failures are a share of valid requests, the budget of all since the start"
     history.add(2, lines(9_995, 5_000, 5));
     assert.equal(errorRatio(history, 60), 5 / 10_000);
     assert.ok(Math.abs(budget(history).left - 0.5) < 1e-9);
+});
+
+test("a busy ratio is of all workers, and no runtime is no ratio", () => {
+    const history = new History(10);
+    const lines = (busy) => scrape(1, [`tokio_worker_busy_seconds_total ${busy}`, "tokio_workers 4"],
+        { tokio_worker_busy_seconds_total: "counter", tokio_workers: "gauge" });
+    history.add(0, lines(7));
+    assert.ok(Number.isNaN(busyRatio(history, 60)));
+    history.add(2, lines(11));
+    assert.equal(busyRatio(history, 60), 0.5);
+    const other = new History(10);
+    other.add(0, requests(1, 1));
+    other.add(2, requests(1, 2));
+    assert.ok(Number.isNaN(busyRatio(other, 60)));
+});
+
+test("curves show their own metric", () => {
+    const gauges = { tokio_global_queue_depth: 3, allocator_allocated_bytes: 5, allocator_resident_bytes: 7,
+        process_resident_memory_bytes: 11, db_connections_active: 13, db_connections_max: 17 };
+    const history = new History(10);
+    history.add(0, scrape(1, Object.entries(gauges).map(([name, value]) => `${name} ${value}`)));
+    const shown = (id) => PANELS.find((panel) => panel.id === id).curves
+        .map(({ value }) => value(history)).filter(Number.isFinite);
+    assert.deepEqual([shown("queue"), shown("memory"), shown("pool")], [[3], [5, 7, 11], [13, 17]]);
+    assert.ok(!history.has("http_streams_open"));
 });
 
 test("numbers for people", () => {

@@ -4,7 +4,10 @@
 const LINE = /^([a-z_]+)(?:\{(.*)\})? (\S+)$/;
 
 export async function scrape(url) {
-    const text = await (await fetch(`${url}/metrics`)).text();
+    return read(await (await fetch(`${url}/metrics`)).text());
+}
+
+export function read(text) {
     const samples = text.split("\n").filter((line) => line && !line.startsWith("#")).map((line) => {
         const [, name, labels = "", value] = LINE.exec(line) ?? [];
         if (!name) throw new Error(`not a sample: ${line}`);

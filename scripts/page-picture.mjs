@@ -4,8 +4,7 @@ import { statSync } from "node:fs";
 import { browser, load, overload, Service } from "./page-rig.mjs";
 
 const [folder, seconds] = [process.argv[2], Number(process.argv[3])];
-// The main part of it: three columns, down to the routes.
-const SIZE = { width: 1280, height: 1340 };
+const SIZE = { width: 1280, height: 1000 };
 
 // More calls to the log-in than a client makes: for requests that fail.
 const service = await Service.start(folder, { APP__RATE_LIMIT__AUTH__BURST: "60" });
@@ -20,7 +19,10 @@ setTimeout(() => overload(service.api, 6), seconds * 500);
 await Promise.race([loading, new Promise((resolve) => setTimeout(resolve, (seconds - 3) * 1_000))]);
 for (const [scheme, page] of pages) {
     const path = `${import.meta.dirname}/../docs/images/page-${scheme}.png`;
-    await page.screenshot({ path });
+    // The main part of it: three columns, down to the routes. With ALL, all of it.
+    const height = await page.$eval(process.env.ALL ? "body" : "section:has(#routes)",
+        (node) => Math.ceil(node.getBoundingClientRect().bottom + scrollY + 12));
+    await page.screenshot({ path, fullPage: true, clip: { x: 0, y: 0, width: SIZE.width, height } });
     console.log(`docs/images/page-${scheme}.png: ${Math.round(statSync(path).size / 1_024)} KiB`);
 }
 await loading;

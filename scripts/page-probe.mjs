@@ -3,13 +3,19 @@
 
 import assert from "node:assert/strict";
 import { browser, keygen, load, need, overload, Service } from "./page-rig.mjs";
-import { Between, scrape } from "./page-metrics.mjs";
+import { Between, read, scrape } from "./page-metrics.mjs";
 
 const LOAD_SECONDS = 8;
 const PATIENCE = 30_000; // bound of every wait, in milliseconds
 const LATENCY = "http_request_duration_seconds";
 const ROWS = 12;
 const TOKEN = "a token for this check only";
+const PRODUCTION = {
+    APP_ENV: "production", APP__AUTH__KEYS: keygen(),
+    APP__DATABASE__ALLOW_SQLITE: "true", APP__DATABASE__MIGRATE_ON_START: "true",
+    // Long enough to be looked at.
+    APP__LIFECYCLE__DRAIN_DELAY: "60s",
+};
 
 const service = await Service.start(process.argv[2], { APP__RATE_LIMIT__AUTH__BURST: "100" });
 const chromium = await browser();
@@ -27,6 +33,14 @@ page.on("console", (message) => {
 });
 page.on("request", (request) => {
     if (!request.url().startsWith(`${service.admin}/`)) strangers.push(request.url());
+});
+
+/** What the page was told itself: its first and its newest scrape. */
+const told = { first: undefined, newest: undefined };
+page.on("response", async (response) => {
+    if (response.url() !== `${service.admin}/metrics` || !response.ok()) return;
+    told.newest = read(await response.text());
+    told.first ??= told.newest;
 });
 
 const data = (selector) => page.$eval(selector, (node) => ({ ...node.dataset }));
@@ -125,9 +139,7 @@ async function figuresAgree(before) {
         }
     }
     assert.ok(between.sum("rate_limit_decisions_total", { decision: "rejected" }) > 0, "some were rejected");
-    const runtime = await rows("runtime");
-    assert.equal(await page.isVisible("#runtime-card"), after.samples.some(({ name }) => /^tokio_/.test(name)));
-    said(`errors by type, limiters, log lines, spans${runtime.length ? `, ${runtime.length} of the runtime` : ""}`);
+    said("errors by type, limiters, log lines, spans");
 
     const ready = await (await fetch(`${service.admin}/health/ready`)).json();
     assert.equal((await data("#state")).value, ready.state);
@@ -139,6 +151,48 @@ async function figuresAgree(before) {
         assert.equal(up, String(ready.checks[check].up), check);
     }
     said(`state ${ready.state}, checks ${checks.map(({ check }) => check).join(" and ")}`);
+}
+
+/** What moves by itself is held against the very scrape that the page has. */
+async function saturationAgrees() {
+    await page.click("#pause");
+    await page.waitForFunction(() => document.body.dataset.connection === "paused");
+    const { first, newest } = told;
+    const between = new Between(first, newest);
+    const { seconds } = await data("#requests");
+    const busy = between.sum("tokio_worker_busy_seconds_total") / Number(seconds);
+    assert.ok(busy > 0, "workers were busy");
+    const workers = newest.sum("tokio_workers");
+    near(await value("#workers"), busy / workers, "busy ratio");
+    near(await value("#cpu"), between.sum("process_cpu_seconds_total") / Number(seconds), "CPU");
+    near(await value("#memory"), newest.sum("process_resident_memory_bytes"), "memory");
+    near(await value("#pool"), newest.sum("db_connections_active"), "pool");
+    const queue = newest.sum("tokio_global_queue_depth");
+    const note = await page.textContent("#workers-note");
+    assert.equal(note, `of ${workers} workers; ${queue} tasks wait`);
+    for (const [chart, curve, name] of [
+        ["queue", "in the global queue", "tokio_global_queue_depth"],
+        ["memory", "allocated", "allocator_allocated_bytes"],
+        ["memory", "allocator resident", "allocator_resident_bytes"],
+        ["memory", "process resident", "process_resident_memory_bytes"],
+        ["pool", "active", "db_connections_active"], ["pool", "idle", "db_connections_idle"],
+        ["pool", "at most", "db_connections_max"], ["in-flight", "requests", "http_requests_in_flight"],
+    ]) {
+        assert.equal(newest.find(name).length, 1, name);
+        near(await value(`#chart-${chart} [data-curve="${curve}"]`), newest.sum(name), `${chart}: ${curve}`);
+    }
+    const inside = await rows("runtime");
+    const wanted = newest.samples.map(({ name }) => name)
+        .filter((name) => /^(tokio|allocator|process)_/.test(name) && name !== "process_start_time_seconds");
+    assert.deepEqual(inside.map(({ name }) => name).sort(), wanted.sort());
+    for (const { name, value: shown } of inside) {
+        near(Number(shown), name.endsWith("_total") ? between.sum(name) / Number(seconds) : newest.sum(name), name);
+    }
+    near(await value("#limit-backend"), newest.sum("rate_limit_backend_up"), "backend of the limiter");
+    assert.equal(await page.textContent("#limit-backend"), "up");
+    await page.click("#pause");
+    await tick();
+    said(`workers busy ${(100 * busy / workers).toFixed(2)} %, pool, CPU, memory and ${inside.length} values of the inside`);
 }
 
 /** How many colours each chart is drawn in; a copy is read, the page's canvas stays as it is. */
@@ -162,7 +216,7 @@ async function looks() {
         const light = background.match(/\d+/g).map(Number).every((part) => part > 127);
         assert.equal(light, scheme === "light", `${scheme}: ${background}`);
         const charts = await painted();
-        assert.equal(charts.length, 9);
+        assert.equal(charts.length, 12);
         for (const { id, label, colours } of charts) {
             assert.ok(colours > 2, `${id} is drawn in ${scheme}`);
             assert.match(label, /: .+ .+/);
@@ -270,8 +324,10 @@ async function outlivesACrash() {
     await service.crash();
     await page.waitForSelector("#silence", { state: "visible" });
     assert.match(await page.textContent("#silence"), /The process does not answer.*The last answer came at/);
-    assert.equal(await page.textContent("#connection"), "no answer");
-    await service.begin({ APP__ADMIN__TOKEN: TOKEN });
+    assert.match(await page.textContent("#connection"), /^last answer \d\d:\d\d:\d\d$/);
+    assert.equal(await page.textContent("#state"), "no answer");
+    assert.match(await page.title(), /^no answer – /);
+    await service.begin({ ...PRODUCTION, APP__ADMIN__TOKEN: TOKEN });
     const first = await scrape(service.admin);
     const pings = 5;
     for (let at = 0; at < pings; at += 1) await (await fetch(`${service.api}/api/v1/ping`)).text();
@@ -284,8 +340,23 @@ async function outlivesACrash() {
     said(`shows a crash, and counts on over the restart: ${before} and ${pings}`);
 }
 
+/** A process that drains says so at the top, until it is gone. */
+async function showsTheDrain() {
+    assert.equal((await data("#state")).state, "ok");
+    assert.ok(!(await page.isVisible("#trouble")));
+    service.drain();
+    await page.waitForFunction(() => document.getElementById("state").dataset.value === "draining");
+    assert.equal((await scrape(service.admin)).sum("lifecycle_state", { state: "draining" }), 1);
+    assert.equal(await page.textContent("#state"), "draining");
+    assert.equal((await data("#state")).state, "bad");
+    await page.locator("#trouble").filter({ hasText: "Takes no new traffic (draining)" }).waitFor();
+    await page.waitForFunction(() => document.title.startsWith("draining – "));
+    said("a drain shows in the state, the notice and the title");
+}
+
 /** The process has a token now: it is asked for when it is needed, and kept by the page alone. */
 async function asksForTheToken() {
+    assert.match(await page.textContent("#build"), /production/);
     const apply = page.locator("#trace-sampling button");
     const status = page.locator("#trace-sampling [role=status]");
     await page.locator("#trace-sampling [name=value]").fill("0.5");
@@ -305,10 +376,7 @@ async function asksForTheToken() {
 async function onlyShowsInProduction() {
     await service.crash();
     await page.waitForFunction(() => document.body.dataset.connection === "silent");
-    await service.begin({
-        APP_ENV: "production", APP__ADMIN__TOKEN: undefined, APP__AUTH__KEYS: keygen(),
-        APP__DATABASE__ALLOW_SQLITE: "true", APP__DATABASE__MIGRATE_ON_START: "true",
-    });
+    await service.begin({ ...PRODUCTION, APP__ADMIN__TOKEN: undefined });
     await page.waitForFunction(() => document.body.dataset.connection === "live");
     assert.match(await page.textContent("#build"), /production/);
     await page.locator("#trace-sampling [name=value]").fill("0.75");
@@ -324,6 +392,7 @@ await opens();
 await load(service.api, LOAD_SECONDS);
 assert.ok(await overload(service.api) > 0, "the overload was refused");
 await figuresAgree(before);
+await saturationAgrees();
 await looks();
 await keyboard();
 await rests();
@@ -334,5 +403,6 @@ said("no complaint in the console, no request to another origin");
 await outlivesACrash();
 await asksForTheToken();
 await onlyShowsInProduction();
+await showsTheDrain();
 await chromium.close();
 process.exit(0);

@@ -75,6 +75,11 @@ export class Service {
         throw new Error(`the service is not ready:\n${readFileSync(this.#log, "utf8").slice(-3_000)}`);
     }
 
+    /** Asks it to end. */
+    drain() {
+        this.#child.kill("SIGTERM");
+    }
+
     /** Without a drain, as a crash does. */
     async crash() {
         const gone = new Promise((resolve) => this.#child.once("exit", resolve));

@@ -32,8 +32,10 @@ class Chart {
         const list = element("ul", { class: "legend" });
         for (const { label, colour } of panel.curves) {
             const value = element("b", { "data-curve": label });
-            this.#legend.push({ value, swatch: element("i", { class: `swatch ${colour}`, "aria-hidden": "true" }) });
-            list.append(element("li", {}, this.#legend.at(-1).swatch, `${label} `, value));
+            const swatch = element("i", { class: `swatch ${colour}`, "aria-hidden": "true" });
+            const item = element("li", {}, swatch, `${label} `, value);
+            this.#legend.push({ value, swatch, item });
+            list.append(item);
         }
         const canvas = element("div", { class: "plot", role: "img" });
         this.#figure = element("figure", { id: `chart-${panel.id}`, class: "card" },
@@ -53,10 +55,12 @@ class Chart {
             const value = curve.value(history);
             return Number.isFinite(value) ? value : null;
         });
+        this.#panel.curves.forEach(({ where }, at) => {
+            this.#legend[at].item.hidden = where !== undefined && !history.has(where);
+        });
         this.#tell(times.length - 1);
-        this.#canvas.setAttribute("aria-label", `${this.#panel.title}: ${this.#panel.curves
-            .map((curve, at) => `${curve.label} ${this.#panel.format(this.#columns[at + 1].at(-1) ?? NaN)}`)
-            .join(", ")}`);
+        this.#canvas.setAttribute("aria-label", `${this.#panel.title}: ${this.#legend
+            .filter(({ item }) => !item.hidden).map(({ item }) => item.textContent).join(", ")}`);
         this.draw();
     }
 
@@ -70,7 +74,7 @@ class Chart {
     #tell(index) {
         this.#legend.forEach(({ value }, at) => {
             const exact = this.#columns[at + 1][index] ?? NaN;
-            value.textContent = this.#panel.format(exact);
+            value.textContent = (this.#panel.curves[at].format ?? this.#panel.format)(exact);
             value.dataset.value = String(exact);
         });
     }

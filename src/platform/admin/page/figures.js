@@ -1,17 +1,22 @@
 // The numbers and tables. What is shown rounded stands exact in `data-` attributes.
 
-import { bytes, duration, percent, perSecond, plain, seconds } from "./format.js";
-import { budget, errorRatio } from "./panels.js";
+import { bytes, clock, cores, duration, percent, perSecond, plain, seconds } from "./format.js";
+import { budget, busyRatio, errorRatio, OBJECTIVE } from "./panels.js";
 
+const BACKEND = ["down: each replica limits alone", "up"];
 const ROUTES = 12; // rows at most
+/** Shares of the workers' time from which a request waits for its turn. */
+const [FILLING, CROWDED] = [0.7, 0.9];
 const LATENCY = "http_request_duration_seconds";
 
 const byId = (id) => document.getElementById(id);
 
-function show(id, value, format, note = "") {
+/** Shows a figure; `state` says how it is meant: `ok`, `warn` or `bad`. */
+function show(id, value, format, note = "", state = "") {
     const node = byId(id);
     node.textContent = format(value);
     node.dataset.value = String(value);
+    node.dataset.state = state;
     const small = byId(`${id}-note`);
     if (small) small.textContent = note;
     return node;
@@ -49,19 +54,38 @@ function tiles(history, window) {
     requests.dataset.total = String(history.now("http_requests_total"));
     requests.dataset.increase = String(history.increase("http_requests_total", window));
     requests.dataset.seconds = String(history.span(window));
-    show("error-ratio", errorRatio(history, window), percent, `5xx of valid, ${covered}`);
+    const failing = errorRatio(history, window);
+    show("error-ratio", failing, percent, `5xx of valid, ${covered}`, failing > 1 - OBJECTIVE ? "bad" : "");
     const { left, valid, failed } = budget(history);
-    show("budget", left, percent, `${plain(failed)} of ${plain(valid)} failed since the start`)
-        .dataset.state = left > 0.5 ? "ok" : left > 0 ? "warn" : "bad";
+    show("budget", left, percent,
+        `${plain(failed)} of ${plain(valid)} failed since the start; objective ${percent(OBJECTIVE)}`,
+        left > 0.5 ? "ok" : left > 0 ? "warn" : "bad");
     for (const [id, q] of [["p50", 0.5], ["p95", 0.95], ["p99", 0.99]]) {
-        show(id, history.quantile(q, LATENCY, window), seconds, covered);
+        const latency = history.quantile(q, LATENCY, window);
+        show(id, latency, seconds, Number.isNaN(latency) ? `no requests ${covered}` : covered);
     }
-    show("in-flight", history.now("http_requests_in_flight"), plain,
-        `${plain(history.now("http_connections_open", ({ listener }) => listener !== "admin"))} connections`);
+    const shed = history.increase("http_shed_total", window);
+    show("in-flight", history.now("http_requests_in_flight"), plain, `${
+        plain(history.now("http_connections_open", ({ listener }) => listener !== "admin"))
+    } connections; ${plain(shed)} shed ${covered}`, shed > 0 ? "bad" : "");
+    const panics = history.now("panics_total");
+    show("panics", panics, plain, "since the start", panics > 0 ? "bad" : "");
+    saturation(history, window, covered);
+}
+
+/** How full the process is, each of its resources by what it has. */
+function saturation(history, window, covered) {
     const [active, most] = [history.now("db_connections_active"), history.now("db_connections_max")];
-    show("pool", active, plain, `of ${plain(most)} connections`);
-    show("memory", history.now("process_resident_memory_bytes"), bytes, "resident");
-    show("panics", history.now("panics_total"), plain, "since the start");
+    const timeouts = history.increase("db_pool_timeouts_total", window);
+    show("pool", active, plain, `of ${plain(most)} connections; ${plain(timeouts)} timeouts ${covered}`,
+        timeouts > 0 ? "bad" : active >= most ? "warn" : "");
+    const busy = busyRatio(history, window);
+    show("workers", busy, percent,
+        `of ${plain(history.now("tokio_workers"))} workers; ${plain(history.now("tokio_global_queue_depth"))} tasks wait`,
+        busy > CROWDED ? "bad" : busy > FILLING ? "warn" : "");
+    show("cpu", history.rate("process_cpu_seconds_total", window), cores, `user and system, ${covered}`);
+    show("memory", history.now("process_resident_memory_bytes"), bytes,
+        `resident; ${bytes(history.now("allocator_allocated_bytes"))} allocated`);
 }
 
 /** Routes by what they cost: seconds of polling by second. */
@@ -121,18 +145,21 @@ function limiters(history, window) {
             cells: [limiter, perSecond(allowed), perSecond(rejected), plain(keys)],
         };
     }), "The limiter is off.");
+    const up = history.now("rate_limit_backend_up");
+    show("limit-backend", up, (value) => BACKEND[value] ?? "not told", "", up === 0 ? "bad" : "");
 }
 
-/** Whatever the runtime tells about itself: gauges as they are, counters as rates. */
+/** Whatever the process tells about its inside: gauges as they are, counters as rates. */
 function runtime(history, window) {
-    const rows = history.names("tokio_").filter((name) => !/_(bucket|sum|count)$/.test(name))
-        .map((name) => {
-            const isRate = name.endsWith("_total");
-            const value = isRate ? history.rate(name, window) : history.now(name);
-            return { data: { name, value }, cells: [name, isRate ? perSecond(value) : plain(value)] };
-        });
-    byId("runtime-card").hidden = rows.length === 0;
-    if (rows.length) fill("runtime", rows);
+    const names = ["tokio_", "allocator_", "process_"].flatMap((prefix) => history.names(prefix))
+        .filter((name) => !/_(bucket|sum|count)$/.test(name) && name !== "process_start_time_seconds");
+    fill("runtime", names.map((name) => {
+        const isRate = name.endsWith("_total");
+        const value = isRate ? history.rate(name, window) : history.now(name);
+        const unit = /_seconds(_|$)/.test(name) ? seconds : name.endsWith("_bytes") ? bytes : plain;
+        const text = unit(value);
+        return { data: { name, value }, cells: [name, isRate && Number.isFinite(value) ? `${text}/s` : text] };
+    }), "This build tells nothing.");
 }
 
 /** Everything that comes from metrics. */
@@ -148,11 +175,25 @@ export function figures(history, window) {
     runtime(history, window);
 }
 
+/** What is wrong, at the top: the tables are further down. */
+function trouble(ready, state, down) {
+    const parts = down.map(([check, { since, last_error: why }]) =>
+        `${check} is down since ${clock(Date.parse(since))}: ${why ?? "unknown"}`);
+    if (!ready) parts.unshift(`Takes no new traffic (${state})`);
+    const node = byId("trouble");
+    const text = parts.length ? `${parts.join(". ")}.` : "";
+    if (node.textContent !== text) node.textContent = text;
+    node.dataset.state = ready ? "warn" : "bad";
+    node.hidden = text === "";
+}
+
 /** The answer of the readiness probe: the life state, and each check. */
 export function health({ state, status, checks = {} }) {
     const node = byId("state");
-    node.textContent = status === "ok" ? state : `${state}, not ready`;
-    Object.assign(node.dataset, { value: state, state: status === "ok" ? "ok" : "bad", status });
+    const ready = status === "ok";
+    node.textContent = ready || state !== "ready" ? state : "not ready";
+    Object.assign(node.dataset, { value: state, state: ready ? "ok" : "bad", status });
+    trouble(ready, state, Object.entries(checks).filter(([, { up }]) => !up));
     fill("checks", Object.entries(checks).map(([check, { up, critical, since, last_error: why }]) => ({
         data: { check, up, state: up ? "ok" : critical ? "bad" : "warn" },
         cells: [check, up ? "up" : `down: ${why ?? "unknown"}`,
@@ -162,7 +203,6 @@ export function health({ state, status, checks = {} }) {
 
 /** What runs, and since when. */
 export function identity({ name, version, revision, profile }) {
-    document.title = `${name} – live`;
     byId("name").textContent = name;
     Object.assign(byId("build").dataset, { version, revision });
     byId("build").textContent = [version, revision, profile].filter(Boolean).join(" · ");

@@ -86,6 +86,11 @@ export class History {
         return series;
     }
 
+    /** Whether there is, or was, such a metric. */
+    has(name) {
+        return this.#byName.has(name);
+    }
+
     /** Names of metrics that begin so and are in the newest scrape, in their order. */
     names(prefix) {
         return [...this.#byName.keys()].filter((name) => name.startsWith(prefix)
@@ -125,7 +130,7 @@ export class History {
     /** Increase by second; NaN before the second scrape, or where there is no such metric. */
     rate(name, seconds, match) {
         const span = this.span(seconds);
-        return this.#byName.has(name) && span > 0 ? this.increase(name, seconds, match) / span : NaN;
+        return this.has(name) && span > 0 ? this.increase(name, seconds, match) / span : NaN;
     }
 
     /** The values that a label has in a metric, in the order of the exposition. */

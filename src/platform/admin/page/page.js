@@ -60,7 +60,20 @@ function silent(error) {
 function announce(state) {
     document.body.dataset.connection = state;
     byId("silence").hidden = state !== "silent";
-    byId("connection").textContent = { live: `live, ${clock(answered)}`, paused: "paused", silent: "no answer" }[state];
+    const of = answered ? clock(answered) : "never";
+    byId("connection").textContent =
+        { live: `live, ${of}`, paused: `paused, last answer ${of}`, silent: `last answer ${of}` }[state];
+    byId("connection").dataset.state = { paused: "warn", silent: "bad" }[state] ?? "";
+    const badge = byId("state");
+    if (state === "silent") {
+        badge.textContent = "no answer";
+        Object.assign(badge.dataset, { value: "", state: "bad", status: "" });
+        byId("trouble").hidden = true;
+    }
+    const ready = badge.dataset.status === "ok" || state !== "live";
+    const word = state === "silent" ? "no answer" : ready ? state : badge.textContent;
+    // A tab among others says what is wrong first.
+    document.title = word === "live" ? `${byId("name").textContent} – live` : `${word} – ${byId("name").textContent}`;
 }
 
 async function tick() {

@@ -1,6 +1,6 @@
 // What the charts show: one entry a chart, one line a curve.
 
-import { percent, perSecond, plain, seconds } from "./format.js";
+import { bytes, percent, perSecond, plain, seconds } from "./format.js";
 
 /** Seconds that a point of a chart looks back. */
 export const WINDOW = 10;
@@ -20,6 +20,11 @@ export function errorRatio(history, window) {
     return valid > 0 ? history.increase(REQUESTS, window, is5xx) / valid : 0;
 }
 
+/** The share of time that the runtime's workers are busy: at 1 everything waits. */
+export function busyRatio(history, window) {
+    return history.rate("tokio_worker_busy_seconds_total", window) / history.now("tokio_workers");
+}
+
 /** What is left of the budget since the process started: 1 is all, below 0 is overspent. */
 export function budget(history) {
     const valid = history.now(REQUESTS, isValid);
@@ -35,8 +40,13 @@ const ofClass = (first) => rate(REQUESTS, ({ status }) => status.startsWith(firs
 const decision = (limiter, decided) => rate("rate_limit_decisions_total",
     (labels) => labels.limiter === limiter && labels.decision === decided);
 
-/** Colours: `ok`, `warn`, `bad`, `a` to `d`; a dash tells curves apart without them. */
-const curve = (label, value, colour, dash) => ({ label, value, colour, dash });
+/**
+ * Colours: `ok`, `warn`, `bad`, `a` to `d`; a dash tells curves apart without them. `more`
+ * may have a `format` where the unit is not the chart's, and `where`: the metric without
+ * which a build has no such curve.
+ */
+const curve = (label, value, colour, dash, more) => ({ label, value, colour, dash, ...more });
+const RATE = { format: perSecond };
 const byLabel = (name, label, curves) => curves.map(([word, colour, dash]) =>
     curve(word, rate(name, (labels) => labels[label] === word), colour, dash));
 
@@ -44,7 +54,8 @@ export const PANELS = [
     {
         id: "requests", title: "Requests by status", format: perSecond,
         curves: [curve("2xx", ofClass("2"), "ok"), curve("3xx", ofClass("3"), "a"),
-            curve("4xx", ofClass("4"), "warn", [6, 3]), curve("5xx", ofClass("5"), "bad")],
+            curve("4xx", ofClass("4"), "warn", [6, 3]), curve("5xx", ofClass("5"), "bad"),
+            curve("gRPC", rate("rpc_server_requests_total"), "b", [2, 3], { where: "rpc_server_requests_total" })],
     },
     {
         id: "latency", title: "Latency", format: seconds,
@@ -57,26 +68,41 @@ export const PANELS = [
             curve("objective", () => 1 - OBJECTIVE, "d", [2, 3])],
     },
     {
-        id: "in-flight", title: "In flight", format: plain,
+        id: "in-flight", title: "In flight: requests, connections", format: plain,
         curves: [curve("requests", now("http_requests_in_flight"), "a"),
             curve("connections", now("http_connections_open", ({ listener }) => listener !== "admin"), "b", [6, 3]),
-            curve("streams", now("http_streams_open"), "c"),
-            curve("shed/s", rate("http_shed_total"), "bad")],
+            curve("streams", now("http_streams_open"), "c", [2, 3], { where: "http_streams_open" }),
+            curve("shed", rate("http_shed_total"), "bad", undefined, RATE)],
     },
     {
         id: "pool", title: "Database connections", format: plain,
         curves: [curve("active", now("db_connections_active"), "a"),
             curve("idle", now("db_connections_idle"), "b", [6, 3]),
             curve("at most", now("db_connections_max"), "d", [2, 3]),
-            curve("timeouts/s", rate("db_pool_timeouts_total"), "bad")],
+            curve("timeouts", rate("db_pool_timeouts_total"), "bad", undefined, RATE)],
     },
     {
-        id: "processor", title: "Processor, in cores", format: plain,
+        id: "workers", title: "Runtime: workers busy", format: percent,
+        curves: [curve("busy", (history) => busyRatio(history, WINDOW), "a")],
+    },
+    {
+        id: "queue", title: "Runtime: tasks that wait for a worker", format: plain,
+        curves: [curve("in the global queue", now("tokio_global_queue_depth"), "bad"),
+            curve("blocking", now("tokio_blocking_queue_depth"), "warn", [6, 3], { where: "tokio_blocking_queue_depth" })],
+    },
+    {
+        id: "processor", title: "CPU, in cores", format: plain,
         curves: [curve("process", rate("process_cpu_seconds_total"), "a"),
             curve("requests", rate("http_request_busy_seconds_total"), "c", [6, 3])],
     },
     {
-        id: "limiter", title: "Rate limiter", format: perSecond,
+        id: "memory", title: "Memory", format: bytes,
+        curves: [curve("allocated", now("allocator_allocated_bytes"), "a"),
+            curve("allocator resident", now("allocator_resident_bytes"), "b", [6, 3]),
+            curve("process resident", now("process_resident_memory_bytes"), "c", [2, 3])],
+    },
+    {
+        id: "limiter", title: "Rate limiter decisions", format: perSecond,
         curves: ["address", "principal", "auth"].flatMap((limiter, at) => [
             curve(`${limiter} allowed`, decision(limiter, "allowed"), ["a", "b", "c"][at]),
             curve(`${limiter} rejected`, decision(limiter, "rejected"), ["bad", "warn", "d"][at], [6, 3])]),
