@@ -67,6 +67,9 @@ async function opens() {
     assert.equal(await page.textContent("#name"), info.name);
     assert.equal(await page.title(), `${info.name} – live`);
     assert.deepEqual(await data("#build"), { version: info.version, revision: info.revision });
+    await page.locator("#chart-latency").getByText("No requests yet.").waitFor();
+    assert.match(await page.textContent("#error-ratio-note"), /^no requests over /);
+    assert.match(await page.textContent("#routes"), /^No requests in this window\.$/);
     said(`opens under its policy as ${info.name} ${info.version}`);
 }
 
@@ -192,6 +195,7 @@ async function saturationAgrees() {
     assert.equal(await page.textContent("#limit-backend"), "up");
     await page.click("#pause");
     await tick();
+    assert.ok(!(await page.isVisible("#chart-latency .empty")));
     said(`workers busy ${(100 * busy / workers).toFixed(2)} %, pool, CPU, memory and ${inside.length} values of the inside`);
 }
 

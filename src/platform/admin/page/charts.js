@@ -23,6 +23,7 @@ class Chart {
     #figure;
     #plot;
     #legend = [];
+    #nothing; // said in place of a chart without a point
     #keep;
 
     constructor(panel, parent, keep) {
@@ -38,8 +39,9 @@ class Chart {
             list.append(item);
         }
         const canvas = element("div", { class: "plot", role: "img" });
+        this.#nothing = element("p", { class: "empty dim" }, panel.nothing ?? "Nothing yet.");
         this.#figure = element("figure", { id: `chart-${panel.id}`, class: "card" },
-            element("figcaption", {}, panel.title), canvas, list);
+            element("figcaption", {}, panel.title), canvas, this.#nothing, list);
         parent.append(this.#figure);
     }
 
@@ -58,6 +60,7 @@ class Chart {
         this.#panel.curves.forEach(({ where }, at) => {
             this.#legend[at].item.hidden = where !== undefined && !history.has(where);
         });
+        this.#nothing.hidden = this.#columns.slice(1).some((column) => column.some(Number.isFinite));
         this.#tell(times.length - 1);
         this.#canvas.setAttribute("aria-label", `${this.#panel.title}: ${this.#legend
             .filter(({ item }) => !item.hidden).map(({ item }) => item.textContent).join(", ")}`);
@@ -94,7 +97,7 @@ class Chart {
         const text = colourOf(this.#figure, "color");
         const grid = { stroke: colourOf(this.#figure, "borderTopColor"), width: 1 };
         const axis = { stroke: text, grid, ticks: grid, font: "11px system-ui, sans-serif" };
-        const { format, curves } = this.#panel;
+        const { format, curves, steps } = this.#panel;
         this.#plot = new window.uPlot({
             width: this.#canvas.clientWidth,
             height: HEIGHT,
@@ -106,7 +109,7 @@ class Chart {
             },
             axes: [
                 { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map((at) => clock(at * 1_000)) },
-                { ...axis, size: 62, space: 30, values: (_, ticks) => ticks.map(format) },
+                { ...axis, size: 62, space: 30, values: (_, ticks) => ticks.map(format), ...(steps && { incrs: steps }) },
             ],
             series: [{}, ...curves.map(({ label, dash }, at) => ({
                 label, dash, width: 1.75, points: { show: false },

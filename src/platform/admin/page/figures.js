@@ -1,6 +1,6 @@
 // The numbers and tables. What is shown rounded stands exact in `data-` attributes.
 
-import { bytes, clock, cores, duration, percent, perSecond, plain, seconds } from "./format.js";
+import { bytes, clock, duration, percent, perSecond, plain, seconds } from "./format.js";
 import { budget, busyRatio, errorRatio, OBJECTIVE } from "./panels.js";
 
 const BACKEND = ["down: each replica limits alone", "up"];
@@ -55,7 +55,8 @@ function tiles(history, window) {
     requests.dataset.increase = String(history.increase("http_requests_total", window));
     requests.dataset.seconds = String(history.span(window));
     const failing = errorRatio(history, window);
-    show("error-ratio", failing, percent, `5xx of valid, ${covered}`, failing > 1 - OBJECTIVE ? "bad" : "");
+    show("error-ratio", failing, percent,
+        `${history.increase("http_requests_total", window) > 0 ? "5xx of valid" : "no requests"} ${covered}`, failing > 1 - OBJECTIVE ? "bad" : "");
     const { left, valid, failed } = budget(history);
     show("budget", left, percent,
         `${plain(failed)} of ${plain(valid)} failed since the start; objective ${percent(OBJECTIVE)}`,
@@ -83,7 +84,7 @@ function saturation(history, window, covered) {
     show("workers", busy, percent,
         `of ${plain(history.now("tokio_workers"))} workers; ${plain(history.now("tokio_global_queue_depth"))} tasks wait`,
         busy > CROWDED ? "bad" : busy > FILLING ? "warn" : "");
-    show("cpu", history.rate("process_cpu_seconds_total", window), cores, `user and system, ${covered}`);
+    show("cpu", history.rate("process_cpu_seconds_total", window), plain, `user, system ${covered}`);
     show("memory", history.now("process_resident_memory_bytes"), bytes,
         `resident; ${bytes(history.now("allocator_allocated_bytes"))} allocated`);
 }

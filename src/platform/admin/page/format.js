@@ -27,11 +27,6 @@ export function seconds(value) {
     return `${plain(value)} s`;
 }
 
-/** Seconds of CPU time by second. */
-export function cores(value) {
-    return Number.isFinite(value) ? `${plain(value)} cores` : NOTHING;
-}
-
 export function bytes(value) {
     return Number.isFinite(value) ? `${plain(value / 1_048_576)} MiB` : NOTHING;
 }

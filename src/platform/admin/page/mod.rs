@@ -76,6 +76,7 @@ fn answer(media_type: &'static str, text: &'static str) -> impl IntoResponse {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::fmt::Write as _;
     use std::path::Path;
 
     use axum::body::Body;
@@ -147,11 +148,10 @@ mod tests {
         for file in ["uPlot.iife.min.js", "uPlot.min.css"] {
             let bytes = std::fs::read(folder.join(file)).unwrap();
             let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
-            let hex: String = digest
-                .as_ref()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
+            let hex = digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
+                write!(hex, "{byte:02x}").expect("a string takes all");
+                hex
+            });
             assert!(note.contains(&format!("{hex}  {file}")), "{file}: {hex}");
         }
     }

@@ -128,5 +128,6 @@ document.addEventListener("visibilitychange", () => {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change",
     () => history.ticks > 0 && charts.recolour());
 
+byId("zone").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
 theme("system");
 tick();

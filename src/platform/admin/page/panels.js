@@ -58,7 +58,7 @@ export const PANELS = [
             curve("gRPC", rate("rpc_server_requests_total"), "b", [2, 3], { where: "rpc_server_requests_total" })],
     },
     {
-        id: "latency", title: "Latency", format: seconds,
+        id: "latency", title: "Latency", format: seconds, nothing: "No requests yet.",
         curves: [curve("p50", quantile(0.5), "a"), curve("p95", quantile(0.95), "warn", [6, 3]),
             curve("p99", quantile(0.99), "bad")],
     },
@@ -92,11 +92,13 @@ export const PANELS = [
     },
     {
         id: "processor", title: "CPU, in cores", format: plain,
-        curves: [curve("process", rate("process_cpu_seconds_total"), "a"),
+        // The operating system's figure has whole seconds: a short window would show steps.
+        curves: [curve("process, over 1 min", (history) => history.rate("process_cpu_seconds_total", 60), "a"),
             curve("requests", rate("http_request_busy_seconds_total"), "c", [6, 3])],
     },
     {
         id: "memory", title: "Memory", format: bytes,
+        steps: Array.from({ length: 20 }, (_, power) => 2 ** (power + 20)),
         curves: [curve("allocated", now("allocator_allocated_bytes"), "a"),
             curve("allocator resident", now("allocator_resident_bytes"), "b", [6, 3]),
             curve("process resident", now("process_resident_memory_bytes"), "c", [2, 3])],
