@@ -24,11 +24,11 @@ use std::time::Duration;
 use process::Server;
 
 /// Rounds over all servers; the first warms up and does not count.
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 11;
 /// Requests of one closed-loop measurement.
 const REQUESTS: u64 = 40_000;
 /// Connections of the load.
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 64;
 /// Open-loop rate for the latencies, well below what the slowest can do.
 const RATE: f64 = 2_000.0;
 const RATE_TIME: Duration = Duration::from_secs(2);

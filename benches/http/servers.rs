@@ -18,6 +18,8 @@ use tower_governor::governor::GovernorConfigBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
+use tower_http::decompression::RequestDecompressionLayer;
+use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -128,6 +130,8 @@ pub fn tutorial() -> anyhow::Result<()> {
     let router = Router::new()
         .route("/api/v1/ping", get(pong))
         .layer(GovernorLayer::new(Arc::new(limit)))
+        .layer(RequestBodyLimitLayer::new(1 << 20))
+        .layer(RequestDecompressionLayer::new())
         .layer(CompressionLayer::new())
         .layer(CorsLayer::permissive())
         .layer(TimeoutLayer::with_status_code(

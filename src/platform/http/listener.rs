@@ -12,9 +12,9 @@ use axum::body::Body;
 use http::{Request, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use prometheus::{IntCounter, IntGauge};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -166,7 +166,7 @@ where
 {
     let watch = Watch::default();
     let flights = watch.clone();
-    let service = tower::service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
         let flight = flights.begin();
         let mut router = router.clone();
@@ -183,12 +183,11 @@ where
                 response
             };
             // In flight until the last byte of the body was handed over.
-            Ok::<_, std::convert::Infallible>(response.map(|body| {
-                Body::new(FlightBody {
-                    body,
-                    _flight: flight,
-                })
-            }))
+            let counted = response.map(|body| FlightBody {
+                body,
+                _flight: flight,
+            });
+            Ok::<_, std::convert::Infallible>(counted)
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -207,8 +206,7 @@ where
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
     let stream = TokioIo::new(Watched::new(stream, watch.clone()));
-    let connection =
-        builder.serve_connection_with_upgrades(stream, TowerToHyperService::new(service));
+    let connection = builder.serve_connection_with_upgrades(stream, service);
     tokio::pin!(connection);
     tokio::select! {
         // Errors of a connection are the client's: resets, broken TLS, nonsense.

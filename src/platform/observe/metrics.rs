@@ -106,8 +106,8 @@ impl RouteMetrics {
     }
 }
 
-/// By method, then by route template.
-type Routes = HashMap<&'static str, HashMap<Arc<str>, Arc<RouteMetrics>>>;
+/// By route template; the few methods of one in a row.
+type Routes = HashMap<Arc<str>, Vec<Arc<RouteMetrics>>>;
 
 /// All routes that were seen; bounded, since methods and templates are.
 pub struct RouteTable {
@@ -159,18 +159,22 @@ impl RouteTable {
     /// The instruments of a method and route.
     #[must_use]
     pub fn resolve(&self, method: &'static str, path: &str) -> Arc<RouteMetrics> {
+        let of_method = |routes: &Vec<Arc<RouteMetrics>>| {
+            routes.iter().find(|route| route.method == method).cloned()
+        };
         let read = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(route) = read.get(method).and_then(|routes| routes.get(path)) {
-            return Arc::clone(route);
+        if let Some(route) = read.get(path).and_then(of_method) {
+            return route;
         }
         drop(read);
         let mut write = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         let path: Arc<str> = Arc::from(path);
-        let routes = write.entry(method).or_default();
-        let made = routes.entry(Arc::clone(&path)).or_insert_with(|| {
+        let routes = write.entry(Arc::clone(&path)).or_default();
+        of_method(routes).unwrap_or_else(|| {
             let made = RouteMetrics::new(&self.metrics, &self.exemplars, method, path);
-            Arc::new(made)
-        });
-        Arc::clone(made)
+            let made = Arc::new(made);
+            routes.push(Arc::clone(&made));
+            made
+        })
     }
 }

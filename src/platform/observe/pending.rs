@@ -134,12 +134,13 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let _entered = Entered::new(&self.context);
         self.shared.observer.routes.metrics().in_flight.dec();
         let status = match self.status {
             Some(status) if self.complete => status,
             _ => 499,
         };
+        // Only a failure writes a line that looks for its request.
+        let _entered = (status >= 500).then(|| Entered::new(&self.context));
         let record = RequestRecord {
             context: Arc::clone(&self.context),
             route: Arc::clone(&self.route),
