@@ -109,7 +109,7 @@ class Chart {
             },
             axes: [
                 { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map((at) => clock(at * 1_000)) },
-                { ...axis, size: 62, space: 30, values: (_, ticks) => ticks.map(format), ...(steps && { incrs: steps }) },
+                { ...axis, size: 62, space: 24, values: (_, ticks) => ticks.map(format), ...(steps && { incrs: steps }) },
             ],
             series: [{}, ...curves.map(({ label, dash }, at) => ({
                 label, dash, width: 1.75, points: { show: false },
