@@ -181,6 +181,26 @@ async function outlivesACrash() {
     said(`shows a crash, and counts on over the restart: ${before} and ${pings}`);
 }
 
+/** A check that fails is named at the top. The process is well: its answer is changed under way. */
+async function namesAFailedCheck() {
+    await page.route("**/health/ready", async (route) => {
+        const answer = await (await route.fetch()).json();
+        assert.equal(answer.checks.database.up, true);
+        Object.assign(answer, { status: "unavailable" });
+        Object.assign(answer.checks.database, { up: false, last_error: "connection refused" });
+        await route.fulfill({ status: 503, json: answer });
+    });
+    await page.locator("#trouble")
+        .filter({ hasText: /^Takes no new traffic\. database is down since \d\d:\d\d:\d\d: connection refused\.$/ })
+        .waitFor();
+    assert.equal(await page.textContent("#state"), "not ready");
+    assert.equal((await page.locator('#checks tr[data-check="database"]').getAttribute("data-state")), "bad");
+    await page.unroute("**/health/ready");
+    await page.waitForSelector("#trouble", { state: "hidden" });
+    assert.equal(await page.textContent("#state"), "ready");
+    said("a failed check is named at the top, with its cause, for as long as it fails");
+}
+
 /** A process that drains says so at the top, until it is gone. */
 async function showsTheDrain() {
     assert.equal((await data("#state")).state, "ok");
@@ -241,6 +261,7 @@ await switches();
 assert.deepEqual(complaints, [], "the console is empty");
 assert.deepEqual(strangers, [], "no request to any other origin");
 said("no complaint in the console, no request to another origin");
+await namesAFailedCheck();
 await outlivesACrash();
 await asksForTheToken();
 await onlyShowsInProduction();

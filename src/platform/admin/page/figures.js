@@ -180,7 +180,7 @@ export function figures(history, window) {
 function trouble(ready, state, down) {
     const parts = down.map(([check, { since, last_error: why }]) =>
         `${check} is down since ${clock(Date.parse(since))}: ${why ?? "unknown"}`);
-    if (!ready) parts.unshift(`Takes no new traffic (${state})`);
+    if (!ready) parts.unshift(`Takes no new traffic${state === "ready" ? "" : ` (${state})`}`);
     const node = byId("trouble");
     const text = parts.length ? `${parts.join(". ")}.` : "";
     if (node.textContent !== text) node.textContent = text;
