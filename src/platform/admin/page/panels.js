@@ -47,6 +47,9 @@ const decision = (limiter, decided) => rate("rate_limit_decisions_total",
  */
 const curve = (label, value, colour, dash, more) => ({ label, value, colour, dash, ...more });
 const RATE = { format: perSecond };
+/** Steps of an axis: of whole things, and of powers of two MiB. */
+const WHOLE = Array.from({ length: 7 }, (_, power) => [1, 2, 5].map((first) => first * 10 ** power)).flat();
+const MEBIBYTES = Array.from({ length: 20 }, (_, power) => 2 ** (power + 20));
 const byLabel = (name, label, curves) => curves.map(([word, colour, dash]) =>
     curve(word, rate(name, (labels) => labels[label] === word), colour, dash));
 
@@ -68,14 +71,14 @@ export const PANELS = [
             curve("objective", () => 1 - OBJECTIVE, "d", [2, 3])],
     },
     {
-        id: "in-flight", title: "In flight: requests, connections", format: plain,
+        id: "in-flight", title: "In flight: requests, connections", format: plain, steps: WHOLE,
         curves: [curve("requests", now("http_requests_in_flight"), "a"),
             curve("connections", now("http_connections_open", ({ listener }) => listener !== "admin"), "b", [6, 3]),
             curve("streams", now("http_streams_open"), "c", [2, 3], { where: "http_streams_open" }),
             curve("shed", rate("http_shed_total"), "bad", undefined, RATE)],
     },
     {
-        id: "pool", title: "Database connections", format: plain,
+        id: "pool", title: "Database connections", format: plain, steps: WHOLE,
         curves: [curve("active", now("db_connections_active"), "a"),
             curve("idle", now("db_connections_idle"), "b", [6, 3]),
             curve("at most", now("db_connections_max"), "d", [2, 3]),
@@ -86,7 +89,7 @@ export const PANELS = [
         curves: [curve("busy", (history) => busyRatio(history, WINDOW), "a")],
     },
     {
-        id: "queue", title: "Runtime: tasks that wait for a worker", format: plain,
+        id: "queue", title: "Runtime: tasks that wait for a worker", format: plain, steps: WHOLE,
         curves: [curve("in the global queue", now("tokio_global_queue_depth"), "bad"),
             curve("blocking", now("tokio_blocking_queue_depth"), "warn", [6, 3], { where: "tokio_blocking_queue_depth" })],
     },
@@ -97,8 +100,7 @@ export const PANELS = [
             curve("requests", rate("http_request_busy_seconds_total"), "c", [6, 3])],
     },
     {
-        id: "memory", title: "Memory", format: bytes,
-        steps: Array.from({ length: 20 }, (_, power) => 2 ** (power + 20)),
+        id: "memory", title: "Memory", format: bytes, steps: MEBIBYTES,
         curves: [curve("allocated", now("allocator_allocated_bytes"), "a"),
             curve("allocator resident", now("allocator_resident_bytes"), "b", [6, 3]),
             curve("process resident", now("process_resident_memory_bytes"), "c", [2, 3])],
