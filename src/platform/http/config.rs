@@ -36,6 +36,8 @@ settings! {
         pub trusted_proxies("trusted_proxies"): Vec<IpNet> = Same("");
         /// Origins that browsers may call from; `*` for any (refused in production).
         pub cors_allowed_origins("cors.allowed_origins"): Vec<String> = Same("");
+        /// Whether answers carry `Server-Timing`, for the developer tools of browsers. Off, since it tells every client how long the work took.
+        pub server_timing("server_timing"): bool = Same("false");
     }
 }
 

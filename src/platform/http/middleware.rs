@@ -57,6 +57,7 @@ pub fn apply(router: Router, parts: Parts<'_>) -> Router {
                 max_body_bytes: config.max_body_bytes.as_usize(),
                 body_timeout: config.body_timeout,
             },
+            server_timing: config.server_timing,
             tls: config.tls_cert.is_some(),
             draining,
         })))

@@ -12,7 +12,7 @@ use opentelemetry::trace::{SpanId, TraceId};
 use pin_project_lite::pin_project;
 use uuid::Uuid;
 
-use super::pending::{method_label, request_id};
+use super::head::{method_label, request_id};
 use crate::platform::http::PeerAddress;
 
 /// Limits on the body of a request.

@@ -23,6 +23,8 @@ use crate::platform::http::problem::Failure;
 /// `traceresponse` (W3C Trace Context, level 2): the trace that the request belongs
 /// to, whether or not it is sampled; it is the one in the log.
 const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
+/// `Server-Timing` (W3C): milliseconds from the request's head to the answer's.
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Installs [`Observe`].
 #[derive(Clone)]
@@ -127,6 +129,12 @@ fn write_headers(headers: &mut HeaderMap, pending: &Pending) {
         headers.insert(TRACE_RESPONSE, trace);
     }
     secure(headers, pending.shared.tls);
+    if pending.shared.server_timing {
+        let millis = pending.clock.elapsed().as_secs_f64() * 1e3;
+        if let Ok(timing) = HeaderValue::from_str(&format!("app;dur={millis:.3}")) {
+            headers.insert(SERVER_TIMING, timing);
+        }
+    }
     if pending.version < Version::HTTP_2 && pending.shared.draining.is_cancelled() {
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -7,6 +7,7 @@
 mod cause;
 mod context;
 mod failures;
+mod head;
 pub mod http;
 mod line;
 mod metrics;
@@ -18,8 +19,9 @@ mod visible;
 
 pub use cause::{Cause, NoCause};
 pub use context::{BodyLimits, RequestContext, scope, within};
+pub use head::REQUEST_ID;
 pub use line::FIELDS as REQUEST_LINE;
 pub use metrics::{HttpMetrics, RouteMetrics, RouteTable};
-pub use pending::{Observation, REQUEST_ID};
+pub use pending::Observation;
 pub use propagation::{Remote, inject};
 pub use record::{Observer, RequestRecord};

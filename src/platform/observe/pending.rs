@@ -5,21 +5,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Body;
 use axum::extract::MatchedPath;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Uri, Version, header};
 use opentelemetry::trace::{SpanContext, SpanId, TraceId};
 
 use super::context::Entered;
+use super::head::{method_label, request_id};
 use super::propagation;
 use super::span::span_context;
 use super::{BodyLimits, Observer, Remote, RequestContext, RequestRecord, RouteMetrics};
 use crate::platform::http::ClientAddress;
 use crate::platform::http::problem::Failure;
 use crate::platform::telemetry::traces::context_of;
-
-/// `X-Request-Id`.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest request id that is taken over from a client.
-const MAX_REQUEST_ID: usize = 128;
 
 /// What is needed to observe a request; shared by all of them.
 pub struct Observation {
@@ -29,6 +25,8 @@ pub struct Observation {
     pub client_address: Arc<ClientAddress>,
     /// Limits that extractors read.
     pub limits: BodyLimits,
+    /// Whether answers say how long the work took.
+    pub server_timing: bool,
     /// Whether clients come over TLS.
     pub tls: bool,
     /// While true, answers ask HTTP/1.1 clients to close their connection.
@@ -48,7 +46,7 @@ pub(super) struct Pending {
     remote: Option<Remote>,
     pub(super) version: Version,
     started: SystemTime,
-    clock: Instant,
+    pub(super) clock: Instant,
     busy: Duration,
     /// Known once the response's head is.
     pub(super) status: Option<u16>,
@@ -162,40 +160,5 @@ impl Drop for Pending {
             failure: self.failure.take(),
         };
         self.shared.observer.record(&record);
-    }
-}
-
-/// The client's id when it is short and visible ASCII, else a new one.
-pub(super) fn request_id(headers: &HeaderMap) -> Box<str> {
-    headers
-        .get(REQUEST_ID)
-        .and_then(|value| value.to_str().ok())
-        .filter(|id| {
-            !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.bytes().all(|b| b.is_ascii_graphic())
-        })
-        .map_or_else(
-            || {
-                let mut text = uuid::Uuid::encode_buffer();
-                let id = uuid::Uuid::now_v7().hyphenated();
-                Box::from(&*id.encode_lower(&mut text))
-            },
-            Box::from,
-        )
-}
-
-/// One of the nine methods of RFC 9110 and RFC 5789, or `other`.
-#[must_use]
-pub(super) fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        Method::CONNECT => "CONNECT",
-        Method::OPTIONS => "OPTIONS",
-        Method::TRACE => "TRACE",
-        Method::PATCH => "PATCH",
-        _ => "other",
     }
 }

@@ -14,39 +14,20 @@ use axum::response::{IntoResponse as _, Response};
 use governor::clock::QuantaInstant;
 use governor::middleware::NoOpMiddleware;
 use http::{HeaderName, HeaderValue};
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
-use tower::Layer;
+use prometheus::IntCounter;
+use tower_governor::GovernorError;
 use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
-use tower_governor::{GovernorError, GovernorLayer};
 
 use super::Config;
 use super::config::LimitBackend;
 use super::keys::{ContextKey, KeyedBy, Table};
-use super::limiting::{Counting, Limiting};
+use super::metrics::RateLimitMetrics;
 use super::shared::{Pace, Shared};
-use crate::metrics;
 use crate::platform::http::problem::{Problem, codes};
 use crate::platform::lifecycle::Lifecycle;
-use crate::platform::telemetry::metrics::QUICK;
 
 /// How often limiters forget clients that have gone.
 const SWEEP: Duration = Duration::from_secs(10);
-
-metrics! {
-    /// Rate limits. `limiter` is `address`, `principal` or `auth`.
-    pub struct RateLimitMetrics {
-        /// Decisions: `allowed` or `rejected`.
-        pub decisions: IntCounterVec = "rate_limit_decisions_total"["limiter", "decision"];
-        /// Keys that this process remembers; never more than `rate_limit.max_keys`.
-        pub keys: IntGaugeVec = "rate_limit_keys"["limiter"];
-        /// 1 while the configured backend decides; 0 while the local limiter stands in for it.
-        pub backend_up: IntGauge = "rate_limit_backend_up";
-        /// Time that the shared backend took to decide, or in which it did not.
-        pub backend_seconds: Histogram = "rate_limit_backend_seconds", buckets QUICK;
-        /// Times that the local limiter had to stand in: the backend was too `slow`, `gone`, or `refused`.
-        pub backend_failures: IntCounterVec = "rate_limit_backend_failures_total"["reason"];
-    }
-}
 
 pub(super) type Governing = GovernorConfig<ContextKey, NoOpMiddleware<QuantaInstant>>;
 
@@ -220,7 +201,17 @@ impl Limit {
         })
     }
 
-    fn refuse_locally(&self, error: &GovernorError) -> Response {
+    /// The limiter of this process.
+    pub(super) fn governing(&self) -> Arc<Governing> {
+        Arc::clone(&self.0.local)
+    }
+
+    /// Counts what passes.
+    pub(super) fn allowed(&self) -> IntCounter {
+        self.0.allowed.clone()
+    }
+
+    pub(super) fn refuse_locally(&self, error: &GovernorError) -> Response {
         match error {
             GovernorError::TooManyRequests { wait_time, .. } => {
                 self.refuse(Duration::from_secs(*wait_time))
@@ -249,24 +240,6 @@ impl Limit {
             problem = problem.header(HeaderName::from_static("ratelimit"), state);
         }
         problem.into_response()
-    }
-}
-
-impl<S> Layer<S> for Limit {
-    type Service = Limiting<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        let refusing = self.clone();
-        let local = GovernorLayer::new(Arc::clone(&self.0.local))
-            .error_handler(move |error| refusing.refuse_locally(&error))
-            .layer(Counting {
-                inner,
-                allowed: self.0.allowed.clone(),
-            });
-        Limiting {
-            limit: self.clone(),
-            local,
-        }
     }
 }
 

@@ -12,7 +12,8 @@ use governor::middleware::NoOpMiddleware;
 use http::Request;
 use pin_project_lite::pin_project;
 use prometheus::IntCounter;
-use tower::Service;
+use tower::{Layer, Service};
+use tower_governor::GovernorLayer;
 use tower_governor::governor::Governor;
 
 use super::keys::ContextKey;
@@ -23,8 +24,26 @@ type Local<S> = Governor<ContextKey, NoOpMiddleware<QuantaInstant>, Counting<S>,
 /// Asks the shared buckets when there are any, else the limiter of this process.
 #[derive(Clone)]
 pub struct Limiting<S> {
-    pub(super) limit: Limit,
-    pub(super) local: Local<S>,
+    limit: Limit,
+    local: Local<S>,
+}
+
+impl<S> Layer<S> for Limit {
+    type Service = Limiting<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let refusing = self.clone();
+        let local = GovernorLayer::new(self.governing())
+            .error_handler(move |error| refusing.refuse_locally(&error))
+            .layer(Counting {
+                inner,
+                allowed: self.allowed(),
+            });
+        Limiting {
+            limit: self.clone(),
+            local,
+        }
+    }
 }
 
 impl<S> Service<Request<Body>> for Limiting<S>
@@ -94,8 +113,8 @@ where
 /// Stands inside the limiter: what arrives here was allowed.
 #[derive(Clone)]
 pub struct Counting<S> {
-    pub(super) inner: S,
-    pub(super) allowed: IntCounter,
+    inner: S,
+    allowed: IntCounter,
 }
 
 impl<S, R> Service<R> for Counting<S>

@@ -5,9 +5,11 @@ mod guard;
 mod keys;
 mod limit;
 mod limiting;
+mod metrics;
 mod shared;
 
 pub use config::{Config, LimitBackend};
 pub(crate) use guard::panic_message;
 pub use guard::{Guard, GuardLayer};
-pub use limit::{Limit, Limits, RateLimitMetrics};
+pub use limit::{Limit, Limits};
+pub use metrics::RateLimitMetrics;

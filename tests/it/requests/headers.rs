@@ -85,10 +85,29 @@ async fn answers_say_what_browsers_and_caches_may_do_and_not_what_serves_them() 
             policy,
             "{path}"
         );
-        for leak in ["server", "x-powered-by", "strict-transport-security"] {
+        for leak in [
+            "server",
+            "server-timing",
+            "x-powered-by",
+            "strict-transport-security",
+        ] {
             assert!(!headers.contains_key(leak), "{path}: {leak}");
         }
     }
+}
+
+#[tokio::test]
+async fn answers_say_how_long_they_took_only_when_asked_to() {
+    let service = Service::builder(Backend::Sqlite)
+        .env("APP__HTTP__SERVER_TIMING", "true")
+        .start()
+        .await;
+    let before = std::time::Instant::now();
+    let answer = get(&service, "/api/v1/ping", &[]).await;
+    let longest = before.elapsed().as_secs_f64() * 1e3;
+    let timing = answer.headers()["server-timing"].to_str().unwrap();
+    let millis: f64 = timing.strip_prefix("app;dur=").unwrap().parse().unwrap();
+    assert!(millis > 0.0 && millis < longest, "{timing} of {longest} ms");
 }
 
 /// What the page of the documentation loads is what its policy lets it load.

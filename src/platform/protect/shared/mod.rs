@@ -15,7 +15,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 
 use super::keys::Key;
-use super::limit::RateLimitMetrics;
+use super::metrics::RateLimitMetrics;
 pub(super) use script::Pace;
 
 /// A connection on which the script is known to run.
