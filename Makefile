@@ -1,6 +1,6 @@
 # One line a target: `make help`. The logic is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test bench tools verify verify-edge stack picture docs fmt lint sqlx-prepare
+.PHONY: help run demo test bench tools verify verify-edge rollout stack picture docs fmt lint sqlx-prepare
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ verify: ## check rules, alerts, collector, dashboards, chart and image with the 
 
 verify-edge: ## attack the public listener from outside, and fuzz the API by its description
 	@scripts/verify-edge $(ARGS)
+
+rollout: ## replace every process under load behind HAProxy: no request may fail (two minutes)
+	@scripts/verify 80-rollout
 
 stack: ## start service, Postgres, collector, Prometheus and Alertmanager here, without containers
 	@scripts/stack

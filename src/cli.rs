@@ -99,11 +99,18 @@ fn run_configured(command: Command, config: &Config, effective: &[Effective]) ->
     }
 }
 
+/// What blocks a thread when all is done (a name that is being resolved, a file on a
+/// share that is gone) may do so for this long; it ends with the process.
+const LET_GO: Duration = Duration::from_millis(500);
+
 fn in_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?
-        .block_on(work)
+        .build()?;
+    let result = runtime.block_on(work);
+    // Dropped, it would wait for such a thread without a bound.
+    runtime.shutdown_timeout(LET_GO);
+    result
 }
 
 fn finish(result: anyhow::Result<()>) -> ExitCode {

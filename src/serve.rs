@@ -1,32 +1,45 @@
 //! The process: what is started in which order, and how it ends.
 
 mod admin;
+mod once;
+mod outside;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app;
 use crate::config::Config;
-use crate::identity::bootstrap::{self, BootstrapError};
-use crate::identity::store::IdentityStore;
-use crate::platform::clock::{Clock, SharedClock, SystemClock};
-use crate::platform::db::{Database, DbError, DbMetrics, migrate as migrations};
-use crate::platform::health::{Health, HealthMetrics, Schedule};
+use crate::platform::clock::{SharedClock, SystemClock};
+use crate::platform::db::{Database, DbMetrics, migrate as migrations};
+use crate::platform::health::{Health, HealthMetrics};
 use crate::platform::http::listener::{self, Serving};
 use crate::platform::http::middleware;
 use crate::platform::http::{Patience, Tls};
 use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
 use crate::platform::observe::{Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
-use crate::platform::telemetry::Telemetry;
+use crate::platform::telemetry::{Telemetry, logs};
+use crate::platform::workers::{Runner, WorkerMetrics};
+pub use once::{check, healthcheck, liveness_url, migrate};
+
 use admin::Requests;
+
+// With what a cut takes, and the end of the runtime, these sum up to less than the five
+// seconds that the chart adds to drain delay, grace period and flush timeout.
+
+/// Time for the database's connections to close.
+const CLOSE_DATABASE: Duration = Duration::from_secs(2);
+/// Time for the last scrapes to be answered.
+const LAST_SCRAPE: Duration = Duration::from_millis(500);
+/// Time for the very last log lines to be written.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// Serves until a signal or a failure ends it; returns the exit code. `announce`
 /// hears the public and the admin address once all of it stands.
@@ -35,21 +48,55 @@ use admin::Requests;
 /// When the process cannot start.
 pub async fn run(config: &Config, announce: impl Fn(SocketAddr, SocketAddr)) -> anyhow::Result<u8> {
     let telemetry = Telemetry::start(&config.telemetry, &config.otel)?;
-    let outcome = run_observed(config, &telemetry, announce).await;
+    let admin = AdminListener::default();
+    let outcome = run_observed(config, &telemetry, announce, &admin).await;
     if let Err(error) = &outcome {
         tracing::error!(
             error = format!("{error:#}"),
             "the process ends with a failure"
         );
     }
-    telemetry.flush().await;
+    let flush = config.telemetry.flush_timeout;
+    // It keeps its bound itself; a little more for counting what was lost.
+    lifecycle::step("telemetry", flush + LAST_WORDS, telemetry.flush()).await;
+    // Scrapeable until here: what became of the last spans can be read.
+    lifecycle::step("admin listener", LAST_SCRAPE, admin.close()).await;
+    logs::flush(LAST_WORDS);
     outcome
+}
+
+/// The listener that comes first and leaves last.
+#[derive(Default)]
+struct AdminListener {
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl AdminListener {
+    fn serve(&self, lifecycle: &Lifecycle, serving: impl Future<Output = ()> + Send + 'static) {
+        let task = lifecycle.accompany("admin listener", self.stop.clone(), serving);
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+    }
+
+    async fn close(&self) {
+        self.stop.cancel();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(task) = task {
+            // Its panic was reported where it is supervised.
+            let _joined = task.await;
+        }
+    }
 }
 
 async fn run_observed(
     config: &Config,
     telemetry: &Telemetry,
     announce: impl Fn(SocketAddr, SocketAddr),
+    admin_listener: &AdminListener,
 ) -> anyhow::Result<u8> {
     let registry = &telemetry.registry;
     let clock: SharedClock = Arc::new(SystemClock);
@@ -66,7 +113,6 @@ async fn run_observed(
 
     // The admin listener comes first and leaves last: probes and scrapes have an
     // answer from the first moment to the end of the drain.
-    let admin_stop = CancellationToken::new();
     let admin = listener::bind("admin", config.admin.addr).await?;
     let admin_address = admin.local_addr()?;
     let admin_routes =
@@ -79,15 +125,22 @@ async fn run_observed(
             idle: config.http.idle_timeout,
         },
         max_connections: config.http.max_connections,
+        lifecycle: lifecycle.clone(),
         stop,
         kill,
         open: requests.metrics.connections.with_label_values(&[name]),
         refused: requests.metrics.shed.with_label_values(&["connections"]),
     };
-    let admin_serving = serving("admin", admin_stop.clone(), admin_stop.clone());
-    // Outlives the tracked tasks, and is awaited at the very end.
-    #[allow(clippy::disallowed_methods)]
-    let admin_task = tokio::spawn(listener::serve(admin, admin_routes, admin_serving));
+    // Not even the hard token ends a scrape; the process does.
+    let admin_serving = serving(
+        "admin",
+        admin_listener.stop.clone(),
+        CancellationToken::new(),
+    );
+    admin_listener.serve(
+        &lifecycle,
+        listener::serve(admin, admin_routes, admin_serving),
+    );
 
     let started = start(
         config, telemetry, &lifecycle, &health, &database, &clock, &requests,
@@ -98,9 +151,12 @@ async fn run_observed(
         started = started => started.map(Some),
     };
     match result {
-        Ok(Some((router, public))) => {
-            let address = public.local_addr()?;
-            let tls = Tls::new(&config.http)?;
+        Ok(Some(Started {
+            router,
+            public,
+            address,
+            tls,
+        })) => {
             if let Some(tls) = &tls {
                 tls.watch(&lifecycle);
             }
@@ -122,15 +178,21 @@ async fn run_observed(
         }
     }
 
-    let cut = lifecycle.run_down(&config.lifecycle).await;
-    database.close().await;
-    admin_stop.cancel();
-    let _joined = admin_task.await;
-    Ok(match (cut, lifecycle.has_failed()) {
-        (true, _) => u8::try_from(lifecycle::EXIT_FORCED).unwrap_or(u8::MAX),
-        (false, true) => 1,
-        (false, false) => 0,
+    lifecycle.run_down(&config.lifecycle).await;
+    lifecycle::step("database", CLOSE_DATABASE, database.close()).await;
+    Ok(match (lifecycle.cuts(), lifecycle.has_failed()) {
+        (0, false) => 0,
+        (0, true) => 1,
+        _ => lifecycle::EXIT_FORCED,
     })
+}
+
+/// What the start has to show for itself.
+struct Started {
+    router: Router,
+    public: TcpListener,
+    address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 /// From the database to the public socket.
@@ -142,10 +204,17 @@ async fn start(
     database: &Database,
     clock: &SharedClock,
     requests: &Requests,
-) -> anyhow::Result<(Router, TcpListener)> {
+) -> anyhow::Result<Started> {
     let registry = &telemetry.registry;
     let limits = Limits::new(&config.rate_limit, &RateLimitMetrics::register(registry)?)?;
     let stores = app::Stores::new(database, clock);
+    let runner = Runner::new(
+        lifecycle,
+        health,
+        database,
+        WorkerMetrics::register(registry)?,
+        requests.faults(),
+    );
     let parts = app::Parts {
         auth: &config.auth,
         ledger: &config.ledger,
@@ -154,18 +223,22 @@ async fn start(
         registry,
         clock,
         lifecycle,
+        runner: &runner,
         limits: &limits,
         faults: requests.faults(),
     };
     let router = app::build(&parts)?;
-    reach(config, database).await?;
+    // All that follows depends on others.
+    health.initialised();
+    outside::watch_database(health, database);
+    outside::reach(config, database).await?;
     if config.database.migrate_on_start {
         migrations::run(database, &config.database.url)
             .await
             .context("migrations failed")?;
     }
-    watch_database(health, database);
-    first_administrator(config, database, &*stores.identity, &**clock).await?;
+    outside::watch_migrations(health, database);
+    outside::first_administrator(config, database, &*stores.identity, &**clock).await?;
     let table = RouteTable::new(
         requests.metrics.clone(),
         telemetry.exemplars.clone(),
@@ -180,118 +253,20 @@ async fn start(
             telemetry.traces.clone(),
         )),
         limits: &limits,
-        draining: lifecycle.draining(),
+        lifecycle: lifecycle.clone(),
     };
     let router =
         middleware::apply(router.merge(documentation()), parts).merge(health.terse_routes());
     limits.start(lifecycle).await;
-    watch_limits(health, &limits);
+    outside::watch_limits(health, &limits);
+    let tls = Tls::new(&config.http)?;
     let public = listener::bind("public", config.http.addr).await?;
-    Ok((router, public))
-}
-
-/// Waits for the database with backoff. What waiting cannot mend (credentials, a
-/// database that does not exist) ends the start.
-async fn reach(config: &Config, database: &Database) -> anyhow::Result<()> {
-    let mut pause = Duration::from_millis(100);
-    loop {
-        let attempt = tokio::time::timeout(config.database.acquire_timeout, database.ping()).await;
-        match attempt {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => match DbError::from(error) {
-                DbError::Unavailable(error) => {
-                    tracing::warn!(%error, "the database is not reachable; trying again");
-                }
-                error @ DbError::Failed(_) => {
-                    return Err(error).context("the database refuses this service");
-                }
-            },
-            Err(_) => tracing::warn!("the database does not answer; trying again"),
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(5));
-    }
-}
-
-/// Makes the first administrator, when one is configured. Where migrations run
-/// apart, it waits for them: the process is not ready before they ran anyway.
-async fn first_administrator(
-    config: &Config,
-    database: &Database,
-    store: &dyn IdentityStore,
-    clock: &dyn Clock,
-) -> anyhow::Result<()> {
-    if !bootstrap::is_configured(&config.auth) {
-        return Ok(());
-    }
-    loop {
-        match migrations::is_current(database).await {
-            Ok(true) => match bootstrap::bootstrap(&config.auth, store, clock).await {
-                Err(BootstrapError::Database(error @ DbError::Unavailable(_))) => {
-                    tracing::warn!(%error, "the first administrator cannot be made yet");
-                }
-                made => return made.context("the first administrator cannot be made"),
-            },
-            Ok(false) => tracing::warn!("the first administrator waits for the migrations"),
-            Err(error) => {
-                tracing::warn!(%error, "the first administrator waits for the database");
-            }
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-fn watch_database(health: &Health, database: &Database) {
-    let reachable = database.clone();
-    health.watch(
-        "database",
-        "check database",
-        true,
-        Schedule::default(),
-        Arc::new(move || {
-            let database = reachable.clone();
-            Box::pin(async move {
-                database
-                    .ping()
-                    .await
-                    .map_err(|_| "the database does not answer")
-            })
-        }),
-    );
-    let migrated = database.clone();
-    health.watch(
-        "migrations",
-        "check migrations",
-        true,
-        Schedule {
-            interval: Duration::from_secs(5),
-            failures: 3,
-            ..Schedule::default()
-        },
-        Arc::new(move || {
-            let database = migrated.clone();
-            Box::pin(async move {
-                match migrations::is_current(&database).await {
-                    Ok(true) => Ok(()),
-                    Ok(false) => Err("migrations are missing; run the migrate subcommand"),
-                    Err(_) => Err("the history of migrations cannot be read"),
-                }
-            })
-        }),
-    );
-}
-
-/// Without the shared backend the local limits hold: worth knowing, no reason to
-/// take the process out of service.
-fn watch_limits(health: &Health, limits: &Limits) {
-    if let Some(is_up) = limits.backend() {
-        let probe = move || {
-            let answer = is_up().then_some(()).ok_or("the local limiter decides");
-            std::future::ready(answer).boxed()
-        };
-        let schedule = Schedule::default();
-        health.watch("redis", "check redis", false, schedule, Arc::new(probe));
-    }
+    Ok(Started {
+        router,
+        address: public.local_addr()?,
+        public,
+        tls,
+    })
 }
 
 /// Swagger UI and the document that it shows, from the binary.
@@ -299,68 +274,4 @@ fn documentation() -> Router {
     utoipa_swagger_ui::SwaggerUi::new("/docs")
         .url("/openapi.json", app::openapi())
         .into()
-}
-
-/// Applies the migrations that are missing.
-///
-/// # Errors
-/// When the database cannot be reached or a migration fails.
-pub async fn migrate(config: &Config) -> anyhow::Result<()> {
-    let database = offline(config)?;
-    migrations::run(&database, &config.database.url).await?;
-    database.close().await;
-    Ok(())
-}
-
-/// Reaches every dependency; one line per failure.
-pub async fn check(config: &Config) -> Vec<String> {
-    let database = match offline(config) {
-        Ok(database) => database,
-        Err(error) => return vec![format!("database: {error:#}")],
-    };
-    let mut failures = Vec::new();
-    match database.ping().await {
-        Err(error) => failures.push(format!("database: {error}")),
-        Ok(()) => match migrations::is_current(&database).await {
-            Ok(true) => {}
-            Ok(false) => {
-                failures
-                    .push("migrations: some are missing; run the migrate subcommand".to_owned());
-            }
-            Err(error) => failures.push(format!("migrations: {error}")),
-        },
-    }
-    database.close().await;
-    if let Err(error) = Limits::check(&config.rate_limit).await {
-        failures.push(format!("redis: {error:#}"));
-    }
-    failures
-}
-
-/// A database without anybody to scrape its metrics.
-fn offline(config: &Config) -> anyhow::Result<Database> {
-    let metrics = DbMetrics::register(&prometheus::Registry::new())?;
-    Database::new(&config.database, Arc::new(metrics))
-}
-
-/// Where this configuration's service answers for its own liveness.
-#[must_use]
-pub fn liveness_url(config: &Config) -> String {
-    let mut address = config.admin.addr;
-    if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    format!("http://{address}/health/live")
-}
-
-/// Asks a running service; success is a 200.
-///
-/// # Errors
-/// When there is no answer in time, or another one.
-pub async fn healthcheck(url: &str, timeout: Duration) -> anyhow::Result<()> {
-    let status = tokio::time::timeout(timeout, listener::get_status(url))
-        .await
-        .with_context(|| format!("no answer from {url} within {timeout:?}"))??;
-    anyhow::ensure!(status == http::StatusCode::OK, "{url} answered {status}");
-    Ok(())
 }

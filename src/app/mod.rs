@@ -41,8 +41,13 @@ use crate::platform::http::problem::{self, Code};
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::protect::Limits;
 use crate::platform::telemetry::metrics::Descriptor;
-use crate::platform::workers::{self, Worker, WorkerMetrics};
+use crate::platform::workers::{self, Next, Runner, Trigger, Worker};
 use crate::platform::{self, db};
+
+const CLEANUP: &str = "cleanup";
+
+/// The names of the workers.
+pub const WORKERS: [&str; 1] = [CLEANUP];
 
 /// Every slice's store, on the database that is configured.
 pub struct Stores {
@@ -89,8 +94,10 @@ pub struct Parts<'a> {
     pub registry: &'a Registry,
     /// Time.
     pub clock: &'a SharedClock,
-    /// Workers are started on it.
+    /// Tasks are started on it.
     pub lifecycle: &'a Lifecycle,
+    /// Starts workers.
+    pub runner: &'a Runner,
     /// For the routes that need more than the listener's.
     pub limits: &'a Limits,
     /// There only where faults may be injected.
@@ -104,7 +111,7 @@ pub struct Parts<'a> {
 pub fn build(parts: &Parts<'_>) -> anyhow::Result<Router> {
     let identity = identity(parts)?;
     let ledger = ledger(parts)?;
-    clean_up(parts, Arc::clone(&identity), ledger.clone())?;
+    clean_up(parts, Arc::clone(&identity), ledger.clone());
 
     let authenticator: Arc<dyn Authenticator> = identity.authenticator();
     // Outermost first: who it is, then whether that one asks too much.
@@ -158,28 +165,25 @@ fn ledger(parts: &Parts<'_>) -> anyhow::Result<Ledger> {
 }
 
 /// Starts the worker that removes what has expired.
-fn clean_up(
-    parts: &Parts<'_>,
-    identity: Arc<identity::Service>,
-    ledger: Ledger,
-) -> anyhow::Result<()> {
-    let metrics = WorkerMetrics::register(parts.registry)?;
-    let worker = Worker {
-        name: "cleanup",
-        interval: parts.workers.cleanup_interval,
+fn clean_up(parts: &Parts<'_>, identity: Arc<identity::Service>, ledger: Ledger) {
+    parts.runner.start(Worker {
+        name: CLEANUP,
+        trigger: Trigger::Interval(parts.workers.cleanup_interval),
         deadline: Duration::from_mins(1),
+        single: true,
         run: Box::new(move || {
             let (identity, ledger) = (Arc::clone(&identity), ledger.clone());
             Box::pin(async move {
                 let tokens = identity.remove_expired_tokens().await?;
+                if workers::stopping() {
+                    return Ok(Next::InTime);
+                }
                 let idempotency_keys = ledger.remove_expired_idempotency_keys().await?;
                 tracing::debug!(tokens, idempotency_keys, "removed what had expired");
-                Ok(())
+                Ok(Next::InTime)
             })
         }),
-    };
-    workers::start(parts.lifecycle, &metrics, worker);
-    Ok(())
+    });
 }
 
 /// The description of every operation, from the handlers themselves.

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::platform::admin::{Admin, Info, Switches};
 use crate::platform::clock::SharedClock;
 use crate::platform::db::{Database, migrate as migrations};
-use crate::platform::faults::{FaultMetrics, Faults};
+use crate::platform::faults::{self, FaultMetrics, Faults};
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::observe::HttpMetrics;
 use crate::platform::profile::Profiler;
@@ -32,9 +32,11 @@ impl Requests {
     ) -> anyhow::Result<Self> {
         let operations = operations(&app::openapi());
         let fault_metrics = FaultMetrics::register(registry)?;
+        let workers = app::WORKERS.map(|name| (faults::RUN, faults::worker_path(name)));
+        let targets = operations.iter().cloned().chain(workers);
         Ok(Self {
             metrics: HttpMetrics::register(registry)?,
-            faults: Faults::new(operations.clone(), Arc::clone(clock), fault_metrics),
+            faults: Faults::new(targets, Arc::clone(clock), fault_metrics),
             operations,
             may_fail: config.admin.fault_injection,
         })

@@ -1,6 +1,8 @@
 //! Pools, with everything set that the defaults leave open.
 
 use std::str::FromStr as _;
+#[cfg(feature = "postgres")]
+use std::time::Duration;
 
 use super::Config;
 
@@ -29,10 +31,18 @@ fn pool_options<B: sqlx::Database>(config: &Config) -> sqlx::pool::PoolOptions<B
         .acquire_timeout(config.acquire_timeout)
         .idle_timeout(config.idle_timeout)
         .max_lifetime(config.max_lifetime)
-        // A ping before every use is a round trip a query; a broken connection
-        // shows at its first query and is replaced.
+        // A ping before every use is a round trip a query; see `postgres`.
         .test_before_acquire(false)
 }
+
+/// A connection that has been idle for longer is asked for a sign of life before
+/// it is used. In a busy pool none is; in a quiet one the round trip costs nothing,
+/// and a server that was restarted costs no request.
+#[cfg(feature = "postgres")]
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+/// The time for that sign of life.
+#[cfg(feature = "postgres")]
+const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
 /// SQLite: WAL so that readers do not wait for the writer; `synchronous=FULL` so
 /// that an acknowledged transfer survives a power cut.
@@ -60,20 +70,38 @@ pub fn sqlite(config: &Config) -> anyhow::Result<sqlx::SqlitePool> {
     Ok(pool_options(config).connect_lazy_with(options))
 }
 
-/// Postgres: every statement has a timeout on the server as well.
+/// Postgres (14 or newer): every statement has a timeout on the server as well.
 ///
 /// # Errors
 /// When the URL cannot be read.
 #[cfg(feature = "postgres")]
 pub fn postgres(config: &Config) -> anyhow::Result<sqlx::PgPool> {
+    use sqlx::Connection as _;
     use sqlx::postgres::PgConnectOptions;
     let timeout = config.statement_timeout.as_millis().to_string();
+    // Shorter, so that the error says what the statement was waiting for.
+    let lock_timeout = (config.statement_timeout * 4 / 5).as_millis().max(1);
+    let lock_timeout = lock_timeout.to_string();
     let options = PgConnectOptions::from_str(config.url.expose())?
         .application_name(env!("CARGO_PKG_NAME"))
         .options([
             ("statement_timeout", timeout.as_str()),
-            ("lock_timeout", timeout.as_str()),
+            ("lock_timeout", lock_timeout.as_str()),
             ("idle_in_transaction_session_timeout", "30000"),
+            // A query whose client has hung up ends, instead of running on.
+            ("client_connection_check_interval", "500"),
         ]);
-    Ok(pool_options(config).connect_lazy_with(options))
+    let pool = pool_options(config).before_acquire(|connection: &mut sqlx::PgConnection, idle| {
+        Box::pin(async move {
+            if idle.idle_for < TRUSTED_IDLE {
+                return Ok(true);
+            }
+            match tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await {
+                Ok(Ok(())) => Ok(true),
+                // Closed, and the next one tried.
+                Ok(Err(_)) | Err(_) => Ok(false),
+            }
+        })
+    });
+    Ok(pool.connect_lazy_with(options))
 }

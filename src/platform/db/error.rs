@@ -44,7 +44,10 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
             // Postgres: class 08 connection, 53 resources, 57 operator intervention
             // (shutdown, statement timeout), 40 serialization and deadlock.
             // SQLite: 5 and 6 busy or locked (extended codes in the high bits).
-            matches!(code.get(..2), Some("08" | "53" | "57" | "40")) && code.len() == 5
+            // 55P03 is the lock timeout, 25P03 a transaction that stood still too long.
+            (matches!(code.get(..2), Some("08" | "53" | "57" | "40"))
+                || matches!(&*code, "55P03" | "25P03"))
+                && code.len() == 5
                 || code
                     .parse::<u32>()
                     .is_ok_and(|code| matches!(code & 0xff, 5 | 6))

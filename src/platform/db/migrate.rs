@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use sqlx::migrate::Migrator;
 
-use super::Database;
+use super::{Database, DbError};
 
 #[cfg(feature = "sqlite")]
 static SQLITE: LazyLock<Migrator> = LazyLock::new(|| tolerant(sqlx::migrate!("migrations/sqlite")));
@@ -90,12 +90,15 @@ pub fn known(database: &Database) -> Vec<String> {
 ///
 /// # Errors
 /// When the history cannot be read.
-pub async fn is_current(database: &Database) -> Result<bool, sqlx::Error> {
+pub async fn is_current(database: &Database) -> Result<bool, DbError> {
     let (known, applied) = match database {
         #[cfg(feature = "sqlite")]
-        Database::Sqlite(db) => (&*SQLITE, applied_sqlite(db.pool()).await?),
+        Database::Sqlite(db) => (&*SQLITE, applied_sqlite(&mut *db.acquire().await?).await?),
         #[cfg(feature = "postgres")]
-        Database::Postgres(db) => (&*POSTGRES, applied_postgres(db.pool()).await?),
+        Database::Postgres(db) => (
+            &*POSTGRES,
+            applied_postgres(&mut *db.acquire().await?).await?,
+        ),
     };
     Ok(known
         .iter()
@@ -103,23 +106,30 @@ pub async fn is_current(database: &Database) -> Result<bool, sqlx::Error> {
 }
 
 #[cfg(feature = "sqlite")]
-async fn applied_sqlite(pool: &sqlx::SqlitePool) -> Result<Vec<i64>, sqlx::Error> {
+async fn applied_sqlite(connection: &mut sqlx::SqliteConnection) -> Result<Vec<i64>, sqlx::Error> {
     let table = "SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
-    if sqlx::query_scalar::<_, i64>(table).fetch_one(pool).await? == 0 {
+    if sqlx::query_scalar::<_, i64>(table)
+        .fetch_one(&mut *connection)
+        .await?
+        == 0
+    {
         return Ok(Vec::new());
     }
     sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
-        .fetch_all(pool)
+        .fetch_all(connection)
         .await
 }
 
 #[cfg(feature = "postgres")]
-async fn applied_postgres(pool: &sqlx::PgPool) -> Result<Vec<i64>, sqlx::Error> {
+async fn applied_postgres(connection: &mut sqlx::PgConnection) -> Result<Vec<i64>, sqlx::Error> {
     let table = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
-    if !sqlx::query_scalar::<_, bool>(table).fetch_one(pool).await? {
+    if !sqlx::query_scalar::<_, bool>(table)
+        .fetch_one(&mut *connection)
+        .await?
+    {
         return Ok(Vec::new());
     }
     sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
-        .fetch_all(pool)
+        .fetch_all(connection)
         .await
 }

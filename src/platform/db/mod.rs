@@ -6,8 +6,10 @@
 mod config;
 pub mod connect;
 mod error;
+mod lease;
 mod metrics;
 pub mod migrate;
+mod single;
 #[cfg(feature = "sqlite")]
 mod writer;
 
@@ -19,7 +21,11 @@ use tracing::Instrument as _;
 
 pub use config::{Backend, Config, DatabaseUrl};
 pub use error::DbError;
+pub use lease::Lease;
+#[cfg(feature = "postgres")]
+pub use lease::ServerTransaction;
 pub use metrics::DbMetrics;
+pub use single::Turn;
 #[cfg(feature = "sqlite")]
 pub use writer::WriteTransaction;
 
@@ -59,23 +65,19 @@ impl<B: sqlx::Database> Clone for Db<B> {
 }
 
 impl<B: sqlx::Database> Db<B> {
-    /// The pool, for [`Db::run`]'s work only.
-    #[must_use]
-    pub fn pool(&self) -> &Pool<B> {
-        &self.pool
-    }
-
     /// A connection; the wait is measured, and a wait in vain counted.
     ///
     /// # Errors
     /// [`DbError::Unavailable`] when none was free in time.
-    pub async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<B>, DbError> {
+    pub async fn acquire(&self) -> Result<Lease<B>, DbError> {
         let began = Instant::now();
         let acquired = self.pool.acquire().await;
         self.metrics
             .pool_wait
             .observe(began.elapsed().as_secs_f64());
-        acquired.map_err(|error| self.refused(error))
+        acquired
+            .map(Lease::new)
+            .map_err(|error| self.refused(error))
     }
 
     fn refused(&self, error: sqlx::Error) -> DbError {
@@ -124,7 +126,13 @@ impl<B: sqlx::Database> Db<B> {
             .query_duration
             .with_label_values(&[query_type])
             .observe(began.elapsed().as_secs_f64());
-        result.unwrap_or_else(|_| Err(DbError::Unavailable(sqlx::Error::PoolTimedOut).into()))
+        result.unwrap_or_else(|_| {
+            let slow = std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                "no answer within the time for a connection and a statement",
+            );
+            Err(DbError::Unavailable(sqlx::Error::Io(slow)).into())
+        })
     }
 }
 
@@ -168,13 +176,8 @@ impl Db<sqlx::Postgres> {
     ///
     /// # Errors
     /// [`DbError::Unavailable`] when no connection was free in time.
-    pub async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, DbError> {
-        let began = Instant::now();
-        let transaction = self.pool.begin().await;
-        self.metrics
-            .pool_wait
-            .observe(began.elapsed().as_secs_f64());
-        transaction.map_err(|error| self.refused(error))
+    pub async fn begin(&self) -> Result<ServerTransaction, DbError> {
+        Ok(ServerTransaction::begin(self.acquire().await?).await?)
     }
 }
 
@@ -208,17 +211,37 @@ impl Database {
         })
     }
 
+    /// A database for unit tests that never ask it.
+    #[cfg(all(test, feature = "sqlite"))]
+    pub(crate) fn offline(url: &'static str, metrics: DbMetrics) -> Self {
+        Self::Sqlite(Db {
+            pool: sqlx::pool::PoolOptions::new()
+                .connect_lazy(url)
+                .expect("a URL"),
+            deadline: Duration::from_secs(1),
+            metrics: Arc::new(metrics),
+            writers: writer::Queue::default(),
+        })
+    }
+
     /// Asks the database whether it is there.
     ///
     /// # Errors
     /// Why it is not.
-    pub async fn ping(&self) -> Result<(), sqlx::Error> {
+    pub async fn ping(&self) -> Result<(), DbError> {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(db) => sqlx::query("SELECT 1").execute(&db.pool).await.map(|_| ()),
+            Self::Sqlite(db) => {
+                let mut connection = db.acquire().await?;
+                sqlx::query("SELECT 1").execute(&mut *connection).await?;
+            }
             #[cfg(feature = "postgres")]
-            Self::Postgres(db) => sqlx::query("SELECT 1").execute(&db.pool).await.map(|_| ()),
+            Self::Postgres(db) => {
+                let mut connection = db.acquire().await?;
+                sqlx::query("SELECT 1").execute(&mut *connection).await?;
+            }
         }
+        Ok(())
     }
 
     /// Connections in use, idle, for the gauges of a scrape.

@@ -7,6 +7,7 @@
 
 mod http;
 mod layer;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,11 +25,12 @@ use crate::platform::validation::{self, Invalid};
 
 pub use http::routes;
 pub use layer::{FaultLayer, InjectFault};
+pub use worker::{RUN, worker_path};
 
 metrics! {
     /// Fault injection.
     pub struct FaultMetrics {
-        /// Faults that acted on a request: `latency`, `error`, `panic`.
+        /// Faults that acted on a request or a run: `latency`, `error`, `panic`.
         pub injected: IntCounterVec = "faults_injected_total"["kind"];
         /// Faults that are set now.
         pub active: IntGauge = "faults_active";
@@ -42,7 +44,7 @@ const KINDS: [&str; 3] = ["latency", "error", "panic"];
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultSpec {
-    /// Route template, `/api/v1/accounts/{id}`.
+    /// Route template, `/api/v1/accounts/{id}`, or a worker, `worker:cleanup`.
     pub path: String,
     /// Waits this long first, `250ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -272,7 +274,7 @@ impl Faults {
         } else {
             Err(Invalid {
                 code: "UNKNOWN_ROUTE",
-                message: "is not the template of a route",
+                message: "is neither the template of a route nor a worker",
             })
         }
     }

@@ -1,74 +1,41 @@
 //! Named checks that run in the background, and the probes that read them.
 //!
 //! A probe reads memory: it costs nothing and asks no database. Liveness is the
-//! runtime's own answer; readiness falls with a critical check or with the drain.
+//! runtime's own heartbeat; readiness falls with a critical check or with the drain.
 
+mod check;
+mod heartbeat;
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
 use axum::extract::State as AxumState;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use futures_util::future::BoxFuture;
 use http::StatusCode;
-use prometheus::{IntGauge, IntGaugeVec};
+use prometheus::IntGaugeVec;
 use serde_json::json;
-use time::OffsetDateTime;
 
 use crate::metrics;
 use crate::platform::clock::SharedClock;
 use crate::platform::lifecycle::{Lifecycle, State};
+
+pub use check::{Probe, Schedule};
+pub use heartbeat::Heartbeat;
+
+use check::{Check, Status};
 
 metrics! {
     /// Readiness.
     pub struct HealthMetrics {
         /// 1 while the check holds.
         pub up: IntGaugeVec = "readiness_check_up"["check"];
+        /// 1 for a check that takes the process out of service, 0 for one that only tells.
+        pub critical: IntGaugeVec = "readiness_check_critical"["check"];
     }
-}
-
-/// How often a check runs and how many results change its state.
-#[derive(Debug, Clone, Copy)]
-pub struct Schedule {
-    /// Time between two runs.
-    pub interval: Duration,
-    /// Time for one run.
-    pub timeout: Duration,
-    /// Failures in a row until the check is down.
-    pub failures: u32,
-    /// Successes in a row until the check is up.
-    pub successes: u32,
-}
-
-impl Default for Schedule {
-    /// Down within 5 s, up within 3 s; one lost packet flaps nothing.
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            failures: 2,
-            successes: 2,
-        }
-    }
-}
-
-/// A check: returns why it does not hold, in words that may be shown.
-pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), &'static str>> + Send + Sync>;
-
-#[derive(Debug, Clone)]
-struct Status {
-    up: bool,
-    since: OffsetDateTime,
-    last_error: Option<&'static str>,
-}
-
-struct Check {
-    name: &'static str,
-    critical: bool,
-    status: Mutex<Status>,
-    gauge: IntGauge,
 }
 
 /// The checks of a process.
@@ -78,38 +45,52 @@ pub struct Health {
     clock: SharedClock,
     metrics: HealthMetrics,
     checks: Arc<Mutex<Vec<Arc<Check>>>>,
+    heartbeat: Heartbeat,
+    initialised: Arc<AtomicBool>,
 }
 
 impl Health {
-    /// Without checks, readiness is the lifecycle's.
+    /// Without checks, readiness is the lifecycle's. Starts the heartbeat.
     #[must_use]
     pub fn new(lifecycle: Lifecycle, clock: SharedClock, metrics: HealthMetrics) -> Self {
+        let heartbeat = Heartbeat::default();
+        heartbeat.start(&lifecycle);
         Self {
             lifecycle,
             clock,
             metrics,
             checks: Arc::default(),
+            heartbeat,
+            initialised: Arc::default(),
         }
+    }
+
+    /// The process has initialised itself: `/health/startup` holds from now on.
+    pub fn initialised(&self) {
+        self.initialised.store(true, Ordering::Release);
     }
 
     /// Adds a check, down until it has held, and runs it in the background.
     pub fn watch(
         &self,
-        name: &'static str,
-        task: &'static str,
+        name: impl Into<Cow<'static, str>>,
         critical: bool,
         schedule: Schedule,
         probe: Probe,
     ) {
+        let name = name.into();
+        let task = format!("check {name}");
+        let weight = self.metrics.critical.with_label_values(&[&*name]);
+        weight.set(i64::from(critical));
         let check = Arc::new(Check {
-            name,
             critical,
             status: Mutex::new(Status {
                 up: false,
                 since: self.clock.now(),
                 last_error: Some("not checked yet"),
             }),
-            gauge: self.metrics.up.with_label_values(&[name]),
+            gauge: self.metrics.up.with_label_values(&[&*name]),
+            name,
         });
         self.checks
             .lock()
@@ -160,89 +141,52 @@ impl Health {
 
     /// Probes that say nothing but `{"status": …}`, for the public listener.
     pub fn terse_routes(&self) -> Router {
-        Router::new()
-            .route("/health/live", get(live))
-            .route("/health/startup", get(live))
-            .route("/health/ready", get(ready))
-            .with_state((self.clone(), false))
+        self.routes(false)
     }
 
     /// Probes that explain themselves, for the admin listener.
     pub fn verbose_routes(&self) -> Router {
+        self.routes(true)
+    }
+
+    fn routes(&self, verbose: bool) -> Router {
         Router::new()
             .route("/health/live", get(live))
-            .route("/health/startup", get(live))
+            .route("/health/startup", get(startup))
             .route("/health/ready", get(ready))
-            .with_state((self.clone(), true))
+            .with_state((self.clone(), verbose))
     }
 }
 
-impl Check {
-    fn is_up(&self) -> bool {
-        self.status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .up
-    }
+/// Whether the runtime turns, and nothing else.
+async fn live(AxumState((health, _)): AxumState<(Health, bool)>) -> Response {
+    terse(health.heartbeat.beats())
+}
 
-    /// Takes a result in; returns how many results of the other kind came in a row.
-    fn apply(
-        &self,
-        result: Result<(), &'static str>,
-        streak: u32,
-        schedule: Schedule,
-        now: OffsetDateTime,
-    ) -> u32 {
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = result.is_ok();
-        if let Err(why) = result {
-            status.last_error = Some(why);
-        }
-        if good == status.up {
-            return 0;
-        }
-        let streak = streak + 1;
-        let needed = if good {
-            schedule.successes
-        } else {
-            schedule.failures
-        };
-        if streak < needed {
-            return streak;
-        }
-        status.up = good;
-        status.since = now;
-        self.gauge.set(i64::from(good));
-        if good {
-            tracing::info!(check = self.name, "readiness check holds");
-        } else {
-            tracing::warn!(
-                check = self.name,
-                error = status.last_error,
-                "readiness check failed"
-            );
-        }
-        0
+/// Whether the process has initialised itself; it waits for nobody else.
+async fn startup(AxumState((health, _)): AxumState<(Health, bool)>) -> Response {
+    terse(health.initialised.load(Ordering::Acquire))
+}
+
+fn words(good: bool) -> (StatusCode, &'static str) {
+    if good {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
     }
 }
 
-/// Answers as long as the runtime turns. The same answer serves startup: the
-/// listener is up only once the process has initialised itself.
-async fn live() -> Response {
-    Json(json!({ "status": "ok" })).into_response()
+fn terse(good: bool) -> Response {
+    let (status, word) = words(good);
+    (status, Json(json!({ "status": word }))).into_response()
 }
 
 async fn ready(AxumState((health, verbose)): AxumState<(Health, bool)>) -> Response {
     let ready = health.is_ready();
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    let word = if ready { "ok" } else { "unavailable" };
     if !verbose {
-        return (status, Json(json!({ "status": word }))).into_response();
+        return terse(ready);
     }
+    let (status, word) = words(ready);
     let checks: serde_json::Map<_, _> = health
         .snapshot()
         .iter()
@@ -261,7 +205,7 @@ async fn ready(AxumState((health, verbose)): AxumState<(Health, bool)>) -> Respo
                 "since": since.unwrap_or_default(),
                 "last_error": status.last_error.filter(|_| !status.up),
             });
-            (check.name.to_owned(), entry)
+            (check.name.to_string(), entry)
         })
         .collect();
     let state = health.lifecycle.state().as_str();
@@ -270,43 +214,4 @@ async fn ready(AxumState((health, verbose)): AxumState<(Health, bool)>) -> Respo
         Json(json!({ "status": word, "state": state, "checks": checks })),
     )
         .into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check() -> Check {
-        Check {
-            name: "test",
-            critical: true,
-            status: Mutex::new(Status {
-                up: true,
-                since: OffsetDateTime::UNIX_EPOCH,
-                last_error: None,
-            }),
-            gauge: IntGauge::new("test", "test").unwrap(),
-        }
-    }
-
-    #[test]
-    fn one_failure_flaps_nothing_and_a_success_between_starts_the_count_again() {
-        let (check, schedule) = (
-            check(),
-            Schedule {
-                failures: 2,
-                ..Schedule::default()
-            },
-        );
-        let mut streak = 0;
-        for (good, up) in [(false, true), (true, true), (false, true), (false, false)] {
-            let result = if good { Ok(()) } else { Err("down") };
-            streak = check.apply(result, streak, schedule, OffsetDateTime::UNIX_EPOCH);
-            assert_eq!(check.is_up(), up);
-        }
-        for up in [false, true] {
-            streak = check.apply(Ok(()), streak, schedule, OffsetDateTime::UNIX_EPOCH);
-            assert_eq!(check.is_up(), up);
-        }
-    }
 }

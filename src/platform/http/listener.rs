@@ -26,6 +26,7 @@ use tower::Service;
 use super::unread::{Leftover, RequestBody};
 use super::watch::{Flight, Patience, Watch, Watched};
 use super::{PeerAddress, Tls};
+use crate::platform::lifecycle::Lifecycle;
 
 /// Headers of a request in all; beyond it 431.
 const MAX_HEADER_BYTES: usize = 64 * 1_024;
@@ -51,6 +52,8 @@ pub struct Serving {
     pub patience: Patience,
     /// Connections at once.
     pub max_connections: u32,
+    /// Its drain sends HTTP/2 clients elsewhere; it hears of answers that were cut.
+    pub lifecycle: Lifecycle,
     /// Stop accepting; finish what is in flight.
     pub stop: CancellationToken,
     /// Drop what is left.
@@ -208,14 +211,27 @@ where
     let stream = TokioIo::new(Watched::new(stream, watch.clone()));
     let connection = builder.serve_connection_with_upgrades(stream, service);
     tokio::pin!(connection);
-    tokio::select! {
-        // Errors of a connection are the client's: resets, broken TLS, nonsense.
-        _ended = connection.as_mut() => return,
-        lapse = watch.lapse(serving.patience) => {
-            tracing::debug!(listener = serving.name, %peer, ?lapse, "the client kept the connection waiting");
-            return;
+    let leave = go_away(serving.lifecycle.draining(), &watch);
+    tokio::pin!(leave);
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            // Errors of a connection are the client's: resets, broken TLS, nonsense.
+            _ended = connection.as_mut() => return,
+            lapse = watch.lapse(serving.patience) => {
+                tracing::debug!(listener = serving.name, %peer, ?lapse, "the client kept the connection waiting");
+                return;
+            }
+            () = serving.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                break;
+            }
+            // GOAWAY; the requests that are on their way are still served.
+            () = &mut leave, if !leaving => {
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
-        () = serving.stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     // A connection without a request (idle, or with half a header) has no claim
     // to the grace period.
@@ -230,7 +246,27 @@ where
     tokio::select! {
         _ended = connection => {}
         () = idle => {}
-        () = serving.kill.cancelled() => {}
+        () = serving.kill.cancelled() => {
+            // A request in flight speaks for itself; an answer that nobody reads has
+            // only this connection.
+            if watch.is_unread() {
+                serving.lifecycle.unfinished("answer", &format!("to {peer}"));
+            }
+        }
+    }
+}
+
+/// Resolves in a drain, when an HTTP/2 connection should be told to go away: at once,
+/// or when it has had its first request. HTTP/1.1 is asked by `Connection: close`; to
+/// close an idle connection would race with the request that is just being sent on it.
+async fn go_away(draining: CancellationToken, watch: &Watch) {
+    draining.cancelled().await;
+    loop {
+        match watch.may_go_away() {
+            Some(true) => return,
+            Some(false) => tokio::time::sleep(LINGER).await,
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -260,37 +296,5 @@ impl http_body::Body for FlightBody {
 
     fn size_hint(&self) -> http_body::SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// The status of a plain HTTP `GET`; for the health check of a container.
-///
-/// # Errors
-/// When the URL cannot be read or nobody answers.
-pub async fn get_status(url: &str) -> anyhow::Result<http::StatusCode> {
-    use anyhow::Context as _;
-    let uri: http::Uri = url.parse().context("not a URL")?;
-    let authority = uri.authority().context("the URL has no host")?;
-    anyhow::ensure!(
-        uri.scheme_str() == Some("http"),
-        "only http:// URLs can be asked"
-    );
-    let port = authority.port_u16().unwrap_or(80);
-    let host = authority.host().trim_matches(['[', ']']);
-    let stream = TcpStream::connect((host, port))
-        .await
-        .context("cannot connect")?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(stream)).await?;
-    let request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str()))
-        .header(header::HOST, authority.as_str())
-        .body(Body::empty())?;
-    let answer = async { anyhow::Ok(sender.send_request(request).await?.status()) };
-    tokio::select! {
-        status = answer => status,
-        ended = connection => {
-            ended?;
-            anyhow::bail!("the connection was closed without an answer")
-        }
     }
 }

@@ -11,7 +11,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
-use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower::util::option_layer;
 use tower_http::compression::CompressionLayer;
@@ -23,6 +22,7 @@ use super::admit::AdmitLayer;
 use super::only_when::OnlyWhen;
 use super::problem::{Problem, codes};
 use super::{ClientAddress, Config};
+use crate::platform::lifecycle::Lifecycle;
 use crate::platform::observe::http::ObserveLayer;
 use crate::platform::observe::{BodyLimits, Observation, Observer, REQUEST_ID};
 use crate::platform::protect::{GuardLayer, Limits};
@@ -35,8 +35,8 @@ pub struct Parts<'a> {
     pub observer: Arc<Observer>,
     /// Rate limits.
     pub limits: &'a Limits,
-    /// Cancelled when the drain begins.
-    pub draining: CancellationToken,
+    /// Answers of a drain ask to close, and what it cuts is named.
+    pub lifecycle: Lifecycle,
 }
 
 /// Puts the layers around every route, known or not.
@@ -45,7 +45,7 @@ pub fn apply(router: Router, parts: Parts<'_>) -> Router {
         config,
         observer,
         limits,
-        draining,
+        lifecycle,
     } = parts;
     let metrics = observer.routes.metrics().clone();
     let layers = ServiceBuilder::new()
@@ -59,7 +59,8 @@ pub fn apply(router: Router, parts: Parts<'_>) -> Router {
             },
             server_timing: config.server_timing,
             tls: config.tls_cert.is_some(),
-            draining,
+            draining: lifecycle.draining(),
+            lifecycle,
         })))
         // 2. CORS: preflights are answered here, and refusals further in carry its headers.
         .layer(option_layer(cors(config)))

@@ -67,6 +67,7 @@ mod tests {
 
     use super::StreamLayer;
     use crate::platform::http::{self, middleware};
+    use crate::platform::lifecycle::{Lifecycle, LifecycleMetrics};
     use crate::platform::observe::{HttpMetrics, Observer, RouteTable};
     use crate::platform::protect::{self, Limits, RateLimitMetrics};
     use crate::platform::settings::{Layers, Reader};
@@ -115,7 +116,7 @@ mod tests {
                 telemetry.traces.clone(),
             )),
             limits: &limits,
-            draining: tokio_util::sync::CancellationToken::new(),
+            lifecycle: Lifecycle::new(LifecycleMetrics::register(registry).unwrap()),
         };
         let router = middleware::apply(router, parts);
         let ask = async |path: &str| {

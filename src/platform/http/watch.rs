@@ -97,6 +97,25 @@ impl Watch {
         state.in_flight == 0 && state.blocked_since.is_none()
     }
 
+    /// Whether every request has its answer, and the client does not read.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        let state = self.state();
+        state.in_flight == 0 && state.blocked_since.is_some()
+    }
+
+    /// Whether an HTTP/2 client has had an answer, or begun a request: time to send it
+    /// elsewhere in a drain. `None` for HTTP/1.1, which is asked in its answers.
+    #[must_use]
+    pub fn may_go_away(&self) -> Option<bool> {
+        let state = self.state();
+        match (state.frames.is_http2(), state.served) {
+            (true, served) => Some(served),
+            (false, true) => None,
+            (false, false) => Some(false),
+        }
+    }
+
     /// When the present wait will have been too long, and for what.
     fn deadline(&self, patience: Patience) -> Option<(Instant, Lapse)> {
         let state = self.state();

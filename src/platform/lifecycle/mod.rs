@@ -1,4 +1,4 @@
-//! The life of the process: tokens, tracked tasks, phases, signals.
+//! The life of the process: tokens, tracked tasks, streams, phases, signals.
 //!
 //! Three tokens follow each other: `draining` (readiness has fallen, everything
 //! still answers), `soft` (stop taking new work, finish what is in flight) and
@@ -6,67 +6,45 @@
 //! that ends by itself, or panics, begins an orderly shutdown that fails.
 
 mod config;
+mod phases;
+mod signals;
+mod state;
+mod streams;
+mod work;
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use futures_util::FutureExt as _;
 use prometheus::IntGaugeVec;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::metrics;
 use crate::platform::protect::panic_message;
-use crate::platform::telemetry::logs;
 
 pub use config::Config;
+pub use phases::step;
+pub use signals::watch_signals;
+pub use state::State;
+pub use streams::{Stream, StreamKind};
 
-/// How long a process that leaves at once waits for its last lines to be written.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+use state::STATES;
+use work::Work;
 
 /// Exit code of a shutdown that had to cut something (`EX_SOFTWARE` of sysexits).
-pub const EXIT_FORCED: i32 = 70;
+pub const EXIT_FORCED: u8 = 70;
 
 metrics! {
-    /// Where the process is in its life.
+    /// Where the process is in its life, and what outlives a request.
     pub struct LifecycleMetrics {
         /// 1 for the present state, 0 for the others: `starting`, `ready`, `draining`, `stopping`.
         pub state: IntGaugeVec = "lifecycle_state"["state"];
-    }
-}
-
-/// Where the process is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Not everything stands yet.
-    Starting,
-    /// Serving.
-    Ready,
-    /// Serving, but asking everybody to go elsewhere.
-    Draining,
-    /// Finishing what is in flight.
-    Stopping,
-}
-
-const STATES: [State; 4] = [
-    State::Starting,
-    State::Ready,
-    State::Draining,
-    State::Stopping,
-];
-
-impl State {
-    /// The label value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Draining => "draining",
-            Self::Stopping => "stopping",
-        }
+        /// Open streams by kind: `sse`, `websocket`.
+        pub streams: IntGaugeVec = "http_streams_open"["kind"];
     }
 }
 
@@ -80,8 +58,10 @@ struct Inner {
     draining: CancellationToken,
     soft: CancellationToken,
     hard: CancellationToken,
+    /// What the drain waits for: tasks and streams.
     tracker: TaskTracker,
-    running: Mutex<Vec<&'static str>>,
+    work: Work,
+    cuts: AtomicU64,
     failed: AtomicBool,
     state: AtomicU8,
     metrics: LifecycleMetrics,
@@ -91,13 +71,17 @@ impl Lifecycle {
     /// A process that is starting.
     #[must_use]
     pub fn new(metrics: LifecycleMetrics) -> Self {
+        for kind in StreamKind::ALL {
+            metrics.streams.with_label_values(&[kind.as_str()]);
+        }
         let lifecycle = Self {
             inner: Arc::new(Inner {
                 draining: CancellationToken::new(),
                 soft: CancellationToken::new(),
                 hard: CancellationToken::new(),
                 tracker: TaskTracker::new(),
-                running: Mutex::default(),
+                work: Work::default(),
+                cuts: AtomicU64::new(0),
                 failed: AtomicBool::new(false),
                 state: AtomicU8::new(0),
                 metrics,
@@ -113,19 +97,22 @@ impl Lifecycle {
         STATES[usize::from(self.inner.state.load(Ordering::Acquire)) % STATES.len()]
     }
 
-    /// Moves on to the next state. There is no way back.
+    /// Moves on to the next state. There is no way back: what comes late has no effect.
     pub fn enter(&self, state: State) {
-        for (index, candidate) in (0u8..).zip(STATES) {
-            let present = candidate == state;
-            if present {
-                self.inner.state.fetch_max(index, Ordering::AcqRel);
-            }
-            let gauge = self
-                .inner
-                .metrics
-                .state
-                .with_label_values(&[candidate.as_str()]);
-            gauge.set(i64::from(present));
+        let index = (0u8..)
+            .zip(STATES)
+            .find_map(|(index, candidate)| (candidate == state).then_some(index));
+        let before = self
+            .inner
+            .state
+            .fetch_max(index.unwrap_or_default(), Ordering::AcqRel);
+        if index.is_some_and(|index| index < before) {
+            return;
+        }
+        for candidate in STATES {
+            let label = candidate.as_str();
+            let gauge = self.inner.metrics.state.with_label_values(&[label]);
+            gauge.set(i64::from(candidate == state));
         }
         tracing::info!(state = state.as_str(), "lifecycle");
     }
@@ -168,141 +155,91 @@ impl Lifecycle {
         self.inner.failed.load(Ordering::Acquire)
     }
 
-    /// Runs a task that should live until the soft token; its early end or its
-    /// panic begins a failing shutdown.
-    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    /// Says that a piece of work ended unfinished. Counts, and is logged, only once
+    /// the hard token has fallen: before it, that was the client's decision.
+    pub fn unfinished(&self, kind: &str, name: &str) {
+        if self.inner.hard.is_cancelled() {
+            self.cut(kind, name);
+        }
+    }
+
+    fn cut(&self, kind: &str, name: &str) {
+        self.inner.cuts.fetch_add(1, Ordering::AcqRel);
+        tracing::warn!(kind, name, "cut: it outlived the grace period");
+    }
+
+    /// How many requests, streams and workers had to be cut.
+    #[must_use]
+    pub fn cuts(&self) -> u64 {
+        self.inner.cuts.load(Ordering::Acquire)
+    }
+
+    /// Names of the tasks and streams that have not ended.
+    #[must_use]
+    pub fn still_running(&self) -> Vec<Cow<'static, str>> {
+        let open = self.inner.work.open().into_iter();
+        open.map(|(_, name)| name).collect()
+    }
+
+    /// Runs a task that lives until the soft token; its early end or its panic
+    /// begins a failing shutdown. The drain waits for it.
+    pub fn spawn(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let name = name.into();
+        let entry = self.inner.work.enter("task", name.clone());
+        let supervised = self.supervise(name, self.soft(), task);
+        // This and `accompany` are the only places that spawn what lives on.
+        self.inner.tracker.spawn(async move {
+            supervised.await;
+            drop(entry);
+        });
+    }
+
+    /// Runs a task that outlives the drain and ends after `until`; its early end or
+    /// its panic begins a failing shutdown. Nobody waits for it but the caller.
+    pub fn accompany(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        until: CancellationToken,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        #[allow(clippy::disallowed_methods)]
+        tokio::spawn(self.supervise(name.into(), until, task))
+    }
+
+    fn supervise(
+        &self,
+        name: Cow<'static, str>,
+        until: CancellationToken,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let lifecycle = self.clone();
-        self.running().push(name);
-        let supervised = async move {
+        async move {
             match AssertUnwindSafe(task).catch_unwind().await {
-                Ok(()) if lifecycle.inner.soft.is_cancelled() => {}
+                Ok(()) if until.is_cancelled() => {}
                 Ok(()) => {
-                    tracing::error!(task = name, "a task ended before its time");
-                    lifecycle.fail(name);
+                    tracing::error!(task = &*name, "a task ended before its time");
+                    lifecycle.fail(&name);
                 }
                 Err(payload) => {
                     let message = panic_message(payload.as_ref());
-                    tracing::error!(task = name, panic = message, "a task panicked");
-                    lifecycle.fail(name);
+                    tracing::error!(task = &*name, panic = message, "a task panicked");
+                    lifecycle.fail(&name);
                 }
             }
-            let mut running = lifecycle.running();
-            if let Some(position) = running.iter().position(|running| *running == name) {
-                running.swap_remove(position);
-            }
-        };
-        // The one place that spawns; everything here is tracked.
-        self.inner.tracker.spawn(supervised);
-    }
-
-    /// Waits until every task has ended.
-    pub async fn wait(&self) {
-        self.inner.tracker.close();
-        self.inner.tracker.wait().await;
-    }
-
-    /// Names of the tasks that have not ended.
-    #[must_use]
-    pub fn still_running(&self) -> Vec<&'static str> {
-        self.running().clone()
-    }
-
-    fn running(&self) -> std::sync::MutexGuard<'_, Vec<&'static str>> {
-        self.inner
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for the end of the process's life and sees it through: drain, soft
-    /// stop within the grace period, hard stop. Returns whether work was cut.
-    pub async fn run_down(&self, config: &Config) -> bool {
-        self.inner.draining.cancelled().await;
-        self.enter(State::Draining);
-        tokio::time::sleep(config.drain_delay).await;
-        self.enter(State::Stopping);
-        self.inner.soft.cancel();
-        let graceful = tokio::time::timeout(config.grace_period, self.wait())
-            .await
-            .is_ok();
-        if !graceful {
-            tracing::warn!(
-                tasks = ?self.still_running(),
-                grace_period = ?config.grace_period,
-                "the grace period is over; cutting what is left"
-            );
         }
-        self.inner.hard.cancel();
-        self.wait().await;
-        !graceful
     }
-}
-
-/// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.
-///
-/// # Errors
-/// When the handlers cannot be installed.
-pub fn watch_signals(lifecycle: &Lifecycle) -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let lifecycle = lifecycle.clone();
-    // Not tracked: it must outlive the tasks that it ends.
-    #[allow(clippy::disallowed_methods)]
-    tokio::spawn(async move {
-        let mut received = async || {
-            tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            }
-        };
-        let first = received().await;
-        lifecycle.shut_down(first);
-        let second = received().await;
-        tracing::error!(signal = second, "second signal: leaving at once");
-        logs::flush(LAST_WORDS);
-        #[allow(clippy::disallowed_methods)]
-        std::process::exit(EXIT_FORCED);
-    });
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
-    fn lifecycle() -> Lifecycle {
+    pub(super) fn lifecycle() -> Lifecycle {
         Lifecycle::new(LifecycleMetrics::register(&prometheus::Registry::new()).unwrap())
-    }
-
-    const CONFIG: Config = Config {
-        drain_delay: Duration::from_millis(30),
-        grace_period: Duration::from_millis(40),
-    };
-
-    #[tokio::test]
-    async fn the_drain_delay_comes_first_and_workers_end_at_the_soft_token() {
-        let lifecycle = lifecycle();
-        let soft = lifecycle.soft();
-        lifecycle.spawn("worker", async move { soft.cancelled().await });
-        lifecycle.shut_down("test");
-        let began = std::time::Instant::now();
-        assert!(!lifecycle.run_down(&CONFIG).await, "nothing was cut");
-        assert!(began.elapsed() >= CONFIG.drain_delay);
-        assert_eq!(lifecycle.state(), State::Stopping);
-        assert!(!lifecycle.has_failed());
-    }
-
-    #[tokio::test]
-    async fn what_outlives_the_grace_period_is_cut() {
-        let lifecycle = lifecycle();
-        let hard = lifecycle.hard();
-        lifecycle.spawn("stubborn", async move { hard.cancelled().await });
-        lifecycle.shut_down("test");
-        let began = std::time::Instant::now();
-        assert!(lifecycle.run_down(&CONFIG).await, "it was cut");
-        assert!(began.elapsed() >= CONFIG.drain_delay + CONFIG.grace_period);
     }
 
     #[tokio::test]
@@ -310,8 +247,33 @@ mod tests {
         for panics in [true, false] {
             let lifecycle = lifecycle();
             lifecycle.spawn("task", async move { assert!(!panics, "a defect") });
-            lifecycle.run_down(&CONFIG).await;
+            lifecycle.draining().cancelled().await;
             assert!(lifecycle.has_failed());
         }
+    }
+
+    #[tokio::test]
+    async fn a_companion_may_end_only_after_its_time() {
+        let lifecycle = lifecycle();
+        let until = CancellationToken::new();
+        let ended = until.clone();
+        let task = async move { ended.cancelled().await };
+        let companion = lifecycle.accompany("companion", until.clone(), task);
+        until.cancel();
+        companion.await.unwrap();
+        assert!(!lifecycle.has_failed());
+        lifecycle.accompany("early", CancellationToken::new(), async {});
+        lifecycle.draining().cancelled().await;
+        assert!(lifecycle.has_failed());
+    }
+
+    #[tokio::test]
+    async fn there_is_no_way_back() {
+        let lifecycle = lifecycle();
+        lifecycle.enter(State::Stopping);
+        lifecycle.enter(State::Ready);
+        assert_eq!(lifecycle.state(), State::Stopping);
+        let gauge = |state| lifecycle.inner.metrics.state.with_label_values(&[state]);
+        assert_eq!((gauge("stopping").get(), gauge("ready").get()), (1, 0));
     }
 }

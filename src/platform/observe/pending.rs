@@ -15,6 +15,7 @@ use super::span::span_context;
 use super::{BodyLimits, Observer, Remote, RequestContext, RequestRecord, RouteMetrics};
 use crate::platform::http::ClientAddress;
 use crate::platform::http::problem::Failure;
+use crate::platform::lifecycle::Lifecycle;
 use crate::platform::telemetry::traces::context_of;
 
 /// What is needed to observe a request; shared by all of them.
@@ -31,6 +32,8 @@ pub struct Observation {
     pub tls: bool,
     /// While true, answers ask HTTP/1.1 clients to close their connection.
     pub draining: tokio_util::sync::CancellationToken,
+    /// Hears of requests that did not get to their end.
+    pub lifecycle: Lifecycle,
 }
 
 /// A request that has not ended; its record is written when this is dropped.
@@ -135,7 +138,11 @@ impl Drop for Pending {
         self.shared.observer.routes.metrics().in_flight.dec();
         let status = match self.status {
             Some(status) if self.complete => status,
-            _ => 499,
+            _ => {
+                let name = format!("{} {}", self.context.method, self.context.route);
+                self.shared.lifecycle.unfinished("request", &name);
+                499
+            }
         };
         // Only a failure writes a line that looks for its request.
         let _entered = (status >= 500).then(|| Entered::new(&self.context));

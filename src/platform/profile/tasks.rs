@@ -1,5 +1,6 @@
 //! `/debug/tasks`: what the process has in work.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::extract::State;
@@ -14,7 +15,7 @@ use crate::platform::http::Json;
 struct Tasks {
     lifecycle: &'static str,
     /// Tracked tasks by name, and how many of each.
-    tracked: BTreeMap<&'static str, usize>,
+    tracked: BTreeMap<Cow<'static, str>, usize>,
     runtime: Runtime,
     workers: Vec<Worker>,
 }

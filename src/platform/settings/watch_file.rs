@@ -48,9 +48,13 @@ impl WatchedFiles {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(LOOK) => {}
             }
-            match self.look().await {
-                Look::Same => {}
-                look => found(look),
+            // A file may be a pipe that nobody writes to, or lie on a share that is gone.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                look = self.look() => match look {
+                    Look::Same => {}
+                    look => found(look),
+                },
             }
         }
     }

@@ -91,13 +91,12 @@ impl Telemetry {
         })
     }
 
-    /// Sends what is buffered, within the bound of the configuration. The log comes
-    /// last: it says what became of the spans.
-    pub async fn flush(self) {
-        let (logs, bound) = (self.logs, self.flush_timeout);
+    /// Sends what is buffered, within the bound of the configuration. The lines of
+    /// standard output have no part in it: they are written to the very end, see
+    /// [`logs::flush`].
+    pub async fn flush(&self) {
+        let bound = self.flush_timeout;
         // Side by side: one bound for both.
-        tokio::join!(self.traces.flush(bound), logs.flush_export(bound));
-        // Blocks while standard output is slow; by now nobody else needs the thread.
-        logs.flush(bound);
+        tokio::join!(self.traces.flush(bound), self.logs.flush_export(bound));
     }
 }

@@ -181,3 +181,32 @@ async fn half_a_pair_or_a_wrong_one_is_bad_configuration() {
         assert!(!said.contains("PRIVATE KEY"), "{what}: {said}");
     }
 }
+
+#[tokio::test]
+async fn half_a_handshake_cannot_hold_the_exit() {
+    let (folder, pair) = (tempfile::tempdir().unwrap(), Pair::make());
+    pair.write(folder.path());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let mut service = Service::builder(Backend::Sqlite)
+        .env("APP__HTTP__TLS__CERT_FILE", path("cert.pem"))
+        .env("APP__HTTP__TLS__KEY_FILE", path("key.pem"))
+        .env("APP__LIFECYCLE__GRACE_PERIOD", "20s")
+        .spawn()
+        .await;
+    let address = started(&mut service).await;
+    let mut silent = TcpStream::connect(&address).await.unwrap();
+    // The head of a record that never comes.
+    silent.write_all(&[22, 3, 1, 2, 0, 1]).await.unwrap();
+    eventually("it is accepted", async || {
+        let open = service.metrics().await;
+        (open.get("http_connections_open", &[("listener", "public")]) >= Some(1.0)).then_some(())
+    })
+    .await;
+    let began = Instant::now();
+    assert_eq!(service.terminate().await, Some(0), "closing it is no cut");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+}

@@ -2,7 +2,7 @@
 
 mod api;
 mod bad_input;
-mod client;
+pub mod client;
 mod crash;
 mod erasure;
 mod idempotency;
@@ -93,8 +93,14 @@ impl Fixture {
     async fn number(&self, sql: &str) -> i64 {
         let sql = sqlx::AssertSqlSafe(sql.to_owned());
         match &self.database {
-            Database::Sqlite(db) => sqlx::query_scalar(sql).fetch_one(db.pool()).await,
-            Database::Postgres(db) => sqlx::query_scalar(sql).fetch_one(db.pool()).await,
+            Database::Sqlite(db) => {
+                let mut connection = db.acquire().await.expect("a connection");
+                sqlx::query_scalar(sql).fetch_one(&mut *connection).await
+            }
+            Database::Postgres(db) => {
+                let mut connection = db.acquire().await.expect("a connection");
+                sqlx::query_scalar(sql).fetch_one(&mut *connection).await
+            }
         }
         .unwrap()
     }

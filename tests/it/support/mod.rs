@@ -2,10 +2,12 @@
 
 mod database;
 mod metrics;
+mod postgres;
 pub mod service;
 
 pub use database::{Backend, TestDatabase};
 pub use metrics::Samples;
+pub use postgres::PostgresServer;
 pub use service::{Builder, Service};
 
 /// Makes one test a backend of an async function that takes a [`Backend`].

@@ -16,7 +16,7 @@ use crate::support::{Backend, Builder, Service};
 use sink::Sink;
 
 /// A service that exports to this sink every few milliseconds.
-fn exporting(sink: &Sink) -> Builder {
+pub fn exporting(sink: &Sink) -> Builder {
     exporting_on(sink, Backend::Sqlite)
 }
 

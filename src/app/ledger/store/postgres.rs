@@ -15,6 +15,7 @@ use crate::identity::store::{ErasureError, ErasureHook};
 use crate::platform::clock::SharedClock;
 use crate::platform::db::{Db, DbError};
 use crate::platform::http::page::PageRequest;
+use crate::platform::workers;
 
 /// The ledger's tables on Postgres.
 #[derive(Clone)]
@@ -211,7 +212,7 @@ impl LedgerStore for PostgresLedger {
                 })
                 .await?;
             removed += batch;
-            if batch < EXPIRED_BATCH.unsigned_abs() {
+            if batch < EXPIRED_BATCH.unsigned_abs() || workers::stopping() {
                 return Ok(removed);
             }
         }

@@ -17,6 +17,7 @@ use crate::identity::store::{ErasureError, ErasureHook};
 use crate::platform::clock::{SharedClock, from_micros, to_micros};
 use crate::platform::db::{Db, DbError};
 use crate::platform::http::page::PageRequest;
+use crate::platform::workers;
 
 /// The ledger's tables on SQLite.
 #[derive(Clone)]
@@ -223,7 +224,7 @@ impl LedgerStore for SqliteLedger {
                 })
                 .await?;
             removed += batch;
-            if batch < EXPIRED_BATCH.unsigned_abs() {
+            if batch < EXPIRED_BATCH.unsigned_abs() || workers::stopping() {
                 return Ok(removed);
             }
         }

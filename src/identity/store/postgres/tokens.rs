@@ -8,6 +8,7 @@ use crate::identity::store::{
     CLEANUP_BATCH, FoundToken, NewFamily, Rotated, Rotation, TokenHash, TokenState, stored_role,
 };
 use crate::platform::db::{Db, DbError};
+use crate::platform::workers;
 
 pub(super) async fn open_family(db: &Db<Postgres>, family: NewFamily) -> Result<bool, DbError> {
     db.run("open_refresh_family", async {
@@ -110,6 +111,9 @@ pub(super) async fn remove_expired(db: &Db<Postgres>, now: OffsetDateTime) -> Re
             })
             .await?;
         removed += tokens;
+        if workers::stopping() {
+            return Ok(removed);
+        }
         if tokens < u64::from(CLEANUP_BATCH) {
             break;
         }
@@ -130,7 +134,7 @@ pub(super) async fn remove_expired(db: &Db<Postgres>, now: OffsetDateTime) -> Re
                 Ok::<_, DbError>(done.rows_affected())
             })
             .await?;
-        if families < u64::from(CLEANUP_BATCH) {
+        if families < u64::from(CLEANUP_BATCH) || workers::stopping() {
             return Ok(removed);
         }
     }

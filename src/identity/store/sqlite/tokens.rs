@@ -9,6 +9,7 @@ use crate::identity::store::{
 };
 use crate::platform::clock::{from_micros, to_micros};
 use crate::platform::db::{Db, DbError};
+use crate::platform::workers;
 
 pub(super) async fn open_family(db: &Db<Sqlite>, family: NewFamily) -> Result<bool, DbError> {
     db.run("open_refresh_family", async {
@@ -104,6 +105,9 @@ pub(super) async fn remove_expired(db: &Db<Sqlite>, now: OffsetDateTime) -> Resu
             })
             .await?;
         removed += tokens;
+        if workers::stopping() {
+            return Ok(removed);
+        }
         if tokens < u64::from(CLEANUP_BATCH) {
             break;
         }
@@ -125,7 +129,7 @@ pub(super) async fn remove_expired(db: &Db<Sqlite>, now: OffsetDateTime) -> Resu
                 Ok::<_, DbError>(done.rows_affected())
             })
             .await?;
-        if families < u64::from(CLEANUP_BATCH) {
+        if families < u64::from(CLEANUP_BATCH) || workers::stopping() {
             return Ok(removed);
         }
     }

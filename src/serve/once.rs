@@ -1,0 +1,108 @@
+//! The subcommands that ask or do something once, and end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::body::Body;
+use http::{Request, header};
+use hyper_util::rt::TokioIo;
+
+use crate::config::Config;
+use crate::platform::db::{Database, DbMetrics, migrate as migrations};
+use crate::platform::protect::Limits;
+
+/// Applies the migrations that are missing.
+///
+/// # Errors
+/// When the database cannot be reached or a migration fails.
+pub async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let database = offline(config)?;
+    migrations::run(&database, &config.database.url).await?;
+    database.close().await;
+    Ok(())
+}
+
+/// Reaches every dependency; one line per failure.
+pub async fn check(config: &Config) -> Vec<String> {
+    let database = match offline(config) {
+        Ok(database) => database,
+        Err(error) => return vec![format!("database: {error:#}")],
+    };
+    let mut failures = Vec::new();
+    match database.ping().await {
+        Err(error) => failures.push(format!("database: {error}")),
+        Ok(()) => match migrations::is_current(&database).await {
+            Ok(true) => {}
+            Ok(false) => {
+                failures
+                    .push("migrations: some are missing; run the migrate subcommand".to_owned());
+            }
+            Err(error) => failures.push(format!("migrations: {error}")),
+        },
+    }
+    database.close().await;
+    if let Err(error) = Limits::check(&config.rate_limit).await {
+        failures.push(format!("redis: {error:#}"));
+    }
+    failures
+}
+
+/// A database without anybody to scrape its metrics.
+fn offline(config: &Config) -> anyhow::Result<Database> {
+    let metrics = DbMetrics::register(&prometheus::Registry::new())?;
+    Database::new(&config.database, Arc::new(metrics))
+}
+
+/// Where this configuration's service answers for its own liveness.
+#[must_use]
+pub fn liveness_url(config: &Config) -> String {
+    let mut address = config.admin.addr;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    format!("http://{address}/health/live")
+}
+
+/// Asks a running service; success is a 200.
+///
+/// # Errors
+/// When there is no answer in time, or another one.
+pub async fn healthcheck(url: &str, timeout: Duration) -> anyhow::Result<()> {
+    let status = tokio::time::timeout(timeout, get_status(url))
+        .await
+        .with_context(|| format!("no answer from {url} within {timeout:?}"))??;
+    anyhow::ensure!(status == http::StatusCode::OK, "{url} answered {status}");
+    Ok(())
+}
+
+/// The status of a plain HTTP `GET`; for the health check of a container.
+///
+/// # Errors
+/// When the URL cannot be read or nobody answers.
+async fn get_status(url: &str) -> anyhow::Result<http::StatusCode> {
+    let uri: http::Uri = url.parse().context("not a URL")?;
+    let authority = uri.authority().context("the URL has no host")?;
+    anyhow::ensure!(
+        uri.scheme_str() == Some("http"),
+        "only http:// URLs can be asked"
+    );
+    let port = authority.port_u16().unwrap_or(80);
+    let host = authority.host().trim_matches(['[', ']']);
+    let stream = tokio::net::TcpStream::connect((host, port))
+        .await
+        .context("cannot connect")?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(stream)).await?;
+    let request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str()))
+        .header(header::HOST, authority.as_str())
+        .body(Body::empty())?;
+    let answer = async { anyhow::Ok(sender.send_request(request).await?.status()) };
+    tokio::select! {
+        status = answer => status,
+        ended = connection => {
+            ended?;
+            anyhow::bail!("the connection was closed without an answer")
+        }
+    }
+}

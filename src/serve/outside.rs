@@ -1,0 +1,118 @@
+//! What the process needs of others, at its start and after.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::FutureExt as _;
+
+use crate::config::Config;
+use crate::identity::bootstrap::{self, BootstrapError};
+use crate::identity::store::IdentityStore;
+use crate::platform::clock::Clock;
+use crate::platform::db::{Database, DbError, migrate as migrations};
+use crate::platform::health::{Health, Schedule};
+use crate::platform::protect::Limits;
+
+/// Waits for the database with backoff. What waiting cannot mend (credentials, a
+/// database that does not exist) ends the start.
+pub(super) async fn reach(config: &Config, database: &Database) -> anyhow::Result<()> {
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let attempt = tokio::time::timeout(config.database.acquire_timeout, database.ping()).await;
+        match attempt {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(DbError::Unavailable(error))) => {
+                tracing::warn!(%error, "the database is not reachable; trying again");
+            }
+            Ok(Err(error @ DbError::Failed(_))) => {
+                return Err(error).context("the database refuses this service");
+            }
+            Err(_) => tracing::warn!("the database does not answer; trying again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// Makes the first administrator, when one is configured. Where migrations run
+/// apart, it waits for them: the process is not ready before they ran anyway.
+pub(super) async fn first_administrator(
+    config: &Config,
+    database: &Database,
+    store: &dyn IdentityStore,
+    clock: &dyn Clock,
+) -> anyhow::Result<()> {
+    if !bootstrap::is_configured(&config.auth) {
+        return Ok(());
+    }
+    loop {
+        match migrations::is_current(database).await {
+            Ok(true) => match bootstrap::bootstrap(&config.auth, store, clock).await {
+                Err(BootstrapError::Database(error @ DbError::Unavailable(_))) => {
+                    tracing::warn!(%error, "the first administrator cannot be made yet");
+                }
+                made => return made.context("the first administrator cannot be made"),
+            },
+            Ok(false) => tracing::warn!("the first administrator waits for the migrations"),
+            Err(error) => {
+                tracing::warn!(%error, "the first administrator waits for the database");
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+pub(super) fn watch_database(health: &Health, database: &Database) {
+    let reachable = database.clone();
+    health.watch(
+        "database",
+        true,
+        Schedule::default(),
+        Arc::new(move || {
+            let database = reachable.clone();
+            Box::pin(async move {
+                database
+                    .ping()
+                    .await
+                    .map_err(|_| "the database does not answer")
+            })
+        }),
+    );
+}
+
+pub(super) fn watch_migrations(health: &Health, database: &Database) {
+    let migrated = database.clone();
+    health.watch(
+        "migrations",
+        true,
+        Schedule {
+            interval: Duration::from_secs(5),
+            failures: 3,
+            ..Schedule::default()
+        },
+        Arc::new(move || {
+            let database = migrated.clone();
+            Box::pin(async move {
+                match migrations::is_current(&database).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err("migrations are missing; run the migrate subcommand"),
+                    Err(_) => Err("the history of migrations cannot be read"),
+                }
+            })
+        }),
+    );
+}
+
+/// Without the shared backend the local limits hold: worth knowing, no reason to
+/// take the process out of service.
+pub(super) fn watch_limits(health: &Health, limits: &Limits) {
+    if let Some(is_up) = limits.backend() {
+        let probe = move || {
+            let answer = is_up().then_some(()).ok_or("the local limiter decides");
+            std::future::ready(answer).boxed()
+        };
+        let schedule = Schedule::default();
+        health.watch("redis", false, schedule, Arc::new(probe));
+    }
+}

@@ -1,0 +1,194 @@
+//! The database goes away, in every way, and comes back.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sqlx::{Connection as _, Executor as _};
+
+use crate::ledger::client::Client;
+use crate::support::{Backend, Builder, PostgresServer, Service, eventually};
+
+/// Time for a connection, and for a statement, in these tests.
+const BOUND: Duration = Duration::from_secs(1);
+
+fn on(server: &PostgresServer) -> Builder {
+    Service::builder(Backend::Sqlite)
+        .env("APP__DATABASE__URL", server.url())
+        .env("APP__DATABASE__ACQUIRE_TIMEOUT", "1s")
+        .env("APP__DATABASE__STATEMENT_TIMEOUT", "1s")
+        .env("APP__DATABASE__MAX_CONNECTIONS", "4")
+}
+
+/// Asks for something from the database; the answer must be the refusal, in time.
+async fn refused(client: &Client) {
+    let began = Instant::now();
+    let answer = client.get("/api/v1/accounts").await;
+    let took = began.elapsed();
+    assert_eq!(answer.status(), 503);
+    let retry = answer.headers()["retry-after"].to_str().unwrap();
+    assert!(retry.parse::<u32>().unwrap() >= 1, "{retry}");
+    let text = answer.text().await.unwrap();
+    let body: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(body["code"], "DATABASE_UNAVAILABLE");
+    for word in ["SELECT", "sqlx", "connection", "postgres", "pool"] {
+        assert!(!text.contains(word), "{text}");
+    }
+    // Two seconds more for the machine that runs the tests.
+    assert!(took < BOUND * 2 + Duration::from_secs(2), "{took:?}");
+}
+
+async fn ready(service: &Service) -> Option<bool> {
+    let url = service.admin("/health/ready?verbose");
+    let answer = service.client.get(url).send().await.ok()?;
+    let status = answer.status();
+    let body: Value = answer.json().await.ok()?;
+    let check = &body["checks"]["database"];
+    assert!(check["since"].is_string(), "{body}");
+    assert_eq!(
+        check["up"].as_bool().unwrap(),
+        check["last_error"].is_null(),
+        "{body}"
+    );
+    Some(status.is_success())
+}
+
+async fn becomes(service: &Service, wanted: bool, bound: Duration) {
+    let began = Instant::now();
+    eventually("readiness follows", async || {
+        (ready(service).await? == wanted).then_some(())
+    })
+    .await;
+    assert!(began.elapsed() < bound, "{:?}", began.elapsed());
+    let live = service
+        .client
+        .get(service.admin("/health/live"))
+        .send()
+        .await;
+    assert_eq!(
+        live.unwrap().status(),
+        200,
+        "liveness never asks the database"
+    );
+}
+
+/// After its return no request pays for connections that died in the meantime.
+async fn all_is_well(client: &Client) {
+    for _ in 0..20 {
+        assert_eq!(client.get("/api/v1/accounts").await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_killed_server_is_a_refusal_in_time_and_its_return_is_noticed() {
+    let mut server = PostgresServer::start().await;
+    let mut service = on(&server).start().await;
+    let client = Client::register(&service, "ada").await;
+    all_is_well(&client).await;
+    server.kill();
+    tokio::join!(refused(&client), refused(&client), refused(&client));
+    becomes(&service, false, Duration::from_secs(5)).await;
+    refused(&client).await;
+    server.restart().await;
+    becomes(&service, true, Duration::from_secs(10)).await;
+    all_is_well(&client).await;
+    assert_eq!(service.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_a_refusal_in_time_and_takes_no_place_of_the_pool() {
+    let server = PostgresServer::start().await;
+    let mut service = on(&server).start().await;
+    let client = Client::register(&service, "ada").await;
+    all_is_well(&client).await;
+    server.freeze();
+    // Twice as many as the pool has places: each must come free again.
+    for _ in 0..2 {
+        let ask = || refused(&client);
+        tokio::join!(ask(), ask(), ask(), ask());
+    }
+    becomes(&service, false, Duration::from_secs(5)).await;
+    server.thaw();
+    becomes(&service, true, Duration::from_secs(10)).await;
+    all_is_well(&client).await;
+    server.freeze();
+    let asked: Vec<_> = (0..4)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { refused(&client).await })
+        })
+        .collect();
+    super::drain::in_flight(&service, 4.0).await;
+    let began = Instant::now();
+    assert_eq!(
+        service.terminate().await,
+        Some(0),
+        "a frozen server is no reason to be cut"
+    );
+    for request in asked {
+        request.await.unwrap();
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn an_exhausted_pool_is_a_refusal_and_each_wait_in_vain_is_counted() {
+    let server = PostgresServer::start().await;
+    let service = on(&server)
+        .env("APP__DATABASE__STATEMENT_TIMEOUT", "30s")
+        .env("APP__HTTP__REQUEST_TIMEOUT", "1m")
+        .start()
+        .await;
+    let client = Client::register(&service, "ada").await;
+    let mut other = sqlx::PgConnection::connect(&server.url()).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE";
+    other.execute(sqlx::raw_sql(lock)).await.unwrap();
+    let held: Vec<_> = (0..4)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.get("/api/v1/accounts").await.status() })
+        })
+        .collect();
+    let timeouts = async || {
+        let metrics = service.metrics().await;
+        metrics.get("db_pool_timeouts_total", &[]).unwrap()
+    };
+    eventually("every place is taken", async || {
+        let active = service.metrics().await.get("db_connections_active", &[]);
+        (active == Some(4.0)).then_some(())
+    })
+    .await;
+    let before = timeouts().await;
+    tokio::join!(refused(&client), refused(&client));
+    // The readiness check waits in vain as well, and gives up before it counts.
+    assert!(timeouts().await >= before + 2.0);
+    other.execute(sqlx::raw_sql("ROLLBACK")).await.unwrap();
+    for request in held {
+        assert_eq!(request.await.unwrap(), 200, "who waits for a lock gets it");
+    }
+    all_is_well(&client).await;
+}
+
+#[tokio::test]
+async fn a_lock_that_somebody_holds_for_too_long_is_a_refusal_and_the_log_says_which() {
+    let server = PostgresServer::start().await;
+    let service = on(&server).start().await;
+    let client = Client::register(&service, "ada").await;
+    let mut other = sqlx::PgConnection::connect(&server.url()).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE";
+    other.execute(sqlx::raw_sql(lock)).await.unwrap();
+    refused(&client).await;
+    eventually("the log", async || {
+        let logs = service.logs();
+        let told = logs
+            .iter()
+            .any(|line| line.to_string().contains("lock timeout"));
+        told.then_some(())
+    })
+    .await;
+    other.execute(sqlx::raw_sql("ROLLBACK")).await.unwrap();
+    all_is_well(&client).await;
+}

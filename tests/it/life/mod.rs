@@ -1,0 +1,10 @@
+//! The life of a process: start, drain, exit, and what happens when others fail.
+
+mod database;
+mod drain;
+mod failure;
+mod hang_up;
+mod hold;
+mod start;
+mod streams;
+mod workers;
