@@ -1,7 +1,7 @@
 //! What spans say, and which requests have one.
 
 use super::{exporting, get, request_line, sink::Sink};
-use crate::support::{Backend, Service};
+use crate::support::{Backend, Service, eventually};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -158,10 +158,15 @@ async fn unsampled_errors_and_slow_requests_are_exported_after_the_fact() {
     assert_eq!(line["span_id"], span.span_id().as_str());
     assert_eq!(line["sampled"], false);
     assert!(span.span.start_time_unix_nano < span.span.end_time_unix_nano);
-    let metrics = service.metrics().await;
-    let outcome = |outcome| metrics.get("trace_spans_total", &[("outcome", outcome)]);
-    assert_eq!(outcome("late"), Some(1.0));
-    assert_eq!(outcome("exported"), Some(0.0));
+    // Counted when the collector has said that it has it, which it says last.
+    let metrics = eventually("the span is counted", async || {
+        let metrics = service.metrics().await;
+        let late = metrics.get("trace_spans_total", &[("outcome", "late")]);
+        (late == Some(1.0)).then_some(metrics)
+    })
+    .await;
+    let exported = metrics.get("trace_spans_total", &[("outcome", "exported")]);
+    assert_eq!(exported, Some(0.0));
 }
 
 #[tokio::test]
