@@ -5,6 +5,7 @@ mod access;
 mod config;
 mod context;
 mod info;
+mod page;
 mod revertible;
 mod switches;
 
@@ -69,6 +70,7 @@ impl Admin {
             .with_state(self)
             .merge(health.verbose_routes())
             .merge(info)
+            .merge(page::routes())
             .merge(switches)
             .merge(profile)
             .merge(faults.unwrap_or_default())

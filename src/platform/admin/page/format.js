@@ -1,0 +1,47 @@
+// Numbers and times for people.
+
+const NOTHING = "–";
+
+/** Three significant digits, no exponents. */
+export function plain(value) {
+    if (!Number.isFinite(value)) return NOTHING;
+    const size = Math.abs(value);
+    if (size >= 100 || Number.isInteger(value)) return Math.round(value).toLocaleString("en");
+    return String(Number(value.toPrecision(size < 0.001 ? 1 : 3)));
+}
+
+export function perSecond(value) {
+    return Number.isFinite(value) ? `${plain(value)}/s` : NOTHING;
+}
+
+export function percent(value) {
+    return Number.isFinite(value) ? `${plain(value * 100)} %` : NOTHING;
+}
+
+/** A latency or a share of a second. */
+export function seconds(value) {
+    if (!Number.isFinite(value)) return NOTHING;
+    if (value === 0) return "0";
+    if (value < 0.001) return `${plain(value * 1e6)} µs`;
+    if (value < 1) return `${plain(value * 1e3)} ms`;
+    return `${plain(value)} s`;
+}
+
+export function bytes(value) {
+    return Number.isFinite(value) ? `${plain(value / 1_048_576)} MiB` : NOTHING;
+}
+
+/** How long something has lasted: the two largest units. */
+export function duration(value) {
+    if (!Number.isFinite(value)) return NOTHING;
+    const whole = Math.max(0, Math.floor(value));
+    const parts = [[Math.floor(whole / 86_400), "d"], [Math.floor(whole / 3_600) % 24, "h"],
+        [Math.floor(whole / 60) % 60, "min"], [whole % 60, "s"]];
+    const first = parts.findIndex(([count]) => count > 0);
+    return parts.slice(first === -1 ? 3 : first).slice(0, 2)
+        .map(([count, unit]) => `${count} ${unit}`).join(" ");
+}
+
+export function clock(time) {
+    return new Date(time).toLocaleTimeString("en-GB");
+}

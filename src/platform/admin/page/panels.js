@@ -1,0 +1,125 @@
+// What the charts show: one entry a chart, one line a curve.
+
+import { bytes, percent, perSecond, plain, seconds } from "./format.js";
+
+/** Seconds that a point of a chart looks back. */
+export const WINDOW = 10;
+/** The share of valid requests that must not fail: the objective of the alert rules. */
+export const OBJECTIVE = 0.999;
+
+const LATENCY = "http_request_duration_seconds";
+const REQUESTS = "http_requests_total";
+
+const is5xx = ({ status }) => status.startsWith("5");
+/** As in the alert rules: what clients do wrong is neither good nor bad. */
+const isValid = ({ status }) => !status.startsWith("4");
+
+/** Requests that failed, as a share of the valid ones; 0 when there were none. */
+export function errorRatio(history, window) {
+    const valid = history.increase(REQUESTS, window, isValid);
+    return valid > 0 ? history.increase(REQUESTS, window, is5xx) / valid : 0;
+}
+
+/** The share of time that the runtime's workers are busy: at 1 everything waits. */
+export function busyRatio(history, window) {
+    return history.rate("tokio_worker_busy_seconds_total", window) / history.now("tokio_workers");
+}
+
+/** What is left of the budget since the process started: 1 is all, below 0 is overspent. */
+export function budget(history) {
+    const valid = history.now(REQUESTS, isValid);
+    if (!(valid > 0)) return { left: 1, valid: 0, failed: 0 };
+    const failed = history.now(REQUESTS, is5xx) || 0;
+    return { left: 1 - failed / (valid * (1 - OBJECTIVE)), valid, failed };
+}
+
+const rate = (name, match) => (history) => history.rate(name, WINDOW, match);
+const now = (name, match) => (history) => history.now(name, match);
+const quantile = (q) => (history) => history.quantile(q, LATENCY, WINDOW);
+const ofClass = (first) => rate(REQUESTS, ({ status }) => status.startsWith(first));
+const decision = (limiter, decided) => rate("rate_limit_decisions_total",
+    (labels) => labels.limiter === limiter && labels.decision === decided);
+
+/**
+ * Colours: `ok`, `warn`, `bad`, `a` to `d`; a dash tells curves apart without them. `more`
+ * may have a `format` where the unit is not the chart's, and `where`: the metric without
+ * which a build has no such curve.
+ */
+const curve = (label, value, colour, dash, more) => ({ label, value, colour, dash, ...more });
+const RATE = { format: perSecond };
+/** Steps of an axis: of whole things, and of powers of two MiB. */
+const WHOLE = Array.from({ length: 7 }, (_, power) => [1, 2, 5].map((first) => first * 10 ** power)).flat();
+const MEBIBYTES = Array.from({ length: 20 }, (_, power) => 2 ** (power + 20));
+const byLabel = (name, label, curves) => curves.map(([word, colour, dash]) =>
+    curve(word, rate(name, (labels) => labels[label] === word), colour, dash));
+
+export const PANELS = [
+    {
+        id: "requests", title: "Requests by status", format: perSecond,
+        curves: [curve("2xx", ofClass("2"), "ok"), curve("3xx", ofClass("3"), "a"),
+            curve("4xx", ofClass("4"), "warn", [6, 3]), curve("5xx", ofClass("5"), "bad"),
+            curve("gRPC", rate("rpc_server_requests_total"), "b", [2, 3], { where: "rpc_server_requests_total" })],
+    },
+    {
+        id: "latency", title: "Latency", format: seconds, nothing: "No requests yet.",
+        curves: [curve("p50", quantile(0.5), "a"), curve("p95", quantile(0.95), "warn", [6, 3]),
+            curve("p99", quantile(0.99), "bad")],
+    },
+    {
+        id: "errors", title: "Error ratio (5xx of valid requests)", format: percent,
+        curves: [curve("failed", (history) => errorRatio(history, WINDOW), "bad"),
+            curve("objective", () => 1 - OBJECTIVE, "d", [2, 3])],
+    },
+    {
+        id: "in-flight", title: "In flight: requests, connections", format: plain, steps: WHOLE,
+        curves: [curve("requests", now("http_requests_in_flight"), "a"),
+            curve("connections", now("http_connections_open", ({ listener }) => listener !== "admin"), "b", [6, 3]),
+            curve("streams", now("http_streams_open"), "c", [2, 3], { where: "http_streams_open" }),
+            curve("shed", rate("http_shed_total"), "bad", undefined, RATE)],
+    },
+    {
+        id: "pool", title: "Database connections", format: plain, steps: WHOLE,
+        curves: [curve("active", now("db_connections_active"), "a"),
+            curve("idle", now("db_connections_idle"), "b", [6, 3]),
+            curve("at most", now("db_connections_max"), "d", [2, 3]),
+            curve("timeouts", rate("db_pool_timeouts_total"), "bad", undefined, RATE)],
+    },
+    {
+        id: "workers", title: "Runtime: workers busy", format: percent,
+        curves: [curve("busy", (history) => busyRatio(history, WINDOW), "a")],
+    },
+    {
+        id: "queue", title: "Runtime: tasks that wait for a worker", format: plain, steps: WHOLE,
+        curves: [curve("in the global queue", now("tokio_global_queue_depth"), "bad"),
+            curve("blocking", now("tokio_blocking_queue_depth"), "warn", [6, 3], { where: "tokio_blocking_queue_depth" })],
+    },
+    {
+        id: "processor", title: "CPU, in cores", format: plain,
+        // The operating system's figure has whole seconds: a short window would show steps.
+        curves: [curve("process, over 1 min", (history) => history.rate("process_cpu_seconds_total", 60), "a"),
+            curve("requests", rate("http_request_busy_seconds_total"), "c", [6, 3])],
+    },
+    {
+        id: "memory", title: "Memory", format: bytes, steps: MEBIBYTES,
+        curves: [curve("allocated", now("allocator_allocated_bytes"), "a"),
+            curve("allocator resident", now("allocator_resident_bytes"), "b", [6, 3]),
+            curve("process resident", now("process_resident_memory_bytes"), "c", [2, 3])],
+    },
+    {
+        id: "limiter", title: "Rate limiter decisions", format: perSecond,
+        curves: ["address", "principal", "auth"].flatMap((limiter, at) => [
+            curve(`${limiter} allowed`, decision(limiter, "allowed"), ["a", "b", "c"][at]),
+            curve(`${limiter} rejected`, decision(limiter, "rejected"), ["bad", "warn", "d"][at], [6, 3])]),
+    },
+    {
+        id: "logs", title: "Log lines by level", format: perSecond,
+        curves: [...byLabel("log_lines_total", "level",
+            [["error", "bad"], ["warn", "warn", [6, 3]], ["info", "a"], ["debug", "b"], ["trace", "c"]]),
+        curve("dropped", rate("log_lines_dropped_total"), "d", [2, 3])],
+    },
+    {
+        id: "spans", title: "Spans by outcome", format: perSecond,
+        curves: byLabel("trace_spans_total", "outcome",
+            [["exported", "ok"], ["late", "a", [6, 3]], ["dropped", "warn"], ["failed", "bad"]]),
+    },
+];
