@@ -6,7 +6,8 @@
 //! together. They are measured in turn, several rounds, each pinned to one core,
 //! under a load from another core that checks every answer. The figure to trust
 //! on a noisy machine is the CPU time per request, from the operating system's
-//! accounting; the rest is shown beside it.
+//! accounting; the rest is shown beside it. A second table has the life of the
+//! process: start, memory at rest, a scrape, the end.
 
 #![allow(
     clippy::disallowed_methods,
@@ -15,6 +16,7 @@
     unreachable_pub
 )]
 
+mod life;
 mod load;
 mod process;
 mod servers;
@@ -81,7 +83,8 @@ fn compare() -> anyhow::Result<()> {
     }
     eprintln!();
     report(&servers, &samples);
-    Ok(())
+    drop(servers);
+    life::report()
 }
 
 async fn measure(server: &Server) -> anyhow::Result<Sample> {

@@ -9,6 +9,8 @@ use anyhow::Context as _;
 
 use crate::servers::Sink;
 
+/// The service itself.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_gantry");
 /// The servers run on this core, the load on the other.
 const SERVER_CORE: &str = "0";
 const LOAD_CORE: &str = "1";
@@ -56,7 +58,7 @@ impl Server {
     /// The service itself, at production defaults.
     pub fn service(name: &'static str, folder: &Path, sink: &Sink) -> anyhow::Result<Self> {
         let address = free_address()?;
-        let binary = env!("CARGO_BIN_EXE_gantry");
+        let binary = BINARY;
         let keys = Command::new(binary).arg("keygen").output()?;
         let log = std::fs::File::create(folder.join("service.log"))?;
         let mut command = pinned(binary.as_ref());
@@ -121,17 +123,7 @@ impl Server {
     }
 
     pub fn resident_mib(&self) -> anyhow::Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .context("no VmRSS")?;
-        let kib: f64 = line
-            .split_whitespace()
-            .nth(1)
-            .context("no value")?
-            .parse()?;
-        Ok(kib / 1_024.0)
+        resident_mib(self.child.id())
     }
 }
 
@@ -148,6 +140,21 @@ fn pinned(program: &std::ffi::OsStr) -> Command {
     command
 }
 
-fn free_address() -> anyhow::Result<SocketAddr> {
+/// Memory of a process that is in use now.
+pub fn resident_mib(pid: u32) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .context("no VmRSS")?;
+    let kib: f64 = line
+        .split_whitespace()
+        .nth(1)
+        .context("no value")?
+        .parse()?;
+    Ok(kib / 1_024.0)
+}
+
+pub fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

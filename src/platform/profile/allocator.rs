@@ -11,8 +11,16 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Profiling is compiled in and prepared (it cannot be later), but inactive until a
 /// heap profile is asked for: then one allocation in 512 KiB is sampled.
+///
+///
+/// A background thread gives pages back. Without it only allocations do that, and a
+/// process that is idle after a burst keeps the burst's memory. A quarter of a second
+/// spans the pauses between requests; after jemalloc's ten seconds, the memory of a
+/// hashed password would still count at rest.
+///
 /// `_RJEM_MALLOC_CONF` in the environment wins.
-const OPTIONS: &[u8] = b"prof:true,prof_active:false,lg_prof_sample:19\0";
+const OPTIONS: &[u8] =
+    b"background_thread:true,dirty_decay_ms:250,prof:true,prof_active:false,lg_prof_sample:19\0";
 
 /// A C string as C sees it: its address.
 #[repr(transparent)]
