@@ -135,6 +135,9 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         self.shared.observer.routes.metrics().in_flight.dec();
+        // Only a failure, or a cut, writes a line that looks for its request.
+        let quiet = self.complete && self.status.is_some_and(|status| status < 500);
+        let _entered = (!quiet).then(|| Entered::new(&self.context));
         let status = match self.status {
             Some(status) if self.complete => status,
             _ => {
@@ -143,8 +146,6 @@ impl Drop for Pending {
                 499
             }
         };
-        // Only a failure writes a line that looks for its request.
-        let _entered = (status >= 500).then(|| Entered::new(&self.context));
         let record = RequestRecord {
             context: Arc::clone(&self.context),
             route: Arc::clone(&self.route),

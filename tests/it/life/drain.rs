@@ -204,6 +204,15 @@ async fn a_request_that_outlives_the_grace_period_is_cut_by_name() {
         (&cuts[0]["kind"], &cuts[0]["name"]),
         (&json!("request"), &json!("GET /api/v1/ping"))
     );
+    // The line leads to the request: its trace is the one in the request line.
+    let trace = cuts[0]["trace_id"]
+        .as_str()
+        .expect("the ids of the request");
+    let requests = lines(&logs, "request");
+    assert!(
+        requests.iter().any(|line| line["trace_id"] == trace),
+        "{requests:#?}"
+    );
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+//! What the encoder writes, line by line.
+
 use super::*;
 use opentelemetry::trace::TraceId;
 use prometheus::{

@@ -1,3 +1,5 @@
+//! What becomes of what is queued: sent, dropped, failed, in bounds.
+
 use super::*;
 use opentelemetry_sdk::error::OTelSdkError;
 
