@@ -61,6 +61,8 @@ impl Stores {
     /// The one place that knows which backend stands behind the traits.
     #[must_use]
     pub fn new(database: &Database, clock: &SharedClock) -> Self {
+        database.declare(&identity::store::QUERY_TYPES);
+        database.declare(&ledger::store::QUERY_TYPES);
         match database {
             #[cfg(feature = "sqlite")]
             Database::Sqlite(db) => {

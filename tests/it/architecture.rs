@@ -1,5 +1,6 @@
 //! Reads the sources and holds them to the house plan.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 fn root() -> &'static Path {
@@ -197,6 +198,44 @@ fn files_can_be_read_in_one_sitting() {
             assert!(lines <= 420, "{} has {lines} lines", path.display());
         }
     }
+}
+
+/// The texts that stand directly after `before`.
+fn quoted_after(code: &str, before: &str) -> BTreeSet<String> {
+    let found = code.split(before).skip(1);
+    found
+        .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_method_of_a_store_is_declared_with_its_series() {
+    let sources = sources();
+    let mut stores = 0;
+    for (path, code) in &sources {
+        let Some(folder) = path.strip_suffix("/store/mod.rs") else {
+            continue;
+        };
+        stores += 1;
+        let list = code.split("QUERY_TYPES").nth(1).unwrap();
+        let list = list.split("];").next().unwrap();
+        let declared: BTreeSet<String> = list
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix('"')?.strip_suffix("\","))
+            .map(str::to_owned)
+            .collect();
+        for backend in ["sqlite", "postgres"] {
+            let beginning = format!("{folder}/store/{backend}");
+            let used: BTreeSet<String> = sources
+                .iter()
+                .filter(|(path, _)| path.starts_with(&beginning))
+                .flat_map(|(_, code)| quoted_after(code, ".run("))
+                .collect();
+            assert_eq!(used, declared, "{beginning}");
+        }
+    }
+    assert!(stores >= 2, "{stores} stores were found");
 }
 
 #[test]

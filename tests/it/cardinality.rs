@@ -93,3 +93,17 @@ async fn paths_methods_hosts_and_ids_make_no_series() {
     assert!(!new.is_empty(), "unmatched paths have a series");
     assert!(new.len() < BUDGET, "{} new series: {new:#?}", new.len());
 }
+
+/// A worker's first run, or a rare request, makes no series appear.
+#[tokio::test]
+async fn what_a_store_can_do_has_its_series_from_the_start() {
+    let service = Service::start(Backend::Sqlite).await;
+    let metrics = service.metrics().await;
+    for query_type in ["change_password", "transfer"] {
+        let count = metrics.get(
+            "db_query_duration_seconds_count",
+            &[("query_type", query_type)],
+        );
+        assert_eq!(count, Some(0.0), "{query_type}");
+    }
+}

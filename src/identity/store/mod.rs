@@ -136,6 +136,24 @@ impl FoundToken {
     }
 }
 
+/// What the backends measure their methods as (`query_type`).
+pub const QUERY_TYPES: [&str; 14] = [
+    "create_user",
+    "user",
+    "user_role",
+    "user_credentials",
+    "user_password_hash",
+    "update_user",
+    "change_password",
+    "erase_user",
+    "promote_user",
+    "open_refresh_family",
+    "rotate_refresh_token",
+    "revoke_refresh_family",
+    "remove_expired_refresh_tokens",
+    "remove_expired_refresh_families",
+];
+
 /// Users and refresh tokens.
 #[async_trait]
 pub trait IdentityStore: Send + Sync + 'static {

@@ -17,6 +17,17 @@ use crate::platform::http::page::PageRequest;
 /// waits for it.
 pub const EXPIRED_BATCH: i64 = 500;
 
+/// What the backends measure their methods as (`query_type`).
+pub const QUERY_TYPES: [&str; 7] = [
+    "open_account",
+    "get_account",
+    "list_accounts",
+    "transfer",
+    "get_transfer",
+    "list_transfers",
+    "remove_expired_idempotency_keys",
+];
+
 /// The name of an account whose owner was erased: what the owner had called it may
 /// tell who that was.
 const CLOSED_NAME: &str = "closed";
