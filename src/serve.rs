@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::platform::clock::{SharedClock, SystemClock};
 use crate::platform::db::{Database, DbMetrics, migrate as migrations};
 use crate::platform::health::{Health, HealthMetrics};
-use crate::platform::http::listener::{self, Serving};
+use crate::platform::http::listener::{self, Serve, Serving};
 use crate::platform::http::middleware;
 use crate::platform::http::{Patience, Tls};
 use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
@@ -152,7 +152,7 @@ async fn run_observed(
     };
     match result {
         Ok(Some(Started {
-            router,
+            service,
             public,
             address,
             tls,
@@ -166,7 +166,7 @@ async fn run_observed(
             };
             lifecycle.spawn(
                 "public listener",
-                listener::serve(public, router, public_serving),
+                listener::serve(public, service, public_serving),
             );
             lifecycle.enter(State::Ready);
             announce(address, admin_address);
@@ -188,8 +188,8 @@ async fn run_observed(
 }
 
 /// What the start has to show for itself.
-struct Started {
-    router: Router,
+struct Started<S> {
+    service: S,
     public: TcpListener,
     address: SocketAddr,
     tls: Option<Tls>,
@@ -204,7 +204,7 @@ async fn start(
     database: &Database,
     clock: &SharedClock,
     requests: &Requests,
-) -> anyhow::Result<Started> {
+) -> anyhow::Result<Started<impl Serve + use<>>> {
     let registry = &telemetry.registry;
     let limits = Limits::new(&config.rate_limit, &RateLimitMetrics::register(registry)?)?;
     let stores = app::Stores::new(database, clock);
@@ -255,14 +255,13 @@ async fn start(
         limits: &limits,
         lifecycle: lifecycle.clone(),
     };
-    let router =
-        middleware::apply(router.merge(documentation()), parts).merge(health.terse_routes());
+    let service = middleware::around(router.merge(documentation()), health.terse_routes(), parts);
     limits.start(lifecycle).await;
     outside::watch_limits(health, &limits);
     let tls = Tls::new(&config.http)?;
     let public = listener::bind("public", config.http.addr).await?;
     Ok(Started {
-        router,
+        service,
         address: public.local_addr()?,
         public,
         tls,

@@ -79,6 +79,13 @@ pub async fn closed(
 pub struct Latencies(Vec<f64>);
 
 impl Latencies {
+    /// Requests that were answered.
+    pub fn count(&self) -> f64 {
+        #[allow(clippy::cast_precision_loss)]
+        let count = self.0.len() as f64;
+        count
+    }
+
     /// The value below which this share lies.
     pub fn quantile(&self, share: f64) -> f64 {
         #[allow(

@@ -39,6 +39,7 @@ const RATE_TIME: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy)]
 struct Sample {
     cpu_micros: f64,
+    cpu_at_rate_micros: f64,
     per_second: f64,
     p50_micros: f64,
     p99_micros: f64,
@@ -91,11 +92,14 @@ async fn measure(server: &Server) -> anyhow::Result<Sample> {
     let before = server.cpu()?;
     let closed = load::closed(server.address(), CONNECTIONS, REQUESTS).await?;
     let cpu = server.cpu()?.saturating_sub(before);
+    let before = server.cpu()?;
     let latencies = load::open(server.address(), CONNECTIONS, RATE, RATE_TIME).await?;
+    let cpu_at_rate = server.cpu()?.saturating_sub(before);
     #[allow(clippy::cast_precision_loss)]
     let requests = REQUESTS as f64;
     Ok(Sample {
         cpu_micros: cpu.as_secs_f64() * 1e6 / requests,
+        cpu_at_rate_micros: cpu_at_rate.as_secs_f64() * 1e6 / latencies.count(),
         per_second: requests / closed.as_secs_f64(),
         p50_micros: latencies.quantile(0.5),
         p99_micros: latencies.quantile(0.99),
@@ -122,12 +126,13 @@ fn report(servers: &[Server; 3], samples: &[Vec<Sample>; 3]) {
             .collect();
         let column = |value: fn(&Sample) -> f64| median(own.iter().map(value).collect());
         println!(
-            "| {} | {:.1} | {:.2} ({:.2} to {:.2}) | {:.0} | {:.0} / {:.0} | {:.1} |",
+            "| {} | {:.1} | {:.2} ({:.2} to {:.2}) | {:.1} | {:.0} | {:.0} / {:.0} | {:.1} |",
             server.name(),
             column(|sample| sample.cpu_micros),
             median(ratios.clone()),
             ratios.iter().copied().fold(f64::INFINITY, f64::min),
             ratios.iter().copied().fold(0.0, f64::max),
+            column(|sample| sample.cpu_at_rate_micros),
             column(|sample| sample.per_second),
             column(|sample| sample.p50_micros),
             column(|sample| sample.p99_micros),

@@ -28,6 +28,12 @@ pub use heartbeat::Heartbeat;
 
 use check::{Check, Status};
 
+const LIVE: &str = "/health/live";
+const STARTUP: &str = "/health/startup";
+const READY: &str = "/health/ready";
+/// The paths of all probes.
+pub const PROBES: [&str; 3] = [LIVE, STARTUP, READY];
+
 metrics! {
     /// Readiness.
     pub struct HealthMetrics {
@@ -151,9 +157,9 @@ impl Health {
 
     fn routes(&self, verbose: bool) -> Router {
         Router::new()
-            .route("/health/live", get(live))
-            .route("/health/startup", get(startup))
-            .route("/health/ready", get(ready))
+            .route(LIVE, get(live))
+            .route(STARTUP, get(startup))
+            .route(READY, get(ready))
             .with_state((self.clone(), verbose))
     }
 }

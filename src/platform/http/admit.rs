@@ -5,7 +5,6 @@ use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::extract::MatchedPath;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::future::Either;
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
@@ -13,6 +12,7 @@ use http_body_util::Limited;
 use tower::{Layer, Service};
 
 use super::problem::{Problem, codes};
+use crate::platform::observe::RequestContext;
 
 /// Longest path and query; beyond it 414. RFC 9110, section 4.1, asks for 8,000
 /// octets at least; hyper alone would take what fits into its buffer.
@@ -56,16 +56,18 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if let Some(problem) = refusal(&request, self.max_body_bytes) {
+        let head = Head::read(request.headers());
+        if let Some(problem) = refusal(&request, &head, self.max_body_bytes) {
             return Either::Right(ready(Ok(problem.into_response())));
         }
-        if refuses_identity(request.headers()) {
+        let encoded = head.encoded;
+        if head.accept_encoding && refuses_identity(request.headers()) {
             // An answer that cannot be compressed would become 406 after its work
             // was done; a client may be sent what it did not ask for instead
             // (RFC 9110, section 12.5.3, asks for no more than SHOULD).
             request.headers_mut().remove(header::ACCEPT_ENCODING);
         }
-        if request.headers().contains_key(header::CONTENT_ENCODING) {
+        if encoded {
             // What costs work without giving bytes (empty blocks without end) is
             // bounded where it comes in; the extractor bounds what comes out.
             let limit = self.max_body_bytes;
@@ -75,7 +77,38 @@ where
     }
 }
 
-fn refusal(request: &Request<Body>, max_body_bytes: usize) -> Option<Problem> {
+/// What there is to look at, found in one pass over the headers.
+#[derive(Default)]
+struct Head<'a> {
+    host: Option<&'a HeaderValue>,
+    hosts: usize,
+    length: Option<&'a HeaderValue>,
+    accept: bool,
+    accept_encoding: bool,
+    encoded: bool,
+}
+
+impl<'a> Head<'a> {
+    fn read(headers: &'a HeaderMap) -> Self {
+        let mut head = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "host" => {
+                    head.host = Some(value);
+                    head.hosts += 1;
+                }
+                "content-length" => _ = head.length.get_or_insert(value),
+                "accept" => head.accept = true,
+                "accept-encoding" => head.accept_encoding = true,
+                "content-encoding" => head.encoded = true,
+                _ => {}
+            }
+        }
+        head
+    }
+}
+
+fn refusal(request: &Request<Body>, head: &Head<'_>, max_body_bytes: usize) -> Option<Problem> {
     if request.method() == Method::CONNECT {
         let problem = Problem::new(codes::METHOD_NOT_ALLOWED, "This is not a proxy.");
         let others = HeaderValue::from_static("GET, HEAD, POST, PATCH, DELETE, OPTIONS");
@@ -88,13 +121,13 @@ fn refusal(request: &Request<Body>, max_body_bytes: usize) -> Option<Problem> {
             format!("Path and query may have {MAX_TARGET} bytes together."),
         ));
     }
-    if !names_one_host(request) {
+    if !names_one_host(request, head) {
         return Some(Problem::new(
             codes::INVALID_HEADER,
             "The header Host must stand exactly once and name a host.",
         ));
     }
-    if declared_length(request.headers()) > max_body_bytes as u64 {
+    if declared_length(head.length) > max_body_bytes as u64 {
         let problem = Problem::new(
             codes::BODY_TOO_LARGE,
             format!("The body may have {max_body_bytes} bytes at most."),
@@ -103,10 +136,7 @@ fn refusal(request: &Request<Body>, max_body_bytes: usize) -> Option<Problem> {
         let close = HeaderValue::from_static("close");
         return Some(problem.header(header::CONNECTION, close));
     }
-    let route = request.extensions().get::<MatchedPath>();
-    if route.is_some_and(|route| route.as_str().starts_with("/api/"))
-        && excludes_json(request.headers())
-    {
+    if head.accept && excludes_json(request.headers()) && is_of_the_api() {
         return Some(Problem::new(
             codes::NOT_ACCEPTABLE,
             "Answers are application/json, which the header Accept excludes.",
@@ -115,14 +145,20 @@ fn refusal(request: &Request<Body>, max_body_bytes: usize) -> Option<Problem> {
     None
 }
 
+/// Whether the router has a route for it that answers in JSON.
+fn is_of_the_api() -> bool {
+    RequestContext::with(|context| {
+        context.is_some_and(|context| context.route.starts_with("/api/"))
+    })
+}
+
 /// RFC 9112, section 3.2, for HTTP/1.1; RFC 9113, section 8.3.1, for HTTP/2, where
 /// `:authority` has the place of `Host` and must not contradict it.
-fn names_one_host(request: &Request<Body>) -> bool {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
+fn names_one_host(request: &Request<Body>, head: &Head<'_>) -> bool {
     let authority = request.uri().authority();
-    match (hosts.next(), hosts.next()) {
+    match (head.host, head.hosts) {
         (None, _) => request.version() != Version::HTTP_11,
-        (Some(host), None) => {
+        (Some(host), 1) => {
             let bytes = host.as_bytes();
             match authority {
                 Some(authority) if request.version() == Version::HTTP_2 => {
@@ -131,7 +167,7 @@ fn names_one_host(request: &Request<Body>) -> bool {
                 _ => is_host(bytes),
             }
         }
-        (Some(_), Some(_)) => false,
+        (Some(_), _) => false,
     }
 }
 
@@ -151,9 +187,8 @@ fn is_host(bytes: &[u8]) -> bool {
 }
 
 /// hyper has refused what is no number, and what contradicts itself.
-fn declared_length(headers: &HeaderMap) -> u64 {
-    headers
-        .get(header::CONTENT_LENGTH)
+fn declared_length(length: Option<&HeaderValue>) -> u64 {
+    length
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .unwrap_or(0)
 }

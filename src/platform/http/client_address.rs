@@ -45,8 +45,9 @@ impl ClientAddress {
     }
 
     /// Walks the forwarding chain from the right, as long as the hop that said it
-    /// is trusted; the first one that is not is the client.
-    pub fn resolve<B>(&self, request: &Request<B>) -> Resolved {
+    /// is trusted; the first one that is not is the client. `forwarded` tells whether
+    /// there is a chain.
+    pub fn resolve<B>(&self, request: &Request<B>, forwarded: bool) -> Resolved {
         let peer = request
             .extensions()
             .get::<PeerAddress>()
@@ -54,8 +55,6 @@ impl ClientAddress {
                 canonical(peer.0.ip())
             });
         let headers = request.headers();
-        let forwarded =
-            headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED);
         if forwarded && !self.trusts(peer) && self.is_time_to_warn(Instant::now()) {
             tracing::warn!(
                 %peer,
@@ -165,7 +164,7 @@ mod tests {
         let mut request = request.body(()).unwrap();
         let peer = SocketAddr::new(peer.parse().unwrap(), 4711);
         request.extensions_mut().insert(PeerAddress(peer));
-        ClientAddress::new(trusted).resolve(&request)
+        ClientAddress::new(trusted).resolve(&request, !headers.is_empty())
     }
 
     #[test]

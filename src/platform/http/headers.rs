@@ -14,27 +14,35 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
 
 /// Puts in what the handler has not set. `secure` is whether clients come over TLS.
 pub(crate) fn secure(headers: &mut HeaderMap, secure: bool) {
-    headers
-        .entry(header::X_CONTENT_TYPE_OPTIONS)
-        .or_insert(HeaderValue::from_static("nosniff"));
+    let mut set = Set::default();
+    for (name, value) in &*headers {
+        match name.as_str() {
+            "content-type" => set.media_type = MediaType::of(value.as_bytes()),
+            "etag" => set.tagged = true,
+            "cache-control" => set.cached = true,
+            "x-content-type-options" => set.sniffed = true,
+            _ => {}
+        }
+    }
+    if !set.sniffed {
+        let nosniff = HeaderValue::from_static("nosniff");
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    }
     if secure {
         // RFC 6797, section 7.2: never over plain HTTP.
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
     }
-    let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    match media_type {
-        Some(json) if is_json(json) => {
-            let private = if headers.contains_key(header::ETAG) {
+    match set.media_type {
+        MediaType::Json if !set.cached => {
+            let private = if set.tagged {
                 // Kept by its owner, and asked for again by its tag.
                 "private, no-cache"
             } else {
                 "no-store"
             };
-            headers
-                .entry(header::CACHE_CONTROL)
-                .or_insert(HeaderValue::from_static(private));
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(private));
         }
-        Some(page) if page.starts_with(b"text/html") => {
+        MediaType::Page => {
             headers
                 .entry(header::CONTENT_SECURITY_POLICY)
                 .or_insert(PAGE_POLICY);
@@ -43,6 +51,35 @@ pub(crate) fn secure(headers: &mut HeaderMap, secure: bool) {
                 .or_insert(HeaderValue::from_static("no-referrer"));
         }
         _ => {}
+    }
+}
+
+/// What the handler has set, as far as it matters here.
+#[derive(Default)]
+struct Set {
+    media_type: MediaType,
+    tagged: bool,
+    cached: bool,
+    sniffed: bool,
+}
+
+#[derive(Default)]
+enum MediaType {
+    Json,
+    Page,
+    #[default]
+    Other,
+}
+
+impl MediaType {
+    fn of(value: &[u8]) -> Self {
+        if is_json(value) {
+            Self::Json
+        } else if value.starts_with(b"text/html") {
+            Self::Page
+        } else {
+            Self::Other
+        }
     }
 }
 

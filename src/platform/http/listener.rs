@@ -3,13 +3,15 @@
 //! hyper-util rather than `axum::serve`, which has no header timeout, no limit on
 //! connections, and waits for half-sent headers when it should go.
 
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use http::{Request, header};
+use bytes::Bytes;
+use http::{Request, Response, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -23,8 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use super::rarely::Rarely;
 use super::unread::{Leftover, RequestBody};
-use super::watch::{Flight, Patience, Watch, Watched};
+use super::watch::{Flight, Lapse, Patience, Watch, Watched};
 use super::{PeerAddress, Tls};
 use crate::platform::lifecycle::Lifecycle;
 
@@ -77,8 +80,29 @@ pub async fn bind(name: &'static str, address: SocketAddr) -> anyhow::Result<Tcp
     Ok(listener)
 }
 
+/// What a listener serves: a router, or one with middleware around it. It is always
+/// ready: what is too much is refused in an answer.
+pub trait Serve:
+    Service<Request<Body>, Response = Response<Self::Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+    /// The body of its answers.
+    type Body: http_body::Body<Data = Bytes, Error = axum::Error> + Send + 'static;
+}
+
+impl<S, B> Serve for S
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send>,
+    S: Clone + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error = axum::Error> + Send + 'static,
+{
+    type Body = B;
+}
+
 /// Serves until `stop`, then until nothing is in flight or `kill`.
-pub async fn serve(listener: TcpListener, router: Router, serving: Serving) {
+pub async fn serve(listener: TcpListener, service: impl Serve, serving: Serving) {
     let connections = TaskTracker::new();
     let places = Arc::new(Semaphore::new(
         usize::try_from(serving.max_connections).unwrap_or(1),
@@ -105,7 +129,7 @@ pub async fn serve(listener: TcpListener, router: Router, serving: Serving) {
             }
             continue;
         };
-        let connection = connection(stream, peer, router.clone(), serving.clone());
+        let connection = connection(stream, peer, service.clone(), serving.clone());
         connections.spawn(async move {
             connection.await;
             drop(place);
@@ -138,19 +162,19 @@ impl Drop for Open {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, serving: Serving) {
+async fn connection(stream: TcpStream, peer: SocketAddr, service: impl Serve, serving: Serving) {
     serving.open.inc();
     let _open = Open(serving.open.clone());
     // Answers are small and complete; waiting to fill a packet only delays them.
     let _unsupported = stream.set_nodelay(true);
     let Some(tls) = serving.tls.clone() else {
-        return requests(stream, peer, router, serving).await;
+        return requests(stream, peer, service, serving).await;
     };
     // Half a handshake is half a header: as long to wait for, and as little claim
     // to the grace period.
     tokio::select! {
         shaken = tokio::time::timeout(serving.patience.header, tls.accept(stream)) => match shaken {
-            Ok(Ok(stream)) => requests(stream, peer, router, serving).await,
+            Ok(Ok(stream)) => requests(stream, peer, service, serving).await,
             Ok(Err(error)) => {
                 tracing::debug!(listener = serving.name, %peer, %error, "no TLS handshake");
             }
@@ -163,34 +187,39 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, serving
 }
 
 /// Serves what comes over a connection that stands.
-async fn requests<T>(stream: T, peer: SocketAddr, router: Router, serving: Serving)
+async fn requests<T, S>(stream: T, peer: SocketAddr, service: S, serving: Serving)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Serve,
 {
     let watch = Watch::default();
     let flights = watch.clone();
+    // hyper calls it from the connection's own task; a clone a request is not needed.
+    let service = RefCell::new(service);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
         let flight = flights.begin();
-        let mut router = router.clone();
+        // A client that asked first has sent nothing; to read would be to say yes.
+        let unread =
+            !request.body().is_end_stream() && !request.headers().contains_key(header::EXPECT);
+        let leftover = unread.then(Leftover::default);
+        let answering = service
+            .borrow_mut()
+            .call(request.map(|body| match &leftover {
+                Some(leftover) => Body::new(RequestBody::new(body, leftover)),
+                None => Body::new(body),
+            }));
         async move {
-            // A client that asked first has sent nothing; to read would be to say yes.
-            let asked_first = request.headers().contains_key(header::EXPECT);
-            let response = if request.body().is_end_stream() || asked_first {
-                Service::call(&mut router, request.map(Body::new)).await?
-            } else {
-                let leftover = Leftover::default();
-                let request = request.map(|body| Body::new(RequestBody::new(body, &leftover)));
-                let response = Service::call(&mut router, request).await?;
+            let response = answering.await?;
+            if let Some(leftover) = leftover {
                 leftover.discard().await;
-                response
-            };
+            }
             // In flight until the last byte of the body was handed over.
             let counted = response.map(|body| FlightBody {
                 body,
                 _flight: flight,
             });
-            Ok::<_, std::convert::Infallible>(counted)
+            Ok::<_, Infallible>(counted)
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -211,24 +240,32 @@ where
     let stream = TokioIo::new(Watched::new(stream, watch.clone()));
     let connection = builder.serve_connection_with_upgrades(stream, service);
     tokio::pin!(connection);
-    let leave = go_away(serving.lifecycle.draining(), &watch);
-    tokio::pin!(leave);
-    let mut leaving = false;
+    let mut left = false;
     loop {
-        tokio::select! {
+        let interruption = Rarely::new(async {
+            tokio::select! {
+                lapse = watch.lapse(serving.patience) => Interruption::Lapse(lapse),
+                () = serving.stop.cancelled() => Interruption::Stop,
+                () = go_away(serving.lifecycle.draining(), &watch), if !left => Interruption::Leave,
+            }
+        });
+        let interruption = tokio::select! {
+            biased;
             // Errors of a connection are the client's: resets, broken TLS, nonsense.
             _ended = connection.as_mut() => return,
-            lapse = watch.lapse(serving.patience) => {
+            interruption = interruption => interruption,
+        };
+        match interruption {
+            Interruption::Lapse(lapse) => {
                 tracing::debug!(listener = serving.name, %peer, ?lapse, "the client kept the connection waiting");
                 return;
             }
-            () = serving.stop.cancelled() => {
+            Interruption::Stop => {
                 connection.as_mut().graceful_shutdown();
                 break;
             }
-            // GOAWAY; the requests that are on their way are still served.
-            () = &mut leave, if !leaving => {
-                leaving = true;
+            Interruption::Leave => {
+                left = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
@@ -256,6 +293,16 @@ where
     }
 }
 
+/// What a connection is interrupted by.
+enum Interruption {
+    /// The client let it wait for too long.
+    Lapse(Lapse),
+    /// The listener stops.
+    Stop,
+    /// GOAWAY; the requests that are on their way are still served.
+    Leave,
+}
+
 /// Resolves in a drain, when an HTTP/2 connection should be told to go away: at once,
 /// or when it has had its first request. HTTP/1.1 is asked by `Connection: close`; to
 /// close an idle connection would race with the request that is just being sent on it.
@@ -272,16 +319,16 @@ async fn go_away(draining: CancellationToken, watch: &Watch) {
 
 pin_project_lite::pin_project! {
     /// A body that keeps its request in flight until it has ended.
-    struct FlightBody {
+    struct FlightBody<B> {
         #[pin]
-        body: Body,
+        body: B,
         _flight: Flight,
     }
 }
 
-impl http_body::Body for FlightBody {
-    type Data = bytes::Bytes;
-    type Error = axum::Error;
+impl<B: http_body::Body> http_body::Body for FlightBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
 
     fn poll_frame(
         self: std::pin::Pin<&mut Self>,

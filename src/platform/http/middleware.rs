@@ -19,12 +19,14 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 
 use super::admit::AdmitLayer;
+use super::aside::Aside;
+use super::listener::Serve;
 use super::only_when::OnlyWhen;
 use super::problem::{Problem, codes};
 use super::{ClientAddress, Config};
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::observe::http::ObserveLayer;
-use crate::platform::observe::{BodyLimits, Observation, Observer, REQUEST_ID};
+use crate::platform::observe::{Asked, BodyLimits, Observation, Observer, REQUEST_ID};
 use crate::platform::protect::{GuardLayer, Limits};
 
 /// What the layers are made of.
@@ -39,8 +41,11 @@ pub struct Parts<'a> {
     pub lifecycle: Lifecycle,
 }
 
-/// Puts the layers around every route, known or not.
-pub fn apply(router: Router, parts: Parts<'_>) -> Router {
+/// Puts the layers around all routes, known or not; `probes` go past them.
+///
+/// The layers stand around the router as a whole, as one type: as layers of the
+/// router each would cost a box and a copy of all that is inside, at every request.
+pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + Sync + use<> {
     let Parts {
         config,
         observer,
@@ -48,10 +53,14 @@ pub fn apply(router: Router, parts: Parts<'_>) -> Router {
         lifecycle,
     } = parts;
     let metrics = observer.routes.metrics().clone();
-    let layers = ServiceBuilder::new()
+    let router = router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed);
+    let observed = ServiceBuilder::new()
         // 1. Context, metrics, request line, span: sees also what the others refuse.
         .layer(ObserveLayer(Arc::new(Observation {
             observer,
+            router: Asked::new(&router),
             client_address: Arc::new(ClientAddress::new(config.trusted_proxies.clone())),
             limits: BodyLimits {
                 max_body_bytes: config.max_body_bytes.as_usize(),
@@ -85,13 +94,9 @@ pub fn apply(router: Router, parts: Parts<'_>) -> Router {
         .layer(OnlyWhen {
             header: header::CONTENT_ENCODING,
             layer: RequestDecompressionLayer::new().pass_through_unaccepted(true),
-        });
-    router
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(layers)
-        // Without it axum would put all layers around the route anew at every request.
-        .with_state(())
+        })
+        .service(router);
+    Aside { probes, observed }
 }
 
 async fn not_found(_: Request<Body>) -> Response {

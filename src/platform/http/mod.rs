@@ -1,6 +1,7 @@
 //! The public HTTP side: listener, middleware, problems, extractors, pages.
 
 pub mod admit;
+mod aside;
 pub mod client_address;
 mod config;
 pub mod description;
@@ -13,6 +14,7 @@ pub mod middleware;
 mod only_when;
 pub mod page;
 pub mod problem;
+mod rarely;
 pub mod stream;
 pub mod tls;
 mod unread;

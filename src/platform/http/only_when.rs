@@ -2,15 +2,15 @@
 //!
 //! Compression and decompression wrap every body that passes them, whether or not
 //! there is work for them; a request without the header that asks for it goes
-//! around them.
+//! around them, and the others pay for a box.
 
 use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::TryFutureExt as _;
-use futures_util::future::{Either, MapOk};
+use futures_util::future::{BoxFuture, Either};
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use http::{HeaderName, Request};
 use tower::{Layer, Service};
 
@@ -49,12 +49,13 @@ impl<S, T, B> Service<Request<Body>> for Branching<S, T>
 where
     S: Service<Request<Body>, Response = Response>,
     T: Service<Request<Body>, Response = http::Response<B>, Error = S::Error>,
+    T::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError>,
 {
     type Response = Response;
     type Error = S::Error;
-    type Future = Either<S::Future, MapOk<T::Future, fn(http::Response<B>) -> Response>>;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         std::task::ready!(self.inner.poll_ready(cx))?;
@@ -64,7 +65,7 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         if request.headers().contains_key(&self.header) {
             let answer = self.layered.call(request);
-            Either::Right(answer.map_ok(|response| response.map(Body::new)))
+            Either::Right(answer.map_ok(|response| response.map(Body::new)).boxed())
         } else {
             Either::Left(self.inner.call(request))
         }

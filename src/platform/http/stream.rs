@@ -63,6 +63,7 @@ mod tests {
     use axum::Router;
     use axum::body::Body;
     use axum::routing::get;
+    use http_body_util::BodyExt as _;
     use tower::ServiceExt as _;
 
     use super::StreamLayer;
@@ -118,11 +119,11 @@ mod tests {
             limits: &limits,
             lifecycle: Lifecycle::new(LifecycleMetrics::register(registry).unwrap()),
         };
-        let router = middleware::apply(router, parts);
+        let service = middleware::around(router, Router::new(), parts);
         let ask = async |path: &str| {
             let request = axum::http::Request::get(path).header("host", "x");
             let request = request.body(Body::empty()).unwrap();
-            router.clone().oneshot(request).await.unwrap()
+            service.clone().oneshot(request).await.unwrap()
         };
         let recorded = |path: &str, status: &str| {
             metrics
@@ -133,9 +134,7 @@ mod tests {
 
         let plain = ask("/plain").await;
         assert_eq!(plain.status(), 503);
-        axum::body::to_bytes(plain.into_body(), 4_096)
-            .await
-            .unwrap();
+        plain.into_body().collect().await.unwrap();
         assert_eq!(recorded("/plain", "503"), 1);
 
         let stream = ask("/stream").await;

@@ -10,7 +10,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -39,22 +40,49 @@ pub enum Lapse {
     Write,
 }
 
-/// The shared state of one connection.
+/// The shared state of one connection. No lock: it is written at every request, and
+/// hardly ever read.
 #[derive(Clone)]
-pub struct Watch(Arc<Mutex<State>>);
+pub struct Watch(Arc<State>);
 
 struct State {
+    /// What moments are counted from.
+    born: Instant,
     /// Requests whose answers have not ended.
-    in_flight: u32,
+    in_flight: AtomicU32,
     /// Whether any request has come yet.
-    served: bool,
-    /// Since when nothing is in flight.
-    idle_since: Instant,
+    served: AtomicBool,
+    http2: AtomicBool,
+    /// When an answer ended last.
+    idle_since: Moment,
     /// Since when a header is incomplete.
-    header_since: Option<Instant>,
+    header_since: Moment,
     /// Since when the client has not taken a byte that we have for it.
-    blocked_since: Option<Instant>,
-    frames: HeaderBlocks,
+    blocked_since: Moment,
+}
+
+/// Nanoseconds since the connection was born, and one; 0 is never.
+#[derive(Default)]
+struct Moment(AtomicU64);
+
+impl Moment {
+    fn set_now(&self, born: Instant) {
+        let nanos = u64::try_from(born.elapsed().as_nanos()).unwrap_or(u64::MAX - 1);
+        self.0.store(nanos + 1, Ordering::Relaxed);
+    }
+
+    fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
+    }
+
+    fn get(&self, born: Instant) -> Option<Instant> {
+        let nanos = self.0.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(born + Duration::from_nanos(nanos))
+    }
 }
 
 /// A request in flight; ends when dropped.
@@ -62,30 +90,27 @@ pub struct Flight(Watch);
 
 impl Default for Watch {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(State {
-            in_flight: 0,
-            served: false,
-            idle_since: Instant::now(),
-            header_since: None,
-            blocked_since: None,
-            frames: HeaderBlocks::default(),
-        })))
+        Self(Arc::new(State {
+            born: Instant::now(),
+            in_flight: AtomicU32::new(0),
+            served: AtomicBool::new(false),
+            http2: AtomicBool::new(false),
+            idle_since: Moment::default(),
+            header_since: Moment::default(),
+            blocked_since: Moment::default(),
+        }))
     }
 }
 
 impl Watch {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Notes that the header of a request is complete.
     #[must_use]
     pub fn begin(&self) -> Flight {
-        let mut state = self.state();
-        state.in_flight += 1;
-        state.served = true;
-        if !state.frames.is_http2() {
-            state.header_since = None;
+        let state = &*self.0;
+        state.in_flight.fetch_add(1, Ordering::Relaxed);
+        state.served.store(true, Ordering::Relaxed);
+        if !state.http2.load(Ordering::Relaxed) {
+            state.header_since.clear();
         }
         Flight(self.clone())
     }
@@ -93,23 +118,21 @@ impl Watch {
     /// Whether nothing is in flight and nothing waits to be read by the client.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let state = self.state();
-        state.in_flight == 0 && state.blocked_since.is_none()
+        self.0.in_flight() == 0 && !self.0.blocked_since.is_set()
     }
 
     /// Whether every request has its answer, and the client does not read.
     #[must_use]
     pub fn is_unread(&self) -> bool {
-        let state = self.state();
-        state.in_flight == 0 && state.blocked_since.is_some()
+        self.0.in_flight() == 0 && self.0.blocked_since.is_set()
     }
 
     /// Whether an HTTP/2 client has had an answer, or begun a request: time to send it
     /// elsewhere in a drain. `None` for HTTP/1.1, which is asked in its answers.
     #[must_use]
     pub fn may_go_away(&self) -> Option<bool> {
-        let state = self.state();
-        match (state.frames.is_http2(), state.served) {
+        let http2 = self.0.http2.load(Ordering::Relaxed);
+        match (http2, self.0.served.load(Ordering::Relaxed)) {
             (true, served) => Some(served),
             (false, true) => None,
             (false, false) => Some(false),
@@ -118,17 +141,20 @@ impl Watch {
 
     /// When the present wait will have been too long, and for what.
     fn deadline(&self, patience: Patience) -> Option<(Instant, Lapse)> {
-        let state = self.state();
-        if let Some(since) = state.blocked_since {
+        let state = &*self.0;
+        if let Some(since) = state.blocked_since.get(state.born) {
             return Some((since + patience.idle, Lapse::Write));
         }
-        if let Some(since) = state.header_since {
+        if let Some(since) = state.header_since.get(state.born) {
             return Some((since + patience.header, Lapse::Header));
         }
-        match (state.in_flight, state.served) {
-            (0, true) => Some((state.idle_since + patience.idle, Lapse::Idle)),
-            (0, false) => Some((state.idle_since + patience.header, Lapse::Header)),
-            _ => None,
+        if state.in_flight() > 0 {
+            return None;
+        }
+        // Read after `in_flight`: it is no older than the end that brought that to 0.
+        match state.idle_since.get(state.born) {
+            Some(since) => Some((since + patience.idle, Lapse::Idle)),
+            None => Some((state.born + patience.header, Lapse::Header)),
         }
     }
 
@@ -149,13 +175,17 @@ impl Watch {
     }
 }
 
+impl State {
+    fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Acquire)
+    }
+}
+
 impl Drop for Flight {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.in_flight = state.in_flight.saturating_sub(1);
-        if state.in_flight == 0 {
-            state.idle_since = Instant::now();
-        }
+        let state = &*self.0.0;
+        state.idle_since.set_now(state.born);
+        state.in_flight.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -164,6 +194,7 @@ pin_project! {
     pub struct Watched<T> {
         #[pin]
         inner: T,
+        frames: HeaderBlocks,
         watch: Watch,
     }
 }
@@ -171,7 +202,11 @@ pin_project! {
 impl<T> Watched<T> {
     /// Watches a stream.
     pub fn new(inner: T, watch: Watch) -> Self {
-        Self { inner, watch }
+        Self {
+            inner,
+            frames: HeaderBlocks::default(),
+            watch,
+        }
     }
 }
 
@@ -186,17 +221,19 @@ impl<T: AsyncRead> AsyncRead for Watched<T> {
         let polled = this.inner.poll_read(cx, buffer);
         let read = buffer.filled().get(before..).unwrap_or_default();
         if polled.is_ready() && !read.is_empty() {
-            let mut state = this.watch.state();
-            state.frames.read(read);
-            let pending = if state.frames.is_http2() {
-                state.frames.is_incomplete()
+            let state = &*this.watch.0;
+            this.frames.read(read);
+            let http2 = this.frames.is_http2();
+            let incomplete = if http2 {
+                state.http2.store(true, Ordering::Relaxed);
+                this.frames.is_incomplete()
             } else {
                 // Bytes outside of a request are the beginning of the next one.
-                state.in_flight == 0
+                state.in_flight() == 0
             };
-            match (pending, state.header_since) {
-                (true, None) => state.header_since = Some(Instant::now()),
-                (false, Some(_)) if state.frames.is_http2() => state.header_since = None,
+            match (incomplete, state.header_since.is_set()) {
+                (true, false) => state.header_since.set_now(state.born),
+                (false, true) if http2 => state.header_since.clear(),
                 _ => {}
             }
         }
@@ -206,10 +243,10 @@ impl<T: AsyncRead> AsyncRead for Watched<T> {
 
 impl<T> Watched<T> {
     fn wrote<R>(watch: &Watch, polled: Poll<R>) -> Poll<R> {
-        let mut state = watch.state();
-        match (&polled, state.blocked_since) {
-            (Poll::Pending, None) => state.blocked_since = Some(Instant::now()),
-            (Poll::Ready(_), Some(_)) => state.blocked_since = None,
+        let state = &*watch.0;
+        match (&polled, state.blocked_since.is_set()) {
+            (Poll::Pending, false) => state.blocked_since.set_now(state.born),
+            (Poll::Ready(_), true) => state.blocked_since.clear(),
             _ => {}
         }
         polled

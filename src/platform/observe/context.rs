@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::MatchedPath;
 use opentelemetry::trace::{SpanId, TraceId};
 use pin_project_lite::pin_project;
 use uuid::Uuid;
 
-use super::head::{method_label, request_id};
+use super::head::{Head, method_label, random_ids};
 use crate::platform::http::PeerAddress;
 
 /// Limits on the body of a request.
@@ -37,6 +37,8 @@ impl Default for BodyLimits {
 /// not the request is sampled.
 #[derive(Debug)]
 pub struct RequestContext {
+    /// When the request's head had arrived.
+    pub began: Instant,
     /// The client's `X-Request-Id` when it is acceptable, else a new one.
     pub request_id: Box<str>,
     /// Trace that the request belongs to; ties answer and log also without a span.
@@ -70,12 +72,15 @@ impl RequestContext {
     /// together, and stands in no metric, trace or request line.
     #[must_use]
     pub fn unobserved<B>(request: &http::Request<B>, limits: BodyLimits) -> Self {
+        let (trace, span, random) = random_ids();
+        let (now, began) = now();
         let peer = request.extensions().get::<PeerAddress>();
         let route = request.extensions().get::<MatchedPath>();
         Self {
-            request_id: request_id(request.headers()),
-            trace_id: TraceId::from_bytes(rand::random()),
-            span_id: SpanId::from_bytes(rand::random()),
+            began,
+            request_id: Head::read(request.headers()).request_id(now, &random),
+            trace_id: TraceId::from_bytes(trace),
+            span_id: SpanId::from_bytes(span),
             sampled: false,
             span: None,
             method: method_label(request.method()),
@@ -107,25 +112,34 @@ impl RequestContext {
     }
 }
 
-/// Makes `context` the current one until the guard is dropped.
-pub(super) struct Entered {
-    previous: Option<Arc<RequestContext>>,
+/// The time of day, and the monotonic clock's.
+#[allow(clippy::disallowed_methods)]
+pub(super) fn now() -> (SystemTime, Instant) {
+    (SystemTime::now(), Instant::now())
+}
+
+/// Makes a context the current one until the guard is dropped. It is lent, not
+/// cloned: a request is entered several times, and a count is an atomic operation.
+pub(super) struct Entered<'a> {
+    /// Has what was current before, meanwhile.
+    lender: &'a mut Option<Arc<RequestContext>>,
     _span: Option<opentelemetry::ContextGuard>,
 }
 
-impl Entered {
-    pub(super) fn new(context: &Arc<RequestContext>) -> Self {
+impl<'a> Entered<'a> {
+    pub(super) fn new(lender: &'a mut Option<Arc<RequestContext>>) -> Self {
+        let span = lender.as_ref().and_then(|context| context.span.clone());
+        CURRENT.with(|current| std::mem::swap(&mut *current.borrow_mut(), lender));
         Self {
-            previous: CURRENT.with(|current| current.replace(Some(Arc::clone(context)))),
-            _span: context.span.clone().map(opentelemetry::Context::attach),
+            lender,
+            _span: span.map(opentelemetry::Context::attach),
         }
     }
 }
 
-impl Drop for Entered {
+impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        let previous = self.previous.take();
-        CURRENT.with(|current| *current.borrow_mut() = previous);
+        CURRENT.with(|current| std::mem::swap(&mut *current.borrow_mut(), self.lender));
     }
 }
 
@@ -159,7 +173,7 @@ impl<F: Future> Future for Scope<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _entered = this.context.as_ref().map(Entered::new);
+        let _entered = this.context.is_some().then(|| Entered::new(this.context));
         this.inner.poll(cx)
     }
 }

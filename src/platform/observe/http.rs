@@ -53,7 +53,7 @@ impl<S> Service<Request<Body>> for Observe<S>
 where
     S: Service<Request<Body>, Response = Response, Error = Infallible>,
 {
-    type Response = Response;
+    type Response = Response<ObservedBody>;
     type Error = Infallible;
     type Future = Observed<S::Future>;
 
@@ -62,9 +62,10 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let pending = Pending::begin(Arc::clone(&self.shared), &request);
-        let _entered = Entered::new(&pending.context);
+        let mut pending = Pending::begin(Arc::clone(&self.shared), &request);
+        let entered = Entered::new(&mut pending.lent);
         let inner = self.inner.call(request);
+        drop(entered);
         Observed {
             inner,
             pending: Some(pending),
@@ -77,7 +78,7 @@ pin_project! {
     pub struct Observed<F> {
         #[pin]
         inner: F,
-        pending: Option<Pending>,
+        pending: Option<Box<Pending>>,
     }
 }
 
@@ -85,7 +86,7 @@ impl<F> Future for Observed<F>
 where
     F: Future<Output = Result<Response, Infallible>>,
 {
-    type Output = Result<Response, Infallible>;
+    type Output = Result<Response<ObservedBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -102,36 +103,35 @@ where
         };
         let (mut parts, body) = response.into_parts();
         pending.status = Some(parts.status.as_u16());
-        pending.failure = parts.extensions.remove::<Failure>();
+        pending.record.failure = parts.extensions.remove::<Failure>();
         write_headers(&mut parts.headers, &pending);
         // The server drops the body of an answer to HEAD unread.
-        let stream = pending.context.stream.get().is_some();
-        let ended = pending.context.method == "HEAD" || body.is_end_stream() || stream;
+        let stream = pending.record.context.stream.get().is_some();
+        let ended = pending.record.context.method == "HEAD" || body.is_end_stream() || stream;
         let mut body = ObservedBody {
             inner: body,
             // A stream is recorded at its head; its log lines keep their ids.
-            context: stream.then(|| Arc::clone(&pending.context)),
+            context: stream.then(|| Arc::clone(&pending.record.context)),
             pending: Some(pending),
         };
         if ended {
             finish(&mut body.pending);
         }
-        let body = Body::new(body);
         Poll::Ready(Ok(Response::from_parts(parts, body)))
     }
 }
 
 /// One pass over the headers that every answer carries.
 fn write_headers(headers: &mut HeaderMap, pending: &Pending) {
-    if let Ok(id) = HeaderValue::from_str(&pending.context.request_id) {
+    if let Ok(id) = HeaderValue::from_str(&pending.record.context.request_id) {
         headers.insert(REQUEST_ID, id);
     }
-    if let Ok(trace) = HeaderValue::from_bytes(&trace_response(&pending.context)) {
+    if let Ok(trace) = HeaderValue::from_bytes(&trace_response(&pending.record.context)) {
         headers.insert(TRACE_RESPONSE, trace);
     }
     secure(headers, pending.shared.tls);
     if pending.shared.server_timing {
-        let millis = pending.clock.elapsed().as_secs_f64() * 1e3;
+        let millis = pending.record.context.began.elapsed().as_secs_f64() * 1e3;
         if let Ok(timing) = HeaderValue::from_str(&format!("app;dur={millis:.3}")) {
             headers.insert(SERVER_TIMING, timing);
         }
@@ -159,15 +159,27 @@ fn trace_response(context: &RequestContext) -> [u8; 55] {
 
 pin_project! {
     /// A response body that knows when it has ended.
-    struct ObservedBody {
+    pub struct ObservedBody {
         #[pin]
         inner: Body,
         context: Option<Arc<RequestContext>>,
-        pending: Option<Pending>,
+        pending: Option<Box<Pending>>,
     }
 }
 
-fn finish(pending: &mut Option<Pending>) {
+impl ObservedBody {
+    /// Of an answer that nobody observes.
+    #[must_use]
+    pub fn unobserved(inner: Body) -> Self {
+        Self {
+            inner,
+            context: None,
+            pending: None,
+        }
+    }
+}
+
+fn finish(pending: &mut Option<Box<Pending>>) {
     if let Some(mut pending) = pending.take() {
         pending.complete = true;
     }
@@ -183,15 +195,17 @@ impl HttpBody for ObservedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.project();
         let mut inner = this.inner;
-        let _entered = this.context.as_ref().map(Entered::new);
         let frame = match this.pending.as_mut() {
             Some(pending) => ready!(pending.polled(|| inner.as_mut().poll_frame(cx))),
-            None => ready!(inner.as_mut().poll_frame(cx)),
+            None => {
+                let _entered = this.context.is_some().then(|| Entered::new(this.context));
+                ready!(inner.as_mut().poll_frame(cx))
+            }
         };
         match &frame {
             Some(Ok(frame)) => {
                 if let (Some(data), Some(pending)) = (frame.data_ref(), this.pending.as_mut()) {
-                    pending.response_bytes += data.len() as u64;
+                    pending.record.response_bytes += data.len() as u64;
                 }
                 if inner.is_end_stream() {
                     finish(this.pending);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::RequestRecord;
 use super::visible::visible;
-use crate::platform::telemetry::logs::Fields;
+use crate::platform::telemetry::logs::{Fields, Line};
 
 /// Bytes of a path that are written.
 pub(super) const MAX_PATH: usize = 512;
@@ -51,46 +51,59 @@ pub const FIELDS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Writes the fields of a record.
-pub(super) fn write(record: &RequestRecord, line: &mut dyn Fields) {
+impl Line for RequestRecord {
+    const KNOWN: bool = true;
+
+    fn write(&self, line: &mut impl Fields) {
+        write(self, line);
+    }
+}
+
+fn write(record: &RequestRecord, line: &mut impl Fields) {
     let context = &record.context;
-    line.text("method", context.method);
+    line.word("method", context.method);
     line.text("route", &context.route);
-    line.text("path", &visible(record.uri.path(), MAX_PATH));
+    line.text("path", &visible(record.path(), MAX_PATH));
     line.unsigned("status", u64::from(record.status));
     line.millis("duration_ms", record.duration);
     line.millis("busy_ms", record.busy);
     line.unsigned("response_bytes", record.response_bytes);
-    line.text("protocol_version", record.protocol_version);
+    line.word("protocol_version", record.protocol_version);
     match context.client_address {
-        IpAddr::V4(v4) => line.text("client_address", dotted(v4, &mut [0; 15])),
-        IpAddr::V6(v6) => line.text("client_address", &v6.to_string()),
+        IpAddr::V4(v4) => line.word("client_address", dotted(v4, &mut [0; 15])),
+        IpAddr::V6(v6) => line.word("client_address", &v6.to_string()),
     }
     line.boolean("sampled", context.sampled);
     if let Some(principal) = context.principal.get() {
         let mut text = uuid::Uuid::encode_buffer();
-        line.text(
+        line.word(
             "principal",
             principal.as_hyphenated().encode_lower(&mut text),
         );
     }
     if let Some(failure) = &record.failure {
-        line.text("code", failure.code.code);
+        line.word("code", failure.code.code);
     }
 }
 
 /// The usual text of an IPv4 address, without a detour over `fmt`.
 fn dotted(address: Ipv4Addr, text: &mut [u8; 15]) -> &str {
     let mut end = 0;
+    let mut push = |byte| {
+        text[end] = byte;
+        end += 1;
+    };
     for (index, octet) in address.octets().into_iter().enumerate() {
         if index > 0 {
-            text[end] = b'.';
-            end += 1;
+            push(b'.');
         }
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(octet).as_bytes();
-        text[end..end + digits.len()].copy_from_slice(digits);
-        end += digits.len();
+        if octet >= 100 {
+            push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            push(b'0' + octet / 10 % 10);
+        }
+        push(b'0' + octet % 10);
     }
     std::str::from_utf8(&text[..end]).unwrap_or_default()
 }
@@ -122,7 +135,12 @@ mod tests {
 
     #[test]
     fn addresses_read_as_usual() {
-        for address in [[0, 0, 0, 0], [192, 0, 2, 1], [255, 255, 255, 255]] {
+        for address in [
+            [0, 0, 0, 0],
+            [192, 0, 2, 1],
+            [10, 100, 99, 9],
+            [255, 255, 255, 255],
+        ] {
             let address = Ipv4Addr::from(address);
             assert_eq!(dotted(address, &mut [0; 15]), address.to_string());
         }

@@ -1,14 +1,12 @@
 //! Metrics of HTTP requests, with handles resolved once a route.
 
-use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
 use prometheus::{
     Counter, CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
 
 use crate::metrics;
-use crate::platform::http::problem::Code;
 use crate::platform::telemetry::exposition::{Exemplar, Exemplars, Slots};
 use crate::platform::telemetry::metrics::LATENCY;
 
@@ -53,7 +51,7 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    fn new(
+    pub(super) fn new(
         metrics: &HttpMetrics,
         exemplars: &Exemplars,
         method: &'static str,
@@ -103,78 +101,5 @@ impl RouteMetrics {
     /// Remembers a sampled request as the example of its latency.
     pub fn exemplify(&self, exemplar: Exemplar) {
         self.exemplars.put(exemplar);
-    }
-}
-
-/// By route template; the few methods of one in a row.
-type Routes = HashMap<Arc<str>, Vec<Arc<RouteMetrics>>>;
-
-/// All routes that were seen; bounded, since methods and templates are.
-pub struct RouteTable {
-    metrics: HttpMetrics,
-    exemplars: Exemplars,
-    routes: RwLock<Routes>,
-}
-
-impl RouteTable {
-    /// A table in which every known operation has its latency and its `500` and
-    /// `503` series at zero, and every problem code its counter.
-    pub fn new(
-        metrics: HttpMetrics,
-        exemplars: Exemplars,
-        operations: impl IntoIterator<Item = (&'static str, String)>,
-        codes: impl IntoIterator<Item = &'static Code>,
-    ) -> Self {
-        for code in codes {
-            metrics
-                .errors
-                .with_label_values(&[&code.code.to_ascii_lowercase()]);
-        }
-        for reason in ["in_flight", "connections"] {
-            metrics.shed.with_label_values(&[reason]);
-        }
-        for listener in ["public", "admin"] {
-            metrics.connections.with_label_values(&[listener]);
-        }
-        let table = Self {
-            metrics,
-            exemplars,
-            routes: RwLock::default(),
-        };
-        for (method, path) in operations {
-            let route = table.resolve(method, &path);
-            for status in [500, 503] {
-                let _born = route.status(status);
-            }
-        }
-        table
-    }
-
-    /// The metrics of the block.
-    #[must_use]
-    pub fn metrics(&self) -> &HttpMetrics {
-        &self.metrics
-    }
-
-    /// The instruments of a method and route.
-    #[must_use]
-    pub fn resolve(&self, method: &'static str, path: &str) -> Arc<RouteMetrics> {
-        let of_method = |routes: &Vec<Arc<RouteMetrics>>| {
-            routes.iter().find(|route| route.method == method).cloned()
-        };
-        let read = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(route) = read.get(path).and_then(of_method) {
-            return route;
-        }
-        drop(read);
-        let mut write = self.routes.write().unwrap_or_else(PoisonError::into_inner);
-        let path: Arc<str> = Arc::from(path);
-        let routes = write.entry(Arc::clone(&path)).or_default();
-        of_method(routes).unwrap_or_else(|| {
-            let made = RouteMetrics::new(&self.metrics, &self.exemplars, method, path);
-            let made = Arc::new(made);
-            routes.push(Arc::clone(&made));
-            made
-        })
     }
 }

@@ -14,6 +14,7 @@ mod metrics;
 mod pending;
 mod propagation;
 mod record;
+mod routes;
 mod span;
 mod visible;
 
@@ -21,7 +22,8 @@ pub use cause::{Cause, NoCause};
 pub use context::{BodyLimits, RequestContext, scope, within};
 pub use head::REQUEST_ID;
 pub use line::FIELDS as REQUEST_LINE;
-pub use metrics::{HttpMetrics, RouteMetrics, RouteTable};
+pub use metrics::{HttpMetrics, RouteMetrics};
 pub use pending::Observation;
 pub use propagation::{Remote, inject};
 pub use record::{Observer, RequestRecord};
+pub use routes::{Asked, RouteTable};

@@ -1,27 +1,30 @@
 //! A request between its head and the end of its answer.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::MatchedPath;
-use http::{HeaderValue, Method, Request, Uri, Version, header};
+use http::{Request, Version};
 use opentelemetry::trace::{SpanContext, SpanId, TraceId};
 
-use super::context::Entered;
-use super::head::{method_label, request_id};
+use super::context::{Entered, now};
+use super::head::{Head, method_label, random_ids};
 use super::propagation;
 use super::span::span_context;
-use super::{BodyLimits, Observer, Remote, RequestContext, RequestRecord, RouteMetrics};
+use super::{Asked, BodyLimits, Observer, Remote, RequestContext, RequestRecord};
 use crate::platform::http::ClientAddress;
-use crate::platform::http::problem::Failure;
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::telemetry::traces::context_of;
+
+/// The status of a request whose client left before the end: nginx's word for it.
+const CLIENT_CLOSED: u16 = 499;
 
 /// What is needed to observe a request; shared by all of them.
 pub struct Observation {
     /// Who writes the records.
     pub observer: Arc<Observer>,
+    /// What stands inside, asked for its routes.
+    pub router: Asked,
     /// Finds the client behind proxies.
     pub client_address: Arc<ClientAddress>,
     /// Limits that extractors read.
@@ -35,58 +38,52 @@ pub struct Observation {
     pub lifecycle: Lifecycle,
 }
 
-/// A request that has not ended; its record is written when this is dropped.
+/// A request that has not ended; its record is written when this is dropped. In a box:
+/// it moves with the answer from hand to hand.
 pub(super) struct Pending {
     pub(super) shared: Arc<Observation>,
-    pub(super) context: Arc<RequestContext>,
-    route: Arc<RouteMetrics>,
-    /// Shared with the connection's buffer: no text of the request is copied.
-    method: Method,
-    uri: Uri,
-    host: Option<HeaderValue>,
-    user_agent: Option<HeaderValue>,
-    remote: Option<Remote>,
+    /// Filled in as far as is known.
+    pub(super) record: RequestRecord,
+    /// The record's context once more, to be lent to whatever works on the request.
+    pub(super) lent: Option<Arc<RequestContext>>,
     pub(super) version: Version,
-    started: SystemTime,
-    pub(super) clock: Instant,
-    busy: Duration,
+    /// When the last poll ended.
+    polled_until: Instant,
     /// Known once the response's head is.
     pub(super) status: Option<u16>,
-    pub(super) failure: Option<Failure>,
-    pub(super) response_bytes: u64,
     /// The response body has ended.
     pub(super) complete: bool,
 }
 
 impl Pending {
-    pub(super) fn begin(shared: Arc<Observation>, request: &Request<Body>) -> Self {
-        let matched = request.extensions().get::<MatchedPath>();
-        let path = matched.map_or("unmatched", MatchedPath::as_str);
-        let method = method_label(request.method());
-        let route = shared.observer.routes.resolve(method, path);
-        let metrics = shared.observer.routes.metrics();
-        let resolved = shared.client_address.resolve(request);
+    pub(super) fn begin(shared: Arc<Observation>, request: &Request<Body>) -> Box<Self> {
+        let (started, began) = now();
+        let routes = &shared.observer.routes;
+        let route = routes.find(&shared.router, request.method(), request.uri());
+        let metrics = routes.metrics();
+        let headers = request.headers();
+        let head = Head::read(headers);
+        let resolved = shared.client_address.resolve(request, head.forwarded);
         if resolved.untrusted_headers {
             metrics.untrusted_forwarded.inc();
         }
         metrics.in_flight.inc();
-        let headers = request.headers();
         let traces = &shared.observer.traces;
-        let remote = traces
-            .propagates_trace_context()
+        let remote = (head.traced && traces.propagates_trace_context())
             .then(|| propagation::remote(headers, resolved.trusted))
             .flatten();
         let parent = Remote::parent(remote.as_ref());
-        let (new_trace, new_span): ([u8; 16], [u8; 8]) = rand::random();
+        let (new_trace, new_span, random) = random_ids();
         let trace_id = parent.map_or(TraceId::from_bytes(new_trace), SpanContext::trace_id);
         let parent_sampled = parent.map(SpanContext::is_sampled);
         let mut context = RequestContext {
-            request_id: request_id(headers),
+            began,
+            request_id: head.request_id(started, &random),
             trace_id,
             span_id: SpanId::from_bytes(new_span),
             sampled: traces.decide(trace_id, parent_sampled),
             span: None,
-            method,
+            method: method_label(request.method()),
             client_address: resolved.address,
             limits: shared.limits,
             principal: std::sync::OnceLock::new(),
@@ -102,32 +99,46 @@ impl Pending {
             let span = span_context(&context, remote.as_ref());
             context.span = Some(context_of(span, &baggage));
         }
-        Self {
-            route,
-            context: Arc::new(context),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            host: headers.get(header::HOST).cloned(),
-            user_agent: headers.get(header::USER_AGENT).cloned(),
-            remote,
+        let version = request.version();
+        let context = Arc::new(context);
+        Box::new(Self {
+            lent: Some(Arc::clone(&context)),
+            record: RequestRecord {
+                context,
+                route,
+                method: request.method().clone(),
+                target: request.uri().path_and_query().cloned(),
+                authority: request.uri().authority().cloned(),
+                host: head.host.cloned(),
+                user_agent: head.user_agent.cloned(),
+                remote,
+                started,
+                duration: Duration::ZERO,
+                busy: Duration::ZERO,
+                status: CLIENT_CLOSED,
+                response_bytes: 0,
+                protocol_version: if version == Version::HTTP_2 {
+                    "2"
+                } else {
+                    "1.1"
+                },
+                failure: None,
+            },
             shared,
-            version: request.version(),
-            started: SystemTime::now(),
-            clock: Instant::now(),
-            busy: Duration::ZERO,
+            version,
+            polled_until: began,
             status: None,
-            failure: None,
-            response_bytes: 0,
             complete: false,
-        }
+        })
     }
 
     /// Polls the inner work in the context of the request, and counts its time.
     pub(super) fn polled<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let _entered = Entered::new(&self.context);
+        let _entered = Entered::new(&mut self.lent);
         let began = Instant::now();
         let result = work();
-        self.busy += began.elapsed();
+        self.polled_until = Instant::now();
+        self.record.busy += self.polled_until - began;
         result
     }
 }
@@ -135,37 +146,23 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         self.shared.observer.routes.metrics().in_flight.dec();
-        // Only a failure, or a cut, writes a line that looks for its request.
-        let quiet = self.complete && self.status.is_some_and(|status| status < 500);
-        let _entered = (!quiet).then(|| Entered::new(&self.context));
-        let status = match self.status {
-            Some(status) if self.complete => status,
+        let ended = if self.complete {
+            // In the last poll, just now.
+            self.polled_until
+        } else {
+            Instant::now()
+        };
+        let record = &mut self.record;
+        record.duration = ended - record.context.began;
+        match self.status {
+            Some(status) if self.complete => record.status = status,
             _ => {
-                let name = format!("{} {}", self.context.method, self.context.route);
+                record.status = CLIENT_CLOSED;
+                let name = format!("{} {}", record.context.method, record.context.route);
+                let _entered = Entered::new(&mut self.lent);
                 self.shared.lifecycle.unfinished("request", &name);
-                499
             }
-        };
-        let record = RequestRecord {
-            context: Arc::clone(&self.context),
-            route: Arc::clone(&self.route),
-            method: std::mem::take(&mut self.method),
-            uri: std::mem::take(&mut self.uri),
-            host: self.host.take(),
-            user_agent: self.user_agent.take(),
-            remote: self.remote.take(),
-            started: self.started,
-            duration: self.clock.elapsed(),
-            busy: self.busy,
-            status,
-            response_bytes: self.response_bytes,
-            protocol_version: if self.version == Version::HTTP_2 {
-                "2"
-            } else {
-                "1.1"
-            },
-            failure: self.failure.take(),
-        };
-        self.shared.observer.record(&record);
+        }
+        self.shared.observer.record(record);
     }
 }

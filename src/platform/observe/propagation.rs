@@ -180,7 +180,8 @@ mod tests {
 
     #[test]
     fn calls_of_an_unsampled_request_carry_its_decision() {
-        let request = std::sync::Arc::new(RequestContext {
+        let mut request = Some(std::sync::Arc::new(RequestContext {
+            began: std::time::Instant::now(),
             request_id: "r".into(),
             trace_id: opentelemetry::trace::TraceId::from_bytes([0xab; 16]),
             span_id: opentelemetry::trace::SpanId::from_bytes([0xcd; 8]),
@@ -192,8 +193,8 @@ mod tests {
             limits: super::super::BodyLimits::default(),
             principal: std::sync::OnceLock::new(),
             stream: std::sync::OnceLock::new(),
-        });
-        let _entered = super::super::context::Entered::new(&request);
+        }));
+        let _entered = super::super::context::Entered::new(&mut request);
         let mut outgoing = HeaderMap::new();
         inject(&Traces::with(&[]), &mut outgoing);
         let expected = format!("00-{}-{}-00", "ab".repeat(16), "cd".repeat(8));

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderValue, Method, Uri};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Method};
 
+use super::context::Entered;
 use super::failures::Failures;
-use super::{Remote, RequestContext, RouteMetrics, RouteTable, line, span};
+use super::{Remote, RequestContext, RouteMetrics, RouteTable, span};
 use crate::platform::http::problem::Failure;
 use crate::platform::telemetry::exposition::Exemplar;
 use crate::platform::telemetry::{Logs, Traces};
@@ -20,7 +22,9 @@ pub struct RequestRecord {
     /// The method as it was sent.
     pub method: Method,
     /// What was asked for. Its query string goes into no signal.
-    pub uri: Uri,
+    pub target: Option<PathAndQuery>,
+    /// `:authority` of HTTP/2.
+    pub authority: Option<Authority>,
     /// `Host`, as the client named this service.
     pub host: Option<HeaderValue>,
     /// `User-Agent`.
@@ -41,6 +45,13 @@ pub struct RequestRecord {
     pub protocol_version: &'static str,
     /// The problem that was answered.
     pub failure: Option<Failure>,
+}
+
+impl RequestRecord {
+    /// The path that was asked for; empty where there is none.
+    pub(super) fn path(&self) -> &str {
+        self.target.as_ref().map_or("", PathAndQuery::path)
+    }
 }
 
 /// Writes records to metrics, the request line and the span.
@@ -88,10 +99,11 @@ impl Observer {
                 .inc();
         }
         let ended = record.started + record.duration;
-        self.logs.request_line(&record.context, ended, |fields| {
-            line::write(record, fields);
-        });
+        self.logs.request_line(&record.context, ended, record);
         if record.status >= 500 {
+            // A line that looks for its request.
+            let mut context = Some(Arc::clone(&record.context));
+            let _entered = Entered::new(&mut context);
             self.failures.report(record);
         }
         self.trace(record);

@@ -110,7 +110,7 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
         i64::from(record.status),
     ));
     all.push(KeyValue::new(attribute::URL_SCHEME, "http"));
-    let path = visible(record.uri.path(), MAX_PATH).into_owned();
+    let path = visible(record.path(), MAX_PATH).into_owned();
     all.push(KeyValue::new(attribute::URL_PATH, path));
     let version = record.protocol_version;
     all.push(KeyValue::new(attribute::NETWORK_PROTOCOL_VERSION, version));
@@ -141,7 +141,7 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
 
 /// What the client took this service for (`Host`, `:authority`).
 fn server(record: &RequestRecord, all: &mut Vec<KeyValue>) {
-    let authority = record.uri.authority().cloned().or_else(|| {
+    let authority = record.authority.clone().or_else(|| {
         let host = record.host.as_ref()?.as_bytes();
         http::uri::Authority::try_from(host).ok()
     });

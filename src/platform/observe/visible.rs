@@ -31,7 +31,8 @@ pub(super) fn visible(text: &str, max: usize) -> Cow<'_, str> {
 }
 
 fn has_at(text: &str) -> bool {
-    text.contains('@') || (text.contains('%') && text.contains("%40"))
+    text.bytes().any(|byte| byte == b'@' || byte == b'%')
+        && (text.contains('@') || text.contains("%40"))
 }
 
 #[cfg(test)]

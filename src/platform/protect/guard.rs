@@ -53,21 +53,34 @@ pub struct Guard<S> {
     shared: Arc<GuardLayer>,
 }
 
-/// A place among the requests in work; given back when dropped.
-struct Place(Arc<AtomicU32>);
+/// A place among the requests in work, if there was one; given back when dropped.
+struct Place {
+    shared: Arc<GuardLayer>,
+    taken: bool,
+}
 
 impl Place {
-    fn take(in_flight: &Arc<AtomicU32>, max: u32) -> Option<Self> {
-        let place = Self(Arc::clone(in_flight));
-        let before = in_flight.fetch_add(1, Ordering::Relaxed);
-        // Dropping the place on refusal takes the addition back.
-        (before < max).then_some(place)
+    fn take(shared: &Arc<GuardLayer>) -> Self {
+        let mut place = Self {
+            shared: Arc::clone(shared),
+            taken: true,
+        };
+        if shared.in_flight.fetch_add(1, Ordering::Relaxed) >= shared.max_in_flight {
+            place.leave();
+        }
+        place
+    }
+
+    fn leave(&mut self) {
+        if std::mem::take(&mut self.taken) {
+            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.leave();
     }
 }
 
@@ -89,12 +102,10 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let place = Place::take(&self.shared.in_flight, self.shared.max_in_flight);
-        let inner = place.is_some().then(|| self.inner.call(request));
+        let place = Place::take(&self.shared);
         Guarded {
-            inner,
+            inner: place.taken.then(|| self.inner.call(request)),
             sleep: None,
-            shared: Arc::clone(&self.shared),
             place,
         }
     }
@@ -107,8 +118,7 @@ pin_project! {
         inner: Option<F>,
         #[pin]
         sleep: Option<Sleep>,
-        shared: Arc<GuardLayer>,
-        place: Option<Place>,
+        place: Place,
     }
 }
 
@@ -121,7 +131,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
-            this.shared
+            this.place
+                .shared
                 .metrics
                 .shed
                 .with_label_values(&["in_flight"])
@@ -136,7 +147,7 @@ where
             Ok(Poll::Pending) => {}
             Err(payload) => {
                 this.inner.set(None);
-                this.shared.metrics.panics.inc();
+                this.place.shared.metrics.panics.inc();
                 let cause = Panicked(panic_message(payload.as_ref()));
                 return Poll::Ready(Ok(Problem::internal(cause).into_response()));
             }
@@ -148,12 +159,12 @@ where
         }
         if this.sleep.is_none() {
             this.sleep
-                .set(Some(tokio::time::sleep(this.shared.request_timeout)));
+                .set(Some(tokio::time::sleep(this.place.shared.request_timeout)));
         }
         match this.sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx)) {
             Some(Poll::Ready(())) => {
                 this.inner.set(None);
-                this.place.take();
+                this.place.leave();
                 let problem = Problem::new(
                     codes::DEADLINE_EXCEEDED,
                     "The request took longer than this service allows.",

@@ -97,7 +97,7 @@ impl KeyExtractor for ContextKey {
 /// silent for so long that the same sweep has removed it from the limiter.
 pub(super) struct Table {
     /// When each key came last, in whole seconds since `start`.
-    held: Mutex<HashMap<Key, u32>>,
+    held: Mutex<HashMap<Key, u32, ahash::RandomState>>,
     max_keys: usize,
     /// After this long without a request a bucket is full, whatever was in it.
     refill: Duration,

@@ -14,6 +14,10 @@ const MAX_VALUE: usize = 8 << 10;
 pub trait Fields {
     /// A text; control characters are escaped.
     fn text(&mut self, name: &str, value: &str);
+    /// A text of our own, or one that was checked: nothing in it needs an escape.
+    fn word(&mut self, name: &str, value: &str) {
+        self.text(name, value);
+    }
     /// An unsigned number.
     fn unsigned(&mut self, name: &str, value: u64);
     /// A signed number.
@@ -26,15 +30,22 @@ pub trait Fields {
     fn millis(&mut self, name: &str, value: Duration);
 }
 
+/// What a line says after its head.
+pub trait Line {
+    /// Message and names are our own, and documented: none is reserved, none needs
+    /// an escape.
+    const KNOWN: bool;
+
+    /// Writes the fields.
+    fn write(&self, out: &mut impl Fields);
+}
+
 /// What every line begins with.
 pub(super) struct Head<'a> {
     pub(super) at: SystemTime,
     pub(super) level: Level,
     pub(super) message: &'a str,
     pub(super) target: &'static str,
-    /// The names of the fields are [`REQUEST_LINE`](crate::platform::observe::REQUEST_LINE):
-    /// none is reserved, none needs an escape.
-    pub(super) known_fields: bool,
 }
 
 /// The names of [`Head`] and [`Ids`], which no field may take.
@@ -111,10 +122,21 @@ pub(super) fn bounded(value: &str) -> &str {
     }
 }
 
+impl Line for tracing::Event<'_> {
+    const KNOWN: bool = false;
+
+    fn write(&self, out: &mut impl Fields) {
+        self.record(&mut EventFields {
+            out,
+            message_seen: false,
+        });
+    }
+}
+
 /// Hands the fields of a `tracing` event on, its message left out.
-pub(super) struct EventFields<'a> {
-    pub(super) out: &'a mut dyn Fields,
-    pub(super) message_seen: bool,
+struct EventFields<'a> {
+    out: &'a mut dyn Fields,
+    message_seen: bool,
 }
 
 impl tracing::field::Visit for EventFields<'_> {

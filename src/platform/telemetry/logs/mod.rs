@@ -30,8 +30,8 @@ use super::traces::Traces;
 use super::{Config, LogFormat, TelemetryMetrics};
 use crate::platform::observe::RequestContext;
 
-pub use line::Fields;
-use line::{EventFields, Head, Ids, Message};
+pub use line::{Fields, Line};
+use line::{Head, Ids, Message};
 use otlp::Otlp;
 use sink::Sink;
 
@@ -164,13 +164,8 @@ impl Logs {
         let _complete = self.0.sink.flush(bound);
     }
 
-    /// Writes the line of a request; `fields` is called only when it is wanted.
-    pub fn request_line(
-        &self,
-        context: &RequestContext,
-        at: SystemTime,
-        fields: impl Fn(&mut dyn Fields),
-    ) {
+    /// Writes the line of a request, when it is wanted.
+    pub fn request_line(&self, context: &RequestContext, at: SystemTime, line: &impl Line) {
         if !self.0.request_lines.load(Ordering::Relaxed) {
             return;
         }
@@ -179,41 +174,45 @@ impl Logs {
             level: Level::INFO,
             message: REQUEST,
             target: REQUEST,
-            known_fields: true,
         };
         let ids = Ids {
             trace_id: context.trace_id,
             span_id: context.span_id,
             sampled: context.sampled,
         };
-        self.write(&head, Some(ids), Some(&context.request_id), fields);
+        self.write(&head, Some(ids), Some(&context.request_id), line);
     }
 
-    fn write(
+    fn write<L: Line>(
         &self,
         head: &Head<'_>,
         ids: Option<Ids>,
         request_id: Option<&str>,
-        fields: impl Fn(&mut dyn Fields),
+        line: &L,
     ) {
         thread_local! {
             static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         let inner = &*self.0;
         if let Some(otlp) = &inner.otlp {
-            otlp.push(head, ids, request_id, &fields);
+            otlp.push(head, ids, request_id, line);
         }
         let format = |out: &mut Vec<u8>| {
             match inner.format {
+                LogFormat::Json if L::KNOWN => {
+                    let mut json = json::Json::<true>::open(out, head, ids, request_id);
+                    line.write(&mut json);
+                    json.close();
+                }
                 LogFormat::Json => {
-                    let mut line = json::Json::open(out, head, ids, request_id);
-                    fields(&mut line);
-                    line.close();
+                    let mut json = json::Json::<false>::open(out, head, ids, request_id);
+                    line.write(&mut json);
+                    json.close();
                 }
                 LogFormat::Pretty => {
-                    let mut line = pretty::Pretty::open(out, head, ids, inner.colours);
-                    fields(&mut line);
-                    line.close();
+                    let mut pretty = pretty::Pretty::open(out, head, ids, inner.colours);
+                    line.write(&mut pretty);
+                    pretty.close();
                 }
             }
             inner.sink.push(out)
@@ -261,18 +260,11 @@ where
             level: *metadata.level(),
             message: message.0.as_deref().unwrap_or_default(),
             target: metadata.target(),
-            known_fields: false,
-        };
-        let fields = |out: &mut dyn Fields| {
-            event.record(&mut EventFields {
-                out,
-                message_seen: false,
-            });
         };
         RequestContext::with(|request| {
             let request_id = request.map(|request| &*request.request_id);
             self.0
-                .write(&head, Ids::current(request), request_id, fields);
+                .write(&head, Ids::current(request), request_id, event);
         });
     }
 }

@@ -109,7 +109,7 @@ impl Otlp {
         head: &Head<'_>,
         ids: Option<Ids>,
         request_id: Option<&str>,
-        fields: impl FnOnce(&mut dyn Fields),
+        line: &impl super::Line,
     ) {
         if on_exporter_thread() {
             return;
@@ -133,7 +133,7 @@ impl Otlp {
         if let Some(id) = request_id {
             attributes.text("request_id", id);
         }
-        fields(&mut attributes);
+        line.write(&mut attributes);
         self.queue.push(Line(record));
     }
 

@@ -131,7 +131,6 @@ mod tests {
             level: Level::INFO,
             message: "ready",
             target: "t",
-            known_fields: false,
         };
         let mut pretty = Pretty::open(&mut out, &head, None, false);
         pretty.text("name", "a \x1b[2J b");

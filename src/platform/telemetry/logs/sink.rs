@@ -15,7 +15,7 @@ const CAPACITY: usize = 4 << 20;
 /// Above this the writer does not wait for more.
 const EAGER: usize = 64 << 10;
 /// How long the writer gathers lines, so that one write takes many of them.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(10);
 /// A buffer that grew beyond this in a burst is given back.
 const KEEP: usize = 256 << 10;
 

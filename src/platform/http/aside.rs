@@ -1,0 +1,46 @@
+//! Probes go past everything that can refuse, delay or count a request.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use futures_util::TryFutureExt as _;
+use futures_util::future::{Either, MapOk};
+use http::Request;
+use tower::Service;
+
+use crate::platform::health;
+use crate::platform::observe::http::ObservedBody;
+
+/// Answers probes itself, and leaves the rest to what is observed.
+#[derive(Clone)]
+pub(super) struct Aside<S> {
+    pub(super) probes: Router,
+    pub(super) observed: S,
+}
+
+type Probed = <Router as Service<Request<Body>>>::Future;
+type Unobserve = fn(Response) -> Response<ObservedBody>;
+
+impl<S> Service<Request<Body>> for Aside<S>
+where
+    S: Service<Request<Body>, Response = Response<ObservedBody>, Error = Infallible>,
+{
+    type Response = Response<ObservedBody>;
+    type Error = Infallible;
+    type Future = Either<S::Future, MapOk<Probed, Unobserve>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.observed.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if health::PROBES.contains(&request.uri().path()) {
+            let unobserve: Unobserve = |response| response.map(ObservedBody::unobserved);
+            return Either::Right(self.probes.call(request).map_ok(unobserve));
+        }
+        Either::Left(self.observed.call(request))
+    }
+}

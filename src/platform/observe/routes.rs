@@ -1,0 +1,221 @@
+//! Which route a request is for, and the instruments of that route.
+//!
+//! What stands around the router has to name the route, also of a request that it
+//! refuses. A layer inside of the router would be told, but costs a box, a clone of
+//! the handler and a future more at every request. So the templates that the
+//! application documents are matched here, by the crate that the router matches
+//! with; about any other path the router itself is asked.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::MatchedPath;
+use axum::response::Response;
+use futures_util::FutureExt as _;
+use http::{Method, Request, Uri};
+use tower::Service;
+
+use super::head::{METHODS, method_index};
+use super::{HttpMetrics, RouteMetrics};
+use crate::platform::http::problem::Code;
+use crate::platform::telemetry::exposition::Exemplars;
+
+/// The value of `path` where there is no route.
+pub(super) const UNMATCHED: &str = "unmatched";
+
+/// The instruments of a route, by position in [`METHODS`].
+type OfMethods = [OnceLock<Arc<RouteMetrics>>; METHODS.len()];
+
+struct Template {
+    path: Arc<str>,
+    methods: OfMethods,
+}
+
+/// All routes that were seen; bounded, since methods and templates are.
+pub struct RouteTable {
+    metrics: HttpMetrics,
+    exemplars: Exemplars,
+    documented: matchit::Router<Arc<Template>>,
+    templates: RwLock<HashMap<Arc<str>, Arc<Template>>>,
+    unmatched: Arc<Template>,
+}
+
+impl RouteTable {
+    /// A table in which every known operation has its latency and its `500` and
+    /// `503` series at zero, and every problem code its counter.
+    pub fn new(
+        metrics: HttpMetrics,
+        exemplars: Exemplars,
+        operations: impl IntoIterator<Item = (&'static str, String)>,
+        codes: impl IntoIterator<Item = &'static Code>,
+    ) -> Self {
+        for code in codes {
+            metrics
+                .errors
+                .with_label_values(&[&code.code.to_ascii_lowercase()]);
+        }
+        for reason in ["in_flight", "connections"] {
+            metrics.shed.with_label_values(&[reason]);
+        }
+        for listener in ["public", "admin"] {
+            metrics.connections.with_label_values(&[listener]);
+        }
+        let mut table = Self {
+            metrics,
+            exemplars,
+            documented: matchit::Router::new(),
+            templates: RwLock::default(),
+            unmatched: Arc::new(Template::new(UNMATCHED)),
+        };
+        for (method, path) in operations {
+            let template = table.template(&path);
+            // A template that is there already, or that no router would take.
+            let _known = table.documented.insert(path, Arc::clone(&template));
+            let index = METHODS.iter().position(|known| *known == method);
+            let route = table.instruments(&template, index.unwrap_or_default());
+            for status in [500, 503] {
+                let _born = route.status(status);
+            }
+        }
+        table
+    }
+
+    /// The metrics of the block.
+    #[must_use]
+    pub fn metrics(&self) -> &HttpMetrics {
+        &self.metrics
+    }
+
+    /// The instruments of the route that `router` has for a request.
+    pub(super) fn find(&self, router: &Asked, method: &Method, uri: &Uri) -> Arc<RouteMetrics> {
+        let method_index = method_index(method);
+        if let Ok(found) = self.documented.at(uri.path()) {
+            return self.instruments(found.value, method_index);
+        }
+        match router.template(method, uri) {
+            Some(path) => self.instruments(&self.template(path.as_str()), method_index),
+            None => self.instruments(&self.unmatched, method_index),
+        }
+    }
+
+    fn template(&self, path: &str) -> Arc<Template> {
+        let read = self.templates.read();
+        let read = read.unwrap_or_else(PoisonError::into_inner);
+        if let Some(template) = read.get(path) {
+            return Arc::clone(template);
+        }
+        drop(read);
+        let write = self.templates.write();
+        let mut write = write.unwrap_or_else(PoisonError::into_inner);
+        let made = || Arc::new(Template::new(path));
+        Arc::clone(write.entry(Arc::from(path)).or_insert_with(made))
+    }
+
+    fn instruments(&self, template: &Template, method: usize) -> Arc<RouteMetrics> {
+        let made = || {
+            let path = Arc::clone(&template.path);
+            RouteMetrics::new(&self.metrics, &self.exemplars, METHODS[method], path).into()
+        };
+        Arc::clone(template.methods[method].get_or_init(made))
+    }
+}
+
+impl Template {
+    fn new(path: &str) -> Self {
+        Self {
+            path: Arc::from(path),
+            methods: OfMethods::default(),
+        }
+    }
+}
+
+/// A router whose every route only says which one it is.
+pub struct Asked(Router);
+
+impl Asked {
+    /// Asks for the routes of `router`.
+    #[must_use]
+    pub fn new(router: &Router) -> Self {
+        Self(router.clone().layer(tower::layer::layer_fn(|_| Tell)))
+    }
+
+    fn template(&self, method: &Method, uri: &Uri) -> Option<MatchedPath> {
+        let mut request = Request::new(Body::empty());
+        request.method_mut().clone_from(method);
+        request.uri_mut().clone_from(uri);
+        let told = self.0.clone().call(request).now_or_never()?;
+        let mut response = told.unwrap_or_else(|never| match never {});
+        response.extensions_mut().remove::<MatchedPath>()
+    }
+}
+
+/// Stands in place of a handler.
+#[derive(Clone, Copy)]
+struct Tell;
+
+impl Service<Request<Body>> for Tell {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Ready<Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let mut response = Response::default();
+        if let Some(matched) = request.extensions_mut().remove::<MatchedPath>() {
+            response.extensions_mut().insert(matched);
+        }
+        ready(Ok(response))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use prometheus::Registry;
+
+    use super::*;
+
+    #[test]
+    fn a_documented_route_is_found_and_about_others_the_router_is_asked() {
+        let handler = get(|| async {});
+        let router = Router::new()
+            .route("/a/{id}", handler.clone())
+            .route("/undocumented", handler.clone())
+            .nest("/nested", Router::new().route("/{*rest}", handler));
+        let asked = Asked::new(&router);
+        let metrics = HttpMetrics::register(&Registry::new()).unwrap();
+        let operations = [("GET", "/a/{id}".to_owned())];
+        let table = RouteTable::new(metrics, Exemplars::default(), operations, []);
+        for (path, template) in [
+            ("/a/1", "/a/{id}"),
+            ("/a/1/b", UNMATCHED),
+            ("/undocumented?x=1", "/undocumented"),
+            ("/nested/x/y", "/nested/{*rest}"),
+            ("/", UNMATCHED),
+        ] {
+            for method in [Method::GET, Method::OPTIONS] {
+                let found = table.find(&asked, &method, &path.parse().unwrap());
+                assert_eq!(**found.path(), *template, "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn instruments_are_made_once() {
+        let metrics = HttpMetrics::register(&Registry::new()).unwrap();
+        let operations = [("GET", "/a".to_owned()), ("PUT", "/a".to_owned())];
+        let table = RouteTable::new(metrics, Exemplars::default(), operations, []);
+        let asked = Asked::new(&Router::new());
+        let find = |method: &Method| table.find(&asked, method, &Uri::from_static("/a"));
+        assert!(Arc::ptr_eq(&find(&Method::GET), &find(&Method::GET)));
+        assert!(!Arc::ptr_eq(&find(&Method::GET), &find(&Method::PUT)));
+    }
+}
