@@ -280,7 +280,7 @@ on_both! {
                 .database(&database)
                 .env("APP__DATABASE__URL", url)
                 .env("APP__ADMIN__TOKEN", ADMIN_TOKEN)
-                .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url())
+                .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://me:canary@{}", sink.address()))
                 .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20canary-collector")
                 .env("OTEL_LOGS_EXPORTER", "otlp")
                 .env("OTEL_BSP_SCHEDULE_DELAY", "20")
