@@ -64,12 +64,15 @@ impl Signal {
         &self,
         read: &mut Reader<'_>,
     ) -> Option<Settings> {
-        let names = read.words(self.exporter);
-        let chosen = names.iter().any(|name| name == "otlp");
-        if names.iter().any(|name| name != "otlp" && name != "none") {
+        let exporters = read.words(self.exporter);
+        let chosen = exporters.iter().any(|name| name == "otlp");
+        if exporters
+            .iter()
+            .any(|name| name != "otlp" && name != "none")
+        {
             read.ignore(self.exporter, "knows otlp and none; the rest is ignored");
         }
-        if !chosen && names.iter().any(|name| name == "none") {
+        if !chosen && exporters.iter().any(|name| name == "none") {
             return None;
         }
         let protocol = read
