@@ -112,6 +112,7 @@ impl<B: sqlx::Database> Db<B> {
                 error.r#type = tracing::field::Empty,
                 db.system.name = system_name(B::NAME),
                 db.operation.name = query_type,
+                db.response.status_code = tracing::field::Empty,
             );
             let result = bounded.instrument(span.clone()).await;
             if result.is_err() {
