@@ -70,7 +70,7 @@ def runtime():
                    " memory; a widening gap is fragmentation.",
                    query("sum(allocator_allocated_bytes{$sel})", "allocated"),
                    query("sum(allocator_active_bytes{$sel})", "active"),
-                   query("sum(allocator_resident_bytes{$sel})", "resident"), w=24),
+                   query("sum(allocator_resident_bytes{$sel})", "resident")),
     ]
 
 
