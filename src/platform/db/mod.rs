@@ -48,6 +48,7 @@ pub struct Db<B: sqlx::Database> {
     /// Client-side bound of a store method: acquire plus statement timeout.
     deadline: Duration,
     metrics: Arc<DbMetrics>,
+    peer: Arc<connect::Peer>,
     #[cfg(feature = "sqlite")]
     writers: writer::Queue,
 }
@@ -58,6 +59,7 @@ impl<B: sqlx::Database> Clone for Db<B> {
             pool: self.pool.clone(),
             deadline: self.deadline,
             metrics: Arc::clone(&self.metrics),
+            peer: Arc::clone(&self.peer),
             #[cfg(feature = "sqlite")]
             writers: Arc::clone(&self.writers),
         }
@@ -112,6 +114,9 @@ impl<B: sqlx::Database> Db<B> {
                 error.r#type = tracing::field::Empty,
                 db.system.name = system_name(B::NAME),
                 db.operation.name = query_type,
+                db.namespace = self.peer.namespace,
+                server.address = self.peer.address,
+                server.port = self.peer.port,
                 db.response.status_code = tracing::field::Empty,
             );
             let result = bounded.instrument(span.clone()).await;
@@ -196,17 +201,22 @@ impl Database {
                 pool: connect::sqlite(config)?,
                 deadline,
                 metrics,
+                peer: Arc::default(),
                 #[cfg(feature = "sqlite")]
                 writers: writer::Queue::default(),
             }),
             #[cfg(feature = "postgres")]
-            Backend::Postgres => Self::Postgres(Db {
-                pool: connect::postgres(config)?,
-                deadline,
-                metrics,
-                #[cfg(feature = "sqlite")]
-                writers: writer::Queue::default(),
-            }),
+            Backend::Postgres => {
+                let pool = connect::postgres(config)?;
+                Self::Postgres(Db {
+                    peer: Arc::new(connect::Peer::of(&pool)),
+                    pool,
+                    deadline,
+                    metrics,
+                    #[cfg(feature = "sqlite")]
+                    writers: writer::Queue::default(),
+                })
+            }
             #[allow(unreachable_patterns)]
             other => anyhow::bail!("this binary was built without {other:?}"),
         })
@@ -221,6 +231,7 @@ impl Database {
                 .expect("a URL"),
             deadline: Duration::from_secs(1),
             metrics: Arc::new(metrics),
+            peer: Arc::default(),
             writers: writer::Queue::default(),
         })
     }

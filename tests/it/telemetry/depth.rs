@@ -55,7 +55,18 @@ on_both! {
             Backend::Sqlite => "sqlite",
             Backend::Postgres => "postgresql",
         };
+        let url = reqwest::Url::parse(service.database.url()).unwrap();
+        let server_of = |url: &reqwest::Url| {
+            let namespace = url.path().trim_start_matches('/').to_owned();
+            (url.host_str().map(str::to_owned), url.port().map(|it| it.to_string()), Some(namespace))
+        };
+        let peer = match backend {
+            Backend::Sqlite => (None, None, None),
+            Backend::Postgres => server_of(&url),
+        };
         for query in queries {
+            let found = ["server.address", "server.port", "db.namespace"].map(|it| query.text(it));
+            assert_eq!(found, <[_; 3]>::from(peer.clone()));
             assert_eq!(query.span.kind, 3, "CLIENT");
             assert_eq!(query.trace_id(), server.trace_id());
             assert_eq!(query.text("db.system.name").as_deref(), Some(system));
