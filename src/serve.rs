@@ -109,7 +109,7 @@ async fn run_observed(
     lifecycle::watch_signals(&lifecycle)?;
     let requests = Requests::new(config, registry, &clock)?;
     let db_metrics = Arc::new(DbMetrics::register(registry)?);
-    let database = Database::new(&config.database, db_metrics)?;
+    let database = Database::new(&config.database, db_metrics, telemetry.exemplars.clone())?;
     let health = Health::new(
         lifecycle.clone(),
         Arc::clone(&clock),

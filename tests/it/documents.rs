@@ -67,7 +67,7 @@ fn metrics() {
 const FORMATS: &str = "
 ## Formats
 
-`Accept` chooses between Prometheus text 0.0.4 (the default) and OpenMetrics 1.0.0 (`application/openmetrics-text; version=1.0.0`). Both hold the same series. In OpenMetrics the family of a counter has no `_total`, bounds are floats (`le=\"1.0\"`), units are named, and each bucket of `http_request_duration_seconds` carries as exemplar the newest sampled request that fell into it, with its `trace_id`. Prometheus stores exemplars with `--enable-feature=exemplar-storage`.
+`Accept` chooses between Prometheus text 0.0.4 (the default) and OpenMetrics 1.0.0 (`application/openmetrics-text; version=1.0.0`). Both hold the same series. In OpenMetrics the family of a counter has no `_total`, bounds are floats (`le=\"1.0\"`), units are named, and each bucket of `http_request_duration_seconds` and `db_query_duration_seconds` carries as exemplar the newest sampled request, or query of one, that fell into it, with its `trace_id`. Prometheus stores exemplars with `--enable-feature=exemplar-storage`.
 
 Tokio counts `tokio_task_polls_total`, `tokio_task_poll_mean_seconds`, `tokio_forced_yields_total`, `tokio_local_queue_depth`, `tokio_blocking_threads` and `tokio_blocking_queue_depth` only in builds with `--cfg tokio_unstable`: `.cargo/config.toml` and the Dockerfile set it. A `RUSTFLAGS` of your own takes its place; without the cfg the build is sound, and lacks these series.
 ";

@@ -16,6 +16,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use opentelemetry::trace::TraceId;
 use sqlx::Pool;
 use tracing::Instrument as _;
 
@@ -29,6 +30,8 @@ pub use single::Turn;
 #[cfg(feature = "sqlite")]
 pub use writer::WriteTransaction;
 
+use crate::platform::telemetry::exposition::{Exemplar, Exemplars};
+use crate::platform::telemetry::metrics::QUICK;
 use crate::platform::telemetry::traces;
 
 /// The pool of the backend that the configuration names.
@@ -49,6 +52,7 @@ pub struct Db<B: sqlx::Database> {
     deadline: Duration,
     metrics: Arc<DbMetrics>,
     peer: Arc<connect::Peer>,
+    exemplars: Exemplars,
     #[cfg(feature = "sqlite")]
     writers: writer::Queue,
 }
@@ -60,6 +64,7 @@ impl<B: sqlx::Database> Clone for Db<B> {
             deadline: self.deadline,
             metrics: Arc::clone(&self.metrics),
             peer: Arc::clone(&self.peer),
+            exemplars: self.exemplars.clone(),
             #[cfg(feature = "sqlite")]
             writers: Arc::clone(&self.writers),
         }
@@ -80,6 +85,18 @@ impl<B: sqlx::Database> Db<B> {
         acquired
             .map(Lease::new)
             .map_err(|error| self.refused(error))
+    }
+
+    fn record(&self, query_type: &'static str, seconds: f64, trace_id: Option<TraceId>) {
+        let duration = &self.metrics.query_duration;
+        duration.with_label_values(&[query_type]).observe(seconds);
+        if let Some(trace_id) = trace_id {
+            let labels = [("query_type", query_type)];
+            let slots = self
+                .exemplars
+                .slots("db_query_duration_seconds", &labels, QUICK);
+            slots.put(Exemplar::now(trace_id, seconds));
+        }
     }
 
     fn refused(&self, error: sqlx::Error) -> DbError {
@@ -105,7 +122,8 @@ impl<B: sqlx::Database> Db<B> {
         let began = Instant::now();
         let bounded = tokio::time::timeout(self.deadline, work);
         // The span of an unsampled request is not even made.
-        let result = if traces::sampled() {
+        let trace_id = traces::sampled();
+        let result = if trace_id.is_some() {
             let span = tracing::info_span!(
                 "query",
                 otel.name = query_type,
@@ -128,10 +146,7 @@ impl<B: sqlx::Database> Db<B> {
         } else {
             bounded.await
         };
-        self.metrics
-            .query_duration
-            .with_label_values(&[query_type])
-            .observe(began.elapsed().as_secs_f64());
+        self.record(query_type, began.elapsed().as_secs_f64(), trace_id);
         result.unwrap_or_else(|_| {
             let slow = std::io::Error::new(
                 std::io::ErrorKind::TimedOut,
@@ -192,7 +207,11 @@ impl Database {
     ///
     /// # Errors
     /// When the URL cannot be read, or the folder of an SQLite file not be made.
-    pub fn new(config: &Config, metrics: Arc<DbMetrics>) -> anyhow::Result<Self> {
+    pub fn new(
+        config: &Config,
+        metrics: Arc<DbMetrics>,
+        exemplars: Exemplars,
+    ) -> anyhow::Result<Self> {
         metrics.max.set(i64::from(config.max_connections));
         let deadline = config.acquire_timeout + config.statement_timeout;
         Ok(match config.url.backend() {
@@ -202,6 +221,7 @@ impl Database {
                 deadline,
                 metrics,
                 peer: Arc::default(),
+                exemplars,
                 #[cfg(feature = "sqlite")]
                 writers: writer::Queue::default(),
             }),
@@ -213,6 +233,7 @@ impl Database {
                     pool,
                     deadline,
                     metrics,
+                    exemplars,
                     #[cfg(feature = "sqlite")]
                     writers: writer::Queue::default(),
                 })
@@ -232,6 +253,7 @@ impl Database {
             deadline: Duration::from_secs(1),
             metrics: Arc::new(metrics),
             peer: Arc::default(),
+            exemplars: Exemplars::default(),
             writers: writer::Queue::default(),
         })
     }

@@ -52,10 +52,14 @@ struct Export {
     destination: String,
 }
 
-/// Whether the innermost span of this thread's work is recorded.
+/// The trace that this thread's work is recorded in, if it is.
 #[must_use]
-pub fn sampled() -> bool {
-    Context::map_current(|context| context.span().span_context().is_sampled())
+pub fn sampled() -> Option<TraceId> {
+    Context::map_current(|context| {
+        let span = context.span();
+        let span = span.span_context();
+        span.is_sampled().then(|| span.trace_id())
+    })
 }
 
 impl Traces {
