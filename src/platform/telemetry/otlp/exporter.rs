@@ -15,6 +15,7 @@ use opentelemetry_otlp::{
 };
 
 use super::Signal;
+use super::client::Client;
 use super::variables::decoded;
 
 /// How a signal travels.
@@ -174,7 +175,7 @@ impl Settings {
     /// environment finds nothing left to decide.
     fn http<B: WithExportConfig + WithHttpConfig>(&self, builder: B) -> anyhow::Result<B> {
         let builder = builder
-            .with_http_client(self.http_client()?)
+            .with_http_client(Client(self.http_client()?))
             .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
             .with_endpoint(&self.endpoint)
             .with_timeout(self.timeout)
