@@ -109,6 +109,8 @@ export async function saturationAgrees() {
     assert.equal(note, `of ${workers} workers; ${queue} tasks wait`);
     for (const [chart, curve, name] of [
         ["queue", "in the global queue", "tokio_global_queue_depth"],
+        ["queue", "in the workers' own", "tokio_local_queue_depth"],
+        ["polls", "slowest worker, lately", "tokio_task_poll_mean_seconds"],
         ["memory", "allocated", "allocator_allocated_bytes"],
         ["memory", "allocator resident", "allocator_resident_bytes"],
         ["memory", "process resident", "process_resident_memory_bytes"],
@@ -118,6 +120,9 @@ export async function saturationAgrees() {
         assert.equal(newest.find(name).length, 1, name);
         near(await value(`#chart-${chart} [data-curve="${curve}"]`), newest.sum(name), `${chart}: ${curve}`);
     }
+    assert.match(await page.textContent("#in-flight-note"),
+        new RegExp(`^of ${newest.sum("http_requests_in_flight_max").toLocaleString("en")}; `));
+    assert.ok(await value('#chart-polls [data-curve="all workers"]') > 0, "polls take time");
     const inside = await rows("runtime");
     const wanted = newest.samples.map(({ name }) => name)
         .filter((name) => /^(tokio|allocator|process)_/.test(name) && name !== "process_start_time_seconds");

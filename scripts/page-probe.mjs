@@ -57,7 +57,7 @@ async function looks() {
         const light = background.match(/\d+/g).map(Number).every((part) => part > 127);
         assert.equal(light, scheme === "light", `${scheme}: ${background}`);
         const charts = await painted();
-        assert.equal(charts.length, 12);
+        assert.equal(charts.length, 13);
         for (const { id, label, colours } of charts) {
             assert.ok(colours > 2, `${id} is drawn in ${scheme}`);
             assert.match(label, /: .+ .+/);
@@ -159,6 +159,24 @@ async function switches() {
     }
 }
 
+/** What explains strange figures stands at the top, for as long as it holds. */
+async function tellsOverrides() {
+    const notice = page.locator("#overrides");
+    await notice.filter({ hasText: /^Log filter is info,hyper=warn for 59 min \d+ s, then info\. Trace sampling is 0\.25 for 59 min \d+ s, then 1\.$/ })
+        .waitFor();
+    const send = (method, path, body) => fetch(`${service.admin}/${path}`,
+        { method, body: body && JSON.stringify(body), headers: { "content-type": "application/json" } });
+    await send("PUT", "faults", { path: "/api/v1/ping", latency: "5ms", status: 503, ratio: 0.5, ttl: "1h" });
+    await notice.filter({ hasText: /^Faults are injected: \/api\/v1\/ping waits 5ms, answers 503, 50 % of the time, for 59 min \d+ s\. Log/ })
+        .waitFor();
+    await send("DELETE", "faults");
+    await notice.filter({ hasText: /^Log filter/ }).waitFor();
+    await send("PUT", "log-filter", { filter: "info" });
+    await send("PUT", "trace-sampling", { ratio: 1 });
+    await page.waitForSelector("#overrides", { state: "hidden" });
+    said("faults, and switches that will return, are told at the top with their time");
+}
+
 /** A crash shows; the next process is another one, and nothing counts backwards. */
 async function outlivesACrash() {
     const before = Number((await data("#requests")).increase);
@@ -258,6 +276,7 @@ await looks();
 await keyboard();
 await rests();
 await switches();
+await tellsOverrides();
 assert.deepEqual(complaints, [], "the console is empty");
 assert.deepEqual(strangers, [], "no request to any other origin");
 said("no complaint in the console, no request to another origin");

@@ -100,11 +100,16 @@ async fn run_observed(
 ) -> anyhow::Result<u8> {
     let registry = &telemetry.registry;
     let clock: SharedClock = Arc::new(SystemClock);
-    let lifecycle = Lifecycle::new(LifecycleMetrics::register(registry)?);
+    let bounds = LifecycleMetrics::register(registry)?;
+    bounds.in_flight_max.set(config.http.max_in_flight.into());
+    bounds
+        .connections_max
+        .set(config.http.max_connections.into());
+    let lifecycle = Lifecycle::new(bounds);
     lifecycle::watch_signals(&lifecycle)?;
     let requests = Requests::new(config, registry, &clock)?;
     let db_metrics = Arc::new(DbMetrics::register(registry)?);
-    let database = Database::new(&config.database, db_metrics)?;
+    let database = Database::new(&config.database, db_metrics, telemetry.exemplars.clone())?;
     let health = Health::new(
         lifecycle.clone(),
         Arc::clone(&clock),

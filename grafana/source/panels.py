@@ -171,13 +171,7 @@ def _from_labels(name, label, description, value, lookup, **more):
                      refresh=2, regex="", options=[], **more)
 
 
-def limit(name, key, value):
-    """A text box for a limit that is configuration and has no metric."""
-    return _variable(name, "textbox", key, f"The configured {key}; the share in use is of it.",
-                     str(value), query=str(value))
-
-
-def dashboard(slug, title, description, rows, *, limits=()):
+def dashboard(slug, title, description, rows):
     """A dashboard from `(row title, panels)` pairs; panels flow from left to right."""
     panels, y = [], 0
     for row, members in rows:
@@ -200,7 +194,7 @@ def dashboard(slug, title, description, rows, *, limits=()):
     return {"uid": f"{NAME}-{slug}", "title": f"{NAME.capitalize()} / {title}",
             "description": description, "tags": [NAME], **common,
             "links": _links(), "annotations": {"list": _annotations()},
-            "templating": {"list": [*_variables(), *limits]}, "panels": panels}
+            "templating": {"list": _variables()}, "panels": panels}
 
 
 def _id(*path):

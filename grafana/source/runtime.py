@@ -55,6 +55,10 @@ def runtime():
         timeseries("Tasks waiting", "none", "Tasks in the queue that all workers share, by"
                    " replica; it should be empty at most scrapes.",
                    query("tokio_global_queue_depth{$sel}", "{{instance}}")),
+        timeseries("Mean time of a poll", "s", "Seconds that a task holds its worker at a time, by"
+                   " replica; what blocks (a long computation, a file) lifts it, and all others wait.",
+                   query(f"rate(tokio_worker_busy_seconds_total{{$sel}}[{R}])"
+                         f" / rate(tokio_task_polls_total{{$sel}}[{R}])", "{{instance}}")),
         timeseries("Tasks", "none", "Tasks that have not ended, by replica: connections,"
                    " requests, workers. Growth without end is a leak.",
                    query("tokio_alive_tasks{$sel}", "{{instance}}")),

@@ -1,6 +1,6 @@
 """The service overview: what a client sees, what the error budget says, what saturates."""
 
-from panels import (FAULT_ONLY, GREEN, ORANGE, PLAIN, RED, YELLOW, dashboard, heatmap, limit,
+from panels import (FAULT_ONLY, GREEN, ORANGE, PLAIN, RED, YELLOW, dashboard, heatmap,
                     query, runbook, stat, steps, table, timeseries)
 
 # The objectives, as in deploy/prometheus/rules, whose recorded series the panels about the
@@ -160,11 +160,13 @@ def saturation():
     return [
         timeseries("Requests in flight", "percentunit", "Requests in flight as a share of"
                    " http.max_in_flight, by replica; at 100% requests are shed.",
-                   query("http_requests_in_flight{$sel} / $max_in_flight", "{{instance}}"),
+                   query("http_requests_in_flight{$sel} / http_requests_in_flight_max{$sel}",
+                         "{{instance}}"),
                    lines=SHARE),
         timeseries("Connections", "percentunit", "Open connections as a share of"
                    " http.max_connections, by replica and listener.",
-                   query("http_connections_open{$sel} / $max_connections",
+                   query("http_connections_open{$sel} / on (instance) group_left ()"
+                         " http_connections_max{$sel}",
                          "{{instance}} {{listener}}"), lines=SHARE),
         timeseries("Database pool", "percentunit", "Connections in use as a share of the pool,"
                    " by replica; at 100% requests wait for one.",
@@ -254,5 +256,4 @@ def build():
         ("Cost", cost()),
         ("Application", application()),
         ("State and telemetry", state()),
-    ], limits=[limit("max_in_flight", "http.max_in_flight", 1024),
-               limit("max_connections", "http.max_connections", 10000)])
+    ])

@@ -40,7 +40,7 @@ pub fn validate(config: &Config, reader: &mut Reader) {
 }
 
 fn parse(config: &Config) -> Option<Result<(Email, Password), BootstrapError>> {
-    let email = config.bootstrap_admin_email.as_deref()?;
+    let email = config.bootstrap_admin_email.as_ref()?.expose();
     let password = config.bootstrap_admin_password.as_ref()?;
     let invalid = |field, why| BootstrapError::Invalid { field, why };
     let email = Email::parse(email).map_err(|error| invalid("email", error.message));

@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use crate::config::Config;
 use crate::platform::db::{Database, DbMetrics, migrate as migrations};
 use crate::platform::protect::Limits;
+use crate::platform::telemetry::Exemplars;
 
 /// Applies the migrations that are missing.
 ///
@@ -51,7 +52,7 @@ pub async fn check(config: &Config) -> Vec<String> {
 /// A database without anybody to scrape its metrics.
 fn offline(config: &Config) -> anyhow::Result<Database> {
     let metrics = DbMetrics::register(&prometheus::Registry::new())?;
-    Database::new(&config.database, Arc::new(metrics))
+    Database::new(&config.database, Arc::new(metrics), Exemplars::default())
 }
 
 /// Where this configuration's service answers for its own liveness.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use gantry::platform::settings::{Default, Key};
+use gantry::platform::telemetry::metrics::unit;
 
 /// Compares a document with what the code says, or writes it when asked to.
 pub fn golden(path: &str, expected: &str) {
@@ -36,17 +37,23 @@ fn metrics() {
     for (title, block) in gantry::app::catalogue() {
         write!(
             text,
-            "\n## {title}\n\n| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n"
+            "\n## {title}\n\n| metric | kind | unit | labels | meaning |\n| --- | --- | --- | --- | --- |\n"
         )
         .unwrap();
         for metric in block {
             let labels = metric.labels.iter().map(|label| format!("`{label}`"));
             let labels = labels.collect::<Vec<_>>().join(", ");
             let help = one_line(metric.doc);
+            let unit = unit(metric.name).unwrap_or_default();
+            let buckets = metric.buckets.iter().map(f64::to_string);
+            let buckets = match buckets.collect::<Vec<_>>().join(" ") {
+                bounds if bounds.is_empty() => bounds,
+                bounds => format!(" Buckets: {bounds}."),
+            };
+            let (name, kind) = (metric.name, metric.kind);
             writeln!(
                 text,
-                "| `{}` | {} | {labels} | {help} |",
-                metric.name, metric.kind
+                "| `{name}` | {kind} | {unit} | {labels} | {help}{buckets} |"
             )
             .unwrap();
         }
@@ -60,9 +67,9 @@ fn metrics() {
 const FORMATS: &str = "
 ## Formats
 
-`Accept` chooses between Prometheus text 0.0.4 (the default) and OpenMetrics 1.0.0 (`application/openmetrics-text; version=1.0.0`). Both hold the same series. In OpenMetrics the family of a counter has no `_total`, bounds are floats (`le=\"1.0\"`), units are named, and each bucket of `http_request_duration_seconds` carries as exemplar the newest sampled request that fell into it, with its `trace_id`. Prometheus stores exemplars with `--enable-feature=exemplar-storage`.
+`Accept` chooses between Prometheus text 0.0.4 (the default) and OpenMetrics 1.0.0 (`application/openmetrics-text; version=1.0.0`). Both hold the same series. In OpenMetrics the family of a counter has no `_total`, bounds are floats (`le=\"1.0\"`), units are named, and each bucket of `http_request_duration_seconds` and `db_query_duration_seconds` carries as exemplar the newest sampled request, or query of one, that fell into it, with its `trace_id`. Prometheus stores exemplars with `--enable-feature=exemplar-storage`.
 
-A build with `RUSTFLAGS=\"--cfg tokio_unstable\"` also shows `tokio_task_polls_total`, `tokio_task_poll_mean_seconds`, `tokio_forced_yields_total`, `tokio_blocking_threads` and `tokio_blocking_queue_depth`. It is not the default: these are outside of Tokio's promise of stability, and the flag is lost wherever somebody sets `RUSTFLAGS`.
+Tokio counts `tokio_task_polls_total`, `tokio_task_poll_mean_seconds`, `tokio_forced_yields_total`, `tokio_local_queue_depth`, `tokio_blocking_threads` and `tokio_blocking_queue_depth` only in builds with `--cfg tokio_unstable`: `.cargo/config.toml` and the Dockerfile set it. A `RUSTFLAGS` of your own takes its place; without the cfg the build is sound, and lacks these series.
 ";
 
 /// From the `prometheus` crate's own collector, which documents itself only when
@@ -70,15 +77,15 @@ A build with `RUSTFLAGS=\"--cfg tokio_unstable\"` also shows `tokio_task_polls_t
 const PROCESS: &str = "
 ## Process
 
-| metric | kind | labels | meaning |
-| --- | --- | --- | --- |
-| `process_cpu_seconds_total` | counter |  | Seconds of CPU time, user and system. |
-| `process_open_fds` | gauge |  | Open file descriptors. |
-| `process_max_fds` | gauge |  | File descriptors at most. |
-| `process_virtual_memory_bytes` | gauge |  | Virtual memory. |
-| `process_resident_memory_bytes` | gauge |  | Resident memory. |
-| `process_start_time_seconds` | gauge |  | Start of the process, in seconds since the epoch. |
-| `process_threads` | gauge |  | Operating system threads. |
+| metric | kind | unit | labels | meaning |
+| --- | --- | --- | --- | --- |
+| `process_cpu_seconds_total` | counter | seconds |  | Seconds of CPU time, user and system. |
+| `process_open_fds` | gauge |  |  | Open file descriptors. |
+| `process_max_fds` | gauge |  |  | File descriptors at most. |
+| `process_virtual_memory_bytes` | gauge | bytes |  | Virtual memory. |
+| `process_resident_memory_bytes` | gauge | bytes |  | Resident memory. |
+| `process_start_time_seconds` | gauge | seconds |  | Start of the process, in seconds since the epoch. |
+| `process_threads` | gauge |  |  | Operating system threads. |
 ";
 
 #[tokio::test]

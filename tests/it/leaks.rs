@@ -14,7 +14,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Map, Value, json};
 
 use crate::on_both;
-use crate::support::service::{ADMIN_EMAIL, ADMIN_PASSWORD};
+use crate::support::service::ADMIN_PASSWORD;
 use crate::support::{Backend, Service, TestDatabase};
 use crate::telemetry::sink::Sink;
 use database::{Role, execute, wrong};
@@ -23,6 +23,8 @@ use database::{Role, execute, wrong};
 const MARK: &str = "canary";
 const EMAIL: &str = "canary@example.com";
 const PASSWORD: &str = "canary correct horse";
+/// The first administrator's.
+const MARKED_ADMIN: &str = "canary-admin@example.com";
 const ADMIN_TOKEN: &str = "canary-admin-token-0123456789abcdef";
 /// May stand in no answer either, whoever asks.
 const SECRETS: [&str; 6] = [
@@ -179,7 +181,7 @@ async fn succeed_everywhere(seen: &mut Seen, service: &Service) {
     file(seen, "wrong login", login(EMAIL, "canary-wrong-password")).await;
     let tokens = file(seen, "login", login(EMAIL, PASSWORD)).await;
     let token = tokens["access_token"].as_str().unwrap();
-    let admin = file(seen, "login", login(ADMIN_EMAIL, ADMIN_PASSWORD)).await;
+    let admin = file(seen, "login", login(MARKED_ADMIN, ADMIN_PASSWORD)).await;
     let admin = admin["access_token"].as_str().unwrap();
 
     let mut accounts = Vec::new();
@@ -280,7 +282,8 @@ on_both! {
                 .database(&database)
                 .env("APP__DATABASE__URL", url)
                 .env("APP__ADMIN__TOKEN", ADMIN_TOKEN)
-                .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url())
+                .env("APP__AUTH__BOOTSTRAP_ADMIN_EMAIL", MARKED_ADMIN)
+                .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://me:canary@{}", sink.address()))
                 .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20canary-collector")
                 .env("OTEL_LOGS_EXPORTER", "otlp")
                 .env("OTEL_BSP_SCHEDULE_DELAY", "20")
@@ -293,7 +296,7 @@ on_both! {
         let mut seen = Seen::default();
         let mut service = configured(&url).start().await;
         succeed_everywhere(&mut seen, &service).await;
-        let login = json!({"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD});
+        let login = json!({"email": MARKED_ADMIN, "password": ADMIN_PASSWORD});
         let login = service.client.post(service.url("/api/v1/auth/login")).json(&login);
         let tokens = file(&mut seen, "login", login).await;
         let token = tokens["access_token"].as_str().unwrap();

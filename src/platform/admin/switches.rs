@@ -40,9 +40,17 @@ impl Switches {
     ) -> Self {
         let logs = logs.clone();
         let set_filter = move |filter: &String| {
-            // Said before: the new filter may be one that would swallow it.
-            tracing::warn!(filter, "the log filter changes");
-            logs.set_filter(filter)
+            let say = || tracing::warn!(filter, "the log filter changes");
+            // Said before, since the new filter may swallow it; unless the old one does.
+            let heard = tracing::enabled!(tracing::Level::WARN);
+            if heard {
+                say();
+            }
+            logs.set_filter(filter)?;
+            if !heard {
+                say();
+            }
+            Ok(())
         };
         let sampling = traces.sampling().clone();
         let ratio = sampling.ratio();

@@ -8,6 +8,7 @@ use crate::settings;
 
 /// Known to everybody, and so refused in production.
 const DEVELOPMENT_PASSWORD: &str = "development-only-password";
+const DEVELOPMENT_EMAIL: &str = "admin@example.com";
 
 settings! {
     /// Tokens, their keys, and the first administrator.
@@ -27,7 +28,7 @@ settings! {
         /// Password hashes at the same time; beyond it 503 `OVERLOADED`. Each takes 19 MiB.
         pub max_concurrent_hashes("max_concurrent_hashes"): u32 = Same("4"), check at_least_one;
         /// E-mail address of the first administrator, made at the start when it is not there.
-        pub bootstrap_admin_email("bootstrap_admin_email"): Option<String> = DevelopmentOnly("admin@example.com");
+        pub bootstrap_admin_email("bootstrap_admin_email"): Option<Secret> = DevelopmentOnly(DEVELOPMENT_EMAIL);
         /// Password of the first administrator.
         pub bootstrap_admin_password("bootstrap_admin_password"): Option<Secret> = DevelopmentOnly(DEVELOPMENT_PASSWORD);
     }
@@ -36,10 +37,11 @@ settings! {
 impl Config {
     /// The administrator of development, when it is the one that everybody knows.
     #[must_use]
-    pub fn development_admin(&self) -> Option<(&str, &'static str)> {
-        let password = self.bootstrap_admin_password.as_ref()?;
-        let email = self.bootstrap_admin_email.as_deref()?;
-        (password.expose() == DEVELOPMENT_PASSWORD).then_some((email, DEVELOPMENT_PASSWORD))
+    pub fn development_admin(&self) -> Option<(&'static str, &'static str)> {
+        let email = self.bootstrap_admin_email.as_ref()?.expose();
+        let password = self.bootstrap_admin_password.as_ref()?.expose();
+        let known = (DEVELOPMENT_EMAIL, DEVELOPMENT_PASSWORD);
+        ((email, password) == known).then_some(known)
     }
 
     /// Rules of this section that span keys or depend on the profile.

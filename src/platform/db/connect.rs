@@ -70,6 +70,32 @@ pub fn sqlite(config: &Config) -> anyhow::Result<sqlx::SqlitePool> {
     Ok(pool_options(config).connect_lazy_with(options))
 }
 
+/// Where queries go, as their spans say it; an embedded database is nowhere.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    pub(super) address: Option<String>,
+    pub(super) port: Option<u16>,
+    /// Name of the database.
+    pub(super) namespace: Option<String>,
+}
+
+impl Peer {
+    /// The server that this pool connects to.
+    #[cfg(feature = "postgres")]
+    pub(super) fn of(pool: &sqlx::PgPool) -> Self {
+        let options = pool.connect_options();
+        let socket = options.get_socket();
+        Self {
+            address: Some(match socket {
+                Some(path) => path.display().to_string(),
+                None => options.get_host().to_owned(),
+            }),
+            port: socket.is_none().then(|| options.get_port()),
+            namespace: options.get_database().map(str::to_owned),
+        }
+    }
+}
+
 /// Postgres (14 or newer): every statement has a timeout on the server as well.
 ///
 /// # Errors

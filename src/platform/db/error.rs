@@ -1,5 +1,7 @@
 //! The two ways in which a database fails.
 
+use sqlx::error::ErrorKind;
+
 /// Why a query has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
@@ -13,15 +15,44 @@ pub enum DbError {
 
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
-        if is_unavailable(&error) {
+        let error = if is_unavailable(&error) {
             Self::Unavailable(error)
         } else {
             Self::Failed(error)
-        }
+        };
+        error.mark_span();
+        error
     }
 }
 
 impl DbError {
+    /// Says in the query's client span, inside of which queries fail, that this one
+    /// did; in attributes of the OpenTelemetry conventions, which hold no values. What
+    /// runs into a constraint is refused, and no failure.
+    fn mark_span(&self) {
+        let (Self::Unavailable(cause) | Self::Failed(cause)) = self;
+        let database = match cause {
+            sqlx::Error::Database(error) => Some(error),
+            _ => None,
+        };
+        if database.is_some_and(|error| !matches!(error.kind(), ErrorKind::Other)) {
+            return;
+        }
+        let code = database.and_then(|error| error.code());
+        let kind = match cause {
+            sqlx::Error::PoolTimedOut => "pool_timeout",
+            sqlx::Error::PoolClosed => "pool_closed",
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) => "connection",
+            _ => "_OTHER",
+        };
+        let span = tracing::Span::current();
+        span.record("otel.status_code", "ERROR");
+        span.record("error.type", code.as_deref().unwrap_or(kind));
+        if let Some(code) = &code {
+            span.record("db.response.status_code", &**code);
+        }
+    }
+
     /// The table constraint that a write ran into: its name on Postgres, its
     /// columns (`users.email`) on SQLite.
     #[must_use]

@@ -16,6 +16,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use opentelemetry::trace::TraceId;
 use sqlx::Pool;
 use tracing::Instrument as _;
 
@@ -29,6 +30,8 @@ pub use single::Turn;
 #[cfg(feature = "sqlite")]
 pub use writer::WriteTransaction;
 
+use crate::platform::telemetry::exposition::{Exemplar, Exemplars};
+use crate::platform::telemetry::metrics::QUICK;
 use crate::platform::telemetry::traces;
 
 /// The pool of the backend that the configuration names.
@@ -48,6 +51,8 @@ pub struct Db<B: sqlx::Database> {
     /// Client-side bound of a store method: acquire plus statement timeout.
     deadline: Duration,
     metrics: Arc<DbMetrics>,
+    peer: Arc<connect::Peer>,
+    exemplars: Exemplars,
     #[cfg(feature = "sqlite")]
     writers: writer::Queue,
 }
@@ -58,6 +63,8 @@ impl<B: sqlx::Database> Clone for Db<B> {
             pool: self.pool.clone(),
             deadline: self.deadline,
             metrics: Arc::clone(&self.metrics),
+            peer: Arc::clone(&self.peer),
+            exemplars: self.exemplars.clone(),
             #[cfg(feature = "sqlite")]
             writers: Arc::clone(&self.writers),
         }
@@ -78,6 +85,18 @@ impl<B: sqlx::Database> Db<B> {
         acquired
             .map(Lease::new)
             .map_err(|error| self.refused(error))
+    }
+
+    fn record(&self, query_type: &'static str, seconds: f64, trace_id: Option<TraceId>) {
+        let duration = &self.metrics.query_duration;
+        duration.with_label_values(&[query_type]).observe(seconds);
+        if let Some(trace_id) = trace_id {
+            let labels = [("query_type", query_type)];
+            let slots = self
+                .exemplars
+                .slots("db_query_duration_seconds", &labels, QUICK);
+            slots.put(Exemplar::now(trace_id, seconds));
+        }
     }
 
     fn refused(&self, error: sqlx::Error) -> DbError {
@@ -103,7 +122,8 @@ impl<B: sqlx::Database> Db<B> {
         let began = Instant::now();
         let bounded = tokio::time::timeout(self.deadline, work);
         // The span of an unsampled request is not even made.
-        let result = if traces::sampled() {
+        let trace_id = traces::sampled();
+        let result = if trace_id.is_some() {
             let span = tracing::info_span!(
                 "query",
                 otel.name = query_type,
@@ -112,6 +132,10 @@ impl<B: sqlx::Database> Db<B> {
                 error.r#type = tracing::field::Empty,
                 db.system.name = system_name(B::NAME),
                 db.operation.name = query_type,
+                db.namespace = self.peer.namespace,
+                server.address = self.peer.address,
+                server.port = self.peer.port,
+                db.response.status_code = tracing::field::Empty,
             );
             let result = bounded.instrument(span.clone()).await;
             if result.is_err() {
@@ -122,10 +146,7 @@ impl<B: sqlx::Database> Db<B> {
         } else {
             bounded.await
         };
-        self.metrics
-            .query_duration
-            .with_label_values(&[query_type])
-            .observe(began.elapsed().as_secs_f64());
+        self.record(query_type, began.elapsed().as_secs_f64(), trace_id);
         result.unwrap_or_else(|_| {
             let slow = std::io::Error::new(
                 std::io::ErrorKind::TimedOut,
@@ -186,7 +207,11 @@ impl Database {
     ///
     /// # Errors
     /// When the URL cannot be read, or the folder of an SQLite file not be made.
-    pub fn new(config: &Config, metrics: Arc<DbMetrics>) -> anyhow::Result<Self> {
+    pub fn new(
+        config: &Config,
+        metrics: Arc<DbMetrics>,
+        exemplars: Exemplars,
+    ) -> anyhow::Result<Self> {
         metrics.max.set(i64::from(config.max_connections));
         let deadline = config.acquire_timeout + config.statement_timeout;
         Ok(match config.url.backend() {
@@ -195,17 +220,24 @@ impl Database {
                 pool: connect::sqlite(config)?,
                 deadline,
                 metrics,
+                peer: Arc::default(),
+                exemplars,
                 #[cfg(feature = "sqlite")]
                 writers: writer::Queue::default(),
             }),
             #[cfg(feature = "postgres")]
-            Backend::Postgres => Self::Postgres(Db {
-                pool: connect::postgres(config)?,
-                deadline,
-                metrics,
-                #[cfg(feature = "sqlite")]
-                writers: writer::Queue::default(),
-            }),
+            Backend::Postgres => {
+                let pool = connect::postgres(config)?;
+                Self::Postgres(Db {
+                    peer: Arc::new(connect::Peer::of(&pool)),
+                    pool,
+                    deadline,
+                    metrics,
+                    exemplars,
+                    #[cfg(feature = "sqlite")]
+                    writers: writer::Queue::default(),
+                })
+            }
             #[allow(unreachable_patterns)]
             other => anyhow::bail!("this binary was built without {other:?}"),
         })
@@ -220,6 +252,8 @@ impl Database {
                 .expect("a URL"),
             deadline: Duration::from_secs(1),
             metrics: Arc::new(metrics),
+            peer: Arc::default(),
+            exemplars: Exemplars::default(),
             writers: writer::Queue::default(),
         })
     }

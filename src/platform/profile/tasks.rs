@@ -20,7 +20,7 @@ struct Tasks {
     workers: Vec<Worker>,
 }
 
-/// What Tokio's stable metrics tell.
+/// What Tokio tells; the last two only in builds with `--cfg tokio_unstable`.
 #[derive(Serialize)]
 struct Runtime {
     workers: usize,
@@ -28,13 +28,28 @@ struct Runtime {
     alive_tasks: usize,
     /// Tasks that wait in the queue which all workers share.
     global_queue_depth: usize,
+    /// For password hashes and files.
+    #[cfg(tokio_unstable)]
+    blocking_threads: usize,
+    /// Blocking work that waits for such a thread.
+    #[cfg(tokio_unstable)]
+    blocking_queue_depth: usize,
 }
 
+/// Polls and its queue only in builds with `--cfg tokio_unstable`.
 #[derive(Serialize)]
 struct Worker {
     busy_seconds: f64,
     /// How often it had nothing to do.
     parks: u64,
+    #[cfg(tokio_unstable)]
+    polls: u64,
+    /// Of recent polls: long is what blocks it.
+    #[cfg(tokio_unstable)]
+    mean_poll_seconds: f64,
+    /// Tasks that wait for this worker.
+    #[cfg(tokio_unstable)]
+    local_queue_depth: usize,
 }
 
 pub(super) async fn show(State(profiler): State<Profiler>) -> impl IntoResponse {
@@ -46,6 +61,12 @@ pub(super) async fn show(State(profiler): State<Profiler>) -> impl IntoResponse 
     let worker = |index| Worker {
         busy_seconds: metrics.worker_total_busy_duration(index).as_secs_f64(),
         parks: metrics.worker_park_count(index),
+        #[cfg(tokio_unstable)]
+        polls: metrics.worker_poll_count(index),
+        #[cfg(tokio_unstable)]
+        mean_poll_seconds: metrics.worker_mean_poll_time(index).as_secs_f64(),
+        #[cfg(tokio_unstable)]
+        local_queue_depth: metrics.worker_local_queue_depth(index),
     };
     Json(Tasks {
         lifecycle: profiler.lifecycle.state().as_str(),
@@ -55,6 +76,10 @@ pub(super) async fn show(State(profiler): State<Profiler>) -> impl IntoResponse 
             workers: metrics.num_workers(),
             alive_tasks: metrics.num_alive_tasks(),
             global_queue_depth: metrics.global_queue_depth(),
+            #[cfg(tokio_unstable)]
+            blocking_threads: metrics.num_blocking_threads(),
+            #[cfg(tokio_unstable)]
+            blocking_queue_depth: metrics.blocking_queue_depth(),
         },
     })
 }

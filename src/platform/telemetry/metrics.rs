@@ -35,6 +35,17 @@ pub struct Descriptor {
     pub buckets: &'static [f64],
 }
 
+/// Base units of Prometheus that stand at the end of our names.
+const UNITS: [&str; 4] = ["seconds", "bytes", "ratio", "celsius"];
+
+/// The unit at the end of a metric's name, before `_total`.
+#[must_use]
+pub fn unit(name: &str) -> Option<&'static str> {
+    let name = name.strip_suffix("_total").unwrap_or(name);
+    let (_, last) = name.rsplit_once('_')?;
+    UNITS.into_iter().find(|unit| *unit == last)
+}
+
 impl Descriptor {
     /// The doc comment as one line.
     #[must_use]

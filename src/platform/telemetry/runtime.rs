@@ -1,9 +1,13 @@
 //! What the Tokio runtime says of itself, read at every scrape.
 //!
-//! These are the metrics that Tokio calls stable. Those of single polls exist only
-//! in builds with `RUSTFLAGS="--cfg tokio_unstable"`; other builds leave them out.
+//! Polls, and all queues but the shared one, are counted only in builds with
+//! `--cfg tokio_unstable`, which `.cargo/config.toml` sets; a build whose `RUSTFLAGS`
+//! lack it leaves these series out. Tokio's histogram of poll times stays off: it reads
+//! the clock twice a poll, and the requests' own polls are timed a route
+//! (`http_request_busy_seconds_total`).
 
-use prometheus::{Counter, IntCounter, IntGauge, Registry};
+use prometheus::core::Collector;
+use prometheus::{Counter, Gauge, IntCounter, IntGauge, Registry};
 use tokio::runtime::{Handle, RuntimeMetrics};
 
 use super::read::{Read, gauge, raise};
@@ -22,19 +26,14 @@ metrics! {
         pub queue: IntGauge = "tokio_global_queue_depth";
         /// Tasks that have not ended.
         pub tasks: IntGauge = "tokio_alive_tasks";
-    }
-}
-
-#[cfg(tokio_unstable)]
-metrics! {
-    /// What only unstable builds know.
-    pub struct UnstableMetrics {
-        /// Polls of tasks, by all workers.
+        /// Polls of tasks, by all workers. The rate of `tokio_worker_busy_seconds_total` over its rate is the mean time of a poll.
         pub polls: IntCounter = "tokio_task_polls_total";
-        /// Mean of recent polls' seconds, of the worker for which it is the longest.
-        pub poll_time: prometheus::Gauge = "tokio_task_poll_mean_seconds";
+        /// Mean of recent polls' seconds, of the worker for which it is the longest. Work that blocks lifts it.
+        pub poll_time: Gauge = "tokio_task_poll_mean_seconds";
         /// Times that a task was made to yield because it had work without end.
         pub forced_yields: IntCounter = "tokio_forced_yields_total";
+        /// Tasks that wait in the workers' own queues.
+        pub local_queue: IntGauge = "tokio_local_queue_depth";
         /// Threads for blocking work (password hashes, files).
         pub blocking_threads: IntGauge = "tokio_blocking_threads";
         /// Blocking work that waits for a thread.
@@ -51,21 +50,30 @@ pub(super) fn register(registry: &Registry) -> prometheus::Result<()> {
     let runtime = Handle::current().metrics();
     let metrics = TokioMetrics::register(&own)?;
     let shown = metrics.clone();
-    #[cfg(tokio_unstable)]
-    let unstable = UnstableMetrics::register(&own)?;
-    let update = move || {
-        metrics.update(&runtime);
-        #[cfg(tokio_unstable)]
-        unstable.update(&runtime);
-    };
-    let TokioMetrics {
-        workers,
-        busy,
-        parks,
-        queue,
-        tasks,
-    } = &shown;
-    Read::register(own, &[workers, busy, parks, queue, tasks], update, registry)
+    let mut described: Vec<&dyn Collector> = vec![
+        &shown.workers,
+        &shown.busy,
+        &shown.parks,
+        &shown.queue,
+        &shown.tasks,
+    ];
+    let counted_when_unstable: [Box<dyn Collector>; 6] = [
+        Box::new(shown.polls.clone()),
+        Box::new(shown.poll_time.clone()),
+        Box::new(shown.forced_yields.clone()),
+        Box::new(shown.local_queue.clone()),
+        Box::new(shown.blocking_threads.clone()),
+        Box::new(shown.blocking_queue.clone()),
+    ];
+    if cfg!(tokio_unstable) {
+        described.extend(counted_when_unstable.iter().map(Box::as_ref));
+    } else {
+        for series in counted_when_unstable {
+            own.unregister(series)?;
+        }
+    }
+    let update = move || metrics.update(&runtime);
+    Read::register(own, &described, update, registry)
 }
 
 impl TokioMetrics {
@@ -81,12 +89,12 @@ impl TokioMetrics {
         self.busy.inc_by((busy - self.busy.get()).max(0.0));
         let parks = (0..workers).map(|worker| runtime.worker_park_count(worker));
         raise(&self.parks, parks.sum());
+        #[cfg(tokio_unstable)]
+        self.update_unstable(runtime);
     }
-}
 
-#[cfg(tokio_unstable)]
-impl UnstableMetrics {
-    fn update(&self, runtime: &RuntimeMetrics) {
+    #[cfg(tokio_unstable)]
+    fn update_unstable(&self, runtime: &RuntimeMetrics) {
         let workers = runtime.num_workers();
         let polls = (0..workers).map(|worker| runtime.worker_poll_count(worker));
         raise(&self.polls, polls.sum());
@@ -94,6 +102,8 @@ impl UnstableMetrics {
         let longest = means.max().unwrap_or_default();
         self.poll_time.set(longest.as_secs_f64());
         raise(&self.forced_yields, runtime.budget_forced_yield_count());
+        let waiting = (0..workers).map(|worker| runtime.worker_local_queue_depth(worker));
+        self.local_queue.set(gauge(waiting.sum()));
         self.blocking_threads
             .set(gauge(runtime.num_blocking_threads()));
         self.blocking_queue
@@ -131,5 +141,16 @@ mod tests {
         );
         assert!(one.unwrap() > 0.0 && two >= one, "{one:?} {two:?}");
         assert!(value("tokio_worker_busy_seconds_total").is_some());
+        for counted_when_unstable in [
+            "tokio_task_polls_total",
+            "tokio_task_poll_mean_seconds",
+            "tokio_forced_yields_total",
+            "tokio_local_queue_depth",
+            "tokio_blocking_threads",
+            "tokio_blocking_queue_depth",
+        ] {
+            let is_there = value(counted_when_unstable).is_some();
+            assert_eq!(is_there, cfg!(tokio_unstable), "{counted_when_unstable}");
+        }
     }
 }

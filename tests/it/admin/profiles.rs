@@ -274,6 +274,32 @@ async fn tasks_are_listed_by_name() {
     assert!(tasks["runtime"]["alive_tasks"].as_u64().unwrap() >= 5);
 }
 
+/// Builds without the cfg leave the series out.
+#[cfg(tokio_unstable)]
+#[tokio::test]
+async fn polls_are_counted_and_timed() {
+    let service = Service::start(Backend::Sqlite).await;
+    let polls = async || {
+        let samples = service.metrics().await;
+        samples.get("tokio_task_polls_total", &[]).unwrap()
+    };
+    let before = polls().await;
+    // A worker tells what it did when it comes to rest.
+    eventually("more polls", async || {
+        public(&service, "/api/v1/ping").await;
+        (polls().await > before).then_some(())
+    })
+    .await;
+    let mean = service.metrics().await;
+    let mean = mean.get("tokio_task_poll_mean_seconds", &[]).unwrap();
+    assert!(mean > 0.0 && mean < 1.0, "{mean}");
+    let tasks = get(&service, "/debug/tasks").await.body;
+    let workers = tasks["workers"].as_array().unwrap();
+    let counted = workers.iter().filter_map(|worker| worker["polls"].as_u64());
+    assert!(counted.sum::<u64>() > 0, "{tasks}");
+    assert!(workers[0]["mean_poll_seconds"].is_f64(), "{tasks}");
+}
+
 #[tokio::test]
 async fn in_production_profiles_need_the_token() {
     let folder = tempfile::tempdir().unwrap();

@@ -69,6 +69,24 @@ async fn a_log_filter_with_a_time_shows_more_and_then_less_again() {
     assert!(late.count() <= 1);
 }
 
+/// Whoever reads the log later must see where its silence begins and ends.
+#[tokio::test]
+async fn silence_is_announced_and_so_is_its_end() {
+    let service = Service::start(Backend::Sqlite).await;
+    let body = json!({ "filter": "off", "ttl": "100ms" });
+    assert_eq!(put(&service, "/log-filter", &body).await.status, 200);
+    for filter in ["off", "info"] {
+        eventually(filter, async || {
+            let lines = service.logs();
+            let announces = lines.iter().any(|line| {
+                line["message"] == "the log filter changes" && line["filter"] == filter
+            });
+            announces.then_some(())
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn a_log_filter_reaches_the_request_line() {
     let service = Service::start(Backend::Sqlite).await;

@@ -14,6 +14,7 @@ use gantry::platform::auth::Role;
 use gantry::platform::clock::{Clock as _, SystemClock, new_id};
 use gantry::platform::db::{self, Database, DbError, DbMetrics};
 use gantry::platform::settings::{Layers, Reader};
+use gantry::platform::telemetry::Exemplars;
 
 use crate::on_both;
 use crate::support::{Backend, Service};
@@ -75,7 +76,7 @@ fn store(service: &Service, slice: Slice) -> Arc<dyn IdentityStore> {
     let mut reader = Reader::new(Layers::load(nowhere, nowhere, [url]));
     let config = db::Config::read(&mut reader);
     let metrics = DbMetrics::register(&prometheus::Registry::new()).unwrap();
-    match Database::new(&config, Arc::new(metrics)).unwrap() {
+    match Database::new(&config, Arc::new(metrics), Exemplars::default()).unwrap() {
         Database::Sqlite(db) => Arc::new(SqliteIdentityStore::new(db, vec![Arc::new(slice)])),
         Database::Postgres(db) => Arc::new(PostgresIdentityStore::new(db, vec![Arc::new(slice)])),
     }

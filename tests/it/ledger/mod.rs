@@ -25,6 +25,7 @@ use gantry::identity::store::{ErasureError, ErasureHook as _};
 use gantry::platform::clock::{Clock as _, SystemClock, new_id};
 use gantry::platform::db::{Database, DbMetrics, migrate};
 use gantry::platform::settings::Layers;
+use gantry::platform::telemetry::Exemplars;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -46,7 +47,8 @@ impl Fixture {
         let layers = Layers::load(nowhere, nowhere, environment.to_vec());
         let (config, _) = Config::read(layers).expect("a configuration");
         let metrics = DbMetrics::register(&prometheus::Registry::new()).expect("metrics");
-        let database = Database::new(&config.database, Arc::new(metrics)).expect("a pool");
+        let database = Database::new(&config.database, Arc::new(metrics), Exemplars::default())
+            .expect("a pool");
         migrate::run(&database, &config.database.url)
             .await
             .expect("migrations");

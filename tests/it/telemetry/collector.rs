@@ -138,7 +138,7 @@ async fn a_collector_that_never_answers_costs_spans_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_refused_collector_is_counted_as_failed() {
+async fn a_refused_collector_is_counted_as_failed_and_the_line_says_why() {
     // Free a moment ago; nobody else binds loopback ports that they did not choose.
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -161,6 +161,13 @@ async fn a_refused_collector_is_counted_as_failed() {
     })
     .await;
     assert_eq!(service.terminate().await, Some(0));
+    let lines = service.logs();
+    let mut errors = lines.iter().filter_map(|line| {
+        (line["message"] == "spans do not reach the collector").then(|| line["error"].as_str())?
+    });
+    let error = errors.next().unwrap();
+    assert!(error.contains("Connection refused"), "{error}");
+    assert_eq!(errors.next(), None, "it is told once");
 }
 
 #[tokio::test]

@@ -55,7 +55,18 @@ on_both! {
             Backend::Sqlite => "sqlite",
             Backend::Postgres => "postgresql",
         };
+        let url = reqwest::Url::parse(service.database.url()).unwrap();
+        let server_of = |url: &reqwest::Url| {
+            let namespace = url.path().trim_start_matches('/').to_owned();
+            (url.host_str().map(str::to_owned), url.port().map(|it| it.to_string()), Some(namespace))
+        };
+        let peer = match backend {
+            Backend::Sqlite => (None, None, None),
+            Backend::Postgres => server_of(&url),
+        };
         for query in queries {
+            let found = ["server.address", "server.port", "db.namespace"].map(|it| query.text(it));
+            assert_eq!(found, <[_; 3]>::from(peer.clone()));
             assert_eq!(query.span.kind, 3, "CLIENT");
             assert_eq!(query.trace_id(), server.trace_id());
             assert_eq!(query.text("db.system.name").as_deref(), Some(system));
@@ -63,6 +74,34 @@ on_both! {
             assert!(server.span.start_time_unix_nano <= query.span.start_time_unix_nano);
             assert!(query.span.end_time_unix_nano <= server.span.end_time_unix_nano);
         }
+    }
+
+    async fn the_span_of_a_failed_query_says_so_and_that_of_a_refusal_does_not(backend: Backend) {
+        let sink = Sink::start().await;
+        let mut service = exporting_on(&sink, backend).start().await;
+        let body = json!({"email": EMAIL, "password": PASSWORD, "name": "canary"});
+        for status in [201, 409] {
+            let request = service.client.post(service.url("/api/v1/auth/register"));
+            assert_eq!(request.json(&body).send().await.unwrap().status(), status);
+        }
+        execute(&service, "ALTER TABLE users RENAME TO gone").await;
+        let (status, id) = login(&service).await;
+        assert_eq!(status, 500);
+        assert_eq!(service.terminate().await, Some(0));
+        let server = sink.span_of(&id).await;
+        let spans = sink.spans();
+        let failed: Vec<_> = spans
+            .iter()
+            .filter(|received| received.span.kind == 3 && received.is_error())
+            .collect();
+        assert_eq!(failed.len(), 1, "{failed:?}");
+        assert_eq!(failed[0].parent(), server.span_id());
+        let code = match backend {
+            Backend::Sqlite => "1",
+            Backend::Postgres => "42P01",
+        };
+        assert_eq!(failed[0].text("db.response.status_code").as_deref(), Some(code));
+        assert_eq!(failed[0].text("error.type").as_deref(), Some(code));
     }
 
     async fn a_worker_run_is_a_trace_of_its_own_with_its_queries(backend: Backend) {

@@ -49,6 +49,37 @@ async fn accept_chooses_the_format_and_both_hold_the_same_series() {
     assert!(open.contains("le=\"1.0\"} 0\n"));
 }
 
+/// From a slow query to one request that had to wait for it.
+#[tokio::test]
+async fn queries_of_sampled_requests_have_exemplars_and_others_none() {
+    let sink = Sink::start().await;
+    let service = exporting(&sink)
+        .env("APP__TELEMETRY__TRACE_RATIO", "0")
+        .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.1/32")
+        .start()
+        .await;
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let login = async |flag: &str| {
+        let request = service.client.post(service.url("/api/v1/auth/login"));
+        let body = serde_json::json!({"email": "a@example.com", "password": "wrong password"});
+        let request = request.header("traceparent", format!("00-{trace}-b7ad6b7169203331-{flag}"));
+        assert_eq!(request.json(&body).send().await.unwrap().status(), 401);
+        let (_, page) = scrape(&service, OPEN).await;
+        let found = exemplars(&page).into_iter();
+        let of_queries = found.filter(|line| line.starts_with("db_query_duration_seconds_bucket{"));
+        of_queries.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(login("00").await, Vec::<String>::new());
+    let [line] = &login("01").await[..] else {
+        panic!("one query");
+    };
+    assert!(line.contains("query_type=\"user_credentials\""), "{line}");
+    assert!(
+        line.contains(&format!(" # {{trace_id=\"{trace}\"}} 0.")),
+        "{line}"
+    );
+}
+
 #[tokio::test]
 async fn exemplars_are_sampled_traces_and_unsampled_ones_leave_none() {
     let sink = Sink::start().await;

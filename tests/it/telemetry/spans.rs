@@ -8,6 +8,23 @@ const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
 #[tokio::test]
+async fn the_resource_says_whose_sdk_this_is() {
+    let sink = Sink::start().await;
+    let service = exporting(&sink).start().await;
+    let id = get(&service, "/api/v1/ping", &[]).await.request_id;
+    let span = sink.span_of(&id).await;
+    for (name, value) in [("name", "opentelemetry"), ("language", "rust")] {
+        let found = span.resource(&format!("telemetry.sdk.{name}"));
+        assert_eq!(found.as_deref(), Some(value));
+    }
+    let version = span.resource("telemetry.sdk.version").unwrap_or_default();
+    assert!(
+        version.starts_with(|first: char| first.is_ascii_digit()),
+        "{version}"
+    );
+}
+
+#[tokio::test]
 async fn a_server_span_follows_the_conventions_and_agrees_with_the_log() {
     let sink = Sink::start().await;
     let service = exporting(&sink)

@@ -5,7 +5,7 @@ import { budget, busyRatio, errorRatio, OBJECTIVE } from "./panels.js";
 
 const BACKEND = ["down: each replica limits alone", "up"];
 const ROUTES = 12; // rows at most
-/** Shares of the workers' time from which a request waits for its turn. */
+/** Shares of what there is (places, workers' time) from which a request waits, or is refused. */
 const [FILLING, CROWDED] = [0.7, 0.9];
 const LATENCY = "http_request_duration_seconds";
 
@@ -48,6 +48,9 @@ function fill(id, rows, nothing) {
     }));
 }
 
+/** How a share of what there is, is meant. */
+const crowd = (share) => (share > CROWDED ? "bad" : share > FILLING ? "warn" : "");
+
 function tiles(history, window) {
     const covered = `over ${duration(history.span(window))}`;
     const requests = show("requests", history.rate("http_requests_total", window), perSecond, covered);
@@ -66,9 +69,10 @@ function tiles(history, window) {
         show(id, latency, seconds, Number.isNaN(latency) ? `no requests ${covered}` : covered);
     }
     const shed = history.increase("http_shed_total", window);
-    show("in-flight", history.now("http_requests_in_flight"), plain, `${
+    const [inFlight, atMost] = [history.now("http_requests_in_flight"), history.now("http_requests_in_flight_max")];
+    show("in-flight", inFlight, plain, `of ${plain(atMost)}; ${
         plain(history.now("http_connections_open", ({ listener }) => listener !== "admin"))
-    } connections; ${plain(shed)} shed ${covered}`, shed > 0 ? "bad" : "");
+    } connections; ${plain(shed)} shed ${covered}`, shed > 0 ? "bad" : crowd(inFlight / atMost));
     const panics = history.now("panics_total");
     show("panics", panics, plain, "since the start", panics > 0 ? "bad" : "");
     saturation(history, window, covered);
@@ -83,7 +87,7 @@ function saturation(history, window, covered) {
     const busy = busyRatio(history, window);
     show("workers", busy, percent,
         `of ${plain(history.now("tokio_workers"))} workers; ${plain(history.now("tokio_global_queue_depth"))} tasks wait`,
-        busy > CROWDED ? "bad" : busy > FILLING ? "warn" : "");
+        crowd(busy));
     show("cpu", history.rate("process_cpu_seconds_total", window), plain, `user, system ${covered}`);
     show("memory", history.now("process_resident_memory_bytes"), bytes,
         `resident; ${bytes(history.now("allocator_allocated_bytes"))} allocated`);

@@ -29,6 +29,7 @@ const ASSETS: &[Asset] = &[
     ("/page/panels.js", JS, include_str!("panels.js")),
     ("/page/figures.js", JS, include_str!("figures.js")),
     ("/page/switches.js", JS, include_str!("switches.js")),
+    ("/page/overrides.js", JS, include_str!("overrides.js")),
     ("/page/format.js", JS, include_str!("format.js")),
     (
         "/page/vendor/uPlot.js",

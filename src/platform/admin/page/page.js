@@ -4,6 +4,7 @@ import { parse } from "./exposition.js";
 import { History } from "./history.js";
 import { Charts } from "./charts.js";
 import { figures, health, identity, uptime } from "./figures.js";
+import { overrides } from "./overrides.js";
 import { Switches } from "./switches.js";
 import { clock } from "./format.js";
 
@@ -33,6 +34,13 @@ async function get(path, accept) {
     return answer;
 }
 
+/** The faults that are set; nobody is asked while there are none. */
+async function faults() {
+    if (!(history.now("faults_active") > 0)) return [];
+    const answer = await get("/faults", "application/json");
+    return answer.ok ? (await answer.json()).items : [];
+}
+
 async function scrape() {
     const [metrics, ready] = await Promise.all([
         get("/metrics", "text/plain;version=0.0.4"), get("/health/ready", "application/json")]);
@@ -49,6 +57,7 @@ async function scrape() {
     figures(history, seconds());
     charts.push(history);
     if (history.ticks % SWITCHES_EVERY === 1) await switches.refresh();
+    overrides(await faults(), switches.returning());
 }
 
 function silent(error) {
@@ -68,7 +77,7 @@ function announce(state) {
     if (state === "silent") {
         badge.textContent = "no answer";
         Object.assign(badge.dataset, { value: "", state: "bad", status: "" });
-        byId("trouble").hidden = true;
+        byId("trouble").hidden = byId("overrides").hidden = true;
     }
     const ready = badge.dataset.status === "ok" || state !== "live";
     const word = state === "silent" ? "no answer" : ready ? state : badge.textContent;

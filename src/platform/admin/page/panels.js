@@ -33,6 +33,10 @@ export function budget(history) {
     return { left: 1 - failed / (valid * (1 - OBJECTIVE)), valid, failed };
 }
 
+/** The mean time of a poll: what every task waits for, that wants the same worker. */
+const pollTime = (history) => history.rate("tokio_worker_busy_seconds_total", WINDOW)
+    / history.rate("tokio_task_polls_total", WINDOW);
+
 const rate = (name, match) => (history) => history.rate(name, WINDOW, match);
 const now = (name, match) => (history) => history.now(name, match);
 const quantile = (q) => (history) => history.quantile(q, LATENCY, WINDOW);
@@ -91,7 +95,14 @@ export const PANELS = [
     {
         id: "queue", title: "Runtime: tasks that wait for a worker", format: plain, steps: WHOLE,
         curves: [curve("in the global queue", now("tokio_global_queue_depth"), "bad"),
+            curve("in the workers' own", now("tokio_local_queue_depth"), "a", [2, 3], { where: "tokio_local_queue_depth" }),
             curve("blocking", now("tokio_blocking_queue_depth"), "warn", [6, 3], { where: "tokio_blocking_queue_depth" })],
+    },
+    {
+        id: "polls", title: "Runtime: mean time of a poll", format: seconds, nothing: "This build does not time polls.",
+        curves: [curve("all workers", pollTime, "a", undefined, { where: "tokio_task_polls_total" }),
+            curve("slowest worker, lately", now("tokio_task_poll_mean_seconds"), "warn", [6, 3],
+                { where: "tokio_task_poll_mean_seconds" })],
     },
     {
         id: "processor", title: "CPU, in cores", format: plain,

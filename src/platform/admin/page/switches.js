@@ -29,6 +29,7 @@ class Switch {
     #member;
     #read;
     #text = "";
+    #state = {};
 
     constructor(form, member, read) {
         this.#form = form;
@@ -51,6 +52,13 @@ class Switch {
         result.textContent = text;
     }
 
+    /** What returns, and when; nothing while no return is pending. */
+    get returning() {
+        const { [this.#member]: value, returns_at: at, returns_to: then } = this.#state;
+        const name = this.#form.querySelector("h3").textContent;
+        return at ? [{ name, value, at, then }] : [];
+    }
+
     /** Asks what is in force. */
     async refresh() {
         const answer = await call(this.#path, "GET");
@@ -59,6 +67,7 @@ class Switch {
     }
 
     #show(content) {
+        this.#state = content;
         const value = String(content[this.#member]);
         const returns = content.returns_at
             ? ` until ${clock(content.returns_at)}, then ${content.returns_to}` : "";
@@ -124,6 +133,11 @@ export class Switches {
             field.value = "";
             byId("token-form").querySelector("[role=status]").textContent = token ? "Kept until this page closes." : "Forgotten.";
         });
+    }
+
+    /** The switches whose old value will return. */
+    returning() {
+        return this.#all.flatMap((one) => one.returning);
     }
 
     /** Asks for all values; a process that does not answer is the main loop's business. */

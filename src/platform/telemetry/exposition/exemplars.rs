@@ -3,7 +3,7 @@
 //!
 //! The `prometheus` crate has none, so they stand in a table beside the registry.
 //! The encoder finds a series' slots by family and label values. Memory is bounded
-//! by the number of series, which is bounded by the routes.
+//! by the number of series, which is bounded by the routes and the kinds of queries.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -20,6 +20,21 @@ pub struct Exemplar {
     pub value: f64,
     /// When.
     pub at: SystemTime,
+}
+
+impl Exemplar {
+    /// What was measured until now.
+    #[must_use]
+    pub fn now(trace_id: TraceId, value: f64) -> Self {
+        // A time of the wall, as scrapers compare it with theirs.
+        #[allow(clippy::disallowed_methods)]
+        let at = SystemTime::now();
+        Self {
+            trace_id,
+            value,
+            at,
+        }
+    }
 }
 
 /// The slots of one series: one a bucket, `+Inf` included.

@@ -12,9 +12,7 @@ use std::time::SystemTime;
 use prometheus::proto::{Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::exemplars::{Exemplar, Exemplars, Slots};
-
-/// Base units of Prometheus that stand at the end of our names.
-const UNITS: [&str; 4] = ["seconds", "bytes", "ratio", "celsius"];
+use crate::platform::telemetry::metrics::unit;
 
 /// The exemplars of a family, by label values.
 type Found = HashMap<Vec<String>, Arc<Slots>>;
@@ -42,11 +40,7 @@ fn write_family(out: &mut String, family: &MetricFamily, exemplars: &Exemplars) 
         MetricType::SUMMARY | MetricType::UNTYPED => return,
     };
     line(out, &["# TYPE ", name, " ", kind]);
-    let unit = UNITS.iter().find(|unit| {
-        name.strip_suffix(**unit)
-            .is_some_and(|rest| rest.ends_with('_'))
-    });
-    if let Some(unit) = unit {
+    if let Some(unit) = unit(name) {
         line(out, &["# UNIT ", name, " ", unit]);
     }
     if !family.help().is_empty() {

@@ -5,6 +5,8 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderName, HeaderValue, Uri};
 use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
@@ -13,6 +15,8 @@ use opentelemetry_otlp::{
 };
 
 use super::Signal;
+use super::client::Client;
+use super::variables::decoded;
 
 /// How a signal travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +76,31 @@ pub(super) fn endpoint(
         Protocol::Http if !own => format!("{}{}", text.trim_end_matches('/'), signal.path),
         _ => text,
     })
+}
+
+/// An endpoint without the user and password that may stand in it, and the header
+/// that says the same. HTTP libraries would repeat the URL in lines of their own.
+pub(super) fn without_credentials(endpoint: String) -> (String, Option<(String, String)>) {
+    let uri = endpoint.parse::<Uri>().ok();
+    let user = uri
+        .as_ref()
+        .and_then(Uri::authority)
+        .and_then(|authority| Some(authority.as_str().rsplit_once('@')?.0));
+    let Some(user) = user else {
+        return (endpoint, None);
+    };
+    let bare = endpoint.replacen(&format!("{user}@"), "", 1);
+    // Nothing is a password, too.
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let plain = |part: &str| decoded(part).unwrap_or_else(|| part.to_owned());
+    let plain = format!("{}:{}", plain(name), plain(password));
+    let basic = format!("Basic {}", BASE64.encode(plain));
+    (bare, Some(("authorization".to_owned(), basic)))
+}
+
+/// Whether HTTP can carry this name and value.
+pub(super) fn is_header((name, value): &(String, String)) -> bool {
+    HeaderName::from_str(name).is_ok() && HeaderValue::from_str(value).is_ok()
 }
 
 impl Settings {
@@ -146,7 +175,7 @@ impl Settings {
     /// environment finds nothing left to decide.
     fn http<B: WithExportConfig + WithHttpConfig>(&self, builder: B) -> anyhow::Result<B> {
         let builder = builder
-            .with_http_client(self.http_client()?)
+            .with_http_client(Client(self.http_client()?))
             .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
             .with_endpoint(&self.endpoint)
             .with_timeout(self.timeout)

@@ -89,7 +89,7 @@ const APART: [(&str, &str); 9] = [
 ];
 
 fn is_read(name: &str, value: &str) -> bool {
-    let both = format!("{name}={value}");
+    let both = format!("{name}={}", value.to_ascii_lowercase());
     READ.iter().any(|read| *read == name || *read == both)
         || FAMILIES.iter().any(|(prefix, settings)| {
             let setting = name.strip_prefix(prefix);
@@ -143,7 +143,7 @@ mod tests {
             ("OTEL_BLRP_MAX_QUEUE_SIZE", "5"),
             ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "x"),
             ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "x"),
-            ("OTEL_METRICS_EXPORTER", " none "),
+            ("OTEL_METRICS_EXPORTER", " None "),
             ("OTEL_LOG_LEVEL", ""),
         ];
         assert_eq!(warnings(&read), Vec::<String>::new());

@@ -1,6 +1,7 @@
 //! What the signals that leave by OTLP share: the variables that say where to, the
 //! exporter's transport, and the bounded queue before it.
 
+mod client;
 mod exporter;
 mod ignored;
 mod queue;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::exporter::{self, Protocol, Settings};
-use super::variables::{Reader, pairs};
+use super::variables::{Reader, pairs, timeout};
 
 /// How many items wait, and how they are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,21 +64,23 @@ impl Signal {
         &self,
         read: &mut Reader<'_>,
     ) -> Option<Settings> {
-        let chosen = match read.text(self.exporter) {
-            Some("none") => return None,
-            Some("otlp") => true,
-            Some(_) => {
-                read.ignore(self.exporter, "is neither otlp nor none");
-                false
-            }
-            None => false,
-        };
+        let exporters = read.words(self.exporter);
+        let chosen = exporters.iter().any(|name| name == "otlp");
+        if exporters
+            .iter()
+            .any(|name| name != "otlp" && name != "none")
+        {
+            read.ignore(self.exporter, "knows otlp and none; the rest is ignored");
+        }
+        if !chosen && exporters.iter().any(|name| name == "none") {
+            return None;
+        }
         let protocol = read
             .signal(
                 self.infix,
                 "PROTOCOL",
                 "http/protobuf or grpc",
-                |text, _| match text {
+                |text, _| match &*text.to_ascii_lowercase() {
                     "http/protobuf" => Some(Protocol::Http),
                     "grpc" => Some(Protocol::Grpc),
                     _ => None,
@@ -99,17 +101,22 @@ impl Signal {
             return None;
         }
         let client = self.client(read);
+        let endpoint = endpoint.unwrap_or_else(|| self.default_endpoint(protocol));
+        let (endpoint, credentials) = exporter::without_credentials(endpoint);
+        let expected = "a list of name=value pairs that headers can hold";
+        let mut headers = read
+            .signal(self.infix, "HEADERS", expected, |text, _| {
+                pairs(text).filter(|pairs| pairs.iter().all(exporter::is_header))
+            })
+            .unwrap_or_default();
+        let is_told = |(name, _): &(String, String)| name.eq_ignore_ascii_case("authorization");
+        if !headers.iter().any(is_told) {
+            headers.extend(credentials);
+        }
         Some(Settings {
             protocol,
-            endpoint: endpoint.unwrap_or_else(|| self.default_endpoint(protocol)),
-            headers: read
-                .signal(
-                    self.infix,
-                    "HEADERS",
-                    "a list of name=value pairs",
-                    |text, _| pairs(text),
-                )
-                .unwrap_or_default(),
+            endpoint,
+            headers,
             timeout: read
                 .signal(
                     self.infix,
@@ -117,13 +124,13 @@ impl Signal {
                     "a number of milliseconds",
                     |text, _| text.parse().ok(),
                 )
-                .map_or(Duration::from_secs(10), Duration::from_millis),
+                .map_or(Duration::from_secs(10), timeout),
             gzip: read
                 .signal(
                     self.infix,
                     "COMPRESSION",
                     "gzip or none",
-                    |text, _| match text {
+                    |text, _| match &*text.to_ascii_lowercase() {
                         "gzip" => Some(true),
                         "none" => Some(false),
                         _ => None,
@@ -172,7 +179,6 @@ impl Signal {
         let queue = positive(&format!("{prefix}MAX_QUEUE_SIZE"), 2_048);
         let size_name = format!("{prefix}MAX_EXPORT_BATCH_SIZE");
         let size = positive(&size_name, 512);
-        let timeout = positive(&format!("{prefix}EXPORT_TIMEOUT"), 30_000);
         if size > queue && read.text(&size_name).is_some() {
             read.ignore(
                 &size_name,
@@ -182,9 +188,10 @@ impl Signal {
         let delay = read
             .number(&format!("{prefix}SCHEDULE_DELAY"))
             .unwrap_or(self.delay_millis);
+        let export = read.number(&format!("{prefix}EXPORT_TIMEOUT"));
         Batch {
             delay: Duration::from_millis(delay),
-            timeout: Duration::from_millis(u64::try_from(timeout).unwrap_or(u64::MAX)),
+            timeout: timeout(export.unwrap_or(30_000)),
             queue,
             size: size.min(queue),
         }

@@ -3,6 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
+
+/// What stands for a time without a limit, and bounds every other.
+const NO_LIMIT: Duration = Duration::from_hours(365 * 24);
 
 /// Looks variables up, and gathers what it had to ignore.
 pub(in crate::platform::telemetry) struct Reader<'a> {
@@ -22,6 +26,13 @@ impl<'a> Reader<'a> {
     pub(in crate::platform::telemetry) fn text(&self, name: &str) -> Option<&'a str> {
         let value = self.variables.get(name).map(|value| value.trim());
         value.filter(|value| !value.is_empty())
+    }
+
+    /// The words of a list, whose case the specification does not regard.
+    pub(in crate::platform::telemetry) fn words(&self, name: &str) -> Vec<String> {
+        let text = self.text(name).unwrap_or_default().to_ascii_lowercase();
+        let words = text.split(',').map(|word| word.trim().to_owned());
+        words.filter(|word| !word.is_empty()).collect()
     }
 
     pub(in crate::platform::telemetry) fn ignore(&mut self, name: &str, why: &str) {
@@ -71,6 +82,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A timeout in milliseconds; the specification takes 0 for no limit.
+pub(super) fn timeout(millis: u64) -> Duration {
+    match millis {
+        0 => NO_LIMIT,
+        millis => Duration::from_millis(millis).min(NO_LIMIT),
+    }
+}
+
 /// `name=value,…` with percent-encoded values, as in W3C Baggage.
 pub(in crate::platform::telemetry) fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     text.split(',')
@@ -84,13 +103,15 @@ pub(in crate::platform::telemetry) fn pairs(text: &str) -> Option<Vec<(String, S
         .collect()
 }
 
-fn decoded(text: &str) -> Option<String> {
+/// Percent-encoded text as it is meant.
+pub(super) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
         bytes.push(if byte == b'%' {
             let digits = [rest.next()?, rest.next()?];
-            u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+            u8::try_from(high? << 4 | low?).ok()?
         } else {
             byte
         });

@@ -67,14 +67,17 @@ impl Settings {
 fn sampler(read: &mut Reader<'_>) -> Option<Sampler> {
     const ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
     let name = read.text("OTEL_TRACES_SAMPLER");
-    let takes_argument = name.is_some_and(|name| name.ends_with("traceidratio"));
+    let name = name.map(str::to_ascii_lowercase);
+    let takes_argument = name
+        .as_ref()
+        .is_some_and(|name| name.ends_with("traceidratio"));
     if !takes_argument && read.text(ARGUMENT).is_some() {
         read.ignore(ARGUMENT, "has no effect without a sampler that takes one");
     }
     let name = name?;
     let (parent_based, kind) = match name.strip_prefix("parentbased_") {
         Some(kind) => (true, kind),
-        None => (false, name),
+        None => (false, &*name),
     };
     let ratio = match kind {
         "always_on" => 1.0,
@@ -133,28 +136,22 @@ fn resource(read: &mut Reader<'_>) -> Vec<(String, String)> {
 }
 
 fn propagators(read: &mut Reader<'_>) -> Propagators {
-    let Some(text) = read.text("OTEL_PROPAGATORS") else {
-        return Propagators {
-            trace_context: true,
-            baggage: true,
-        };
-    };
-    let mut chosen = Propagators {
-        trace_context: false,
-        baggage: false,
-    };
-    for name in text.split(',').map(str::trim) {
-        match name {
-            "tracecontext" => chosen.trace_context = true,
-            "baggage" => chosen.baggage = true,
-            "none" | "" => {}
-            _ => read.ignore(
-                "OTEL_PROPAGATORS",
-                "knows tracecontext, baggage and none; the rest is ignored",
-            ),
-        }
+    const KNOWN: [&str; 3] = ["tracecontext", "baggage", "none"];
+    let mut names = read.words("OTEL_PROPAGATORS");
+    let all = names.len();
+    names.retain(|name| KNOWN.contains(&name.as_str()));
+    if names.len() < all {
+        read.ignore(
+            "OTEL_PROPAGATORS",
+            "knows tracecontext, baggage and none; the rest is ignored",
+        );
     }
-    chosen
+    // With all of it ignored nothing is set.
+    let has = |name: &str| names.is_empty() || names.iter().any(|known| known == name);
+    Propagators {
+        trace_context: has("tracecontext"),
+        baggage: has("baggage"),
+    }
 }
 
 #[cfg(test)]

@@ -73,6 +73,82 @@ fn what_is_invalid_is_warned_of_and_ignored() {
 }
 
 #[test]
+fn words_are_read_without_regard_to_case() {
+    let settings = read(&[
+        ("OTEL_TRACES_EXPORTER", "Console,OTLP"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "GRPC"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "GZip"),
+        ("OTEL_TRACES_SAMPLER", "ParentBased_Always_Off"),
+        ("OTEL_PROPAGATORS", "TraceContext"),
+    ]);
+    let exporter = settings.exporter.unwrap();
+    assert!(exporter.gzip && exporter.endpoint.ends_with(":4317"));
+    assert!(
+        settings
+            .sampler
+            .is_some_and(|it| it.parent_based && it.ratio < 0.1)
+    );
+    assert!(settings.propagators.trace_context && !settings.propagators.baggage);
+    assert_eq!(settings.warnings.len(), 1, "{:?}", settings.warnings);
+    assert!(
+        read(&[("OTEL_TRACES_EXPORTER", "NONE"), ENDPOINT])
+            .exporter
+            .is_none()
+    );
+}
+
+const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
+
+#[test]
+fn propagators_that_are_all_unknown_change_nothing() {
+    let settings = read(&[("OTEL_PROPAGATORS", "b3,b3multi")]);
+    assert!(settings.propagators.trace_context && settings.propagators.baggage);
+    assert_eq!(settings.warnings.len(), 1, "{:?}", settings.warnings);
+}
+
+#[test]
+fn a_timeout_of_zero_is_no_limit() {
+    let settings = read(&[
+        ENDPOINT,
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "0"),
+    ]);
+    let day = Duration::from_hours(24);
+    assert!(settings.exporter.unwrap().timeout > day && settings.batch.timeout > day);
+    assert_eq!(settings.warnings, Vec::<String>::new());
+    // Nor may the longest one be too long for a clock.
+    let long = read(&[
+        ENDPOINT,
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "18446744073709551615"),
+    ]);
+    assert!(long.exporter.unwrap().timeout < 1_000 * day);
+}
+
+#[test]
+fn credentials_of_an_endpoint_are_sent_and_not_repeated() {
+    let own = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s%40cret@c:4318");
+    let exporter = read(&[own]).exporter.unwrap();
+    assert_eq!(exporter.endpoint, "http://c:4318/v1/traces");
+    let basic = ("authorization".to_owned(), "Basic bWU6c0BjcmV0".to_owned());
+    assert_eq!(exporter.headers, [basic]);
+    let told = ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Bearer%20x");
+    let headers = read(&[own, told]).exporter.unwrap().headers;
+    assert_eq!(
+        headers,
+        [("Authorization".to_owned(), "Bearer x".to_owned())]
+    );
+}
+
+#[test]
+fn headers_that_http_cannot_carry_are_warned_of() {
+    for text in ["bad name=x", "x=a%0Ab", "x=%+1", "x=%zz"] {
+        let settings = read(&[ENDPOINT, ("OTEL_EXPORTER_OTLP_HEADERS", text)]);
+        assert!(settings.exporter.unwrap().headers.is_empty(), "{text}");
+        assert_eq!(settings.warnings.len(), 1, "{text}");
+    }
+}
+
+#[test]
 fn samplers_and_their_argument() {
     let sampler = |name, argument| {
         read(&[

@@ -12,6 +12,7 @@ use std::time::Duration;
 use opentelemetry::trace::{SpanContext, TraceContextExt as _, TraceId, TracerProvider as _};
 use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter as _};
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
@@ -51,10 +52,14 @@ struct Export {
     destination: String,
 }
 
-/// Whether the innermost span of this thread's work is recorded.
+/// The trace that this thread's work is recorded in, if it is.
 #[must_use]
-pub fn sampled() -> bool {
-    Context::map_current(|context| context.span().span_context().is_sampled())
+pub fn sampled() -> Option<TraceId> {
+    Context::map_current(|context| {
+        let span = context.span();
+        let span = span.span_context();
+        span.is_sampled().then(|| span.trace_id())
+    })
 }
 
 impl Traces {
@@ -246,12 +251,11 @@ fn scope() -> InstrumentationScope {
 fn resource(attributes: &[(String, String)]) -> Resource {
     let instance = crate::platform::clock::new_id().to_string();
     Resource::builder_empty()
+        .with_detector(Box::new(TelemetryResourceDetector))
         .with_attributes([
             KeyValue::new("service.name", env!("CARGO_PKG_NAME")),
             KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
             KeyValue::new("service.instance.id", instance),
-            KeyValue::new("telemetry.sdk.name", "opentelemetry"),
-            KeyValue::new("telemetry.sdk.language", "rust"),
             KeyValue::new("process.pid", i64::from(std::process::id())),
         ])
         .with_attributes(

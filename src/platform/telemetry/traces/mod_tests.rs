@@ -51,7 +51,7 @@ fn inner_spans_are_children_of_the_request_that_they_run_in() {
     let subscriber = tracing_subscriber::registry().with(traces.layer());
     let _installed = tracing::subscriber::set_default(subscriber);
     let _request = context_of(request(true), &Context::new()).attach();
-    assert!(sampled());
+    assert_eq!(sampled(), Some(TraceId::from_bytes([7; 16])));
     tracing::info_span!("query", otel.name = "find", otel.kind = "client").in_scope(|| ());
     let ended = ended(&traces);
     let [span] = &ended[..] else {
@@ -70,7 +70,7 @@ fn an_unsampled_request_has_no_inner_spans() {
     let subscriber = tracing_subscriber::registry().with(traces.layer());
     let _installed = tracing::subscriber::set_default(subscriber);
     let _request = context_of(request(false), &Context::new()).attach();
-    assert!(!sampled());
+    assert_eq!(sampled(), None);
     tracing::info_span!("query").in_scope(|| ());
     assert!(ended(&traces).is_empty());
 }

@@ -153,6 +153,14 @@ async fn headers_and_compression() {
         after(&[GRPC], &[ALL], |seen| {
             all(&seen.traces, "x-team", "a b") && all(&seen.logs, "x-team", "a b")
         }),
+        // Some endpoints say who calls; headers say it, lines do not.
+        row(
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s%40cret@{at}")],
+            |seen| {
+                all(&seen.traces, "authorization", "Basic bWU6c0BjcmV0")
+                    && all(&seen.logs, "authorization", "Basic bWU6c0BjcmV0")
+            },
+        ),
         row(&[GZIP], |seen| {
             seen.both()
                 && all(&seen.traces, "x-encoding", "gzip")
