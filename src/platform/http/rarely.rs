@@ -118,16 +118,19 @@ mod tests {
     async fn it_is_woken_as_often_as_it_rings() {
         let (send, mut receive) = tokio::sync::mpsc::channel(1);
         let (echo, mut echoed) = tokio::sync::mpsc::channel(1);
-        tokio::spawn(Rarely::new(async move {
+        let echoing = Rarely::new(async move {
             while let Some(number) = receive.recv().await {
                 echo.send(number).await.unwrap();
             }
-        }));
-        for number in 0..3 {
-            send.send(number).await.unwrap();
-            let answer = tokio::time::timeout(Duration::from_secs(10), echoed.recv()).await;
-            assert_eq!(answer.unwrap(), Some(number));
-        }
+        });
+        let asking = async move {
+            for number in 0..3 {
+                send.send(number).await.unwrap();
+                let answer = tokio::time::timeout(Duration::from_secs(10), echoed.recv()).await;
+                assert_eq!(answer.unwrap(), Some(number));
+            }
+        };
+        tokio::join!(echoing, asking);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::RequestRecord;
+use crate::platform::protect::Panicked;
 
 /// Kinds that are remembered; codes, routes and types of causes are closed sets,
 /// so that a service has far fewer.
@@ -33,7 +34,9 @@ impl Failures {
         let cause = failure.and_then(|failure| failure.cause.as_deref());
         let kind = cause.map(|cause| kind_of(&cause));
         let route = &*record.context.route;
-        let fingerprint = fingerprint(&[code, route, kind.as_deref().unwrap_or_default()]);
+        let mut parts = vec![code, route, kind.as_deref().unwrap_or_default()];
+        parts.extend(cause.and_then(place_of));
+        let fingerprint = fingerprint(&parts);
         let seen = self.saw(fingerprint, record.started + record.duration);
         let first_seen = time::OffsetDateTime::from(seen.first_seen)
             .format(&time::format_description::well_known::Rfc3339)
@@ -115,6 +118,11 @@ fn kind_of(cause: &dyn std::fmt::Debug) -> String {
     kind
 }
 
+/// All panics are of one type: where they came from tells them apart.
+fn place_of<'a>(cause: &'a (dyn std::error::Error + Send + Sync + 'static)) -> Option<&'a str> {
+    cause.downcast_ref::<Panicked>()?.file.as_deref()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +137,16 @@ mod tests {
         assert_eq!(kind_of(&"Secret"), "");
         let io = std::io::Error::other("Secret");
         assert_eq!(kind_of(&io), "Custom");
+    }
+
+    #[test]
+    fn a_panic_is_told_by_its_file_and_not_by_its_message() {
+        let panicked = Panicked {
+            message: "secret".to_owned(),
+            file: Some("src/a.rs".to_owned()),
+        };
+        assert_eq!(place_of(&panicked), Some("src/a.rs"));
+        assert_eq!(place_of(&std::io::Error::other("x")), None);
     }
 
     #[test]

@@ -195,12 +195,11 @@ impl HttpBody for ObservedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.project();
         let mut inner = this.inner;
-        let frame = match this.pending.as_mut() {
-            Some(pending) => ready!(pending.polled(|| inner.as_mut().poll_frame(cx))),
-            None => {
-                let _entered = this.context.is_some().then(|| Entered::new(this.context));
-                ready!(inner.as_mut().poll_frame(cx))
-            }
+        let frame = if let Some(pending) = this.pending.as_mut() {
+            ready!(pending.polled(|| inner.as_mut().poll_frame(cx)))
+        } else {
+            let _entered = this.context.is_some().then(|| Entered::new(this.context));
+            ready!(inner.as_mut().poll_frame(cx))
         };
         match &frame {
             Some(Ok(frame)) => {

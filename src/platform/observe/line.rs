@@ -35,7 +35,7 @@ pub const FIELDS: &[(&str, &str)] = &[
         "Milliseconds of that spent working (polling), not waiting",
     ),
     ("response_bytes", "Bytes of the response body, as sent"),
-    ("protocol_version", "`1.1` or `2`"),
+    ("protocol_version", "`1.0`, `1.1` or `2`"),
     (
         "client_address",
         "The client, resolved through trusted proxies",

@@ -117,10 +117,11 @@ impl Pending {
                 busy: Duration::ZERO,
                 status: CLIENT_CLOSED,
                 response_bytes: 0,
-                protocol_version: if version == Version::HTTP_2 {
-                    "2"
-                } else {
-                    "1.1"
+                scheme: if shared.tls { "https" } else { "http" },
+                protocol_version: match version {
+                    Version::HTTP_2 => "2",
+                    Version::HTTP_10 => "1.0",
+                    _ => "1.1",
                 },
                 failure: None,
             },

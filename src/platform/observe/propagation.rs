@@ -1,8 +1,10 @@
 //! The trace that a caller says a request belongs to, and the one that this service
 //! tells whomever it calls (W3C Trace Context, Baggage).
 
+use std::collections::HashMap;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
+use opentelemetry::propagation::{Injector, TextMapPropagator as _};
 use opentelemetry::trace::{SpanContext, TraceContextExt as _, TraceFlags, TraceState};
 use opentelemetry::{Context, baggage::BaggageExt as _};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
@@ -34,15 +36,18 @@ impl Remote {
     }
 }
 
-struct Headers<'a>(&'a HeaderMap);
-
-impl Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(|value| value.to_str().ok())
+/// Headers as the propagators read them: the lines of one are joined, in their order
+/// (RFC 9110, section 5.3; both specifications allow `tracestate` and `baggage` to be split).
+fn carrier<const N: usize>(headers: &HeaderMap, names: [&str; N]) -> HashMap<String, String> {
+    let mut carrier = HashMap::with_capacity(N);
+    for name in names {
+        let lines = headers.get_all(name).iter();
+        let lines: Vec<_> = lines.filter_map(|line| line.to_str().ok()).collect();
+        if !lines.is_empty() {
+            carrier.insert(name.to_owned(), lines.join(","));
+        }
     }
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(http::HeaderName::as_str).collect()
-    }
+    carrier
 }
 
 /// The caller's span; nothing when there is none, more than one, or it is malformed.
@@ -52,8 +57,8 @@ pub(super) fn remote(headers: &HeaderMap, believed: bool) -> Option<Remote> {
     if lines.next().is_some() {
         return None;
     }
-    let context =
-        TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
+    let carrier = carrier(headers, [TRACEPARENT, TRACESTATE]);
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier);
     let context = context.span().span_context().clone();
     context.is_valid().then_some(Remote { context, believed })
 }
@@ -63,7 +68,8 @@ pub(super) fn baggage(headers: &HeaderMap) -> Context {
     if !headers.contains_key(BAGGAGE) {
         return Context::new();
     }
-    let context = BaggagePropagator::new().extract_with_context(&Context::new(), &Headers(headers));
+    let carrier = carrier(headers, [BAGGAGE]);
+    let context = BaggagePropagator::new().extract_with_context(&Context::new(), &carrier);
     // An empty one costs every lookup and says nothing.
     if context.baggage().is_empty() {
         return Context::new();
@@ -130,10 +136,25 @@ mod tests {
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .collect()
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_state_or_baggage_in_several_lines_is_one() {
+        let lines = [
+            ("traceparent", PARENT),
+            ("tracestate", "a=1"),
+            ("tracestate", "b=2"),
+            ("baggage", "x=1"),
+            ("baggage", "y=2"),
+        ];
+        let remote = remote(&headers(&lines), true).unwrap();
+        assert_eq!(remote.context.trace_state().header(), "a=1,b=2");
+        assert_eq!(baggage(&headers(&lines)).baggage().len(), 2);
     }
 
     #[test]

@@ -41,7 +41,9 @@ pub struct RequestRecord {
     pub status: u16,
     /// Bytes of the response body.
     pub response_bytes: u64,
-    /// `1.1` or `2`.
+    /// `http`, or `https` where this service ends TLS itself.
+    pub scheme: &'static str,
+    /// `1.0`, `1.1` or `2`.
     pub protocol_version: &'static str,
     /// The problem that was answered.
     pub failure: Option<Failure>,

@@ -109,7 +109,7 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
         attribute::HTTP_RESPONSE_STATUS_CODE,
         i64::from(record.status),
     ));
-    all.push(KeyValue::new(attribute::URL_SCHEME, "http"));
+    all.push(KeyValue::new(attribute::URL_SCHEME, record.scheme));
     let path = visible(record.path(), MAX_PATH).into_owned();
     all.push(KeyValue::new(attribute::URL_PATH, path));
     let version = record.protocol_version;

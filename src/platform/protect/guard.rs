@@ -21,6 +21,7 @@ use tower::{Layer, Service};
 use crate::platform::http::problem::{Problem, codes};
 use crate::platform::http::stream::is_stream;
 use crate::platform::observe::HttpMetrics;
+use crate::platform::telemetry::logs::last_panic;
 
 /// Installs [`Guard`].
 #[derive(Clone)]
@@ -86,8 +87,12 @@ impl Drop for Place {
 
 /// The cause of an internal error that was a panic.
 #[derive(Debug, thiserror::Error)]
-#[error("panic: {0}")]
-struct Panicked(String);
+#[error("panic: {message}")]
+pub(crate) struct Panicked {
+    pub(crate) message: String,
+    /// The source file that it came from, when the process's hook has seen it.
+    pub(crate) file: Option<String>,
+}
 
 impl<S, B> Service<Request<B>> for Guard<S>
 where
@@ -148,7 +153,10 @@ where
             Err(payload) => {
                 this.inner.set(None);
                 this.place.shared.metrics.panics.inc();
-                let cause = Panicked(panic_message(payload.as_ref()));
+                let cause = Panicked {
+                    message: panic_message(payload.as_ref()),
+                    file: last_panic(),
+                };
                 return Poll::Ready(Ok(Problem::internal(cause).into_response()));
             }
         }

@@ -9,7 +9,7 @@ mod metrics;
 mod shared;
 
 pub use config::{Config, LimitBackend};
-pub(crate) use guard::panic_message;
 pub use guard::{Guard, GuardLayer};
+pub(crate) use guard::{Panicked, panic_message};
 pub use limit::{Limit, Limits};
 pub use metrics::RateLimitMetrics;

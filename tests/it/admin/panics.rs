@@ -47,6 +47,18 @@ async fn a_panic_is_answered_counted_and_logged_and_the_process_lives() {
         event.unwrap()["fingerprint"].as_str().map(str::len),
         Some(16)
     );
+    let parts = [
+        "INTERNAL",
+        PING,
+        "Panicked",
+        panic["file"].as_str().unwrap(),
+    ];
+    let fingerprint = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
+    // FNV-1a.
+    let fingerprint = fingerprint.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    assert_eq!(event.unwrap()["fingerprint"], format!("{fingerprint:016x}"));
     let metrics = service.metrics().await;
     assert_eq!(metrics.get("panics_total", &[]), Some(1.0));
     assert_eq!(

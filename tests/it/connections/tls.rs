@@ -16,6 +16,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::REQUEST;
 use crate::support::{Backend, Service, eventually};
+use crate::telemetry::{exporting, sink::Sink};
 
 /// A certificate for `localhost`, and its key.
 struct Pair {
@@ -84,7 +85,8 @@ async fn both_protocols_are_served_and_a_new_certificate_needs_no_restart() {
     let folder = tempfile::tempdir().unwrap();
     first.write(folder.path());
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let mut service = Service::builder(Backend::Sqlite)
+    let sink = Sink::start().await;
+    let mut service = exporting(&sink)
         .env("APP__HTTP__TLS__CERT_FILE", path("cert.pem"))
         .env("APP__HTTP__TLS__KEY_FILE", path("key.pem"))
         .env("APP__HTTP__HEADER_TIMEOUT", "500ms")
@@ -104,6 +106,8 @@ async fn both_protocols_are_served_and_a_new_certificate_needs_no_restart() {
         answer.contains("strict-transport-security: max-age="),
         "{answer}"
     );
+    let span = sink.span("ping", |span| span.text("http.route").is_some());
+    assert_eq!(span.await.text("url.scheme").as_deref(), Some("https"));
 
     let stream = connect(&address, &first, b"h2").await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));

@@ -1,5 +1,7 @@
 //! What spans say, and which requests have one.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::{exporting, get, request_line, sink::Sink};
 use crate::support::{Backend, Service, eventually};
 
@@ -69,6 +71,25 @@ async fn a_server_span_follows_the_conventions_and_agrees_with_the_log() {
     assert_eq!(line["span_id"], span.span_id().as_str());
     let everything = format!("{:?}{:?}", sink.spans(), service.stdout());
     assert!(!everything.contains("canary"), "a query string leaked");
+}
+
+#[tokio::test]
+async fn an_old_protocol_is_called_by_its_version() {
+    let sink = Sink::start().await;
+    let service = exporting(&sink).start().await;
+    let mut stream = tokio::net::TcpStream::connect(service.address())
+        .await
+        .unwrap();
+    let request = b"GET /api/v1/ping HTTP/1.0\r\nx-request-id: old\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
+    let span = sink.span_of("old").await;
+    assert_eq!(
+        span.text("network.protocol.version").as_deref(),
+        Some("1.0")
+    );
+    let line = request_line(&service, "old").await;
+    assert_eq!(line["protocol_version"], "1.0");
 }
 
 #[tokio::test]

@@ -177,9 +177,11 @@ fn escape(out: &mut Vec<u8>, text: &str) {
 /// Whether all of it is visible ASCII without quotes and backslashes. All bytes are
 /// looked at, without a branch, so that many are compared at once.
 fn is_plain(text: &str) -> bool {
-    !text.bytes().fold(false, |special, byte| {
-        special | (byte < b' ') | (byte >= 0x7f) | (byte == b'"') | (byte == b'\\')
-    })
+    let special = text.bytes().fold(0, |special, byte| {
+        let invisible = u8::from(!(b' '..0x7f).contains(&byte));
+        special | invisible | u8::from(byte == b'"') | u8::from(byte == b'\\')
+    });
+    special == 0
 }
 
 /// Bytes that may begin a character which needs an escape.
