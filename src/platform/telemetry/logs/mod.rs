@@ -216,7 +216,8 @@ impl Logs {
                     pretty.close();
                 }
             }
-            inner.sink.push(out)
+            // Warnings and errors do not wait for company.
+            inner.sink.push(out, head.level <= Level::WARN)
         };
         let taken = LINE.with(|line| match line.try_borrow_mut() {
             Ok(mut line) => {

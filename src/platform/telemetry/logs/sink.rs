@@ -14,8 +14,12 @@ use prometheus::IntCounter;
 const CAPACITY: usize = 4 << 20;
 /// Above this the writer does not wait for more.
 const EAGER: usize = 64 << 10;
-/// How long the writer gathers lines, so that one write takes many of them.
-const GATHER: Duration = Duration::from_millis(10);
+/// How long the writer gathers lines, so that one write takes many of them: to wake
+/// costs as much as dozens of lines.
+const GATHER: Duration = Duration::from_millis(50);
+/// How long it gathers when a line should not wait: what a process says before it is
+/// killed is worth more than a write.
+const HASTE: Duration = Duration::from_millis(2);
 /// A buffer that grew beyond this in a burst is given back.
 const KEEP: usize = 256 << 10;
 
@@ -41,6 +45,8 @@ struct State {
     lines: u64,
     /// Somebody waits for the end of the buffer.
     urgent: bool,
+    /// A line in it should not wait.
+    hasty: bool,
     /// The writer has a buffer in its hands.
     writing: bool,
 }
@@ -54,6 +60,14 @@ impl Sink {
         out: impl Write + Send + 'static,
         dropped: IntCounter,
     ) -> std::io::Result<Self> {
+        Self::gathering(out, dropped, GATHER)
+    }
+
+    fn gathering(
+        out: impl Write + Send + 'static,
+        dropped: IntCounter,
+        gather: Duration,
+    ) -> std::io::Result<Self> {
         let sink = Self {
             shared: Arc::default(),
             dropped,
@@ -62,12 +76,13 @@ impl Sink {
         // Lives as long as the process; `flush` bounds the wait at its end.
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || writer.write_to(out))?;
+            .spawn(move || writer.write_to(out, gather))?;
         Ok(sink)
     }
 
-    /// Takes one line, its newline included; false when the buffer is full.
-    pub(super) fn push(&self, line: &[u8]) -> bool {
+    /// Takes one line, its newline included; false when the buffer is full. A hasty
+    /// one is written soon.
+    pub(super) fn push(&self, line: &[u8], hasty: bool) -> bool {
         let mut state = self.lock();
         if state.buffer.len() + line.len() > CAPACITY {
             drop(state);
@@ -78,9 +93,10 @@ impl Sink {
         state.buffer.extend_from_slice(line);
         state.lines += 1;
         let after = state.buffer.len();
+        let hastens = hasty && !std::mem::replace(&mut state.hasty, true);
         drop(state);
         // The writer sleeps only on an empty buffer or while it gathers.
-        if before == 0 || (before < EAGER && after >= EAGER) {
+        if before == 0 || hastens || (before < EAGER && after >= EAGER) {
             self.shared.wake.notify_one();
         }
         true
@@ -112,7 +128,7 @@ impl Sink {
         state.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_to(&self, mut out: impl Write) {
+    fn write_to(&self, mut out: impl Write, gather: Duration) {
         let mut batch = Vec::new();
         loop {
             let mut state = self.lock();
@@ -120,11 +136,18 @@ impl Sink {
                 let woken = self.shared.wake.wait(state);
                 state = woken.unwrap_or_else(PoisonError::into_inner);
             }
-            let gathered = self.shared.wake.wait_timeout_while(state, GATHER, |state| {
-                !state.urgent && state.buffer.len() < EAGER
-            });
-            let mut state = gathered.unwrap_or_else(PoisonError::into_inner).0;
+            let began = Instant::now();
+            while !state.urgent && state.buffer.len() < EAGER {
+                let patience = if state.hasty { HASTE } else { gather };
+                let left = patience.saturating_sub(began.elapsed());
+                if left.is_zero() {
+                    break;
+                }
+                let woken = self.shared.wake.wait_timeout(state, left);
+                state = woken.unwrap_or_else(PoisonError::into_inner).0;
+            }
             std::mem::swap(&mut batch, &mut state.buffer);
+            state.hasty = false;
             let lines = std::mem::take(&mut state.lines);
             state.writing = true;
             drop(state);
@@ -177,7 +200,7 @@ mod tests {
         let (sink, open, seen, dropped) = gated();
         let line = vec![b'x'; 1 << 10];
         let mut taken = 0;
-        while sink.push(&line) {
+        while sink.push(&line, false) {
             taken += 1;
             assert!(taken <= 3 * (CAPACITY >> 10), "the buffer has no bound");
         }
@@ -198,16 +221,34 @@ mod tests {
     fn a_flush_waits_for_what_was_pushed_before_it() {
         let (sink, open, seen, _) = gated();
         open.send(()).unwrap();
-        assert!(sink.push(b"last words\n"));
+        assert!(sink.push(b"last words\n", false));
         assert!(sink.flush(Duration::from_secs(10)));
         assert_eq!(seen.try_recv().unwrap(), b"last words\n");
+    }
+
+    #[test]
+    fn a_hasty_line_takes_those_before_it_along_and_none_after_it() {
+        let (open, opened) = channel();
+        let (written, seen) = channel();
+        let dropped = IntCounter::new("dropped", "dropped").unwrap();
+        let forever = Duration::from_secs(3_600);
+        let sink = Sink::gathering(Gate(opened, written), dropped, forever).unwrap();
+        open.send(()).unwrap();
+        sink.push(b"patient\n", false);
+        assert!(seen.recv_timeout(HASTE * 10).is_err());
+        sink.push(b"hasty\n", true);
+        let first = seen.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(first, b"patient\nhasty\n");
+        open.send(()).unwrap();
+        sink.push(b"patient again\n", false);
+        assert!(seen.recv_timeout(HASTE * 10).is_err());
     }
 
     #[test]
     fn lines_that_cannot_be_written_are_counted() {
         let (sink, open, _seen, dropped) = gated();
         drop(open);
-        assert!(sink.push(b"into the void\n"));
+        assert!(sink.push(b"into the void\n", false));
         assert!(sink.flush(Duration::from_secs(10)));
         assert_eq!(dropped.get(), 1);
     }
