@@ -231,7 +231,7 @@ mod tests {
         let (open, opened) = channel();
         let (written, seen) = channel();
         let dropped = IntCounter::new("dropped", "dropped").unwrap();
-        let forever = Duration::from_secs(3_600);
+        let forever = Duration::from_hours(1);
         let sink = Sink::gathering(Gate(opened, written), dropped, forever).unwrap();
         open.send(()).unwrap();
         sink.push(b"patient\n", false);
