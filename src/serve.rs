@@ -100,12 +100,7 @@ async fn run_observed(
 ) -> anyhow::Result<u8> {
     let registry = &telemetry.registry;
     let clock: SharedClock = Arc::new(SystemClock);
-    let bounds = LifecycleMetrics::register(registry)?;
-    bounds.in_flight_max.set(config.http.max_in_flight.into());
-    bounds
-        .connections_max
-        .set(config.http.max_connections.into());
-    let lifecycle = Lifecycle::new(bounds);
+    let lifecycle = Lifecycle::new(LifecycleMetrics::register(registry)?);
     lifecycle::watch_signals(&lifecycle)?;
     let requests = Requests::new(config, registry, &clock)?;
     let db_metrics = Arc::new(DbMetrics::register(registry)?);

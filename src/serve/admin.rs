@@ -32,10 +32,15 @@ impl Requests {
     ) -> anyhow::Result<Self> {
         let operations = operations(&app::openapi());
         let fault_metrics = FaultMetrics::register(registry)?;
+        let metrics = HttpMetrics::register(registry)?;
+        metrics.in_flight_max.set(config.http.max_in_flight.into());
+        metrics
+            .connections_max
+            .set(config.http.max_connections.into());
         let workers = app::WORKERS.map(|name| (faults::RUN, faults::worker_path(name)));
         let targets = operations.iter().cloned().chain(workers);
         Ok(Self {
-            metrics: HttpMetrics::register(registry)?,
+            metrics,
             faults: Faults::new(targets, Arc::clone(clock), fault_metrics),
             operations,
             may_fail: config.admin.fault_injection,

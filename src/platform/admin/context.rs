@@ -14,7 +14,7 @@ use prometheus::IntCounter;
 
 use crate::platform::http::problem::{Failure, Problem};
 use crate::platform::observe::{BodyLimits, REQUEST_ID, RequestContext, within};
-use crate::platform::protect::panic_message;
+use crate::platform::telemetry::logs::Panicked;
 
 /// Switches are small; nobody sends a megabyte to them.
 const LIMITS: BodyLimits = BodyLimits {
@@ -33,8 +33,7 @@ pub(super) async fn enter(
         let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
         let response = response.unwrap_or_else(|payload| {
             panics.inc();
-            let text = format!("panic: {}", panic_message(payload.as_ref()));
-            Problem::internal(std::io::Error::other(text)).into_response()
+            Problem::internal(Panicked::caught(payload.as_ref())).into_response()
         });
         report(&response);
         response

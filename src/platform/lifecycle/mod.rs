@@ -18,13 +18,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use futures_util::FutureExt as _;
-use prometheus::{IntGauge, IntGaugeVec};
+use prometheus::IntGaugeVec;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::metrics;
-use crate::platform::protect::panic_message;
+use crate::platform::telemetry::logs::panic_message;
 
 pub use config::Config;
 pub use phases::step;
@@ -45,10 +45,6 @@ metrics! {
         pub state: IntGaugeVec = "lifecycle_state"["state"];
         /// Open streams by kind: `sse`, `websocket`.
         pub streams: IntGaugeVec = "http_streams_open"["kind"];
-        /// Requests in work at most (`http.max_in_flight`); beyond it they are refused. `http_requests_in_flight` over this is the share in use.
-        pub in_flight_max: IntGauge = "http_requests_in_flight_max";
-        /// Open connections of a listener at most (`http.max_connections`); beyond it they are refused.
-        pub connections_max: IntGauge = "http_connections_max";
     }
 }
 

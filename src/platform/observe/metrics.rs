@@ -20,8 +20,12 @@ metrics! {
         pub duration: HistogramVec = "http_request_duration_seconds"["method", "path"], buckets LATENCY;
         /// Requests in work now.
         pub in_flight: IntGauge = "http_requests_in_flight";
+        /// Requests in work at most (`http.max_in_flight`); beyond it they are refused. `http_requests_in_flight` over this is the share in use.
+        pub in_flight_max: IntGauge = "http_requests_in_flight_max";
         /// Open connections by listener: `public` or `admin`.
         pub connections: IntGaugeVec = "http_connections_open"["listener"];
+        /// Open connections of a listener at most (`http.max_connections`); beyond it they are refused.
+        pub connections_max: IntGauge = "http_connections_max";
         /// Seconds that a route's requests spent being polled: what the route costs in CPU time.
         pub busy: CounterVec = "http_request_busy_seconds_total"["method", "path"];
         /// Bytes of response bodies, as sent.

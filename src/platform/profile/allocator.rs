@@ -12,7 +12,6 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// Profiling is compiled in and prepared (it cannot be later), but inactive until a
 /// heap profile is asked for: then one allocation in 512 KiB is sampled.
 ///
-///
 /// A background thread gives pages back. Without it only allocations do that, and a
 /// process that is idle after a burst keeps the burst's memory. A quarter of a second
 /// spans the pauses between requests; after jemalloc's ten seconds, the memory of a

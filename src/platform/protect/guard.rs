@@ -21,7 +21,7 @@ use tower::{Layer, Service};
 use crate::platform::http::problem::{Problem, codes};
 use crate::platform::http::stream::is_stream;
 use crate::platform::observe::HttpMetrics;
-use crate::platform::telemetry::logs::last_panic;
+use crate::platform::telemetry::logs::Panicked;
 
 /// Installs [`Guard`].
 #[derive(Clone)]
@@ -85,15 +85,6 @@ impl Drop for Place {
     }
 }
 
-/// The cause of an internal error that was a panic.
-#[derive(Debug, thiserror::Error)]
-#[error("panic: {message}")]
-pub(crate) struct Panicked {
-    pub(crate) message: String,
-    /// The source file that it came from, when the process's hook has seen it.
-    pub(crate) file: Option<String>,
-}
-
 impl<S, B> Service<Request<B>> for Guard<S>
 where
     S: Service<Request<B>, Response = Response, Error = Infallible>,
@@ -153,10 +144,7 @@ where
             Err(payload) => {
                 this.inner.set(None);
                 this.place.shared.metrics.panics.inc();
-                let cause = Panicked {
-                    message: panic_message(payload.as_ref()),
-                    file: last_panic(),
-                };
+                let cause = Panicked::caught(payload.as_ref());
                 return Poll::Ready(Ok(Problem::internal(cause).into_response()));
             }
         }
@@ -182,15 +170,6 @@ where
             _ => Poll::Pending,
         }
     }
-}
-
-/// The text of a panic, when it has one.
-pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
-    payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
 }
 
 #[cfg(test)]

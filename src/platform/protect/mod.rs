@@ -10,6 +10,5 @@ mod shared;
 
 pub use config::{Config, LimitBackend};
 pub use guard::{Guard, GuardLayer};
-pub(crate) use guard::{Panicked, panic_message};
 pub use limit::{Limit, Limits};
 pub use metrics::RateLimitMetrics;

@@ -49,20 +49,27 @@ async fn accept_chooses_the_format_and_both_hold_the_same_series() {
     assert!(open.contains("le=\"1.0\"} 0\n"));
 }
 
+/// A caller's.
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+/// A service that samples what its callers have sampled, and nothing else.
+async fn following_callers(sink: &Sink) -> Service {
+    exporting(sink)
+        .env("APP__TELEMETRY__TRACE_RATIO", "0")
+        .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.1/32")
+        .start()
+        .await
+}
+
 /// From a slow query to one request that had to wait for it.
 #[tokio::test]
 async fn queries_of_sampled_requests_have_exemplars_and_others_none() {
     let sink = Sink::start().await;
-    let service = exporting(&sink)
-        .env("APP__TELEMETRY__TRACE_RATIO", "0")
-        .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.1/32")
-        .start()
-        .await;
-    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let service = following_callers(&sink).await;
     let login = async |flag: &str| {
         let request = service.client.post(service.url("/api/v1/auth/login"));
         let body = serde_json::json!({"email": "a@example.com", "password": "wrong password"});
-        let request = request.header("traceparent", format!("00-{trace}-b7ad6b7169203331-{flag}"));
+        let request = request.header("traceparent", format!("00-{TRACE}-b7ad6b7169203331-{flag}"));
         assert_eq!(request.json(&body).send().await.unwrap().status(), 401);
         let (_, page) = scrape(&service, OPEN).await;
         let found = exemplars(&page).into_iter();
@@ -75,7 +82,7 @@ async fn queries_of_sampled_requests_have_exemplars_and_others_none() {
     };
     assert!(line.contains("query_type=\"user_credentials\""), "{line}");
     assert!(
-        line.contains(&format!(" # {{trace_id=\"{trace}\"}} 0.")),
+        line.contains(&format!(" # {{trace_id=\"{TRACE}\"}} 0.")),
         "{line}"
     );
 }
@@ -83,17 +90,12 @@ async fn queries_of_sampled_requests_have_exemplars_and_others_none() {
 #[tokio::test]
 async fn exemplars_are_sampled_traces_and_unsampled_ones_leave_none() {
     let sink = Sink::start().await;
-    let service = exporting(&sink)
-        .env("APP__TELEMETRY__TRACE_RATIO", "0")
-        .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.1/32")
-        .start()
-        .await;
+    let service = following_callers(&sink).await;
     get(&service, "/api/v1/ping", &[]).await;
     let (_, before) = scrape(&service, OPEN).await;
     assert!(exemplars(&before).is_empty(), "{:?}", exemplars(&before));
 
-    let trace = "0af7651916cd43dd8448eb211c80319c";
-    let parent = format!("00-{trace}-b7ad6b7169203331-01");
+    let parent = format!("00-{TRACE}-b7ad6b7169203331-01");
     get(&service, "/api/v1/ping", &[("traceparent", &parent)]).await;
     // One that is found all the same, but only after its end: it has no exemplar.
     let (_, page) = scrape(&service, OPEN).await;
@@ -103,7 +105,7 @@ async fn exemplars_are_sampled_traces_and_unsampled_ones_leave_none() {
     let series = "http_request_duration_seconds_bucket{method=\"GET\",path=\"/api/v1/ping\",le=";
     assert!(line.starts_with(series), "{line}");
     assert!(
-        line.contains(&format!(" # {{trace_id=\"{trace}\"}} 0.")),
+        line.contains(&format!(" # {{trace_id=\"{TRACE}\"}} 0.")),
         "{line}"
     );
     let (_, text) = scrape(&service, "text/plain").await;

@@ -33,7 +33,7 @@ use crate::platform::observe::RequestContext;
 pub use line::{Fields, Line};
 use line::{Head, Ids, Message};
 use otlp::Otlp;
-pub(crate) use panics::last_panic;
+pub(crate) use panics::{Panicked, panic_message};
 use sink::Sink;
 
 /// Target of the request line, for filters (`request=off`).

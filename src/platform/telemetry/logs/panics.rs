@@ -1,21 +1,49 @@
-//! Panics of any thread as log lines, instead of the default text on standard error.
+//! Panics of any thread as log lines, instead of the default text on standard error,
+//! and as the cause of a failure where one was caught.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::panic::PanicHookInfo;
 use std::time::Duration;
-
-use crate::platform::protect::panic_message;
 
 /// How long a dying main thread waits for its line to be written.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 thread_local! {
+    /// The source file of this thread's last panic, until it is caught.
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// The source file of this thread's last panic, told once.
-pub(crate) fn last_panic() -> Option<String> {
-    LAST.take()
+/// A panic that was caught: the cause of an internal error.
+#[derive(Debug, thiserror::Error)]
+#[error("panic: {message}")]
+pub(crate) struct Panicked {
+    message: String,
+    file: Option<String>,
+}
+
+impl Panicked {
+    /// The panic with this payload, caught on the thread that panicked, just now.
+    pub(crate) fn caught(payload: &(dyn Any + Send)) -> Self {
+        Self {
+            message: panic_message(payload),
+            file: LAST.take(),
+        }
+    }
+
+    /// The source file that it came from, when the process's hook has seen it.
+    pub(crate) fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
+}
+
+/// The text of a panic, when it has one.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
 }
 
 /// Replaces the process's panic hook.
