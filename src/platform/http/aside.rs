@@ -1,6 +1,7 @@
 //! Probes go past everything that can refuse, delay or count a request.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use axum::Router;
@@ -11,8 +12,21 @@ use futures_util::future::{Either, MapOk};
 use http::Request;
 use tower::Service;
 
+use super::listener::Serve;
 use crate::platform::health;
 use crate::platform::observe::http::ObservedBody;
+
+impl<S: Serve<Body = ObservedBody>> Serve for Aside<S> {
+    type Body = ObservedBody;
+    type Connected = Aside<S::Connected>;
+
+    fn connected(&self, peer: SocketAddr) -> Self::Connected {
+        Aside {
+            probes: self.probes.clone(),
+            observed: self.observed.connected(peer),
+        }
+    }
+}
 
 /// Answers probes itself, and leaves the rest to what is observed.
 #[derive(Clone)]

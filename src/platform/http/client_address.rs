@@ -1,10 +1,10 @@
 //! Who the client is: the socket's address, or what trusted proxies say of it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, header};
 use ipnet::IpNet;
 
 /// Longest chain of proxies that is walked.
@@ -12,7 +12,7 @@ const MAX_HOPS: usize = 32;
 /// Strangers can send what they like: they are warned of no more often than this.
 const WARN_EVERY: Duration = Duration::from_mins(1);
 
-/// The remote end of a connection, put into every request by the listener.
+/// The remote end of a connection, in the requests of the admin listener.
 #[derive(Debug, Clone, Copy)]
 pub struct PeerAddress(pub SocketAddr);
 
@@ -47,14 +47,8 @@ impl ClientAddress {
     /// Walks the forwarding chain from the right, as long as the hop that said it
     /// is trusted; the first one that is not is the client. `forwarded` tells whether
     /// there is a chain.
-    pub fn resolve<B>(&self, request: &Request<B>, forwarded: bool) -> Resolved {
-        let peer = request
-            .extensions()
-            .get::<PeerAddress>()
-            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| {
-                canonical(peer.0.ip())
-            });
-        let headers = request.headers();
+    pub fn resolve(&self, peer: IpAddr, headers: &HeaderMap, forwarded: bool) -> Resolved {
+        let peer = canonical(peer);
         if forwarded && !self.trusts(peer) && self.is_time_to_warn(Instant::now()) {
             tracing::warn!(
                 %peer,
@@ -151,20 +145,19 @@ fn parse_hop(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderValue;
 
-    fn resolve(trusted: &[&str], peer: &str, headers: &[(&str, &str)]) -> Resolved {
+    fn resolve(trusted: &[&str], peer: &str, headers: &[(&str, &'static str)]) -> Resolved {
         let trusted = trusted
             .iter()
             .map(|network| network.parse().unwrap())
             .collect();
-        let mut request = Request::builder();
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let mut request = request.body(()).unwrap();
-        let peer = SocketAddr::new(peer.parse().unwrap(), 4711);
-        request.extensions_mut().insert(PeerAddress(peer));
-        ClientAddress::new(trusted).resolve(&request, !headers.is_empty())
+        let lines: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+            .collect();
+        let peer = peer.parse().unwrap();
+        ClientAddress::new(trusted).resolve(peer, &lines, !headers.is_empty())
     }
 
     #[test]

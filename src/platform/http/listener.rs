@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::middleware::AddExtension;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body::Body as _;
@@ -23,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::Service;
+use tower::{Layer as _, Service};
 
 use super::rarely::Rarely;
 use super::unread::{Leftover, RequestBody};
@@ -80,25 +82,29 @@ pub async fn bind(name: &'static str, address: SocketAddr) -> anyhow::Result<Tcp
     Ok(listener)
 }
 
-/// What a listener serves: a router, or one with middleware around it. It is always
-/// ready: what is too much is refused in an answer.
-pub trait Serve:
-    Service<Request<Body>, Response = Response<Self::Body>, Error = Infallible, Future: Send>
-    + Clone
-    + Send
-    + 'static
-{
+/// What a listener serves: a router, or one with middleware around it.
+pub trait Serve: Clone + Send + 'static {
     /// The body of its answers.
     type Body: http_body::Body<Data = Bytes, Error = axum::Error> + Send + 'static;
+    /// What serves one connection. It is always ready: what is too much is refused in
+    /// an answer.
+    type Connected: Service<Request<Body>, Response = Response<Self::Body>, Error = Infallible, Future: Send>
+        + Send
+        + 'static;
+
+    /// Serves the connection with `peer`. It is told once, not in every request: the
+    /// extensions of a request are a table that has to be made, and grows.
+    fn connected(&self, peer: SocketAddr) -> Self::Connected;
 }
 
-impl<S, B> Serve for S
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send>,
-    S: Clone + Send + 'static,
-    B: http_body::Body<Data = Bytes, Error = axum::Error> + Send + 'static,
-{
-    type Body = B;
+/// The admin listener's requests are few.
+impl Serve for Router {
+    type Body = Body;
+    type Connected = AddExtension<Self, PeerAddress>;
+
+    fn connected(&self, peer: SocketAddr) -> Self::Connected {
+        Extension(PeerAddress(peer)).layer(self.clone())
+    }
 }
 
 /// Serves until `stop`, then until nothing is in flight or `kill`.
@@ -195,9 +201,8 @@ where
     let watch = Watch::default();
     let flights = watch.clone();
     // hyper calls it from the connection's own task; a clone a request is not needed.
-    let service = RefCell::new(service);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(PeerAddress(peer));
+    let service = RefCell::new(service.connected(peer));
+    let service = service_fn(move |request: Request<Incoming>| {
         let flight = flights.begin();
         // A client that asked first has sent nothing; to read would be to say yes.
         let unread =

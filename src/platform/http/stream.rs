@@ -67,6 +67,7 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::StreamLayer;
+    use crate::platform::http::listener::Serve as _;
     use crate::platform::http::{self, middleware};
     use crate::platform::lifecycle::{Lifecycle, LifecycleMetrics};
     use crate::platform::observe::{HttpMetrics, Observer, RouteTable};
@@ -120,10 +121,11 @@ mod tests {
             lifecycle: Lifecycle::new(LifecycleMetrics::register(registry).unwrap()),
         };
         let service = middleware::around(router, Router::new(), parts);
+        let peer = "192.0.2.1:4711".parse().unwrap();
         let ask = async |path: &str| {
             let request = axum::http::Request::get(path).header("host", "x");
             let request = request.body(Body::empty()).unwrap();
-            service.clone().oneshot(request).await.unwrap()
+            service.connected(peer).oneshot(request).await.unwrap()
         };
         let recorded = |path: &str, status: &str| {
             metrics

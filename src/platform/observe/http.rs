@@ -2,6 +2,7 @@
 //! handling, so that nothing happens unseen.
 
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,6 +19,7 @@ use super::context::Entered;
 use super::pending::Pending;
 use super::{Observation, REQUEST_ID, RequestContext};
 use crate::platform::http::headers::secure;
+use crate::platform::http::listener::Serve;
 use crate::platform::http::problem::Failure;
 use crate::platform::lifecycle::State;
 
@@ -38,6 +40,7 @@ impl<S> Layer<S> for ObserveLayer {
         Observe {
             inner,
             shared: Arc::clone(&self.0),
+            peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         }
     }
 }
@@ -47,6 +50,25 @@ impl<S> Layer<S> for ObserveLayer {
 pub struct Observe<S> {
     inner: S,
     shared: Arc<Observation>,
+    /// The remote end of the connection that it serves.
+    peer: IpAddr,
+}
+
+impl<S> Serve for Observe<S>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>,
+    S: Clone + Send + 'static,
+{
+    type Body = ObservedBody;
+    type Connected = Self;
+
+    fn connected(&self, peer: SocketAddr) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            shared: Arc::clone(&self.shared),
+            peer: peer.ip(),
+        }
+    }
 }
 
 impl<S> Service<Request<Body>> for Observe<S>
@@ -62,7 +84,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let mut pending = Pending::begin(Arc::clone(&self.shared), &request);
+        let mut pending = Pending::begin(Arc::clone(&self.shared), self.peer, &request);
         let entered = Entered::new(&mut pending.lent);
         let inner = self.inner.call(request);
         drop(entered);

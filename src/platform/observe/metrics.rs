@@ -80,23 +80,22 @@ impl RouteMetrics {
         &self.path
     }
 
-    /// The counter of answers with this status.
-    #[must_use]
-    pub fn status(&self, status: u16) -> IntCounter {
+    /// Counts an answer with this status; 0 makes its series appear.
+    pub(super) fn count(&self, status: u16, answers: u64) {
         let resolve = || {
             let text = status.to_string();
             self.requests
                 .with_label_values(&[self.method, &self.path, &text])
         };
         match self.statuses.get(usize::from(status).wrapping_sub(100)) {
-            Some(slot) => slot.get_or_init(resolve).clone(),
-            None => resolve(),
+            Some(slot) => slot.get_or_init(resolve).inc_by(answers),
+            None => resolve().inc_by(answers),
         }
     }
 
     /// Writes the end of a request.
     pub fn record(&self, status: u16, seconds: f64, busy_seconds: f64, bytes: u64) {
-        self.status(status).inc();
+        self.count(status, 1);
         self.duration.observe(seconds);
         self.busy.inc_by(busy_seconds);
         self.response_bytes.inc_by(bytes);

@@ -1,5 +1,6 @@
 //! A request between its head and the end of its answer.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,8 @@ pub(super) struct Pending {
     pub(super) version: Version,
     /// When the last poll ended.
     polled_until: Instant,
+    /// The first poll follows at once.
+    is_fresh: bool,
     /// Known once the response's head is.
     pub(super) status: Option<u16>,
     /// The response body has ended.
@@ -56,14 +59,18 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn begin(shared: Arc<Observation>, request: &Request<Body>) -> Box<Self> {
+    pub(super) fn begin(
+        shared: Arc<Observation>,
+        peer: IpAddr,
+        request: &Request<Body>,
+    ) -> Box<Self> {
         let (started, began) = now();
         let routes = &shared.observer.routes;
         let route = routes.find(&shared.router, request.method(), request.uri());
         let metrics = routes.metrics();
         let headers = request.headers();
         let head = Head::read(headers);
-        let resolved = shared.client_address.resolve(request, head.forwarded);
+        let resolved = shared.client_address.resolve(peer, headers, head.forwarded);
         if resolved.untrusted_headers {
             metrics.untrusted_forwarded.inc();
         }
@@ -128,6 +135,8 @@ impl Pending {
             shared,
             version,
             polled_until: began,
+            // HTTP/1 polls where it calls; HTTP/2 gives each request a task.
+            is_fresh: version < Version::HTTP_2,
             status: None,
             complete: false,
         })
@@ -136,7 +145,11 @@ impl Pending {
     /// Polls the inner work in the context of the request, and counts its time.
     pub(super) fn polled<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let _entered = Entered::new(&mut self.lent);
-        let began = Instant::now();
+        let began = if std::mem::take(&mut self.is_fresh) {
+            self.polled_until
+        } else {
+            Instant::now()
+        };
         let result = work();
         self.polled_until = Instant::now();
         self.record.busy += self.polled_until - began;

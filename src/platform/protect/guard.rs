@@ -112,8 +112,8 @@ pin_project! {
     pub struct Guarded<F> {
         #[pin]
         inner: Option<F>,
-        #[pin]
-        sleep: Option<Sleep>,
+        // In a box: it is rare, and would make larger what is moved at every request.
+        sleep: Option<Pin<Box<Sleep>>>,
         place: Place,
     }
 }
@@ -150,15 +150,15 @@ where
         }
         if is_stream() {
             // Also when the route was found only after the first wait.
-            this.sleep.set(None);
+            *this.sleep = None;
             return Poll::Pending;
         }
-        if this.sleep.is_none() {
-            this.sleep
-                .set(Some(tokio::time::sleep(this.place.shared.request_timeout)));
-        }
-        match this.sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx)) {
-            Some(Poll::Ready(())) => {
+        let timeout = this.place.shared.request_timeout;
+        let sleep = this
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        match sleep.as_mut().poll(cx) {
+            Poll::Ready(()) => {
                 this.inner.set(None);
                 this.place.leave();
                 let problem = Problem::new(
@@ -167,7 +167,7 @@ where
                 );
                 Poll::Ready(Ok(problem.retry_after(1).into_response()))
             }
-            _ => Poll::Pending,
+            Poll::Pending => Poll::Pending,
         }
     }
 }
