@@ -1,10 +1,11 @@
 //! The request line: one for each request, the same fields in every sink.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::RequestRecord;
 use super::visible::visible;
-use crate::platform::telemetry::logs::{Fields, Line};
+use crate::platform::telemetry::logs::{Fields, Line, name};
 
 /// Bytes of a path that are written.
 pub(super) const MAX_PATH: usize = 512;
@@ -52,8 +53,6 @@ pub const FIELDS: &[(&str, &str)] = &[
 ];
 
 impl Line for RequestRecord {
-    const KNOWN: bool = true;
-
     fn write(&self, line: &mut impl Fields) {
         write(self, line);
     }
@@ -61,51 +60,65 @@ impl Line for RequestRecord {
 
 fn write(record: &RequestRecord, line: &mut impl Fields) {
     let context = &record.context;
-    line.word("method", context.method);
-    line.text("route", &context.route);
-    line.text("path", &visible(record.path(), MAX_PATH));
-    line.unsigned("status", u64::from(record.status));
-    line.millis("duration_ms", record.duration);
-    line.millis("busy_ms", record.busy);
-    line.unsigned("response_bytes", record.response_bytes);
-    line.word("protocol_version", record.protocol_version);
+    line.word(name!("method"), context.method);
+    line.text(name!("route"), &context.route);
+    let path = record.path();
+    let path = if *path == *context.route {
+        // As it stands in the code: nobody's address is in it.
+        Cow::Borrowed(path)
+    } else {
+        visible(path, MAX_PATH)
+    };
+    line.text(name!("path"), &path);
+    line.unsigned(name!("status"), u64::from(record.status));
+    line.millis(name!("duration_ms"), record.duration);
+    line.millis(name!("busy_ms"), record.busy);
+    line.unsigned(name!("response_bytes"), record.response_bytes);
+    line.word(name!("protocol_version"), record.protocol_version);
     match context.client_address {
-        IpAddr::V4(v4) => line.word("client_address", dotted(v4, &mut [0; 15])),
-        IpAddr::V6(v6) => line.word("client_address", &v6.to_string()),
+        IpAddr::V4(v4) => line.word(name!("client_address"), dotted(v4, &mut [0; 16])),
+        IpAddr::V6(v6) => line.word(name!("client_address"), &v6.to_string()),
     }
-    line.boolean("sampled", context.sampled);
+    line.boolean(name!("sampled"), context.sampled);
     if let Some(principal) = context.principal.get() {
         let mut text = uuid::Uuid::encode_buffer();
         line.word(
-            "principal",
+            name!("principal"),
             principal.as_hyphenated().encode_lower(&mut text),
         );
     }
     if let Some(failure) = &record.failure {
-        line.word("code", failure.code.code);
+        line.word(name!("code"), failure.code.code);
     }
 }
 
-/// The usual text of an IPv4 address, without a detour over `fmt`.
-fn dotted(address: Ipv4Addr, text: &mut [u8; 15]) -> &str {
-    let mut end = 0;
-    let mut push = |byte| {
-        text[end] = byte;
-        end += 1;
-    };
-    for (index, octet) in address.octets().into_iter().enumerate() {
-        if index > 0 {
-            push(b'.');
-        }
-        if octet >= 100 {
-            push(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            push(b'0' + octet / 10 % 10);
-        }
-        push(b'0' + octet % 10);
+/// The digits of each octet, and how many they are.
+const OCTETS: [([u8; 3], usize); 256] = {
+    let mut octets = [([0; 3], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let [hundreds, tens, ones] = [octet / 100, octet / 10 % 10, octet % 10];
+        let [hundreds, tens, ones] = [b'0' + hundreds as u8, b'0' + tens as u8, b'0' + ones as u8];
+        octets[octet] = match octet {
+            100.. => ([hundreds, tens, ones], 3),
+            10.. => ([tens, ones, 0], 2),
+            _ => ([ones, 0, 0], 1),
+        };
+        octet += 1;
     }
-    std::str::from_utf8(&text[..end]).unwrap_or_default()
+    octets
+};
+
+/// The usual text of an IPv4 address, without a detour over `fmt`.
+pub(super) fn dotted(address: Ipv4Addr, text: &mut [u8; 16]) -> &str {
+    let mut end = 0;
+    for octet in address.octets() {
+        let (digits, length) = OCTETS[usize::from(octet)];
+        text[end..end + 3].copy_from_slice(&digits);
+        text[end + length] = b'.';
+        end += length + 1;
+    }
+    std::str::from_utf8(&text[..end - 1]).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -142,7 +155,7 @@ mod tests {
             [255, 255, 255, 255],
         ] {
             let address = Ipv4Addr::from(address);
-            assert_eq!(dotted(address, &mut [0; 15]), address.to_string());
+            assert_eq!(dotted(address, &mut [0; 16]), address.to_string());
         }
     }
 }

@@ -1,22 +1,21 @@
 //! One JSON object a line, written in one pass without a value tree.
 
-// What writes a name is inlined so that the names of the request line are constants:
-// a store each, not a call to copy a few bytes.
+// What writes a member is inlined so that the names of the request line are constants:
+// a store or two each, not a call to copy a few bytes.
 #![allow(clippy::inline_always)]
 
 use std::cell::Cell;
 use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
-use super::line::{Fields, Head, Ids, RESERVED, bounded};
+use super::line::{Fields, Head, Ids, Name, RESERVED, bounded};
 
-/// Writes one object. `KNOWN` is [`Line::KNOWN`](super::Line::KNOWN): the names of such
-/// a line are constants where this is inlined, and cost a store or two.
-pub(super) struct Json<'a, const KNOWN: bool> {
+/// Writes one object.
+pub(super) struct Json<'a> {
     out: &'a mut Vec<u8>,
 }
 
-impl<'a, const KNOWN: bool> Json<'a, KNOWN> {
+impl<'a> Json<'a> {
     /// Opens the object with what every line has.
     pub(super) fn open(
         out: &'a mut Vec<u8>,
@@ -28,23 +27,22 @@ impl<'a, const KNOWN: bool> Json<'a, KNOWN> {
         timestamp(out, head.at);
         out.extend_from_slice(b"\",\"level\":\"");
         out.extend_from_slice(super::level_name(head.level).as_bytes());
-        out.push(b'"');
-        let mut line = Self { out };
-        if KNOWN {
-            line.raw("message", head.message.as_bytes());
-            line.raw("target", head.target.as_bytes());
-        } else {
-            line.member("message", head.message);
-            line.member("target", head.target);
-        }
+        out.extend_from_slice(b"\",\"message\":\"");
+        escape(out, bounded(head.message));
+        out.extend_from_slice(b"\",\"target\":\"");
+        escape(out, head.target);
         if let Some(ids) = ids {
-            line.raw("trace_id", &ids.trace_hex());
-            line.raw("span_id", &ids.span_hex());
+            out.extend_from_slice(b"\",\"trace_id\":\"");
+            out.extend_from_slice(&ids.trace_hex());
+            out.extend_from_slice(b"\",\"span_id\":\"");
+            out.extend_from_slice(&ids.span_hex());
         }
         if let Some(id) = request_id {
-            line.member("request_id", id);
+            out.extend_from_slice(b"\",\"request_id\":\"");
+            escape(out, bounded(id));
         }
-        line
+        out.push(b'"');
+        Self { out }
     }
 
     /// Closes the object and the line.
@@ -53,73 +51,54 @@ impl<'a, const KNOWN: bool> Json<'a, KNOWN> {
     }
 
     #[inline(always)]
-    fn name(&mut self, name: &str) {
-        self.out.extend_from_slice(b",\"");
-        if KNOWN {
-            self.out.extend_from_slice(name.as_bytes());
-        } else {
-            if RESERVED.contains(&name) {
-                self.out.extend_from_slice(b"field.");
-            }
-            escape(self.out, name);
+    fn name(&mut self, name: Name<'_>) {
+        match name.member {
+            Some(member) => self.out.extend_from_slice(member.as_bytes()),
+            None => self.foreign(name.text),
         }
-        self.out.extend_from_slice(b"\":");
     }
 
-    /// A member of the head: its name needs no look.
-    #[inline(always)]
-    fn member(&mut self, name: &str, value: &str) {
+    /// A name that is not ours.
+    fn foreign(&mut self, name: &str) {
         self.out.extend_from_slice(b",\"");
-        self.out.extend_from_slice(name.as_bytes());
+        if RESERVED.contains(&name) {
+            self.out.extend_from_slice(b"field.");
+        }
+        escape(self.out, name);
         self.out.extend_from_slice(b"\":");
-        self.quoted(value);
-    }
-
-    fn quoted(&mut self, value: &str) {
-        self.out.push(b'"');
-        escape(self.out, bounded(value));
-        self.out.push(b'"');
-    }
-
-    /// A member whose value needs no escapes.
-    #[inline(always)]
-    fn raw(&mut self, name: &str, value: &[u8]) {
-        self.out.extend_from_slice(b",\"");
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":\"");
-        self.out.extend_from_slice(value);
-        self.out.push(b'"');
     }
 
     /// A field whose value is neither quoted nor escaped.
     #[inline(always)]
-    fn plain(&mut self, name: &str, value: &str) {
+    fn plain(&mut self, name: Name<'_>, value: &str) {
         self.name(name);
         self.out.extend_from_slice(value.as_bytes());
     }
 }
 
-impl<const KNOWN: bool> Fields for Json<'_, KNOWN> {
+impl Fields for Json<'_> {
     #[inline(always)]
-    fn text(&mut self, name: &str, value: &str) {
+    fn text(&mut self, name: Name<'_>, value: &str) {
         self.name(name);
-        self.quoted(value);
+        self.out.push(b'"');
+        escape(self.out, bounded(value));
+        self.out.push(b'"');
     }
     #[inline(always)]
-    fn word(&mut self, name: &str, value: &str) {
+    fn word(&mut self, name: Name<'_>, value: &str) {
         self.name(name);
         self.out.push(b'"');
         self.out.extend_from_slice(value.as_bytes());
         self.out.push(b'"');
     }
     #[inline(always)]
-    fn unsigned(&mut self, name: &str, value: u64) {
+    fn unsigned(&mut self, name: Name<'_>, value: u64) {
         self.plain(name, itoa::Buffer::new().format(value));
     }
-    fn signed(&mut self, name: &str, value: i64) {
+    fn signed(&mut self, name: Name<'_>, value: i64) {
         self.plain(name, itoa::Buffer::new().format(value));
     }
-    fn float(&mut self, name: &str, value: f64) {
+    fn float(&mut self, name: Name<'_>, value: f64) {
         if value.is_finite() {
             self.name(name);
             // Writing to memory cannot fail.
@@ -129,11 +108,11 @@ impl<const KNOWN: bool> Fields for Json<'_, KNOWN> {
         }
     }
     #[inline(always)]
-    fn boolean(&mut self, name: &str, value: bool) {
+    fn boolean(&mut self, name: Name<'_>, value: bool) {
         self.plain(name, if value { "true" } else { "false" });
     }
     #[inline(always)]
-    fn millis(&mut self, name: &str, value: Duration) {
+    fn millis(&mut self, name: Name<'_>, value: Duration) {
         let whole = value.as_secs() * 1_000 + u64::from(value.subsec_millis());
         self.unsigned(name, whole);
         self.out.push(b'.');
@@ -174,12 +153,31 @@ fn escape(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(rest.as_bytes());
 }
 
-/// Whether all of it is visible ASCII without quotes and backslashes. All bytes are
-/// looked at, without a branch, so that many are compared at once.
+/// Whether all of it is visible ASCII without quotes and backslashes.
 fn is_plain(text: &str) -> bool {
-    let special = text.bytes().fold(0, |special, byte| {
-        let invisible = u8::from(!(b' '..0x7f).contains(&byte));
-        special | invisible | u8::from(byte == b'"') | u8::from(byte == b'\\')
+    let bytes = text.as_bytes();
+    let (chunks, rest) = bytes.as_chunks::<16>();
+    if !chunks.iter().all(|chunk| are_plain(chunk)) {
+        return false;
+    }
+    // The end once more, rather than what is left byte by byte.
+    match (
+        bytes.last_chunk::<16>(),
+        rest.first_chunk::<8>(),
+        rest.last_chunk::<8>(),
+    ) {
+        _ if rest.is_empty() => true,
+        (Some(end), _, _) => are_plain(end),
+        (None, Some(start), Some(end)) => are_plain(start) && are_plain(end),
+        _ => rest.iter().all(|byte| are_plain(&[*byte])),
+    }
+}
+
+/// Looks at all bytes without a branch, so that they are compared at once.
+fn are_plain<const N: usize>(bytes: &[u8; N]) -> bool {
+    let special = bytes.iter().fold(0, |special, byte| {
+        let invisible = u8::from(!(b' '..0x7f).contains(byte));
+        special | invisible | u8::from(*byte == b'"') | u8::from(*byte == b'\\')
     });
     special == 0
 }
@@ -254,6 +252,7 @@ fn digits<const N: usize>(out: &mut Vec<u8>, mut value: u32) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::line::name;
     use super::*;
     use proptest::prelude::*;
     use tracing::Level;
@@ -266,10 +265,10 @@ mod tests {
             message,
             target: "t",
         };
-        let mut json = Json::<false>::open(&mut out, &head, None, Some("r"));
-        json.text(name, value);
-        json.float("nan", f64::NAN);
-        json.millis("took_ms", Duration::from_micros(1_050));
+        let mut json = Json::open(&mut out, &head, None, Some("r"));
+        json.text(Name::new(name), value);
+        json.float(name!("nan"), f64::NAN);
+        json.millis(name!("took_ms"), Duration::from_micros(1_050));
         json.close();
         out
     }
@@ -295,6 +294,22 @@ mod tests {
             let parsed: serde_json::Value = serde_json::from_str(text).unwrap();
             prop_assert_eq!(parsed["v"].as_str(), Some(value.as_str()));
             prop_assert_eq!(parsed["message"].as_str(), Some(message.as_str()));
+        }
+    }
+
+    #[test]
+    fn what_needs_an_escape_is_seen_wherever_it_stands() {
+        for length in 0..40 {
+            let plain = vec![b'x'; length];
+            assert!(is_plain(std::str::from_utf8(&plain).unwrap()));
+            for at in 0..length {
+                for special in *b"\"\\\n\x7f" {
+                    let mut text = plain.clone();
+                    text[at] = special;
+                    let text = String::from_utf8(text).unwrap();
+                    assert!(!is_plain(&text), "{text:?}");
+                }
+            }
         }
     }
 

@@ -10,32 +10,65 @@ use crate::platform::observe::RequestContext;
 /// Bytes of one value that are written at most; the rest is cut.
 const MAX_VALUE: usize = 8 << 10;
 
+/// The name of a field.
+#[derive(Clone, Copy)]
+pub struct Name<'a> {
+    pub(super) text: &'a str,
+    /// The beginning of its member in a JSON object, where the name is our own: not
+    /// reserved, and in no need of an escape.
+    pub(super) member: Option<&'static str>,
+}
+
+impl Name<'static> {
+    /// A name of ours; [`name!`](crate::platform::telemetry::logs::name) makes it.
+    #[must_use]
+    pub const fn known(text: &'static str, member: &'static str) -> Self {
+        Self {
+            text,
+            member: Some(member),
+        }
+    }
+}
+
+impl<'a> Name<'a> {
+    /// Any name.
+    #[must_use]
+    pub const fn new(text: &'a str) -> Self {
+        Self { text, member: None }
+    }
+}
+
+/// A [`Name`] of ours: `name!("status")`. One constant to copy, where its line is
+/// written without calls.
+macro_rules! name {
+    ($name:literal) => {
+        $crate::platform::telemetry::logs::Name::known($name, concat!(",\"", $name, "\":"))
+    };
+}
+pub(crate) use name;
+
 /// Takes the fields of a line, one after the other.
 pub trait Fields {
     /// A text; control characters are escaped.
-    fn text(&mut self, name: &str, value: &str);
+    fn text(&mut self, name: Name<'_>, value: &str);
     /// A text of our own, or one that was checked: nothing in it needs an escape.
-    fn word(&mut self, name: &str, value: &str) {
+    fn word(&mut self, name: Name<'_>, value: &str) {
         self.text(name, value);
     }
     /// An unsigned number.
-    fn unsigned(&mut self, name: &str, value: u64);
+    fn unsigned(&mut self, name: Name<'_>, value: u64);
     /// A signed number.
-    fn signed(&mut self, name: &str, value: i64);
+    fn signed(&mut self, name: Name<'_>, value: i64);
     /// A number with a fraction.
-    fn float(&mut self, name: &str, value: f64);
+    fn float(&mut self, name: Name<'_>, value: f64);
     /// True or false.
-    fn boolean(&mut self, name: &str, value: bool);
+    fn boolean(&mut self, name: Name<'_>, value: bool);
     /// A duration, in milliseconds with three decimals.
-    fn millis(&mut self, name: &str, value: Duration);
+    fn millis(&mut self, name: Name<'_>, value: Duration);
 }
 
 /// What a line says after its head.
 pub trait Line {
-    /// Message and names are our own, and documented: none is reserved, none needs
-    /// an escape.
-    const KNOWN: bool;
-
     /// Writes the fields.
     fn write(&self, out: &mut impl Fields);
 }
@@ -123,8 +156,6 @@ pub(super) fn bounded(value: &str) -> &str {
 }
 
 impl Line for tracing::Event<'_> {
-    const KNOWN: bool = false;
-
     fn write(&self, out: &mut impl Fields) {
         self.record(&mut EventFields {
             out,
@@ -142,12 +173,13 @@ struct EventFields<'a> {
 impl tracing::field::Visit for EventFields<'_> {
     fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
         if self.takes(field) {
-            self.out.text(field.name(), value);
+            self.out.text(Name::new(field.name()), value);
         }
     }
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
         if self.takes(field) {
-            self.out.text(field.name(), &format!("{value:?}"));
+            self.out
+                .text(Name::new(field.name()), &format!("{value:?}"));
         }
     }
     fn record_error(
@@ -156,27 +188,27 @@ impl tracing::field::Visit for EventFields<'_> {
         value: &(dyn std::error::Error + 'static),
     ) {
         if self.takes(field) {
-            self.out.text(field.name(), &value.to_string());
+            self.out.text(Name::new(field.name()), &value.to_string());
         }
     }
     fn record_u64(&mut self, field: &tracing::field::Field, value: u64) {
         if self.takes(field) {
-            self.out.unsigned(field.name(), value);
+            self.out.unsigned(Name::new(field.name()), value);
         }
     }
     fn record_i64(&mut self, field: &tracing::field::Field, value: i64) {
         if self.takes(field) {
-            self.out.signed(field.name(), value);
+            self.out.signed(Name::new(field.name()), value);
         }
     }
     fn record_f64(&mut self, field: &tracing::field::Field, value: f64) {
         if self.takes(field) {
-            self.out.float(field.name(), value);
+            self.out.float(Name::new(field.name()), value);
         }
     }
     fn record_bool(&mut self, field: &tracing::field::Field, value: bool) {
         if self.takes(field) {
-            self.out.boolean(field.name(), value);
+            self.out.boolean(Name::new(field.name()), value);
         }
     }
 }

@@ -30,7 +30,8 @@ use super::traces::Traces;
 use super::{Config, LogFormat, TelemetryMetrics};
 use crate::platform::observe::RequestContext;
 
-pub use line::{Fields, Line};
+pub(crate) use line::name;
+pub use line::{Fields, Line, Name};
 use line::{Head, Ids, Message};
 use otlp::Otlp;
 pub(crate) use panics::{Panicked, panic_message};
@@ -184,13 +185,7 @@ impl Logs {
         self.write(&head, Some(ids), Some(&context.request_id), line);
     }
 
-    fn write<L: Line>(
-        &self,
-        head: &Head<'_>,
-        ids: Option<Ids>,
-        request_id: Option<&str>,
-        line: &L,
-    ) {
+    fn write(&self, head: &Head<'_>, ids: Option<Ids>, request_id: Option<&str>, line: &impl Line) {
         thread_local! {
             static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
@@ -200,13 +195,8 @@ impl Logs {
         }
         let format = |out: &mut Vec<u8>| {
             match inner.format {
-                LogFormat::Json if L::KNOWN => {
-                    let mut json = json::Json::<true>::open(out, head, ids, request_id);
-                    line.write(&mut json);
-                    json.close();
-                }
                 LogFormat::Json => {
-                    let mut json = json::Json::<false>::open(out, head, ids, request_id);
+                    let mut json = json::Json::open(out, head, ids, request_id);
                     line.write(&mut json);
                     json.close();
                 }

@@ -17,7 +17,7 @@ use opentelemetry_sdk::logs::{
 use prometheus::IntCounterVec;
 use tracing::Level;
 
-use super::line::{Fields, Head, Ids, bounded};
+use super::line::{Fields, Head, Ids, Name, bounded, name};
 use crate::platform::telemetry::otlp::{
     Export, Item, Outcomes, Queue, Reader, Signal, Worker, on_exporter_thread,
 };
@@ -131,7 +131,7 @@ impl Otlp {
             count: 0,
         };
         if let Some(id) = request_id {
-            attributes.text("request_id", id);
+            attributes.text(name!("request_id"), id);
         }
         line.write(&mut attributes);
         self.queue.push(Line(record));
@@ -199,34 +199,34 @@ impl Attributes<'_> {
 }
 
 impl Fields for Attributes<'_> {
-    fn text(&mut self, name: &str, value: &str) {
+    fn text(&mut self, name: Name<'_>, value: &str) {
         let value = bounded(value);
         let end = self
             .limits
             .value
             .and_then(|length| value.char_indices().nth(length));
         let value = end.map_or(value, |(end, _)| &value[..end]);
-        self.add(name, text(value));
+        self.add(name.text, text(value));
     }
-    fn unsigned(&mut self, name: &str, value: u64) {
+    fn unsigned(&mut self, name: Name<'_>, value: u64) {
         // OTLP knows signed numbers only.
         self.add(
-            name,
+            name.text,
             AnyValue::Int(i64::try_from(value).unwrap_or(i64::MAX)),
         );
     }
-    fn signed(&mut self, name: &str, value: i64) {
-        self.add(name, AnyValue::Int(value));
+    fn signed(&mut self, name: Name<'_>, value: i64) {
+        self.add(name.text, AnyValue::Int(value));
     }
-    fn float(&mut self, name: &str, value: f64) {
-        self.add(name, AnyValue::Double(value));
+    fn float(&mut self, name: Name<'_>, value: f64) {
+        self.add(name.text, AnyValue::Double(value));
     }
-    fn boolean(&mut self, name: &str, value: bool) {
-        self.add(name, AnyValue::Boolean(value));
+    fn boolean(&mut self, name: Name<'_>, value: bool) {
+        self.add(name.text, AnyValue::Boolean(value));
     }
-    fn millis(&mut self, name: &str, value: Duration) {
+    fn millis(&mut self, name: Name<'_>, value: Duration) {
         // Microseconds are whole, so that the text of the number stays short.
         let micros = u32::try_from(value.as_micros()).unwrap_or(u32::MAX);
-        self.add(name, AnyValue::Double(f64::from(micros) / 1_000.0));
+        self.add(name.text, AnyValue::Double(f64::from(micros) / 1_000.0));
     }
 }

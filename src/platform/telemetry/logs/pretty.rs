@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::line::{Fields, Head, Ids, bounded};
+use super::line::{Fields, Head, Ids, Name, bounded};
 
 const DIM: &str = "\x1b[2m";
 const RESET: &str = "\x1b[0m";
@@ -75,8 +75,8 @@ impl<'a> Pretty<'a> {
 }
 
 impl Fields for Pretty<'_> {
-    fn text(&mut self, name: &str, value: &str) {
-        self.name(name);
+    fn text(&mut self, name: Name<'_>, value: &str) {
+        self.name(name.text);
         if value.is_empty() || value.contains([' ', '"', '=']) {
             self.out.push(b'"');
             visible(self.out, bounded(value));
@@ -85,22 +85,22 @@ impl Fields for Pretty<'_> {
             visible(self.out, bounded(value));
         }
     }
-    fn unsigned(&mut self, name: &str, value: u64) {
-        self.plain(name, format_args!("{value}"));
+    fn unsigned(&mut self, name: Name<'_>, value: u64) {
+        self.plain(name.text, format_args!("{value}"));
     }
-    fn signed(&mut self, name: &str, value: i64) {
-        self.plain(name, format_args!("{value}"));
+    fn signed(&mut self, name: Name<'_>, value: i64) {
+        self.plain(name.text, format_args!("{value}"));
     }
-    fn float(&mut self, name: &str, value: f64) {
-        self.plain(name, format_args!("{value}"));
+    fn float(&mut self, name: Name<'_>, value: f64) {
+        self.plain(name.text, format_args!("{value}"));
     }
-    fn boolean(&mut self, name: &str, value: bool) {
-        self.plain(name, format_args!("{value}"));
+    fn boolean(&mut self, name: Name<'_>, value: bool) {
+        self.plain(name.text, format_args!("{value}"));
     }
-    fn millis(&mut self, name: &str, value: Duration) {
+    fn millis(&mut self, name: Name<'_>, value: Duration) {
         let micros = value.as_micros();
         self.plain(
-            name,
+            name.text,
             format_args!("{}.{:03}", micros / 1_000, micros % 1_000),
         );
     }
@@ -120,6 +120,7 @@ fn visible(out: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::line::name;
     use super::*;
     use std::time::SystemTime;
 
@@ -133,8 +134,8 @@ mod tests {
             target: "t",
         };
         let mut pretty = Pretty::open(&mut out, &head, None, false);
-        pretty.text("name", "a \x1b[2J b");
-        pretty.unsigned("n", 3);
+        pretty.text(name!("name"), "a \x1b[2J b");
+        pretty.unsigned(name!("n"), 3);
         pretty.close();
         assert_eq!(
             String::from_utf8(out).unwrap(),
