@@ -58,7 +58,7 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let head = Head::read(request.headers());
         if let Some(problem) = refusal(&request, &head, self.max_body_bytes) {
-            return Either::Right(ready(Ok(problem.into_response())));
+            return Either::Right(ready(Ok(refused(problem))));
         }
         let encoded = head.encoded;
         if head.accept_encoding && refuses_identity(request.headers()) {
@@ -75,6 +75,11 @@ where
         }
         Either::Left(self.inner.call(request))
     }
+}
+
+#[cold]
+fn refused(problem: Problem) -> Response {
+    problem.into_response()
 }
 
 /// What there is to look at, found in one pass over the headers.

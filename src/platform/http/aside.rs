@@ -52,9 +52,14 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         if health::PROBES.contains(&request.uri().path()) {
-            let unobserve: Unobserve = |response| response.map(ObservedBody::unobserved);
-            return Either::Right(self.probes.call(request).map_ok(unobserve));
+            return Either::Right(probe(&mut self.probes, request));
         }
         Either::Left(self.observed.call(request))
     }
+}
+
+#[cold]
+fn probe(probes: &mut Router, request: Request<Body>) -> MapOk<Probed, Unobserve> {
+    let unobserve: Unobserve = |response| response.map(ObservedBody::unobserved);
+    probes.call(request).map_ok(unobserve)
 }

@@ -49,7 +49,22 @@ impl ClientAddress {
     /// there is a chain.
     pub fn resolve(&self, peer: IpAddr, headers: &HeaderMap, forwarded: bool) -> Resolved {
         let peer = canonical(peer);
-        if forwarded && !self.trusts(peer) && self.is_time_to_warn(Instant::now()) {
+        let trusted = self.trusts(peer);
+        match (forwarded, trusted) {
+            (true, true) => return self.walk(peer, headers),
+            (true, false) => self.warn(peer),
+            (false, _) => {}
+        }
+        Resolved {
+            address: peer,
+            untrusted_headers: forwarded,
+            trusted,
+        }
+    }
+
+    #[cold]
+    fn warn(&self, peer: IpAddr) {
+        if self.is_time_to_warn(Instant::now()) {
             tracing::warn!(
                 %peer,
                 "forwarding headers of an untrusted peer have no effect: if it is your proxy, \
@@ -57,13 +72,11 @@ impl ClientAddress {
                  share one bucket of the rate limit"
             );
         }
-        if !forwarded || !self.trusts(peer) {
-            return Resolved {
-                address: peer,
-                untrusted_headers: forwarded,
-                trusted: self.trusts(peer),
-            };
-        }
+    }
+
+    /// Behind a trusted peer.
+    #[inline(never)]
+    fn walk(&self, peer: IpAddr, headers: &HeaderMap) -> Resolved {
         let mut address = peer;
         for hop in hops(headers).into_iter().rev().take(MAX_HOPS) {
             match hop {

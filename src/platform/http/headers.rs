@@ -42,16 +42,19 @@ pub(crate) fn secure(headers: &mut HeaderMap, secure: bool) {
             };
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(private));
         }
-        MediaType::Page => {
-            headers
-                .entry(header::CONTENT_SECURITY_POLICY)
-                .or_insert(PAGE_POLICY);
-            headers
-                .entry(header::REFERRER_POLICY)
-                .or_insert(HeaderValue::from_static("no-referrer"));
-        }
+        MediaType::Page => for_page(headers),
         _ => {}
     }
+}
+
+#[cold]
+fn for_page(headers: &mut HeaderMap) {
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(PAGE_POLICY);
+    headers
+        .entry(header::REFERRER_POLICY)
+        .or_insert(HeaderValue::from_static("no-referrer"));
 }
 
 /// What the handler has set, as far as it matters here.

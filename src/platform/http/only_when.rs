@@ -64,10 +64,24 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         if request.headers().contains_key(&self.header) {
-            let answer = self.layered.call(request);
-            Either::Right(answer.map_ok(|response| response.map(Body::new)).boxed())
+            Either::Right(through(&mut self.layered, request))
         } else {
             Either::Left(self.inner.call(request))
         }
     }
+}
+
+/// Apart, so that the way around the layer is short.
+#[inline(never)]
+fn through<T, B>(
+    layered: &mut T,
+    request: Request<Body>,
+) -> BoxFuture<'static, Result<Response, T::Error>>
+where
+    T: Service<Request<Body>, Response = http::Response<B>, Future: Send + 'static>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let answer = layered.call(request);
+    answer.map_ok(|response| response.map(Body::new)).boxed()
 }

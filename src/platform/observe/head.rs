@@ -61,6 +61,7 @@ impl<'a> Head<'a> {
 }
 
 /// Fresh ids: of a trace, of a span, and the random part of a request's. One draw.
+#[inline(never)]
 pub(super) fn random_ids() -> ([u8; 16], [u8; 8], [u8; 10]) {
     let mut bytes = [0; 34];
     rand::rng().fill_bytes(&mut bytes);

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -153,13 +154,18 @@ fn write_headers(headers: &mut HeaderMap, pending: &Pending) {
     }
     secure(headers, pending.shared.tls);
     if pending.shared.server_timing {
-        let millis = pending.record.context.began.elapsed().as_secs_f64() * 1e3;
-        if let Ok(timing) = HeaderValue::from_str(&format!("app;dur={millis:.3}")) {
-            headers.insert(SERVER_TIMING, timing);
-        }
+        write_timing(headers, pending.record.context.began);
     }
     if pending.version < Version::HTTP_2 && pending.shared.lifecycle.state() >= State::Draining {
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+#[cold]
+fn write_timing(headers: &mut HeaderMap, began: Instant) {
+    let millis = began.elapsed().as_secs_f64() * 1e3;
+    if let Ok(timing) = HeaderValue::from_str(&format!("app;dur={millis:.3}")) {
+        headers.insert(SERVER_TIMING, timing);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use http::{Request, Version};
+use http::{HeaderMap, Request, Version};
 use opentelemetry::trace::{SpanContext, SpanId, TraceId};
 
 use super::context::{Entered, now};
@@ -98,13 +98,8 @@ impl Pending {
             route: Arc::clone(route.path()),
         };
         if context.sampled {
-            let baggage = if resolved.trusted && traces.reads_baggage() {
-                propagation::baggage(headers)
-            } else {
-                opentelemetry::Context::new()
-            };
-            let span = span_context(&context, remote.as_ref());
-            context.span = Some(context_of(span, &baggage));
+            let baggage = (resolved.trusted && traces.reads_baggage()).then_some(headers);
+            context.span = Some(otel_context(&context, remote.as_ref(), baggage));
         }
         let version = request.version();
         let context = Arc::new(context);
@@ -172,11 +167,30 @@ impl Drop for Pending {
             Some(status) if self.complete => record.status = status,
             _ => {
                 record.status = CLIENT_CLOSED;
-                let name = format!("{} {}", record.context.method, record.context.route);
-                let _entered = Entered::new(&mut self.lent);
-                self.shared.lifecycle.unfinished("request", &name);
+                unfinished(&self.shared.lifecycle, &mut self.lent);
             }
         }
         self.shared.observer.record(record);
     }
+}
+
+/// What inner spans of a sampled request find as their parent; with the baggage of
+/// `headers`, where that is wanted.
+#[inline(never)]
+fn otel_context(
+    context: &RequestContext,
+    remote: Option<&Remote>,
+    headers: Option<&HeaderMap>,
+) -> opentelemetry::Context {
+    let baggage = headers.map_or_else(opentelemetry::Context::new, propagation::baggage);
+    context_of(span_context(context, remote), &baggage)
+}
+
+#[cold]
+fn unfinished(lifecycle: &Lifecycle, context: &mut Option<Arc<RequestContext>>) {
+    let Some(request) = context.clone() else {
+        return;
+    };
+    let _entered = Entered::new(context);
+    lifecycle.unfinished("request", &format!("{} {}", request.method, request.route));
 }

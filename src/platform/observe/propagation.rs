@@ -51,6 +51,7 @@ fn carrier<const N: usize>(headers: &HeaderMap, names: [&str; N]) -> HashMap<Str
 }
 
 /// The caller's span; nothing when there is none, more than one, or it is malformed.
+#[inline(never)]
 pub(super) fn remote(headers: &HeaderMap, believed: bool) -> Option<Remote> {
     let mut lines = headers.get_all(TRACEPARENT).iter();
     lines.next()?;
@@ -64,6 +65,7 @@ pub(super) fn remote(headers: &HeaderMap, believed: bool) -> Option<Remote> {
 }
 
 /// A context with the caller's baggage, for calls that this service makes.
+#[inline(never)]
 pub(super) fn baggage(headers: &HeaderMap) -> Context {
     if !headers.contains_key(BAGGAGE) {
         return Context::new();

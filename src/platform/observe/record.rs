@@ -86,42 +86,57 @@ impl Observer {
             record.busy.as_secs_f64(),
             record.response_bytes,
         );
-        if record.context.sampled {
-            record.route.exemplify(Exemplar {
-                trace_id: record.context.trace_id,
-                value: record.duration.as_secs_f64(),
-                at: record.started + record.duration,
-            });
-        }
         if let Some(failure) = &record.failure {
-            self.routes
-                .metrics()
-                .errors
-                .with_label_values(&[&failure.code.code.to_ascii_lowercase()])
-                .inc();
+            self.count_problem(failure);
         }
         let ended = record.started + record.duration;
         self.logs.request_line(&record.context, ended, record);
-        if record.status >= 500 {
-            // A line that looks for its request.
-            let mut context = Some(Arc::clone(&record.context));
-            let _entered = Entered::new(&mut context);
-            self.failures.report(record);
+        let failed = record.status >= 500;
+        if failed {
+            self.report(record);
         }
-        self.trace(record);
+        if record.context.sampled {
+            self.trace(record);
+        } else if self.traces.exports_late(failed, record.duration) {
+            self.trace_late(record, failed);
+        }
     }
 
+    // What follows is not for every request. The code of those that are is larger than
+    // a processor keeps at hand; it should hold nothing else.
+
+    #[cold]
+    fn count_problem(&self, failure: &Failure) {
+        self.routes
+            .metrics()
+            .errors
+            .with_label_values(&[&failure.code.code.to_ascii_lowercase()])
+            .inc();
+    }
+
+    #[cold]
+    fn report(&self, record: &RequestRecord) {
+        // A line that looks for its request.
+        let mut context = Some(Arc::clone(&record.context));
+        let _entered = Entered::new(&mut context);
+        self.failures.report(record);
+    }
+
+    #[inline(never)]
     fn trace(&self, record: &RequestRecord) {
-        if record.context.sampled {
-            let span = span::server_span(record, self.traces.scope(), None);
-            self.traces.export(span, false);
-            return;
-        }
-        let failed = record.status >= 500;
-        if self.traces.exports_late(failed, record.duration) {
-            let reason = if failed { "error" } else { "slow" };
-            let span = span::server_span(record, self.traces.scope(), Some(reason));
-            self.traces.export(span, true);
-        }
+        record.route.exemplify(Exemplar {
+            trace_id: record.context.trace_id,
+            value: record.duration.as_secs_f64(),
+            at: record.started + record.duration,
+        });
+        let span = span::server_span(record, self.traces.scope(), None);
+        self.traces.export(span, false);
+    }
+
+    #[cold]
+    fn trace_late(&self, record: &RequestRecord, failed: bool) {
+        let reason = if failed { "error" } else { "slow" };
+        let span = span::server_span(record, self.traces.scope(), Some(reason));
+        self.traces.export(span, true);
     }
 }

@@ -93,10 +93,15 @@ impl RouteTable {
 
     /// The instruments of the route that `router` has for a request.
     pub(super) fn find(&self, router: &Asked, method: &Method, uri: &Uri) -> Arc<RouteMetrics> {
-        let method_index = method_index(method);
         if let Ok(found) = self.documented.at(uri.path()) {
-            return self.instruments(found.value, method_index);
+            return self.instruments(found.value, method_index(method));
         }
+        self.undocumented(router, method, uri)
+    }
+
+    #[cold]
+    fn undocumented(&self, router: &Asked, method: &Method, uri: &Uri) -> Arc<RouteMetrics> {
+        let method_index = method_index(method);
         match router.template(method, uri) {
             Some(path) => self.instruments(&self.template(path.as_str()), method_index),
             None => self.instruments(&self.unmatched, method_index),

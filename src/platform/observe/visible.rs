@@ -13,12 +13,18 @@ pub(super) fn visible(text: &str, max: usize) -> Cow<'_, str> {
         .rev()
         .find(|end| text.is_char_boundary(*end))
         .map_or("", |end| &text[..end]);
-    if !has_at(cut) {
-        return Cow::Borrowed(cut);
+    if has_at(cut) {
+        Cow::Owned(without_addresses(cut))
+    } else {
+        Cow::Borrowed(cut)
     }
+}
+
+#[cold]
+fn without_addresses(text: &str) -> String {
     let delimiter = |c: char| matches!(c, '/' | ' ' | ';' | ',' | '(' | ')' | '<' | '>' | '"');
-    let mut clean = String::with_capacity(cut.len());
-    for token in cut.split_inclusive(delimiter) {
+    let mut clean = String::with_capacity(text.len());
+    for token in text.split_inclusive(delimiter) {
         let word = token.trim_end_matches(delimiter);
         if has_at(word) {
             clean.push_str(REDACTED);
@@ -27,7 +33,7 @@ pub(super) fn visible(text: &str, max: usize) -> Cow<'_, str> {
             clean.push_str(token);
         }
     }
-    Cow::Owned(clean)
+    clean
 }
 
 fn has_at(text: &str) -> bool {

@@ -59,6 +59,7 @@ impl<'a> Json<'a> {
     }
 
     /// A name that is not ours.
+    #[inline(never)]
     fn foreign(&mut self, name: &str) {
         self.out.extend_from_slice(b",\"");
         if RESERVED.contains(&name) {
@@ -126,8 +127,13 @@ impl Fields for Json<'_> {
 fn escape(out: &mut Vec<u8>, text: &str) {
     if is_plain(text) {
         out.extend_from_slice(text.as_bytes());
-        return;
+    } else {
+        escape_special(out, text);
     }
+}
+
+#[cold]
+fn escape_special(out: &mut Vec<u8>, text: &str) {
     let mut rest = text;
     while let Some(at) = rest.bytes().position(|byte| SPECIAL[usize::from(byte)]) {
         let (plain, tail) = rest.split_at(at);
@@ -222,6 +228,7 @@ pub(super) fn timestamp(out: &mut Vec<u8>, at: SystemTime) {
     out.push(b'Z');
 }
 
+#[cold]
 fn whole_second(at: SystemTime) -> [u8; 19] {
     let at = time::OffsetDateTime::from(at);
     let mut text = Vec::with_capacity(19);

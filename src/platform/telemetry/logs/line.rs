@@ -143,16 +143,19 @@ impl Ids {
 
 /// The beginning of a value, cut at a character.
 pub(super) fn bounded(value: &str) -> &str {
-    match value.get(..MAX_VALUE) {
-        Some(start) => start,
-        None if value.len() <= MAX_VALUE => value,
-        None => value
-            .char_indices()
-            .map(|(at, character)| at + character.len_utf8())
-            .take_while(|end| *end <= MAX_VALUE)
-            .last()
-            .map_or("", |end| &value[..end]),
+    if value.len() <= MAX_VALUE {
+        value
+    } else {
+        cut(value)
     }
+}
+
+#[cold]
+fn cut(value: &str) -> &str {
+    (0..=MAX_VALUE)
+        .rev()
+        .find(|end| value.is_char_boundary(*end))
+        .map_or("", |end| &value[..end])
 }
 
 impl Line for tracing::Event<'_> {

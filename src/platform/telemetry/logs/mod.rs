@@ -200,11 +200,7 @@ impl Logs {
                     line.write(&mut json);
                     json.close();
                 }
-                LogFormat::Pretty => {
-                    let mut pretty = pretty::Pretty::open(out, head, ids, inner.colours);
-                    line.write(&mut pretty);
-                    pretty.close();
-                }
+                LogFormat::Pretty => pretty::write(out, head, ids, inner.colours, line),
             }
             // Warnings and errors do not wait for company.
             inner.sink.push(out, head.level <= Level::WARN)

@@ -104,6 +104,7 @@ impl Otlp {
     }
 
     /// Takes a line, or counts it as dropped.
+    #[inline(never)]
     pub(super) fn push(
         &self,
         head: &Head<'_>,

@@ -5,13 +5,26 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::line::{Fields, Head, Ids, Name, bounded};
+use super::line::{Fields, Head, Ids, Line, Name, bounded};
 
 const DIM: &str = "\x1b[2m";
 const RESET: &str = "\x1b[0m";
 
 /// Writes one line.
-pub(super) struct Pretty<'a> {
+#[inline(never)]
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    head: &Head<'_>,
+    ids: Option<Ids>,
+    colours: bool,
+    line: &impl Line,
+) {
+    let mut pretty = Pretty::open(out, head, ids, colours);
+    line.write(&mut pretty);
+    pretty.close();
+}
+
+struct Pretty<'a> {
     out: &'a mut Vec<u8>,
     colours: bool,
     ids: Option<Ids>,
@@ -19,12 +32,7 @@ pub(super) struct Pretty<'a> {
 
 impl<'a> Pretty<'a> {
     /// Begins the line.
-    pub(super) fn open(
-        out: &'a mut Vec<u8>,
-        head: &Head<'_>,
-        ids: Option<Ids>,
-        colours: bool,
-    ) -> Self {
+    fn open(out: &'a mut Vec<u8>, head: &Head<'_>, ids: Option<Ids>, colours: bool) -> Self {
         let at = time::OffsetDateTime::from(head.at);
         let (level, colour) = match head.level {
             Level::ERROR => ("ERROR", "\x1b[31m"),
@@ -52,7 +60,7 @@ impl<'a> Pretty<'a> {
     }
 
     /// Ends the line.
-    pub(super) fn close(mut self) {
+    fn close(mut self) {
         if let Some(ids) = self.ids {
             let trace = ids.trace_hex();
             self.name("trace");
