@@ -232,6 +232,9 @@ where
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
+        // Head and body in one piece: answers are small, and to copy them costs less
+        // than to hand the kernel a list.
+        .writev(false)
         .max_buf_size(MAX_HEADER_BYTES);
     builder
         .http2()

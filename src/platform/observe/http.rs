@@ -23,6 +23,7 @@ use crate::platform::http::headers::secure;
 use crate::platform::http::listener::Serve;
 use crate::platform::http::problem::Failure;
 use crate::platform::lifecycle::State;
+use crate::platform::telemetry::hex;
 
 /// `traceresponse` (W3C Trace Context, level 2): the trace that the request belongs
 /// to, whether or not it is sampled; it is the one in the log.
@@ -171,17 +172,10 @@ fn write_timing(headers: &mut HeaderMap, began: Instant) {
 
 /// `00-<trace id>-<span id>-<flags>`, in hexadecimal, without a detour over `fmt`.
 fn trace_response(context: &RequestContext) -> [u8; 55] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    let mut write = |at: usize, bytes: &[u8]| {
-        for (pair, byte) in text[at..].chunks_exact_mut(2).zip(bytes) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 0xf)];
-        }
-    };
-    write(3, &context.trace_id.to_bytes());
-    write(36, &context.span_id.to_bytes());
-    write(53, &[u8::from(context.sampled)]);
+    hex::write(&context.trace_id.to_bytes(), &mut text[3..]);
+    hex::write(&context.span_id.to_bytes(), &mut text[36..]);
+    hex::write(&[u8::from(context.sampled)], &mut text[53..]);
     text
 }
 

@@ -3,6 +3,7 @@
 mod allocator;
 mod config;
 pub mod exposition;
+pub(crate) mod hex;
 pub mod logs;
 pub mod metrics;
 mod otlp;

@@ -6,6 +6,7 @@ use opentelemetry::trace::{SpanId, TraceContextExt as _, TraceId};
 use tracing::Level;
 
 use crate::platform::observe::RequestContext;
+use crate::platform::telemetry::hex;
 
 /// Bytes of one value that are written at most; the rest is cut.
 const MAX_VALUE: usize = 8 << 10;
@@ -92,17 +93,6 @@ pub(super) const RESERVED: [&str; 7] = [
     "request_id",
 ];
 
-/// Lower-case hexadecimal, as in `traceparent`.
-pub(super) fn hex<const N: usize, const M: usize>(bytes: [u8; N]) -> [u8; M] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [b'0'; M];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
-    text
-}
-
 /// The trace that a line belongs to.
 #[derive(Clone, Copy)]
 pub(super) struct Ids {
@@ -133,11 +123,15 @@ impl Ids {
     }
 
     pub(super) fn trace_hex(self) -> [u8; 32] {
-        hex(self.trace_id.to_bytes())
+        let mut text = [0; 32];
+        hex::write(&self.trace_id.to_bytes(), &mut text);
+        text
     }
 
     pub(super) fn span_hex(self) -> [u8; 16] {
-        hex(self.span_id.to_bytes())
+        let mut text = [0; 16];
+        hex::write(&self.span_id.to_bytes(), &mut text);
+        text
     }
 }
 
