@@ -13,9 +13,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
+use quanta::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::h2_frames::HeaderBlocks;
@@ -170,7 +171,7 @@ impl Watch {
                 Some((deadline, _)) => deadline.min(now + stride),
                 None => now + stride,
             };
-            tokio::time::sleep_until(wake.into()).await;
+            tokio::time::sleep(wake - now).await;
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use http::{HeaderMap, Request, Version};
 use opentelemetry::trace::{SpanContext, SpanId, TraceId};
+use quanta::Instant;
 
 use super::context::{Entered, now};
 use super::head::{Head, method_label, random_ids};

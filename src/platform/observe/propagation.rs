@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn calls_of_an_unsampled_request_carry_its_decision() {
         let mut request = Some(std::sync::Arc::new(RequestContext {
-            began: std::time::Instant::now(),
+            began: quanta::Instant::now(),
             request_id: "r".into(),
             trace_id: opentelemetry::trace::TraceId::from_bytes([0xab; 16]),
             span_id: opentelemetry::trace::SpanId::from_bytes([0xcd; 8]),

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use http::Request;
 use prometheus::IntGauge;
+use quanta::Instant;
 use tower_governor::GovernorError;
 use tower_governor::key_extractor::KeyExtractor;
 use uuid::Uuid;
