@@ -25,23 +25,23 @@ impl<'a> Json<'a> {
     ) -> Self {
         out.extend_from_slice(b"{\"timestamp\":\"");
         timestamp(out, head.at);
-        out.extend_from_slice(b"\",\"level\":\"");
-        out.extend_from_slice(super::level_name(head.level).as_bytes());
-        out.extend_from_slice(b"\",\"message\":\"");
-        escape(out, bounded(head.message));
-        out.extend_from_slice(b"\",\"target\":\"");
-        escape(out, head.target);
+        out.push(b'"');
+        match head.members {
+            Some(members) => out.extend_from_slice(members.as_bytes()),
+            None => members(out, head),
+        }
         if let Some(ids) = ids {
-            out.extend_from_slice(b"\",\"trace_id\":\"");
+            out.extend_from_slice(b",\"trace_id\":\"");
             out.extend_from_slice(&ids.trace_hex());
             out.extend_from_slice(b"\",\"span_id\":\"");
             out.extend_from_slice(&ids.span_hex());
+            out.push(b'"');
         }
         if let Some(id) = request_id {
-            out.extend_from_slice(b"\",\"request_id\":\"");
+            out.extend_from_slice(b",\"request_id\":\"");
             escape(out, bounded(id));
+            out.push(b'"');
         }
-        out.push(b'"');
         Self { out }
     }
 
@@ -110,7 +110,12 @@ impl Fields for Json<'_> {
     }
     #[inline(always)]
     fn boolean(&mut self, name: Name<'_>, value: bool) {
-        self.plain(name, if value { "true" } else { "false" });
+        self.name(name);
+        if value {
+            self.out.extend_from_slice(b"true");
+        } else {
+            self.out.extend_from_slice(b"false");
+        }
     }
     #[inline(always)]
     fn millis(&mut self, name: Name<'_>, value: Duration) {
@@ -119,6 +124,18 @@ impl Fields for Json<'_> {
         self.out.push(b'.');
         digits::<3>(self.out, value.subsec_micros() % 1_000);
     }
+}
+
+/// Level, message and target.
+#[inline(never)]
+fn members(out: &mut Vec<u8>, head: &Head<'_>) {
+    out.extend_from_slice(b",\"level\":\"");
+    out.extend_from_slice(super::level_name(head.level).as_bytes());
+    out.extend_from_slice(b"\",\"message\":\"");
+    escape(out, bounded(head.message));
+    out.extend_from_slice(b"\",\"target\":\"");
+    escape(out, head.target);
+    out.push(b'"');
 }
 
 /// RFC 8259, section 7. Beyond what it asks for, DEL, the C1 controls and the
@@ -271,6 +288,7 @@ mod tests {
             level: Level::WARN,
             message,
             target: "t",
+            members: None,
         };
         let mut json = Json::open(&mut out, &head, None, Some("r"));
         json.text(Name::new(name), value);

@@ -75,11 +75,14 @@ pub trait Line {
 }
 
 /// What every line begins with.
+#[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
     pub(super) at: SystemTime,
     pub(super) level: Level,
     pub(super) message: &'a str,
     pub(super) target: &'static str,
+    /// Level, message and target as JSON lines have them, where they are always the same.
+    pub(super) members: Option<&'static str>,
 }
 
 /// The names of [`Head`] and [`Ids`], which no field may take.

@@ -171,12 +171,7 @@ impl Logs {
         if !self.0.request_lines.load(Ordering::Relaxed) {
             return;
         }
-        let head = Head {
-            at,
-            level: Level::INFO,
-            message: REQUEST,
-            target: REQUEST,
-        };
+        let head = request_head(at);
         let ids = Ids {
             trace_id: context.trace_id,
             span_id: context.span_id,
@@ -219,6 +214,17 @@ impl Logs {
     }
 }
 
+/// The head of the request line.
+fn request_head(at: SystemTime) -> Head<'static> {
+    Head {
+        at,
+        level: Level::INFO,
+        message: REQUEST,
+        target: REQUEST,
+        members: Some(r#","level":"info","message":"request","target":"request""#),
+    }
+}
+
 /// Whether a filter lets the request line pass, asked of the filter itself.
 fn passes_request_line(filter: &str) -> bool {
     let Ok(filter) = filter.parse::<EnvFilter>() else {
@@ -248,6 +254,7 @@ where
             level: *metadata.level(),
             message: message.0.as_deref().unwrap_or_default(),
             target: metadata.target(),
+            members: None,
         };
         RequestContext::with(|request| {
             let request_id = request.map(|request| &*request.request_id);
@@ -269,7 +276,23 @@ fn level_name(level: Level) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::passes_request_line;
+    use std::time::SystemTime;
+
+    use super::json::Json;
+    use super::{Head, passes_request_line, request_head};
+
+    #[test]
+    fn the_head_of_the_request_line_is_written_as_any_other() {
+        let known = request_head(SystemTime::UNIX_EPOCH);
+        let members = None;
+        let any = Head { members, ..known };
+        let [known, any] = [known, any].map(|head| {
+            let mut line = Vec::new();
+            Json::open(&mut line, &head, None, None).close();
+            String::from_utf8(line).unwrap()
+        });
+        assert_eq!(known, any);
+    }
 
     #[test]
     fn the_request_line_obeys_the_filter() {

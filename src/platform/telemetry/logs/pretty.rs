@@ -140,6 +140,7 @@ mod tests {
             level: Level::INFO,
             message: "ready",
             target: "t",
+            members: None,
         };
         let mut pretty = Pretty::open(&mut out, &head, None, false);
         pretty.text(name!("name"), "a \x1b[2J b");
