@@ -97,16 +97,17 @@ impl<'a> Head<'a> {
     fn read(headers: &'a HeaderMap) -> Self {
         let mut head = Self::default();
         for (name, value) in headers {
-            match name.as_str() {
-                "host" => {
-                    head.host = Some(value);
-                    head.hosts += 1;
-                }
-                "content-length" => _ = head.length.get_or_insert(value),
-                "accept" => head.accept = true,
-                "accept-encoding" => head.accept_encoding = true,
-                "content-encoding" => head.encoded = true,
-                _ => {}
+            if *name == header::HOST {
+                head.host = Some(value);
+                head.hosts += 1;
+            } else if *name == header::CONTENT_LENGTH {
+                head.length.get_or_insert(value);
+            } else if *name == header::ACCEPT {
+                head.accept = true;
+            } else if *name == header::ACCEPT_ENCODING {
+                head.accept_encoding = true;
+            } else if *name == header::CONTENT_ENCODING {
+                head.encoded = true;
             }
         }
         head

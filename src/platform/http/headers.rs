@@ -16,12 +16,14 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
 pub(crate) fn secure(headers: &mut HeaderMap, secure: bool) {
     let mut set = Set::default();
     for (name, value) in &*headers {
-        match name.as_str() {
-            "content-type" => set.media_type = MediaType::of(value.as_bytes()),
-            "etag" => set.tagged = true,
-            "cache-control" => set.cached = true,
-            "x-content-type-options" => set.sniffed = true,
-            _ => {}
+        if *name == header::CONTENT_TYPE {
+            set.media_type = MediaType::of(value.as_bytes());
+        } else if *name == header::ETAG {
+            set.tagged = true;
+        } else if *name == header::CACHE_CONTROL {
+            set.cached = true;
+        } else if *name == header::X_CONTENT_TYPE_OPTIONS {
+            set.sniffed = true;
         }
     }
     if !set.sniffed {

@@ -2,11 +2,15 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use rand::RngCore as _;
+
+use super::propagation;
 
 /// `X-Request-Id`.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static(propagation::TRACEPARENT);
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Longest request id that is taken over from a client.
 const MAX_REQUEST_ID: usize = 128;
 
@@ -27,14 +31,18 @@ impl<'a> Head<'a> {
     pub(super) fn read(headers: &'a HeaderMap) -> Self {
         let mut head = Self::default();
         for (name, value) in headers {
-            // The first one counts where there are several.
-            match name.as_str() {
-                "host" => _ = head.host.get_or_insert(value),
-                "user-agent" => _ = head.user_agent.get_or_insert(value),
-                "x-request-id" => _ = head.request_id.get_or_insert(value),
-                "traceparent" => head.traced = true,
-                "forwarded" | "x-forwarded-for" => head.forwarded = true,
-                _ => {}
+            // Names that `http` knows are numbers; to look at one as a text costs more. The
+            // first one counts where there are several.
+            if *name == header::HOST {
+                head.host.get_or_insert(value);
+            } else if *name == header::USER_AGENT {
+                head.user_agent.get_or_insert(value);
+            } else if *name == REQUEST_ID {
+                head.request_id.get_or_insert(value);
+            } else if *name == TRACEPARENT {
+                head.traced = true;
+            } else if *name == header::FORWARDED || *name == FORWARDED_FOR {
+                head.forwarded = true;
             }
         }
         head
