@@ -87,7 +87,7 @@ fn write(record: &RequestRecord, line: &mut impl Fields) {
 }
 
 /// The usual text of an IPv4 address, without a detour over `fmt`.
-fn dotted(address: Ipv4Addr, text: &mut [u8; 15]) -> &str {
+pub(super) fn dotted(address: Ipv4Addr, text: &mut [u8; 15]) -> &str {
     let mut end = 0;
     let mut push = |byte| {
         text[end] = byte;
