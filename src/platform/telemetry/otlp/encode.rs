@@ -15,6 +15,7 @@ use opentelemetry::trace::{Event, Link, SpanContext, SpanId, SpanKind, Status};
 use opentelemetry::{Array, InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SpanData;
+use prost::encoding::encoded_len_varint;
 
 /// About what a span of this service takes; a longer one makes the buffer grow.
 const SPAN_BYTES: usize = 768;
@@ -185,10 +186,27 @@ fn attributes(out: &mut Vec<u8>, field: u8, all: &[KeyValue]) {
 }
 
 fn attribute(out: &mut Vec<u8>, field: u8, name: &str, value: &Value) {
+    if let Value::String(value) = value {
+        return text_attribute(out, field, name, value.as_str());
+    }
     message::<1>(out, field, |out| {
         text(out, 1, name);
         message::<1>(out, 2, |out| any_value(out, value));
     });
+}
+
+/// Most attributes are texts: their lengths are known before a byte is written.
+fn text_attribute(out: &mut Vec<u8>, field: u8, name: &str, value: &str) {
+    let any_value = delimited_length(value.len());
+    let named = if name.is_empty() {
+        0
+    } else {
+        delimited_length(name.len())
+    };
+    delimiter(out, field, named + delimited_length(any_value));
+    text(out, 1, name);
+    delimiter(out, 2, any_value);
+    string_value(out, value);
 }
 
 /// One of several fields, which says its value also when that is the default.
@@ -217,6 +235,7 @@ fn elements<T>(out: &mut Vec<u8>, all: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
     }
 }
 
+#[inline]
 fn string_value(out: &mut Vec<u8>, value: &str) {
     length_delimited(out, 1, value.as_bytes());
 }
@@ -235,20 +254,46 @@ fn double_value(out: &mut Vec<u8>, value: f64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
+#[inline]
 fn text(out: &mut Vec<u8>, field: u8, value: &str) {
     bytes(out, field, value.as_bytes());
 }
 
+#[inline]
 fn bytes(out: &mut Vec<u8>, field: u8, value: &[u8]) {
     if !value.is_empty() {
         length_delimited(out, field, value);
     }
 }
 
+#[inline]
 fn length_delimited(out: &mut Vec<u8>, field: u8, value: &[u8]) {
-    out.push(field << 3 | LENGTH);
-    varint(out, value.len() as u64);
+    delimiter(out, field, value.len());
     out.extend_from_slice(value);
+}
+
+/// What stands before so many bytes of a field.
+#[inline]
+fn delimiter(out: &mut Vec<u8>, field: u8, length: usize) {
+    let key = field << 3 | LENGTH;
+    match u8::try_from(length) {
+        // The usual varint.
+        Ok(short @ ..0x80) => out.extend_from_slice(&[key, short]),
+        _ => {
+            out.push(key);
+            varint(out, length as u64);
+        }
+    }
+}
+
+/// Bytes of a field with so many in it, and of what stands before them.
+#[inline]
+fn delimited_length(length: usize) -> usize {
+    let width = match length {
+        ..0x80 => 1,
+        _ => encoded_len_varint(length as u64),
+    };
+    1 + width + length
 }
 
 fn unsigned(out: &mut Vec<u8>, field: u8, value: u32) {
@@ -294,12 +339,20 @@ fn message<const GUESS: usize>(out: &mut Vec<u8>, field: u8, write: impl FnOnce(
     let start = out.len();
     out.extend_from_slice(&[0; GUESS]);
     write(out);
-    let mut length = (out.len() - start - GUESS) as u64;
-    let width = prost::encoding::encoded_len_varint(length);
-    if width < GUESS {
-        out.drain(start..start + GUESS - width);
-    } else if width > GUESS {
-        out.splice(start..start, std::iter::repeat_n(0, width - GUESS));
+    let length = out.len() - start - GUESS;
+    match (out.get_mut(start), u8::try_from(length)) {
+        (Some(place), Ok(short @ ..0x80)) if GUESS == 1 => *place = short,
+        _ => fill_in(out, start, GUESS, length as u64),
+    }
+}
+
+/// Puts a length where room was left for it.
+fn fill_in(out: &mut Vec<u8>, start: usize, room: usize, mut length: u64) {
+    let width = encoded_len_varint(length);
+    if width < room {
+        out.drain(start..start + room - width);
+    } else if width > room {
+        out.splice(start..start, std::iter::repeat_n(0, width - room));
     }
     for (position, byte) in out.iter_mut().skip(start).take(width).enumerate() {
         let more = if position + 1 < width { 0x80 } else { 0 };
