@@ -5,17 +5,20 @@
 //! The way through the generated types copies every key and value into a `String` of
 //! its own, and asks each message for its length once for every message around it. Here
 //! a message is written behind room for its length, which is filled in afterwards, so
-//! nothing is visited twice. The bytes are those that the generated types would write: fields in
-//! order, none that says its default, every length as short as it can be. A test
-//! compares.
+//! nothing is visited twice. The bytes are those that the generated types would write:
+//! fields in order, none that says its default, every length as short as it can be. A
+//! test compares.
 
 use std::time::{Duration, SystemTime};
 
-use opentelemetry::trace::{Event, Link, SpanContext, SpanId, SpanKind, Status};
+use opentelemetry::trace::{Event, Link, SpanContext, SpanId, SpanKind, Status, TraceState};
 use opentelemetry::{Array, InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SpanData;
-use prost::encoding::encoded_len_varint;
+
+use super::wire::{
+    FIXED32, FIXED64, LENGTH, VARINT, bytes, length_delimited, message, text, unsigned, varint,
+};
 
 /// About what a span of this service takes; a longer one makes the buffer grow.
 const SPAN_BYTES: usize = 768;
@@ -23,12 +26,6 @@ const SPAN_BYTES: usize = 768;
 const HAS_IS_REMOTE: u32 = 0x100;
 /// `SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK`: it is.
 const IS_REMOTE: u32 = 0x200;
-
-/// Wire types: how a field's value is written.
-const VARINT: u8 = 0;
-const FIXED64: u8 = 1;
-const LENGTH: u8 = 2;
-const FIXED32: u8 = 5;
 
 /// What stands around the spans of every request; the same for the whole process.
 #[derive(Debug)]
@@ -89,13 +86,12 @@ fn by_scope<'a>(spans: impl ExactSizeIterator<Item = &'a SpanData>) -> Vec<Group
         if !groups.get(last).is_some_and(is_its) {
             last = groups.iter().position(is_its).unwrap_or(groups.len());
         }
-        match groups.get_mut(last) {
-            Some((_, spans)) => spans.push(span),
-            None => {
-                let mut spans = Vec::with_capacity(count);
-                spans.push(span);
-                groups.push((scope, spans));
-            }
+        if let Some((_, spans)) = groups.get_mut(last) {
+            spans.push(span);
+        } else {
+            let mut spans = Vec::with_capacity(count);
+            spans.push(span);
+            groups.push((scope, spans));
         }
     }
     groups
@@ -138,6 +134,7 @@ fn span(out: &mut Vec<u8>, span: &SpanData) {
     }
     unsigned(out, 14, span.links.dropped_count);
     message::<1>(out, 15, |out| match &span.status {
+        // A status all the same, as the library has it.
         Status::Unset => {}
         Status::Ok => unsigned(out, 3, 1),
         Status::Error { description } => {
@@ -145,8 +142,8 @@ fn span(out: &mut Vec<u8>, span: &SpanData) {
             unsigned(out, 3, 2);
         }
     });
-    // The key of field 16 is the first one of two bytes.
-    out.extend_from_slice(&[0x80 | (16 & 0xf) << 3 | FIXED32, 1]);
+    // Field 16 is the first whose key takes two bytes.
+    out.extend_from_slice(&[0x80 | FIXED32, 16 >> 4]);
     let flags = flags(&span.span_context, span.parent_span_is_remote);
     out.extend_from_slice(&flags.to_le_bytes());
 }
@@ -171,7 +168,9 @@ fn link(out: &mut Vec<u8>, link: &Link) {
 fn context(out: &mut Vec<u8>, context: &SpanContext) {
     bytes(out, 1, &context.trace_id().to_bytes());
     bytes(out, 2, &context.span_id().to_bytes());
-    text(out, 3, &context.trace_state().header());
+    if *context.trace_state() != TraceState::NONE {
+        text(out, 3, &context.trace_state().header());
+    }
 }
 
 fn flags(context: &SpanContext, is_remote: bool) -> u32 {
@@ -195,18 +194,27 @@ fn attribute(out: &mut Vec<u8>, field: u8, name: &str, value: &Value) {
     });
 }
 
-/// Most attributes are texts: their lengths are known before a byte is written.
+/// Most attributes are texts: their lengths are known before a byte is written, and
+/// nearly always those around them take one byte.
 fn text_attribute(out: &mut Vec<u8>, field: u8, name: &str, value: &str) {
-    let any_value = delimited_length(value.len());
-    let named = if name.is_empty() {
-        0
-    } else {
-        delimited_length(name.len())
-    };
-    delimiter(out, field, named + delimited_length(any_value));
-    text(out, 1, name);
-    delimiter(out, 2, any_value);
-    string_value(out, value);
+    const KEY: u8 = 1 << 3 | LENGTH;
+    let lengths = (u8::try_from(name.len()), u8::try_from(value.len()));
+    if let (Ok(name_length @ 1..0x78), Ok(value_length @ ..0x78)) = lengths {
+        // Three keys with lengths stand in it.
+        let all = name_length + value_length + 6;
+        if all < 0x80 {
+            out.extend_from_slice(&[field << 3 | LENGTH, all, KEY, name_length]);
+            out.extend_from_slice(name.as_bytes());
+            let any_value = [2 << 3 | LENGTH, value_length + 2, KEY, value_length];
+            out.extend_from_slice(&any_value);
+            out.extend_from_slice(value.as_bytes());
+            return;
+        }
+    }
+    message::<1>(out, field, |out| {
+        text(out, 1, name);
+        message::<1>(out, 2, |out| string_value(out, value));
+    });
 }
 
 /// One of several fields, which says its value also when that is the default.
@@ -254,55 +262,6 @@ fn double_value(out: &mut Vec<u8>, value: f64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-#[inline]
-fn text(out: &mut Vec<u8>, field: u8, value: &str) {
-    bytes(out, field, value.as_bytes());
-}
-
-#[inline]
-fn bytes(out: &mut Vec<u8>, field: u8, value: &[u8]) {
-    if !value.is_empty() {
-        length_delimited(out, field, value);
-    }
-}
-
-#[inline]
-fn length_delimited(out: &mut Vec<u8>, field: u8, value: &[u8]) {
-    delimiter(out, field, value.len());
-    out.extend_from_slice(value);
-}
-
-/// What stands before so many bytes of a field.
-#[inline]
-fn delimiter(out: &mut Vec<u8>, field: u8, length: usize) {
-    let key = field << 3 | LENGTH;
-    match u8::try_from(length) {
-        // The usual varint.
-        Ok(short @ ..0x80) => out.extend_from_slice(&[key, short]),
-        _ => {
-            out.push(key);
-            varint(out, length as u64);
-        }
-    }
-}
-
-/// Bytes of a field with so many in it, and of what stands before them.
-#[inline]
-fn delimited_length(length: usize) -> usize {
-    let width = match length {
-        ..0x80 => 1,
-        _ => encoded_len_varint(length as u64),
-    };
-    1 + width + length
-}
-
-fn unsigned(out: &mut Vec<u8>, field: u8, value: u32) {
-    if value != 0 {
-        out.push(field << 3 | VARINT);
-        varint(out, u64::from(value));
-    }
-}
-
 /// Nanoseconds since the epoch; a time before it counts as it.
 fn nanos(out: &mut Vec<u8>, field: u8, time: SystemTime) {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
@@ -313,51 +272,6 @@ fn nanos(out: &mut Vec<u8>, field: u8, time: SystemTime) {
     if nanos != 0 {
         out.push(field << 3 | FIXED64);
         out.extend_from_slice(&nanos.to_le_bytes());
-    }
-}
-
-/// Seven bits a byte, the lowest first; the eighth says that more follow.
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(low_bits(value) | 0x80);
-        value >>= 7;
-    }
-    out.push(low_bits(value));
-}
-
-fn low_bits(value: u64) -> u8 {
-    // Masked: nothing is lost.
-    #[allow(clippy::cast_possible_truncation)]
-    let bits = (value & 0x7f) as u8;
-    bits
-}
-
-/// A message in a field: what `write` appends, behind its length. `GUESS` bytes are left
-/// for that; where it takes fewer or more of them, the message is moved.
-fn message<const GUESS: usize>(out: &mut Vec<u8>, field: u8, write: impl FnOnce(&mut Vec<u8>)) {
-    out.push(field << 3 | LENGTH);
-    let start = out.len();
-    out.extend_from_slice(&[0; GUESS]);
-    write(out);
-    let length = out.len() - start - GUESS;
-    match (out.get_mut(start), u8::try_from(length)) {
-        (Some(place), Ok(short @ ..0x80)) if GUESS == 1 => *place = short,
-        _ => fill_in(out, start, GUESS, length as u64),
-    }
-}
-
-/// Puts a length where room was left for it.
-fn fill_in(out: &mut Vec<u8>, start: usize, room: usize, mut length: u64) {
-    let width = encoded_len_varint(length);
-    if width < room {
-        out.drain(start..start + room - width);
-    } else if width > room {
-        out.splice(start..start, std::iter::repeat_n(0, width - room));
-    }
-    for (position, byte) in out.iter_mut().skip(start).take(width).enumerate() {
-        let more = if position + 1 < width { 0x80 } else { 0 };
-        *byte = low_bits(length) | more;
-        length >>= 7;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use opentelemetry::StringValue;
-use opentelemetry::trace::{TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{TraceFlags, TraceId};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
 use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;

@@ -11,6 +11,7 @@ mod signal;
 mod spans;
 mod transport;
 mod variables;
+mod wire;
 
 pub(super) use exporter::Settings;
 pub(super) use ignored::without_effect;
