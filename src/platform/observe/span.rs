@@ -5,6 +5,7 @@
 //! were in the OpenTelemetry context while it ran: inner spans are its children.
 //! Attributes follow the stable HTTP semantic conventions.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use opentelemetry_semantic_conventions::attribute;
 
 use super::line::{MAX_PATH, dotted};
 use super::propagation::Remote;
+use super::routes::UNMATCHED;
 use super::visible::visible;
 use super::{RequestContext, RequestRecord};
 
@@ -56,7 +58,7 @@ pub(super) fn server_span(
         parent_span_id: parent.map_or(SpanId::INVALID, SpanContext::span_id),
         parent_span_is_remote: parent.is_some(),
         span_kind: SpanKind::Server,
-        name: name(record).into(),
+        name: record.route.span_name().into(),
         start_time: record.started,
         end_time: record.started + record.duration,
         attributes: attributes(record, reason),
@@ -72,21 +74,9 @@ pub(super) fn server_span(
     }
 }
 
-/// `{method} {route}`; `HTTP` for a method that is none of the nine.
-fn name(record: &RequestRecord) -> String {
-    let method = match record.context.method {
-        "other" => "HTTP",
-        method => method,
-    };
-    match route(record) {
-        Some(route) => [method, " ", route].concat(),
-        None => method.to_owned(),
-    }
-}
-
 fn route(record: &RequestRecord) -> Option<&Arc<str>> {
     let route = &record.context.route;
-    (**route != *"unmatched").then_some(route)
+    (**route != *UNMATCHED).then_some(route)
 }
 
 fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyValue> {
@@ -149,30 +139,41 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
     all
 }
 
+thread_local! {
+    /// What was last asked for, and what it means: clients call a service by few names.
+    static LAST: RefCell<(Box<[u8]>, Option<Server>)> = RefCell::default();
+}
+
 /// What the client took this service for (`Host`, `:authority`).
 fn server(record: &RequestRecord, all: &mut Vec<KeyValue>) {
-    let named = match (&record.authority, &record.host) {
-        (Some(authority), _) => Some(Server::of(authority)),
-        (None, Some(host)) => Server::parse(host.as_bytes()),
-        (None, None) => None,
+    let text = match (&record.authority, &record.host) {
+        (Some(authority), _) => authority.as_str().as_bytes(),
+        (None, Some(host)) => host.as_bytes(),
+        (None, None) => return,
     };
-    let Some(server) = named else { return };
-    all.push(KeyValue::new(attribute::SERVER_ADDRESS, server.host));
-    if let Some(port) = server.port {
-        all.push(KeyValue::new(attribute::SERVER_PORT, i64::from(port)));
-    }
+    LAST.with_borrow_mut(|(last, server)| {
+        if **last != *text {
+            (*last, *server) = (Box::from(text), Server::parse(text));
+        }
+        let Some(server) = server else { return };
+        let host = StringValue::from(Arc::clone(&server.host));
+        all.push(KeyValue::new(attribute::SERVER_ADDRESS, host));
+        if let Some(port) = server.port {
+            all.push(KeyValue::new(attribute::SERVER_PORT, i64::from(port)));
+        }
+    });
 }
 
 #[derive(Debug, PartialEq)]
 struct Server {
-    host: String,
+    host: Arc<str>,
     port: Option<u16>,
 }
 
 impl Server {
     fn of(authority: &Authority) -> Self {
         Self {
-            host: visible(authority.host(), MAX_TEXT).into_owned(),
+            host: visible(authority.host(), MAX_TEXT).into(),
             port: authority.port_u16(),
         }
     }
@@ -198,7 +199,7 @@ impl Server {
             _ => return None,
         };
         Some(Self {
-            host: std::str::from_utf8(host).ok()?.to_owned(),
+            host: std::str::from_utf8(host).ok()?.into(),
             port,
         })
     }
@@ -234,7 +235,7 @@ mod tests {
             ("192.0.2.1:80", "192.0.2.1", Some(80)),
         ] {
             let host_and_port = Server {
-                host: name.to_owned(),
+                host: name.into(),
                 port,
             };
             assert_eq!(Server::plain(host.as_bytes()), Some(host_and_port));

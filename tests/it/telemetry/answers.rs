@@ -228,6 +228,12 @@ async fn a_batch_that_a_collector_will_never_take_is_sent_once() {
         (HTTP, by_http(307, &[("location", "/elsewhere")])),
         (GRPC, by_grpc(Code::InvalidArgument, Some(Duration::ZERO))),
         (GRPC, by_grpc(Code::ResourceExhausted, None)),
+        // Later than a batch has time.
+        (HTTP, by_http(429, &[("retry-after", "3600")])),
+        (
+            GRPC,
+            by_grpc(Code::Unavailable, Some(Duration::from_hours(1))),
+        ),
     ] {
         let told = format!("{protocol} {answer:?}");
         let (fate, waits) = one_span(protocol, [answer]).await;
