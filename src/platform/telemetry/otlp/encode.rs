@@ -15,6 +15,7 @@ use opentelemetry::trace::{Event, Link, SpanContext, SpanId, SpanKind, Status, T
 use opentelemetry::{Array, InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SpanData;
+use prost::encoding::encoded_len_varint;
 
 use super::wire::{
     FIXED32, FIXED64, LENGTH, VARINT, bytes, length_delimited, message, text, unsigned, varint,
@@ -81,7 +82,7 @@ fn by_scope<'a>(spans: impl ExactSizeIterator<Item = &'a SpanData>) -> Vec<Group
     let mut last = 0;
     for span in spans {
         let scope = &span.instrumentation_scope;
-        let is_its = |group: &Group<'_>| group.0 == scope;
+        let is_its = |group: &Group<'_>| is_clone(group.0, scope) || group.0 == scope;
         // Nearly always the one before.
         if !groups.get(last).is_some_and(is_its) {
             last = groups.iter().position(is_its).unwrap_or(groups.len());
@@ -95,6 +96,18 @@ fn by_scope<'a>(spans: impl ExactSizeIterator<Item = &'a SpanData>) -> Vec<Group
         }
     }
     groups
+}
+
+/// Clones of a plain scope share their texts; to compare those is a longer way.
+fn is_clone(one: &InstrumentationScope, other: &InstrumentationScope) -> bool {
+    let is_plain = |scope: &InstrumentationScope| {
+        scope.schema_url().is_none() && scope.attributes().next().is_none()
+    };
+    let same_version = match (one.version(), other.version()) {
+        (Some(one), Some(other)) => std::ptr::eq(one, other),
+        (one, other) => one == other,
+    };
+    same_version && std::ptr::eq(one.name(), other.name()) && is_plain(one) && is_plain(other)
 }
 
 fn instrumentation_scope(out: &mut Vec<u8>, scope: &InstrumentationScope) {
@@ -185,8 +198,31 @@ fn attributes(out: &mut Vec<u8>, field: u8, all: &[KeyValue]) {
 }
 
 fn attribute(out: &mut Vec<u8>, field: u8, name: &str, value: &Value) {
-    if let Value::String(value) = value {
-        return text_attribute(out, field, name, value.as_str());
+    // Nearly all are short texts and numbers, whose lengths are known before a byte is
+    // written.
+    match value {
+        Value::String(value) => {
+            let value = value.as_str();
+            if let Some((head, length)) = short_head(field, name, 2 + value.len()) {
+                out.extend_from_slice(&head);
+                out.extend_from_slice(name.as_bytes());
+                let before = [2 << 3 | LENGTH, length, 1 << 3 | LENGTH, length - 2];
+                out.extend_from_slice(&before);
+                out.extend_from_slice(value.as_bytes());
+                return;
+            }
+        }
+        Value::I64(value) => {
+            let value = value.cast_unsigned();
+            if let Some((head, length)) = short_head(field, name, 1 + encoded_len_varint(value)) {
+                out.extend_from_slice(&head);
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(&[2 << 3 | LENGTH, length, 3 << 3 | VARINT]);
+                varint(out, value);
+                return;
+            }
+        }
+        _ => {}
     }
     message::<1>(out, field, |out| {
         text(out, 1, name);
@@ -194,27 +230,17 @@ fn attribute(out: &mut Vec<u8>, field: u8, name: &str, value: &Value) {
     });
 }
 
-/// Most attributes are texts: their lengths are known before a byte is written, and
-/// nearly always those around them take one byte.
-fn text_attribute(out: &mut Vec<u8>, field: u8, name: &str, value: &str) {
-    const KEY: u8 = 1 << 3 | LENGTH;
-    let lengths = (u8::try_from(name.len()), u8::try_from(value.len()));
-    if let (Ok(name_length @ 1..0x78), Ok(value_length @ ..0x78)) = lengths {
-        // Three keys with lengths stand in it.
-        let all = name_length + value_length + 6;
-        if all < 0x80 {
-            out.extend_from_slice(&[field << 3 | LENGTH, all, KEY, name_length]);
-            out.extend_from_slice(name.as_bytes());
-            let any_value = [2 << 3 | LENGTH, value_length + 2, KEY, value_length];
-            out.extend_from_slice(&any_value);
-            out.extend_from_slice(value.as_bytes());
-            return;
-        }
-    }
-    message::<1>(out, field, |out| {
-        text(out, 1, name);
-        message::<1>(out, 2, |out| string_value(out, value));
-    });
+/// What stands before the name of an attribute whose value takes so many bytes, and that
+/// number again; `None` where a length takes more than one byte, or there is no name.
+#[inline]
+fn short_head(field: u8, name: &str, value: usize) -> Option<([u8; 4], u8)> {
+    let lengths = (u8::try_from(name.len()), u8::try_from(value));
+    let (Ok(name @ 1..0x80), Ok(value @ ..0x7c)) = lengths else {
+        return None;
+    };
+    // With the keys and lengths of both.
+    let all = name + value + 4;
+    (all < 0x80).then_some(([field << 3 | LENGTH, all, 1 << 3 | LENGTH, name], value))
 }
 
 /// One of several fields, which says its value also when that is the default.

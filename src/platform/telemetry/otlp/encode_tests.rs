@@ -196,11 +196,8 @@ proptest! {
     }
 }
 
-/// The length of a request of one span, and of thousands, takes from one byte to four.
-#[test]
-fn a_request_may_have_any_length() {
-    let resource = Resource::builder_empty().build();
-    let span = SpanData {
+fn span_with(attributes: Vec<KeyValue>) -> SpanData {
+    SpanData {
         span_context: SpanContext::empty_context(),
         parent_span_id: SpanId::INVALID,
         parent_span_is_remote: false,
@@ -208,13 +205,42 @@ fn a_request_may_have_any_length() {
         name: "x".into(),
         start_time: SystemTime::UNIX_EPOCH,
         end_time: SystemTime::UNIX_EPOCH,
-        attributes: vec![KeyValue::new("name", "v".repeat(1_000))],
+        attributes,
         dropped_attributes_count: 0,
         events: SpanEvents::default(),
         links: SpanLinks::default(),
         status: Status::Unset,
         instrumentation_scope: InstrumentationScope::default(),
-    };
+    }
+}
+
+/// Where one byte of a length is no longer enough, and everywhere around it.
+#[test]
+fn attributes_may_have_any_length() {
+    let resource = Resource::builder_empty().build();
+    let names = [0, 1, 2, 60].into_iter().chain(110..130);
+    let spans: Vec<_> = names
+        .map(|length| {
+            let name = "n".repeat(length);
+            let texts = (0..130_usize).map(|length| Value::from("v".repeat(length)));
+            let powers = (0..64).map(|bit| 1_i64 << bit);
+            let numbers =
+                powers.flat_map(|power| [power, power.wrapping_sub(1), power.wrapping_neg()]);
+            let all = texts.chain(numbers.map(Value::from));
+            span_with(
+                all.map(|value| KeyValue::new(name.clone(), value))
+                    .collect(),
+            )
+        })
+        .collect();
+    assert_as_the_library(&resource, &spans);
+}
+
+/// The length of a request of one span, and of thousands, takes from one byte to four.
+#[test]
+fn a_request_may_have_any_length() {
+    let resource = Resource::builder_empty().build();
+    let span = span_with(vec![KeyValue::new("name", "v".repeat(1_000))]);
     for count in [0, 1, 10, 20, 2_000, 2_500] {
         assert_as_the_library(&resource, &vec![span.clone(); count]);
     }

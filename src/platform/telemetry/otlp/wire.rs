@@ -50,6 +50,7 @@ pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(low_bits(value));
 }
 
+#[inline]
 fn low_bits(value: u64) -> u8 {
     // Masked: nothing is lost.
     #[allow(clippy::cast_possible_truncation)]
