@@ -82,7 +82,7 @@ fn by_scope<'a>(spans: impl ExactSizeIterator<Item = &'a SpanData>) -> Vec<Group
     let mut last = 0;
     for span in spans {
         let scope = &span.instrumentation_scope;
-        let is_its = |group: &Group<'_>| is_clone(group.0, scope) || group.0 == scope;
+        let is_its = |group: &Group<'_>| group.0 == scope;
         // Nearly always the one before.
         if !groups.get(last).is_some_and(is_its) {
             last = groups.iter().position(is_its).unwrap_or(groups.len());
@@ -96,18 +96,6 @@ fn by_scope<'a>(spans: impl ExactSizeIterator<Item = &'a SpanData>) -> Vec<Group
         }
     }
     groups
-}
-
-/// Clones of a plain scope share their texts; to compare those is a longer way.
-fn is_clone(one: &InstrumentationScope, other: &InstrumentationScope) -> bool {
-    let is_plain = |scope: &InstrumentationScope| {
-        scope.schema_url().is_none() && scope.attributes().next().is_none()
-    };
-    let same_version = match (one.version(), other.version()) {
-        (Some(one), Some(other)) => std::ptr::eq(one, other),
-        (one, other) => one == other,
-    };
-    same_version && std::ptr::eq(one.name(), other.name()) && is_plain(one) && is_plain(other)
 }
 
 fn instrumentation_scope(out: &mut Vec<u8>, scope: &InstrumentationScope) {

@@ -162,7 +162,7 @@ impl Settings {
             Protocol::Http => {
                 let client = Client(self.http_client()?);
                 let endpoint = self.endpoint.parse()?;
-                Transport::Http(Http::new(client, endpoint, self.headers(), self.gzip))
+                Transport::Http(Http::new(client, endpoint, &self.headers(), self.gzip))
             }
             Protocol::Grpc => {
                 let metadata = MetadataMap::from_headers(self.headers());

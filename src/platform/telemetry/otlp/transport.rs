@@ -128,8 +128,9 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// The operator's `headers` stand above those of the exporter.
-    pub(super) fn new(client: Client, endpoint: Uri, headers: HeaderMap, gzip: bool) -> Self {
+    /// The operator's `headers` stand above those of the exporter, a later one above an
+    /// earlier of the same name.
+    pub(super) fn new(client: Client, endpoint: Uri, headers: &HeaderMap, gzip: bool) -> Self {
         let mut all = HeaderMap::new();
         all.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         all.insert(
@@ -139,7 +140,9 @@ impl Http {
         if gzip {
             all.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        all.extend(headers);
+        for (name, value) in headers {
+            all.insert(name, value.clone());
+        }
         Self {
             client,
             endpoint,
