@@ -151,11 +151,7 @@ fn server(record: &RequestRecord, all: &mut Vec<KeyValue>) {
         (None, Some(host)) => host.as_bytes(),
         (None, None) => return,
     };
-    LAST.with_borrow_mut(|(last, server)| {
-        if **last != *text {
-            (*last, *server) = (Box::from(text), Server::parse(text));
-        }
-        let Some(server) = server else { return };
+    Server::with(text, |server| {
         let host = StringValue::from(Arc::clone(&server.host));
         all.push(KeyValue::new(attribute::SERVER_ADDRESS, host));
         if let Some(port) = server.port {
@@ -171,6 +167,16 @@ struct Server {
 }
 
 impl Server {
+    /// Looks at what a host means, if it means anything.
+    fn with(text: &[u8], look: impl FnOnce(&Self)) {
+        LAST.with_borrow_mut(|(last, server)| {
+            if **last != *text {
+                (*last, *server) = (Box::from(text), Self::parse(text));
+            }
+            server.as_ref().map(look);
+        });
+    }
+
     fn of(authority: &Authority) -> Self {
         Self {
             host: visible(authority.host(), MAX_TEXT).into(),
@@ -242,6 +248,22 @@ mod tests {
         }
         for host in ["[::1]:80", "user@host", "", ":80", "a:x", "a:99999"] {
             assert_eq!(Server::plain(host.as_bytes()), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_before_is_not_what_is_asked_for_now() {
+        for (text, expected) in [
+            ("a:1", Some("a")),
+            ("a:1", Some("a")),
+            ("b", Some("b")),
+            ("", None),
+            ("[", None),
+            ("a", Some("a")),
+        ] {
+            let mut found = None;
+            Server::with(text.as_bytes(), |server| found = Some(server.host.clone()));
+            assert_eq!(found.as_deref(), expected, "{text}");
         }
     }
 
