@@ -6,6 +6,7 @@ use prometheus::{
     Counter, CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
 
+use super::routes::UNMATCHED;
 use crate::metrics;
 use crate::platform::telemetry::exposition::{Exemplar, Exemplars, Slots};
 use crate::platform::telemetry::metrics::LATENCY;
@@ -50,6 +51,8 @@ pub struct RouteMetrics {
     requests: IntCounterVec,
     method: &'static str,
     path: Arc<str>,
+    /// Made for the first span.
+    span_name: OnceLock<&'static str>,
     /// By status code less 100; resolved at the first answer with that status.
     statuses: Box<[OnceLock<IntCounter>]>,
 }
@@ -70,6 +73,7 @@ impl RouteMetrics {
             requests: metrics.requests.clone(),
             method,
             path,
+            span_name: OnceLock::new(),
             statuses: (100..600).map(|_| OnceLock::new()).collect(),
         }
     }
@@ -78,6 +82,23 @@ impl RouteMetrics {
     #[must_use]
     pub fn path(&self) -> &Arc<str> {
         &self.path
+    }
+
+    /// What spans of this route are called: `{method} {route}`, or the method alone where
+    /// there is no route; `HTTP` for a method that is none of the nine.
+    pub(super) fn span_name(&self) -> &'static str {
+        self.span_name.get_or_init(|| {
+            let method = match self.method {
+                "other" => "HTTP",
+                method => method,
+            };
+            let name = match &*self.path {
+                UNMATCHED => method.to_owned(),
+                route => [method, " ", route].concat(),
+            };
+            // Routes and methods are as many at the end of the process as they ever were.
+            Box::leak(name.into_boxed_str())
+        })
     }
 
     /// Counts an answer with this status; 0 makes its series appear.

@@ -1,5 +1,6 @@
 //! Logs and traces, as they leave the process.
 
+mod answers;
 mod collector;
 mod depth;
 mod harm;

@@ -10,7 +10,7 @@ use opentelemetry::logs::{AnyValue, LogRecord as _, Logger as _, LoggerProvider 
 use opentelemetry::trace::TraceFlags;
 use opentelemetry_otlp::LogExporter;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::logs::{
     LogBatch, LogExporter as _, SdkLogRecord, SdkLogger, SdkLoggerProvider,
 };
@@ -19,7 +19,7 @@ use tracing::Level;
 
 use super::line::{Fields, Head, Ids, Name, bounded, name};
 use crate::platform::telemetry::otlp::{
-    Export, Item, Outcomes, Queue, Reader, Signal, Worker, on_exporter_thread,
+    Export, Item, Outcomes, Queue, Reader, Signal, Taken, Worker, on_exporter_thread,
 };
 
 /// A line on its way.
@@ -36,9 +36,13 @@ struct Exporter {
 }
 
 impl Export<Line> for Exporter {
-    async fn export(&self, batch: Vec<Line>) -> OTelSdkResult {
+    type Error = OTelSdkError;
+
+    async fn export(&self, batch: Vec<Line>) -> Result<Taken, OTelSdkError> {
         let records: Vec<_> = batch.iter().map(|line| (&line.0, &self.scope)).collect();
-        self.inner.export(LogBatch::new(&records)).await
+        self.inner.export(LogBatch::new(&records)).await?;
+        // What else the collector said, the library keeps to itself.
+        Ok(Taken::default())
     }
 }
 

@@ -34,7 +34,7 @@ impl HttpClient for Client {
 
 /// What lies at the bottom (`Connection refused`); the error itself repeats the URL,
 /// which may hold a secret.
-fn root(error: &(dyn Error + 'static)) -> Option<String> {
+pub(super) fn root(error: &(dyn Error + 'static)) -> Option<String> {
     let mut root = error.source()?;
     while let Some(source) = root.source() {
         root = source;

@@ -7,16 +7,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use http::{HeaderName, HeaderValue, Uri};
-use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
-use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use opentelemetry_otlp::{
-    Compression, LogExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
+    Compression, LogExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
+use opentelemetry_sdk::Resource;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::Signal;
 use super::client::Client;
+use super::transport::{Grpc, Http, Transport, USER_AGENT};
 use super::variables::decoded;
+use super::{Signal, SpanExporter};
 
 /// How a signal travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,12 +153,24 @@ impl Settings {
         format!("{} ({})", self.host(), self.protocol.as_str())
     }
 
-    /// An exporter of spans. Needs a Tokio runtime.
-    pub(in crate::platform::telemetry) fn spans(&self) -> anyhow::Result<SpanExporter> {
-        Ok(match self.protocol {
-            Protocol::Http => self.http(SpanExporter::builder().with_http())?.build()?,
-            Protocol::Grpc => self.grpc(SpanExporter::builder().with_tonic())?.build()?,
-        })
+    /// An exporter of the spans of this process. Needs a Tokio runtime.
+    pub(in crate::platform::telemetry) fn spans(
+        &self,
+        of: &Resource,
+    ) -> anyhow::Result<SpanExporter> {
+        let transport = match self.protocol {
+            Protocol::Http => {
+                let client = Client(self.http_client()?);
+                let endpoint = self.endpoint.parse()?;
+                Transport::Http(Http::new(client, endpoint, &self.headers(), self.gzip))
+            }
+            Protocol::Grpc => {
+                let metadata = MetadataMap::from_headers(self.headers());
+                let grpc = Grpc::new(self.channel()?, metadata, self.gzip);
+                Transport::Grpc(Box::new(grpc))
+            }
+        };
+        Ok(SpanExporter::new(of, transport, self.timeout))
     }
 
     /// An exporter of log lines. Needs a Tokio runtime.
@@ -188,32 +202,48 @@ impl Settings {
 
     /// As [`Self::http`].
     fn grpc<B: WithExportConfig + WithTonicConfig>(&self, builder: B) -> anyhow::Result<B> {
-        let headers = self
-            .headers
-            .iter()
-            .filter_map(|(name, value)| {
-                let name = HeaderName::from_str(name).ok()?;
-                Some((name, HeaderValue::from_str(value).ok()?))
-            })
-            .collect();
         let mut builder = builder
             .with_protocol(opentelemetry_otlp::Protocol::Grpc)
             .with_endpoint(&self.endpoint)
             .with_timeout(self.timeout)
-            .with_metadata(MetadataMap::from_headers(headers));
+            .with_metadata(MetadataMap::from_headers(self.headers()));
         if self.is_tls() {
-            let mut tls = ClientTlsConfig::new();
-            if let Some((certificate, key)) = self.client()? {
-                tls = tls.identity(Identity::from_pem(certificate, key));
-            }
-            builder = builder.with_tls_config(match self.certificates()? {
-                Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
-                None => tls.with_native_roots(),
-            });
+            builder = builder.with_tls_config(self.tls()?);
         }
         Ok(match self.compression() {
             Some(compression) => builder.with_compression(compression),
             None => builder,
+        })
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let headers = self.headers.iter().filter_map(|(name, value)| {
+            let name = HeaderName::from_str(name).ok()?;
+            Some((name, HeaderValue::from_str(value).ok()?))
+        });
+        headers.collect()
+    }
+
+    /// A connection of gRPC, made when it is first used.
+    fn channel(&self) -> anyhow::Result<Channel> {
+        let endpoint = Endpoint::from_shared(self.endpoint.clone())?.user_agent(USER_AGENT)?;
+        let endpoint = if self.is_tls() {
+            endpoint.tls_config(self.tls()?)?
+        } else {
+            endpoint
+        };
+        Ok(endpoint.timeout(self.timeout).connect_lazy())
+    }
+
+    /// Whom gRPC trusts, and what it shows.
+    fn tls(&self) -> anyhow::Result<ClientTlsConfig> {
+        let mut tls = ClientTlsConfig::new();
+        if let Some((certificate, key)) = self.client()? {
+            tls = tls.identity(Identity::from_pem(certificate, key));
+        }
+        Ok(match self.certificates()? {
+            Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+            None => tls.with_native_roots(),
         })
     }
 

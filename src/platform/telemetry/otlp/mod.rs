@@ -2,14 +2,21 @@
 //! exporter's transport, and the bounded queue before it.
 
 mod client;
+mod encode;
 mod exporter;
 mod ignored;
 mod queue;
+mod retry;
 mod signal;
+mod spans;
+mod transport;
 mod variables;
+mod wire;
 
 pub(super) use exporter::Settings;
 pub(super) use ignored::without_effect;
-pub(super) use queue::{Export, Item, Outcomes, Queue, Worker, on_exporter_thread};
+pub(super) use queue::{Export, Item, Outcomes, Queue, Taken, Worker, on_exporter_thread};
 pub(super) use signal::{Batch, Signal};
+pub(super) use spans::SpanExporter;
+pub(super) use transport::Failure;
 pub(super) use variables::{Reader, pairs};

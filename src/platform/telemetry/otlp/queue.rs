@@ -10,11 +10,10 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use opentelemetry_sdk::error::OTelSdkResult;
 use prometheus::{IntCounter, IntCounterVec};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
@@ -35,10 +34,22 @@ pub(in crate::platform::telemetry) trait Item:
     }
 }
 
+/// What a collector says of a batch that it has taken.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::platform::telemetry) struct Taken {
+    /// Items of it that it refused all the same; it does not say which.
+    pub(in crate::platform::telemetry) rejected: u64,
+    /// Why, or what it advises; empty when it is content.
+    pub(in crate::platform::telemetry) message: String,
+}
+
 /// Sends a batch.
 pub(in crate::platform::telemetry) trait Export<T> {
+    /// Why a collector has not taken a batch.
+    type Error: Display;
+
     /// Resolves when the collector has taken or refused it.
-    fn export(&self, batch: Vec<T>) -> impl Future<Output = OTelSdkResult>;
+    fn export(&self, batch: Vec<T>) -> impl Future<Output = Result<Taken, Self::Error>>;
 }
 
 /// What became of the items.
@@ -229,6 +240,7 @@ async fn send<T: Item, E: Export<T>>(
     let batch = queue.0.batch;
     let outcomes = &queue.0.outcomes;
     let mut reachable = true;
+    let mut content = true;
     let expired = expired(stopping.clone());
     tokio::pin!(expired);
     loop {
@@ -259,9 +271,24 @@ async fn send<T: Item, E: Export<T>>(
                 }
             };
             match sent {
-                Ok(()) => {
+                Ok(taken) => {
+                    // Which ones were refused is not said: those that were not late,
+                    // as long as there are such.
+                    let kept = all - taken.rejected.min(all);
+                    let late = late.min(kept);
+                    outcomes.failed.inc_by(all - kept);
                     outcomes.late.inc_by(late);
-                    outcomes.exported.inc_by(all - late);
+                    outcomes.exported.inc_by(kept - late);
+                    let complains = kept < all || !taken.message.is_empty();
+                    // Once, until a batch is taken without a word.
+                    if std::mem::replace(&mut content, !complains) && complains {
+                        tracing::warn!(
+                            rejected = all - kept,
+                            reason = taken.message,
+                            "the collector is not content with {}",
+                            T::PLURAL
+                        );
+                    }
                     if !std::mem::replace(&mut reachable, true) {
                         tracing::info!("{} reach the collector again", T::PLURAL);
                     }

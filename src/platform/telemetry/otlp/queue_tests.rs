@@ -1,7 +1,6 @@
 //! What becomes of what is queued: sent, dropped, failed, in bounds.
 
 use super::*;
-use opentelemetry_sdk::error::OTelSdkError;
 
 /// An item, and whether it is late.
 #[derive(Debug)]
@@ -18,16 +17,23 @@ impl Item for Thing {
 #[derive(Debug)]
 enum Collector {
     Answers,
+    RefusesSome(u64),
     Refuses,
     Hangs,
 }
 
 impl Export<Thing> for Collector {
-    async fn export(&self, _: Vec<Thing>) -> OTelSdkResult {
+    type Error = &'static str;
+
+    async fn export(&self, _: Vec<Thing>) -> Result<Taken, &'static str> {
         assert!(on_exporter_thread());
-        match self {
-            Self::Answers => Ok(()),
-            Self::Refuses => Err(OTelSdkError::InternalFailure("no".to_owned())),
+        match *self {
+            Self::Answers => Ok(Taken::default()),
+            Self::RefusesSome(rejected) => Ok(Taken {
+                rejected,
+                message: "some".to_owned(),
+            }),
+            Self::Refuses => Err("no"),
             Self::Hangs => std::future::pending().await,
         }
     }
@@ -73,6 +79,15 @@ async fn every_span_ends_in_one_count() {
     let long = Duration::from_secs(30);
     assert_eq!(after_the_end(Collector::Answers, long).await, [2, 1, 2, 0]);
     assert_eq!(after_the_end(Collector::Refuses, long).await, [0, 0, 2, 3]);
+    for (rejected, counts) in [
+        (1, [1, 1, 2, 1]),
+        (2, [0, 1, 2, 2]),
+        (3, [0, 0, 2, 3]),
+        (u64::MAX, [0, 0, 2, 3]),
+    ] {
+        let collector = Collector::RefusesSome(rejected);
+        assert_eq!(after_the_end(collector, long).await, counts, "{rejected}");
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use opentelemetry::trace::{SpanContext, TraceContextExt as _, TraceId, TracerPro
 use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::TelemetryResourceDetector;
-use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter as _};
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData};
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::FilterFn;
@@ -222,11 +222,7 @@ impl Export {
             .build();
         let destination = exporter.destination();
         let resource = resource.clone();
-        let worker = Worker::start(queue, move || {
-            let mut exporter = exporter.spans()?;
-            exporter.set_resource(&resource);
-            Ok(exporter)
-        })?;
+        let worker = Worker::start(queue, move || exporter.spans(&resource))?;
         Ok(Self {
             spans,
             provider,

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
-use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanLimits, SpanProcessor};
 
-use crate::platform::telemetry::otlp::{Export, Item, Queue};
+use crate::platform::telemetry::otlp::{Export, Failure, Item, Queue, SpanExporter, Taken};
 
 /// A span that has ended.
 #[derive(Debug)]
@@ -25,9 +24,12 @@ impl Item for Ended {
 }
 
 impl Export<Ended> for SpanExporter {
-    async fn export(&self, batch: Vec<Ended>) -> OTelSdkResult {
-        let spans = batch.into_iter().map(|ended| ended.span).collect();
-        opentelemetry_sdk::trace::SpanExporter::export(self, spans).await
+    type Error = Failure;
+
+    async fn export(&self, batch: Vec<Ended>) -> Result<Taken, Failure> {
+        let request = self.encode(batch.iter().map(|ended| &ended.span));
+        drop(batch);
+        self.send(request).await
     }
 }
 

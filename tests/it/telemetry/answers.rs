@@ -1,0 +1,272 @@
+//! What a collector answers, and what becomes of the spans.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse as _, Response};
+use http_body_util::BodyExt as _;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceResponse,
+};
+use prost::Message as _;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::get;
+use crate::support::{Backend, Samples, Service, eventually};
+
+const HTTP: &str = "http/protobuf";
+const GRPC: &str = "grpc";
+
+/// One request, as it came.
+struct Export {
+    at: Instant,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// A collector that gives these answers, one after the other, and is content from then
+/// on.
+#[derive(Clone)]
+struct Collector {
+    address: SocketAddr,
+    answers: Arc<Mutex<VecDeque<Response>>>,
+    exports: Arc<Mutex<Vec<Export>>>,
+}
+
+impl Collector {
+    async fn answering<const N: usize>(answers: [Response; N]) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let collector = Self {
+            address: listener.local_addr().unwrap(),
+            answers: Arc::new(Mutex::new(answers.into())),
+            exports: Arc::default(),
+        };
+        let router = Router::new()
+            .fallback(Self::answer)
+            .with_state(collector.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        collector
+    }
+
+    async fn answer(State(this): State<Self>, request: Request) -> Response {
+        let at = Instant::now();
+        let (parts, body) = request.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        let is_grpc = parts.headers["content-type"] == "application/grpc";
+        let headers = parts.headers;
+        this.exports
+            .lock()
+            .unwrap()
+            .push(Export { at, headers, body });
+        let answer = this.answers.lock().unwrap().pop_front();
+        answer.unwrap_or_else(|| taken(is_grpc, &ExportTraceServiceResponse::default()))
+    }
+
+    /// A service that sends `batch` spans at a time, when it has so many.
+    async fn service(&self, protocol: &str, batch: usize) -> Service {
+        Service::builder(Backend::Sqlite)
+            .env(
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                format!("http://{}", self.address),
+            )
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+            .env("OTEL_BSP_SCHEDULE_DELAY", "3600000")
+            .env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", batch.to_string())
+            .start()
+            .await
+    }
+}
+
+/// The answer to a request that was taken.
+fn taken(is_grpc: bool, message: &ExportTraceServiceResponse) -> Response {
+    let message = message.encode_to_vec();
+    if !is_grpc {
+        return message.into_response();
+    }
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let framed = [&[0], &length[..], &message].concat();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let framed = http_body_util::Full::new(Bytes::from(framed));
+    let body = Body::new(framed.with_trailers(async move { Some(Ok(trailers)) }));
+    ([("content-type", "application/grpc")], body).into_response()
+}
+
+fn by_http(status: u16, headers: &[(&'static str, &'static str)]) -> Response {
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = status.try_into().unwrap();
+    for (name, value) in headers {
+        answer
+            .headers_mut()
+            .insert(*name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+fn by_grpc(code: Code, delay: Option<Duration>) -> Response {
+    let details = delay.map_or_else(ErrorDetails::new, |delay| {
+        ErrorDetails::with_retry_info(Some(delay))
+    });
+    Status::with_error_details(code, "not now", details).into_http()
+}
+
+async fn ping(service: &Service, times: usize) {
+    for _ in 0..times {
+        assert_eq!(get(service, "/api/v1/ping", &[]).await.status, 200);
+    }
+}
+
+fn outcome(metrics: &Samples, outcome: &str) -> f64 {
+    let count = metrics.get("trace_spans_total", &[("outcome", outcome)]);
+    count.unwrap()
+}
+
+/// Waits until so many spans have met their fate: exported and failed ones.
+async fn fates(service: &Service, spans: f64) -> (f64, f64) {
+    eventually("the fate of all spans", async || {
+        let metrics = service.metrics().await;
+        let fates = (outcome(&metrics, "exported"), outcome(&metrics, "failed"));
+        (fates.0 + fates.1 >= spans).then_some(fates)
+    })
+    .await
+}
+
+/// What becomes of one span when these are the answers, and the time between its
+/// exports.
+async fn one_span<const N: usize>(
+    protocol: &str,
+    answers: [Response; N],
+) -> ((f64, f64), Vec<Duration>) {
+    let collector = Collector::answering(answers).await;
+    let service = collector.service(protocol, 1).await;
+    ping(&service, 1).await;
+    let fates = fates(&service, 1.0).await;
+    let exports = collector.exports.lock().unwrap();
+    for export in &*exports {
+        assert_eq!(export.body, exports[0].body, "the same spans");
+    }
+    let waits = exports.windows(2).map(|pair| pair[1].at - pair[0].at);
+    (fates, waits.collect())
+}
+
+const EXPORTED: (f64, f64) = (1.0, 0.0);
+const FAILED: (f64, f64) = (0.0, 1.0);
+/// As long as a collector asks for here; far beyond the wait that is the exporter's own.
+const ASKED: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn spans_that_a_collector_rejects_are_failed_and_the_line_says_why() {
+    for protocol in [HTTP, GRPC] {
+        let partial = ExportTraceServiceResponse {
+            partial_success: Some(ExportTracePartialSuccess {
+                rejected_spans: 2,
+                error_message: "too old".to_owned(),
+            }),
+        };
+        let answers = [
+            taken(protocol == GRPC, &partial),
+            taken(protocol == GRPC, &partial),
+        ];
+        let collector = Collector::answering(answers).await;
+        let mut service = collector.service(protocol, 3).await;
+        for (spans, expected) in [(3.0, (1.0, 2.0)), (6.0, (2.0, 4.0))] {
+            ping(&service, 3).await;
+            assert_eq!(fates(&service, spans).await, expected, "{protocol}");
+        }
+        // What was taken is not sent again.
+        assert_eq!(collector.exports.lock().unwrap().len(), 2);
+        assert_eq!(service.terminate().await, Some(0));
+        let lines = service.logs();
+        let mut told = lines
+            .iter()
+            .filter(|line| line["message"] == "the collector is not content with spans");
+        let line = told.next().expect("a line");
+        assert_eq!(line["level"], "warn");
+        assert_eq!(line["reason"], "too old");
+        assert_eq!(line["rejected"], 2);
+        assert!(told.next().is_none(), "it is told once");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_sent_again_when_the_collector_comes_back() {
+    for (protocol, answer) in [
+        (HTTP, by_http(502, &[])),
+        (GRPC, by_grpc(Code::Unavailable, None)),
+    ] {
+        let (fate, waits) = one_span(protocol, [answer]).await;
+        assert_eq!(fate, EXPORTED, "{protocol}");
+        assert_eq!(waits.len(), 1, "{protocol}");
+        assert!(waits[0] >= Duration::from_millis(100), "{waits:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_collector_says_when_a_batch_may_be_sent_again() {
+    for (protocol, answer) in [
+        (HTTP, by_http(503, &[("retry-after", "1")])),
+        (GRPC, by_grpc(Code::ResourceExhausted, Some(ASKED))),
+    ] {
+        let (fate, waits) = one_span(protocol, [answer]).await;
+        assert_eq!(fate, EXPORTED, "{protocol}");
+        assert_eq!(waits.len(), 1, "{protocol}");
+        assert!(waits[0] >= ASKED, "{protocol} {waits:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_a_collector_will_never_take_is_sent_once() {
+    for (protocol, answer) in [
+        (HTTP, by_http(400, &[("retry-after", "0")])),
+        (HTTP, by_http(307, &[("location", "/elsewhere")])),
+        (GRPC, by_grpc(Code::InvalidArgument, Some(Duration::ZERO))),
+        (GRPC, by_grpc(Code::ResourceExhausted, None)),
+        // Later than a batch has time.
+        (HTTP, by_http(429, &[("retry-after", "3600")])),
+        (
+            GRPC,
+            by_grpc(Code::Unavailable, Some(Duration::from_hours(1))),
+        ),
+    ] {
+        let told = format!("{protocol} {answer:?}");
+        let (fate, waits) = one_span(protocol, [answer]).await;
+        assert_eq!(fate, FAILED, "{told}");
+        assert!(waits.is_empty(), "{told} {waits:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_fails_again_and_again_is_given_up() {
+    let unavailable = || by_http(503, &[]);
+    let answers = [(); 8].map(|()| unavailable());
+    let (fate, waits) = one_span(HTTP, answers).await;
+    assert_eq!(fate, FAILED);
+    assert_eq!(waits.len(), 3);
+    assert!(waits[2] > waits[0], "{waits:?}");
+}
+
+#[tokio::test]
+async fn the_exporter_says_who_it_is() {
+    for protocol in [HTTP, GRPC] {
+        let collector = Collector::answering([]).await;
+        let service = collector.service(protocol, 1).await;
+        ping(&service, 1).await;
+        fates(&service, 1.0).await;
+        let exports = collector.exports.lock().unwrap();
+        let agent = exports[0].headers["user-agent"].to_str().unwrap();
+        let expected = concat!(
+            env!("CARGO_PKG_NAME"),
+            "/",
+            env!("CARGO_PKG_VERSION"),
+            " OTel-OTLP-Exporter-Rust/",
+        );
+        assert!(agent.starts_with(expected), "{agent}");
+    }
+}
