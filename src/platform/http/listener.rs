@@ -212,6 +212,8 @@ where
             .borrow_mut()
             .call(request.map(|body| match &leftover {
                 Some(leftover) => Body::new(RequestBody::new(body, leftover)),
+                // Needs no box.
+                None if body.is_end_stream() => Body::empty(),
                 None => Body::new(body),
             }));
         async move {

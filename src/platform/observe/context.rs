@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -139,6 +140,20 @@ fn ask() -> (SystemTime, Instant) {
     (SystemTime::now(), Instant::now())
 }
 
+/// A context that is [`Entered`] again and again: it is here, or lent.
+pub struct Lendable(pub(super) Option<Arc<RequestContext>>);
+
+impl Deref for Lendable {
+    type Target = RequestContext;
+
+    fn deref(&self) -> &RequestContext {
+        match &self.0 {
+            Some(context) => context,
+            None => unreachable!("whoever it is lent to has it"),
+        }
+    }
+}
+
 /// Makes a context the current one until the guard is dropped. It is lent, not
 /// cloned: a request is entered several times, and a count is an atomic operation.
 pub(super) struct Entered<'a> {
@@ -196,5 +211,22 @@ impl<F: Future> Future for Scope<F> {
         let this = self.project();
         let _entered = this.context.is_some().then(|| Entered::new(this.context));
         this.inner.poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_day_goes_on() {
+        let (began, _) = now();
+        let mut last = began;
+        for _ in 0..100 {
+            let (time, _) = now();
+            assert!(time >= last);
+            last = time;
+        }
+        assert!(last > began);
     }
 }

@@ -87,7 +87,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut pending = Pending::begin(Arc::clone(&self.shared), self.peer, &request);
-        let entered = Entered::new(&mut pending.lent);
+        let entered = Entered::new(&mut pending.record.context.0);
         let inner = self.inner.call(request);
         drop(entered);
         Observed {
@@ -135,7 +135,11 @@ where
         let mut body = ObservedBody {
             inner: body,
             // A stream is recorded at its head; its log lines keep their ids.
-            context: stream.then(|| Arc::clone(&pending.record.context)),
+            context: if stream {
+                pending.record.context.0.clone()
+            } else {
+                None
+            },
             pending: Some(pending),
         };
         if ended {

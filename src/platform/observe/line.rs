@@ -94,11 +94,13 @@ fn write(record: &RequestRecord, line: &mut impl Fields) {
 
 /// The digits of each octet, and how many they are.
 const OCTETS: [([u8; 3], usize); 256] = {
+    let digits = b"0123456789";
     let mut octets = [([0; 3], 0); 256];
     let mut octet = 0;
-    while octet < 256 {
-        let [hundreds, tens, ones] = [octet / 100, octet / 10 % 10, octet % 10];
-        let [hundreds, tens, ones] = [b'0' + hundreds as u8, b'0' + tens as u8, b'0' + ones as u8];
+    while octet < octets.len() {
+        let hundreds = digits[octet / 100];
+        let tens = digits[octet / 10 % 10];
+        let ones = digits[octet % 10];
         octets[octet] = match octet {
             100.. => ([hundreds, tens, ones], 3),
             10.. => ([tens, ones, 0], 2),

@@ -9,7 +9,7 @@ use http::{HeaderMap, Request, Version};
 use opentelemetry::trace::{SpanContext, SpanId, TraceId};
 use quanta::Instant;
 
-use super::context::{Entered, now};
+use super::context::{Entered, Lendable, now};
 use super::head::{Head, method_label, random_ids};
 use super::propagation;
 use super::span::span_context;
@@ -46,8 +46,6 @@ pub(super) struct Pending {
     pub(super) shared: Arc<Observation>,
     /// Filled in as far as is known.
     pub(super) record: RequestRecord,
-    /// The record's context once more, to be lent to whatever works on the request.
-    pub(super) lent: Option<Arc<RequestContext>>,
     pub(super) version: Version,
     /// When the last poll ended.
     polled_until: Instant,
@@ -103,9 +101,8 @@ impl Pending {
             context.span = Some(otel_context(&context, remote.as_ref(), baggage));
         }
         let version = request.version();
-        let context = Arc::new(context);
+        let context = Lendable(Some(Arc::new(context)));
         Box::new(Self {
-            lent: Some(Arc::clone(&context)),
             record: RequestRecord {
                 context,
                 route,
@@ -140,7 +137,7 @@ impl Pending {
 
     /// Polls the inner work in the context of the request, and counts its time.
     pub(super) fn polled<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let _entered = Entered::new(&mut self.lent);
+        let _entered = Entered::new(&mut self.record.context.0);
         let began = if std::mem::take(&mut self.is_fresh) {
             self.polled_until
         } else {
@@ -168,7 +165,7 @@ impl Drop for Pending {
             Some(status) if self.complete => record.status = status,
             _ => {
                 record.status = CLIENT_CLOSED;
-                unfinished(&self.shared.lifecycle, &mut self.lent);
+                unfinished(&self.shared.lifecycle, &mut record.context);
             }
         }
         self.shared.observer.record(record);
@@ -188,10 +185,8 @@ fn otel_context(
 }
 
 #[cold]
-fn unfinished(lifecycle: &Lifecycle, context: &mut Option<Arc<RequestContext>>) {
-    let Some(request) = context.clone() else {
-        return;
-    };
-    let _entered = Entered::new(context);
-    lifecycle.unfinished("request", &format!("{} {}", request.method, request.route));
+fn unfinished(lifecycle: &Lifecycle, context: &mut Lendable) {
+    let name = format!("{} {}", context.method, context.route);
+    let _entered = Entered::new(&mut context.0);
+    lifecycle.unfinished("request", &name);
 }

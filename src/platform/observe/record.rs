@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Method};
 
-use super::context::Entered;
+use super::context::{Entered, Lendable};
 use super::failures::Failures;
-use super::{Remote, RequestContext, RouteMetrics, RouteTable, span};
+use super::{Remote, RouteMetrics, RouteTable, span};
 use crate::platform::http::problem::Failure;
 use crate::platform::telemetry::exposition::Exemplar;
 use crate::platform::telemetry::{Logs, Traces};
@@ -16,7 +16,7 @@ use crate::platform::telemetry::{Logs, Traces};
 /// All that is written of a request when it has ended.
 pub struct RequestRecord {
     /// Who asked for what.
-    pub context: Arc<RequestContext>,
+    pub context: Lendable,
     /// Instruments of its route.
     pub route: Arc<RouteMetrics>,
     /// The method as it was sent.
@@ -117,7 +117,7 @@ impl Observer {
     #[cold]
     fn report(&self, record: &RequestRecord) {
         // A line that looks for its request.
-        let mut context = Some(Arc::clone(&record.context));
+        let mut context = record.context.0.clone();
         let _entered = Entered::new(&mut context);
         self.failures.report(record);
     }

@@ -180,7 +180,7 @@ fn escape_special(out: &mut Vec<u8>, text: &str) {
 fn is_plain(text: &str) -> bool {
     let bytes = text.as_bytes();
     let (chunks, rest) = bytes.as_chunks::<16>();
-    if !chunks.iter().all(|chunk| are_plain(chunk)) {
+    if !chunks.iter().all(are_plain) {
         return false;
     }
     // The end once more, rather than what is left byte by byte.
