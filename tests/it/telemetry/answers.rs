@@ -249,7 +249,6 @@ async fn a_batch_that_fails_again_and_again_is_given_up() {
     let (fate, waits) = one_span(HTTP, answers).await;
     assert_eq!(fate, FAILED);
     assert_eq!(waits.len(), 3);
-    assert!(waits[2] > waits[0], "{waits:?}");
 }
 
 #[tokio::test]

@@ -291,4 +291,4 @@ fn nanos(out: &mut Vec<u8>, field: u8, time: SystemTime) {
 
 #[cfg(test)]
 #[path = "encode_tests.rs"]
-mod tests;
+pub(super) mod tests;

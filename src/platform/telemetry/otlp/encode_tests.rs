@@ -196,7 +196,8 @@ proptest! {
     }
 }
 
-fn span_with(attributes: Vec<KeyValue>) -> SpanData {
+/// A span of which nothing matters but its attributes.
+pub(in crate::platform::telemetry) fn span_with(attributes: Vec<KeyValue>) -> SpanData {
     SpanData {
         span_context: SpanContext::empty_context(),
         parent_span_id: SpanId::INVALID,

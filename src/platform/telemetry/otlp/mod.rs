@@ -13,6 +13,8 @@ mod transport;
 mod variables;
 mod wire;
 
+#[cfg(test)]
+pub(super) use encode::tests::span_with;
 pub(super) use exporter::Settings;
 pub(super) use ignored::without_effect;
 pub(super) use queue::{Export, Item, Outcomes, Queue, Taken, Worker, on_exporter_thread};

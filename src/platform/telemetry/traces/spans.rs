@@ -125,30 +125,7 @@ impl SpanProcessor for Spans {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opentelemetry::InstrumentationScope;
-    use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status};
-    use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
-    use std::time::SystemTime;
-
-    use crate::platform::telemetry::otlp::{Outcomes, Reader, Signal};
-
-    fn span() -> SpanData {
-        SpanData {
-            span_context: SpanContext::empty_context(),
-            parent_span_id: SpanId::INVALID,
-            parent_span_is_remote: false,
-            span_kind: SpanKind::Server,
-            name: "x".into(),
-            start_time: SystemTime::UNIX_EPOCH,
-            end_time: SystemTime::UNIX_EPOCH,
-            attributes: vec![KeyValue::new("a", "12345"), KeyValue::new("b", "2")],
-            dropped_attributes_count: 0,
-            events: SpanEvents::default(),
-            links: SpanLinks::default(),
-            status: Status::Unset,
-            instrumentation_scope: InstrumentationScope::default(),
-        }
-    }
+    use crate::platform::telemetry::otlp::{Outcomes, Reader, Signal, span_with};
 
     #[test]
     fn limits_hold_for_spans_that_the_sdk_did_not_make() {
@@ -164,7 +141,8 @@ mod tests {
             },
             value_length: Some(3),
         };
-        spans.push(span(), false);
+        let attributes = vec![KeyValue::new("a", "12345"), KeyValue::new("b", "2")];
+        spans.push(span_with(attributes), false);
         let kept = spans.queue.take_all().remove(0).span;
         assert_eq!(kept.attributes, [KeyValue::new("a", "123")]);
         assert_eq!(kept.dropped_attributes_count, 1);
