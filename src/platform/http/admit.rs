@@ -177,10 +177,12 @@ fn names_one_host(request: &Request<Body>, head: &Head<'_>) -> bool {
     }
 }
 
-/// Host and port, without user information. The common case is told without a parse.
+/// Host and port, without user information. The usual ones are told without a parse.
 fn is_host(bytes: &[u8]) -> bool {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-    if !bytes.is_empty() && bytes.iter().all(plain) {
+    let end = bytes.iter().position(|byte| !plain(byte));
+    let (name, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+    if !name.is_empty() && (rest.is_empty() || is_small_port(rest)) {
         return true;
     }
     !bytes.contains(&b'@')
@@ -190,6 +192,11 @@ fn is_host(bytes: &[u8]) -> bool {
             !host.host().is_empty()
                 && (port.is_empty() || port.ends_with(']') || port.parse::<u16>().is_ok())
         })
+}
+
+/// Four digits at most, which any port may be.
+fn is_small_port(bytes: &[u8]) -> bool {
+    matches!(bytes, [b':', port @ ..] if port.len() <= 4 && port.iter().all(u8::is_ascii_digit))
 }
 
 /// hyper has refused what is no number, and what contradicts itself.

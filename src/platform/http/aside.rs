@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use futures_util::TryFutureExt as _;
-use futures_util::future::{Either, MapOk};
+use futures_util::future::{BoxFuture, Either};
 use http::Request;
 use tower::Service;
 
@@ -35,8 +35,8 @@ pub(super) struct Aside<S> {
     pub(super) observed: S,
 }
 
-type Probed = <Router as Service<Request<Body>>>::Future;
-type Unobserve = fn(Response) -> Response<ObservedBody>;
+/// In a box: it is rare, and would make larger what is moved at every request.
+type Probed = BoxFuture<'static, Result<Response<ObservedBody>, Infallible>>;
 
 impl<S> Service<Request<Body>> for Aside<S>
 where
@@ -44,7 +44,7 @@ where
 {
     type Response = Response<ObservedBody>;
     type Error = Infallible;
-    type Future = Either<S::Future, MapOk<Probed, Unobserve>>;
+    type Future = Either<S::Future, Probed>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.observed.poll_ready(cx)
@@ -59,7 +59,7 @@ where
 }
 
 #[cold]
-fn probe(probes: &mut Router, request: Request<Body>) -> MapOk<Probed, Unobserve> {
-    let unobserve: Unobserve = |response| response.map(ObservedBody::unobserved);
-    probes.call(request).map_ok(unobserve)
+fn probe(probes: &mut Router, request: Request<Body>) -> Probed {
+    let unobserve = |response: Response| response.map(ObservedBody::unobserved);
+    Box::pin(probes.call(request).map_ok(unobserve))
 }

@@ -3,7 +3,6 @@
 //! hyper-util rather than `axum::serve`, which has no header timeout, no limit on
 //! connections, and waits for half-sent headers when it should go.
 
-use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,10 +12,7 @@ use axum::body::Body;
 use axum::middleware::AddExtension;
 use axum::{Extension, Router};
 use bytes::Bytes;
-use http::{Request, Response, header};
-use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
+use http::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prometheus::{IntCounter, IntGauge};
@@ -27,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Layer as _, Service};
 
+use super::exchange::Exchange;
 use super::rarely::Rarely;
-use super::unread::{Leftover, RequestBody};
-use super::watch::{Flight, Lapse, Patience, Watch, Watched};
+use super::watch::{Lapse, Patience, Watch, Watched};
 use super::{PeerAddress, Tls};
 use crate::platform::lifecycle::Lifecycle;
 
@@ -199,36 +195,7 @@ where
     S: Serve,
 {
     let watch = Watch::default();
-    let flights = watch.clone();
-    // hyper calls it from the connection's own task; a clone a request is not needed.
-    let service = RefCell::new(service.connected(peer));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let flight = flights.begin();
-        // A client that asked first has sent nothing; to read would be to say yes.
-        let unread =
-            !request.body().is_end_stream() && !request.headers().contains_key(header::EXPECT);
-        let leftover = unread.then(Leftover::default);
-        let answering = service
-            .borrow_mut()
-            .call(request.map(|body| match &leftover {
-                Some(leftover) => Body::new(RequestBody::new(body, leftover)),
-                // Needs no box.
-                None if body.is_end_stream() => Body::empty(),
-                None => Body::new(body),
-            }));
-        async move {
-            let response = answering.await?;
-            if let Some(leftover) = leftover {
-                leftover.discard().await;
-            }
-            // In flight until the last byte of the body was handed over.
-            let counted = response.map(|body| FlightBody {
-                body,
-                _flight: flight,
-            });
-            Ok::<_, Infallible>(counted)
-        }
-    });
+    let service = Exchange::new(service.connected(peer), watch.clone());
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -324,34 +291,5 @@ async fn go_away(draining: CancellationToken, watch: &Watch) {
             Some(false) => tokio::time::sleep(LINGER).await,
             None => std::future::pending().await,
         }
-    }
-}
-
-pin_project_lite::pin_project! {
-    /// A body that keeps its request in flight until it has ended.
-    struct FlightBody<B> {
-        #[pin]
-        body: B,
-        _flight: Flight,
-    }
-}
-
-impl<B: http_body::Body> http_body::Body for FlightBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
     }
 }

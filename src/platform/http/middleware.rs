@@ -5,7 +5,6 @@
 //! them, inside of all of these.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use axum::Router;
 use axum::body::Body;
@@ -58,7 +57,7 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
         .method_not_allowed_fallback(method_not_allowed);
     let observed = ServiceBuilder::new()
         // 1. Context, metrics, request line, span: sees also what the others refuse.
-        .layer(ObserveLayer(Arc::new(Observation {
+        .layer(ObserveLayer::new(Observation {
             observer,
             router: Asked::new(&router),
             client_address: Arc::new(ClientAddress::new(config.trusted_proxies.clone())),
@@ -69,16 +68,15 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
             server_timing: config.server_timing,
             tls: config.tls_cert.is_some(),
             lifecycle,
-        })))
+        }))
         // 2. CORS: preflights are answered here, and refusals further in carry its headers.
         .layer(option_layer(cors(config)))
         // 3. Shedding, deadline, panics.
-        .layer(GuardLayer {
-            max_in_flight: config.max_in_flight,
-            request_timeout: config.request_timeout,
+        .layer(GuardLayer::new(
+            config.max_in_flight,
+            config.request_timeout,
             metrics,
-            in_flight: Arc::new(AtomicU32::new(0)),
-        })
+        ))
         // 4. Rate limit by client address: cheap refusals before any work.
         .layer(option_layer(limits.address.clone()))
         // 5. What the head alone can refuse: no host, too long, too large, not acceptable.
@@ -95,6 +93,8 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
             header: header::CONTENT_ENCODING,
             layer: RequestDecompressionLayer::new().pass_through_unaccepted(true),
         })
+        // The router's future is large, and would be moved by each of these: in a box it is not.
+        .map_future(Box::pin)
         .service(router);
     Aside { probes, observed }
 }

@@ -6,6 +6,7 @@ pub mod client_address;
 mod config;
 pub mod description;
 pub mod etag;
+mod exchange;
 pub mod extract;
 mod h2_frames;
 pub(crate) mod headers;

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -27,8 +28,16 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Leftover(Arc<Mutex<Option<Incoming>>>);
 
 impl Leftover {
-    /// Reads to the end what was left, when that is little.
-    pub(super) async fn discard(self) {
+    /// The answer, once what was left is read to the end, when that is little.
+    pub(super) fn then<T: Send + 'static>(self, answer: T) -> BoxFuture<'static, T> {
+        let discarded = async {
+            self.discard().await;
+            answer
+        };
+        Box::pin(discarded)
+    }
+
+    async fn discard(self) {
         let left = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut body) = left else { return };
         if body.size_hint().upper().is_none_or(|size| size > MAX_BYTES) {

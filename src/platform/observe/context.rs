@@ -8,13 +8,13 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use axum::extract::MatchedPath;
 use opentelemetry::trace::{SpanId, TraceId};
 use pin_project_lite::pin_project;
 use quanta::Instant;
 use uuid::Uuid;
 
 use super::head::{Head, method_label, random_ids};
+use super::routes::UNMATCHED;
 use crate::platform::http::PeerAddress;
 
 /// Limits on the body of a request.
@@ -54,7 +54,7 @@ pub struct RequestContext {
     /// One of the nine standard methods, or `other`.
     pub method: &'static str,
     /// Route template, or `unmatched`.
-    pub route: Arc<str>,
+    pub route: &'static str,
     /// Resolved through trusted proxies.
     pub client_address: IpAddr,
     /// Limits on the body.
@@ -77,7 +77,6 @@ impl RequestContext {
         let (trace, span, random) = random_ids();
         let (now, began) = now();
         let peer = request.extensions().get::<PeerAddress>();
-        let route = request.extensions().get::<MatchedPath>();
         Self {
             began,
             request_id: Head::read(request.headers()).request_id(now, &random),
@@ -86,7 +85,7 @@ impl RequestContext {
             sampled: false,
             span: None,
             method: method_label(request.method()),
-            route: Arc::from(route.map_or("unmatched", MatchedPath::as_str)),
+            route: UNMATCHED,
             client_address: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip()),
             limits,
             principal: OnceLock::new(),

@@ -33,7 +33,7 @@ impl Failures {
         let code = failure.map_or("UNKNOWN", |failure| failure.code.code);
         let cause = failure.and_then(|failure| failure.cause.as_deref());
         let kind = cause.map(|cause| kind_of(&cause));
-        let route = &*record.context.route;
+        let route = record.context.route;
         let mut parts = vec![code, route, kind.as_deref().unwrap_or_default()];
         parts.extend(cause.and_then(place_of));
         let fingerprint = fingerprint(&parts);

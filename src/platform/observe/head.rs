@@ -1,9 +1,11 @@
 //! What the head of a request says for metrics and logs.
 
+use std::cell::RefCell;
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use rand::RngCore as _;
+use rand::rngs::SmallRng;
+use rand::{RngCore as _, SeedableRng as _};
 
 use super::propagation;
 
@@ -69,10 +71,14 @@ impl<'a> Head<'a> {
 }
 
 /// Fresh ids: of a trace, of a span, and the random part of a request's. One draw.
+/// They are to be different, not secret: the SDK's own generator draws them so.
 #[inline(never)]
 pub(super) fn random_ids() -> ([u8; 16], [u8; 8], [u8; 10]) {
+    thread_local! {
+        static RANDOM: RefCell<SmallRng> = RefCell::new(SmallRng::from_os_rng());
+    }
     let mut bytes = [0; 34];
-    rand::rng().fill_bytes(&mut bytes);
+    RANDOM.with_borrow_mut(|random| random.fill_bytes(&mut bytes));
     let (mut trace, mut span, mut request) = ([0; 16], [0; 8], [0; 10]);
     trace.copy_from_slice(&bytes[..16]);
     span.copy_from_slice(&bytes[16..24]);

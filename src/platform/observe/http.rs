@@ -32,8 +32,18 @@ const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Installs [`Observe`].
-#[derive(Clone)]
-pub struct ObserveLayer(pub Arc<Observation>);
+/// For the life of the process, as what it shares: a request names it without counting
+/// who does.
+#[derive(Clone, Copy)]
+pub struct ObserveLayer(&'static Observation);
+
+impl ObserveLayer {
+    /// A layer that never ends.
+    #[must_use]
+    pub fn new(shared: Observation) -> Self {
+        Self(Box::leak(Box::new(shared)))
+    }
+}
 
 impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
@@ -41,7 +51,7 @@ impl<S> Layer<S> for ObserveLayer {
     fn layer(&self, inner: S) -> Observe<S> {
         Observe {
             inner,
-            shared: Arc::clone(&self.0),
+            shared: self.0,
             peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         }
     }
@@ -51,7 +61,7 @@ impl<S> Layer<S> for ObserveLayer {
 #[derive(Clone)]
 pub struct Observe<S> {
     inner: S,
-    shared: Arc<Observation>,
+    shared: &'static Observation,
     /// The remote end of the connection that it serves.
     peer: IpAddr,
 }
@@ -67,7 +77,7 @@ where
     fn connected(&self, peer: SocketAddr) -> Self {
         Self {
             inner: self.inner.clone(),
-            shared: Arc::clone(&self.shared),
+            shared: self.shared,
             peer: peer.ip(),
         }
     }
@@ -86,7 +96,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let mut pending = Pending::begin(Arc::clone(&self.shared), self.peer, &request);
+        let mut pending = Pending::begin(self.shared, self.peer, &request);
         let entered = Entered::new(&mut pending.record.context.0);
         let inner = self.inner.call(request);
         drop(entered);
@@ -177,9 +187,11 @@ fn write_timing(headers: &mut HeaderMap, began: Instant) {
 /// `00-<trace id>-<span id>-<flags>`, in hexadecimal, without a detour over `fmt`.
 fn trace_response(context: &RequestContext) -> [u8; 55] {
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    hex::write(&context.trace_id.to_bytes(), &mut text[3..]);
-    hex::write(&context.span_id.to_bytes(), &mut text[36..]);
-    hex::write(&[u8::from(context.sampled)], &mut text[53..]);
+    let trace = hex::digits(context.trace_id.to_bytes());
+    text[3..35].copy_from_slice(trace.as_flattened());
+    let span = hex::digits(context.span_id.to_bytes());
+    text[36..52].copy_from_slice(span.as_flattened());
+    text[54] = if context.sampled { b'1' } else { b'0' };
     text
 }
 

@@ -50,7 +50,7 @@ pub struct RouteMetrics {
     response_bytes: IntCounter,
     requests: IntCounterVec,
     method: &'static str,
-    path: Arc<str>,
+    path: &'static str,
     /// Made for the first span.
     span_name: OnceLock<&'static str>,
     /// By status code less 100; resolved at the first answer with that status.
@@ -62,14 +62,14 @@ impl RouteMetrics {
         metrics: &HttpMetrics,
         exemplars: &Exemplars,
         method: &'static str,
-        path: Arc<str>,
+        path: &'static str,
     ) -> Self {
-        let labels = [("method", method), ("path", &*path)];
+        let labels = [("method", method), ("path", path)];
         Self {
-            duration: metrics.duration.with_label_values(&[method, &path]),
+            duration: metrics.duration.with_label_values(&[method, path]),
             exemplars: exemplars.slots("http_request_duration_seconds", &labels, LATENCY),
-            busy: metrics.busy.with_label_values(&[method, &path]),
-            response_bytes: metrics.response_bytes.with_label_values(&[method, &path]),
+            busy: metrics.busy.with_label_values(&[method, path]),
+            response_bytes: metrics.response_bytes.with_label_values(&[method, path]),
             requests: metrics.requests.clone(),
             method,
             path,
@@ -78,10 +78,10 @@ impl RouteMetrics {
         }
     }
 
-    /// The route template; shared, so that a request needs no copy of its own.
+    /// The route template.
     #[must_use]
-    pub fn path(&self) -> &Arc<str> {
-        &self.path
+    pub fn path(&self) -> &'static str {
+        self.path
     }
 
     /// What spans of this route are called: `{method} {route}`, or the method alone where
@@ -92,12 +92,12 @@ impl RouteMetrics {
                 "other" => "HTTP",
                 method => method,
             };
-            let name = match &*self.path {
+            let name = match self.path {
                 UNMATCHED => method.to_owned(),
                 route => [method, " ", route].concat(),
             };
-            // Routes and methods are as many at the end of the process as they ever were.
-            Box::leak(name.into_boxed_str())
+            // As long as the route itself.
+            name.leak()
         })
     }
 
@@ -106,7 +106,7 @@ impl RouteMetrics {
         let resolve = || {
             let text = status.to_string();
             self.requests
-                .with_label_values(&[self.method, &self.path, &text])
+                .with_label_values(&[self.method, self.path, &text])
         };
         match self.statuses.get(usize::from(status).wrapping_sub(100)) {
             Some(slot) => slot.get_or_init(resolve).inc_by(answers),

@@ -21,7 +21,6 @@ mod visible;
 pub use cause::{Cause, NoCause};
 pub use context::{BodyLimits, RequestContext, scope, within};
 pub use head::REQUEST_ID;
-pub use line::FIELDS as REQUEST_LINE;
 pub use metrics::{HttpMetrics, RouteMetrics};
 pub use pending::Observation;
 pub use propagation::{Remote, inject};

@@ -43,7 +43,7 @@ pub struct Observation {
 /// A request that has not ended; its record is written when this is dropped. In a box:
 /// it moves with the answer from hand to hand.
 pub(super) struct Pending {
-    pub(super) shared: Arc<Observation>,
+    pub(super) shared: &'static Observation,
     /// Filled in as far as is known.
     pub(super) record: RequestRecord,
     pub(super) version: Version,
@@ -59,7 +59,7 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn begin(
-        shared: Arc<Observation>,
+        shared: &'static Observation,
         peer: IpAddr,
         request: &Request<Body>,
     ) -> Box<Self> {
@@ -77,34 +77,35 @@ impl Pending {
         let traces = &shared.observer.traces;
         let remote = (head.traced && traces.propagates_trace_context())
             .then(|| propagation::remote(headers, resolved.trusted))
-            .flatten();
-        let parent = Remote::parent(remote.as_ref());
+            .flatten()
+            .map(Box::new);
+        let parent = Remote::parent(remote.as_deref());
         let (new_trace, new_span, random) = random_ids();
         let trace_id = parent.map_or(TraceId::from_bytes(new_trace), SpanContext::trace_id);
-        let parent_sampled = parent.map(SpanContext::is_sampled);
-        let mut context = RequestContext {
+        let span_id = SpanId::from_bytes(new_span);
+        let sampled = traces.decide(trace_id, parent.map(SpanContext::is_sampled));
+        let span = sampled.then(|| {
+            let baggage = (resolved.trusted && traces.reads_baggage()).then_some(headers);
+            otel_context(span_context(trace_id, span_id, remote.as_deref()), baggage)
+        });
+        let context = Arc::new(RequestContext {
             began,
             request_id: head.request_id(started, &random),
             trace_id,
-            span_id: SpanId::from_bytes(new_span),
-            sampled: traces.decide(trace_id, parent_sampled),
-            span: None,
+            span_id,
+            sampled,
+            span,
             method: method_label(request.method()),
             client_address: resolved.address,
             limits: shared.limits,
             principal: std::sync::OnceLock::new(),
             stream: std::sync::OnceLock::new(),
-            route: Arc::clone(route.path()),
-        };
-        if context.sampled {
-            let baggage = (resolved.trusted && traces.reads_baggage()).then_some(headers);
-            context.span = Some(otel_context(&context, remote.as_ref(), baggage));
-        }
+            route: route.path(),
+        });
         let version = request.version();
-        let context = Lendable(Some(Arc::new(context)));
         Box::new(Self {
             record: RequestRecord {
-                context,
+                context: Lendable(Some(context)),
                 route,
                 method: request.method().clone(),
                 target: request.uri().path_and_query().cloned(),
@@ -175,13 +176,9 @@ impl Drop for Pending {
 /// What inner spans of a sampled request find as their parent; with the baggage of
 /// `headers`, where that is wanted.
 #[inline(never)]
-fn otel_context(
-    context: &RequestContext,
-    remote: Option<&Remote>,
-    headers: Option<&HeaderMap>,
-) -> opentelemetry::Context {
+fn otel_context(span: SpanContext, headers: Option<&HeaderMap>) -> opentelemetry::Context {
     let baggage = headers.map_or_else(opentelemetry::Context::new, propagation::baggage);
-    context_of(span_context(context, remote), &baggage)
+    context_of(span, &baggage)
 }
 
 #[cold]

@@ -211,7 +211,7 @@ mod tests {
             sampled: false,
             span: None,
             method: "GET",
-            route: "/".into(),
+            route: "/",
             client_address: std::net::Ipv4Addr::LOCALHOST.into(),
             limits: super::super::BodyLimits::default(),
             principal: std::sync::OnceLock::new(),

@@ -1,6 +1,5 @@
 //! The end of a request, and who writes it down.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::uri::{Authority, PathAndQuery};
@@ -8,7 +7,7 @@ use http::{HeaderValue, Method};
 
 use super::context::{Entered, Lendable};
 use super::failures::Failures;
-use super::{Remote, RouteMetrics, RouteTable, span};
+use super::{Remote, RouteMetrics, RouteTable, line, span};
 use crate::platform::http::problem::Failure;
 use crate::platform::telemetry::exposition::Exemplar;
 use crate::platform::telemetry::{Logs, Traces};
@@ -18,7 +17,7 @@ pub struct RequestRecord {
     /// Who asked for what.
     pub context: Lendable,
     /// Instruments of its route.
-    pub route: Arc<RouteMetrics>,
+    pub route: &'static RouteMetrics,
     /// The method as it was sent.
     pub method: Method,
     /// What was asked for. Its query string goes into no signal.
@@ -29,8 +28,8 @@ pub struct RequestRecord {
     pub host: Option<HeaderValue>,
     /// `User-Agent`.
     pub user_agent: Option<HeaderValue>,
-    /// The caller's span.
-    pub remote: Option<Remote>,
+    /// The caller's span, if there is one.
+    pub remote: Option<Box<Remote>>,
     /// When its head had arrived.
     pub started: SystemTime,
     /// From then to the end of the response body.
@@ -89,8 +88,7 @@ impl Observer {
         if let Some(failure) = &record.failure {
             self.count_problem(failure);
         }
-        let ended = record.started + record.duration;
-        self.logs.request_line(&record.context, ended, record);
+        line::write(record, &self.logs);
         let failed = record.status >= 500;
         if failed {
             self.report(record);

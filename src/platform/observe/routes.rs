@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::Router;
@@ -29,10 +29,12 @@ use crate::platform::telemetry::exposition::Exemplars;
 pub(super) const UNMATCHED: &str = "unmatched";
 
 /// The instruments of a route, by position in [`METHODS`].
-type OfMethods = [OnceLock<Arc<RouteMetrics>>; METHODS.len()];
+type OfMethods = [OnceLock<RouteMetrics>; METHODS.len()];
 
+/// A route, for the life of the process: they are as many at its end as they ever were,
+/// and a request names its route without counting who does.
 struct Template {
-    path: Arc<str>,
+    path: &'static str,
     methods: OfMethods,
 }
 
@@ -40,9 +42,9 @@ struct Template {
 pub struct RouteTable {
     metrics: HttpMetrics,
     exemplars: Exemplars,
-    documented: matchit::Router<Arc<Template>>,
-    templates: RwLock<HashMap<Arc<str>, Arc<Template>>>,
-    unmatched: Arc<Template>,
+    documented: matchit::Router<&'static Template>,
+    templates: Mutex<HashMap<&'static str, &'static Template>>,
+    unmatched: &'static Template,
 }
 
 impl RouteTable {
@@ -69,15 +71,15 @@ impl RouteTable {
             metrics,
             exemplars,
             documented: matchit::Router::new(),
-            templates: RwLock::default(),
-            unmatched: Arc::new(Template::new(UNMATCHED)),
+            templates: Mutex::default(),
+            unmatched: Template::new(UNMATCHED),
         };
         for (method, path) in operations {
             let template = table.template(&path);
             // A template that is there already, or that no router would take.
-            let _known = table.documented.insert(path, Arc::clone(&template));
+            let _known = table.documented.insert(path, template);
             let index = METHODS.iter().position(|known| *known == method);
-            let route = table.instruments(&template, index.unwrap_or_default());
+            let route = table.instruments(template, index.unwrap_or_default());
             for status in [500, 503] {
                 route.count(status, 0);
             }
@@ -92,7 +94,7 @@ impl RouteTable {
     }
 
     /// The instruments of the route that `router` has for a request.
-    pub(super) fn find(&self, router: &Asked, method: &Method, uri: &Uri) -> Arc<RouteMetrics> {
+    pub(super) fn find(&self, router: &Asked, method: &Method, uri: &Uri) -> &'static RouteMetrics {
         if let Ok(found) = self.documented.at(uri.path()) {
             return self.instruments(found.value, method_index(method));
         }
@@ -100,42 +102,44 @@ impl RouteTable {
     }
 
     #[cold]
-    fn undocumented(&self, router: &Asked, method: &Method, uri: &Uri) -> Arc<RouteMetrics> {
+    fn undocumented(&self, router: &Asked, method: &Method, uri: &Uri) -> &'static RouteMetrics {
         let method_index = method_index(method);
         match router.template(method, uri) {
-            Some(path) => self.instruments(&self.template(path.as_str()), method_index),
-            None => self.instruments(&self.unmatched, method_index),
+            Some(path) => self.instruments(self.template(path.as_str()), method_index),
+            None => self.instruments(self.unmatched, method_index),
         }
     }
 
-    fn template(&self, path: &str) -> Arc<Template> {
-        let read = self.templates.read();
-        let read = read.unwrap_or_else(PoisonError::into_inner);
-        if let Some(template) = read.get(path) {
-            return Arc::clone(template);
+    fn template(&self, path: &str) -> &'static Template {
+        let templates = self.templates.lock();
+        let mut templates = templates.unwrap_or_else(PoisonError::into_inner);
+        if let Some(template) = templates.get(path) {
+            return template;
         }
-        drop(read);
-        let write = self.templates.write();
-        let mut write = write.unwrap_or_else(PoisonError::into_inner);
-        let made = || Arc::new(Template::new(path));
-        Arc::clone(write.entry(Arc::from(path)).or_insert_with(made))
+        let template = Template::new(path);
+        templates.insert(template.path, template);
+        template
     }
 
-    fn instruments(&self, template: &Template, method: usize) -> Arc<RouteMetrics> {
+    fn instruments(&self, template: &'static Template, method: usize) -> &'static RouteMetrics {
         let made = || {
-            let path = Arc::clone(&template.path);
-            RouteMetrics::new(&self.metrics, &self.exemplars, METHODS[method], path).into()
+            RouteMetrics::new(
+                &self.metrics,
+                &self.exemplars,
+                METHODS[method],
+                template.path,
+            )
         };
-        Arc::clone(template.methods[method].get_or_init(made))
+        template.methods[method].get_or_init(made)
     }
 }
 
 impl Template {
-    fn new(path: &str) -> Self {
-        Self {
-            path: Arc::from(path),
+    fn new(path: &str) -> &'static Self {
+        Box::leak(Box::new(Self {
+            path: String::leak(path.to_owned()),
             methods: OfMethods::default(),
-        }
+        }))
     }
 }
 
@@ -208,7 +212,7 @@ mod tests {
         ] {
             for method in [Method::GET, Method::OPTIONS] {
                 let found = table.find(&asked, &method, &path.parse().unwrap());
-                assert_eq!(**found.path(), *template, "{path}");
+                assert_eq!(found.path(), template, "{path}");
             }
         }
     }
@@ -220,7 +224,7 @@ mod tests {
         let table = RouteTable::new(metrics, Exemplars::default(), operations, []);
         let asked = Asked::new(&Router::new());
         let find = |method: &Method| table.find(&asked, method, &Uri::from_static("/a"));
-        assert!(Arc::ptr_eq(&find(&Method::GET), &find(&Method::GET)));
-        assert!(!Arc::ptr_eq(&find(&Method::GET), &find(&Method::PUT)));
+        assert!(std::ptr::eq(find(&Method::GET), find(&Method::GET)));
+        assert!(!std::ptr::eq(find(&Method::GET), find(&Method::PUT)));
     }
 }

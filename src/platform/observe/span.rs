@@ -11,17 +11,18 @@ use std::sync::Arc;
 
 use http::uri::Authority;
 use opentelemetry::trace::{
-    Event, Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceState,
+    Event, Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
 };
 use opentelemetry::{InstrumentationScope, KeyValue, StringValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use opentelemetry_semantic_conventions::attribute;
 
-use super::line::{MAX_PATH, dotted};
+use super::RequestRecord;
+use super::line::MAX_PATH;
 use super::propagation::Remote;
 use super::routes::UNMATCHED;
 use super::visible::visible;
-use super::{RequestContext, RequestRecord};
+use crate::platform::telemetry::dotted::dotted;
 
 /// Bytes of a client's header or method that a span repeats.
 const MAX_TEXT: usize = 256;
@@ -29,16 +30,14 @@ const MAX_TEXT: usize = 256;
 const SAMPLING_REASON: &str = "sampling.reason";
 
 /// The ids of a request's span as OpenTelemetry knows them.
-pub(super) fn span_context(context: &RequestContext, remote: Option<&Remote>) -> SpanContext {
+pub(super) fn span_context(
+    trace_id: TraceId,
+    span_id: SpanId,
+    remote: Option<&Remote>,
+) -> SpanContext {
     let state = Remote::parent(remote)
         .map_or_else(TraceState::default, |parent| parent.trace_state().clone());
-    SpanContext::new(
-        context.trace_id,
-        context.span_id,
-        TraceFlags::SAMPLED,
-        false,
-        state,
-    )
+    SpanContext::new(trace_id, span_id, TraceFlags::SAMPLED, false, state)
 }
 
 /// The span of a record; `reason` says why it is exported when it was not sampled.
@@ -47,14 +46,15 @@ pub(super) fn server_span(
     scope: InstrumentationScope,
     reason: Option<&'static str>,
 ) -> SpanData {
-    let remote = record.remote.as_ref();
+    let context = &record.context;
+    let remote = record.remote.as_deref();
     let parent = Remote::parent(remote);
     let mut links = SpanLinks::default();
     if let Some(stranger) = remote.filter(|remote| !remote.believed) {
         links.links = vec![Link::with_context(stranger.context.clone())];
     }
     SpanData {
-        span_context: span_context(&record.context, remote),
+        span_context: span_context(context.trace_id, context.span_id, remote),
         parent_span_id: parent.map_or(SpanId::INVALID, SpanContext::span_id),
         parent_span_is_remote: parent.is_some(),
         span_kind: SpanKind::Server,
@@ -74,9 +74,9 @@ pub(super) fn server_span(
     }
 }
 
-fn route(record: &RequestRecord) -> Option<&Arc<str>> {
-    let route = &record.context.route;
-    (**route != *UNMATCHED).then_some(route)
+fn route(record: &RequestRecord) -> Option<&'static str> {
+    let route = record.context.route;
+    (route != UNMATCHED).then_some(route)
 }
 
 fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyValue> {
@@ -97,7 +97,6 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
     }
     let route = route(record);
     if let Some(route) = route {
-        let route = StringValue::from(Arc::clone(route));
         all.push(KeyValue::new(attribute::HTTP_ROUTE, route));
     }
     all.push(KeyValue::new(
@@ -107,7 +106,7 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
     all.push(KeyValue::new(attribute::URL_SCHEME, record.scheme));
     let path = match route {
         // A template without parameters is its only path, and nothing of the client's.
-        Some(route) if **route == *record.path() => StringValue::from(Arc::clone(route)),
+        Some(route) if route == record.path() => StringValue::from(route),
         _ => visible(record.path(), MAX_PATH).into_owned().into(),
     };
     all.push(KeyValue::new(attribute::URL_PATH, path));

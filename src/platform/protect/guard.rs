@@ -7,7 +7,6 @@
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,17 +22,31 @@ use crate::platform::http::stream::is_stream;
 use crate::platform::observe::HttpMetrics;
 use crate::platform::telemetry::logs::Panicked;
 
-/// Installs [`Guard`].
-#[derive(Clone)]
-pub struct GuardLayer {
-    /// Requests at once, over all listeners that share the layer.
-    pub max_in_flight: u32,
-    /// Whole-request deadline.
-    pub request_timeout: Duration,
-    /// Counts what is shed and what panics.
-    pub metrics: HttpMetrics,
+/// Installs [`Guard`], for the life of the process: a request holds what is shared without
+/// counting who does.
+#[derive(Clone, Copy)]
+pub struct GuardLayer(&'static Shared);
+
+struct Shared {
+    max_in_flight: u32,
+    request_timeout: Duration,
+    metrics: HttpMetrics,
     /// Requests in work now.
-    pub in_flight: Arc<AtomicU32>,
+    in_flight: AtomicU32,
+}
+
+impl GuardLayer {
+    /// A layer that lets `max_in_flight` requests in at once, each for `request_timeout`,
+    /// and counts in `metrics` what is shed and what panics.
+    #[must_use]
+    pub fn new(max_in_flight: u32, request_timeout: Duration, metrics: HttpMetrics) -> Self {
+        Self(Box::leak(Box::new(Shared {
+            max_in_flight,
+            request_timeout,
+            metrics,
+            in_flight: AtomicU32::new(0),
+        })))
+    }
 }
 
 impl<S> Layer<S> for GuardLayer {
@@ -42,7 +55,7 @@ impl<S> Layer<S> for GuardLayer {
     fn layer(&self, inner: S) -> Guard<S> {
         Guard {
             inner,
-            shared: Arc::new(self.clone()),
+            shared: self.0,
         }
     }
 }
@@ -51,19 +64,19 @@ impl<S> Layer<S> for GuardLayer {
 #[derive(Clone)]
 pub struct Guard<S> {
     inner: S,
-    shared: Arc<GuardLayer>,
+    shared: &'static Shared,
 }
 
 /// A place among the requests in work, if there was one; given back when dropped.
 struct Place {
-    shared: Arc<GuardLayer>,
+    shared: &'static Shared,
     taken: bool,
 }
 
 impl Place {
-    fn take(shared: &Arc<GuardLayer>) -> Self {
+    fn take(shared: &'static Shared) -> Self {
         let mut place = Self {
-            shared: Arc::clone(shared),
+            shared,
             taken: true,
         };
         if shared.in_flight.fetch_add(1, Ordering::Relaxed) >= shared.max_in_flight {
@@ -98,9 +111,14 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let place = Place::take(&self.shared);
+        let place = Place::take(self.shared);
         Guarded {
-            inner: place.taken.then(|| self.inner.call(request)),
+            // Not `then`: a closure would move the request once more.
+            inner: if place.taken {
+                Some(self.inner.call(request))
+            } else {
+                None
+            },
             sleep: None,
             place,
         }
@@ -180,12 +198,8 @@ mod tests {
     use tower::ServiceExt as _;
 
     fn layer(max_in_flight: u32, request_timeout: Duration) -> GuardLayer {
-        GuardLayer {
-            max_in_flight,
-            request_timeout,
-            metrics: HttpMetrics::register(&Registry::new()).unwrap(),
-            in_flight: Arc::default(),
-        }
+        let metrics = HttpMetrics::register(&Registry::new()).unwrap();
+        GuardLayer::new(max_in_flight, request_timeout, metrics)
     }
 
     async fn call<F>(
@@ -216,8 +230,8 @@ mod tests {
             let answer = call(&layer, || async { panic!("of a handler") }).await;
             assert_eq!(answer, (500, Some("INTERNAL")));
         }
-        assert_eq!(layer.metrics.panics.get(), 2);
-        assert_eq!(layer.in_flight.load(Ordering::Relaxed), 0);
+        assert_eq!(layer.0.metrics.panics.get(), 2);
+        assert_eq!(layer.0.in_flight.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
@@ -227,7 +241,7 @@ mod tests {
         let answer = call(&layer, std::future::pending).await;
         assert_eq!(answer, (503, Some("DEADLINE_EXCEEDED")));
         assert!(began.elapsed() >= Duration::from_millis(30));
-        assert_eq!(layer.in_flight.load(Ordering::Relaxed), 0);
+        assert_eq!(layer.0.in_flight.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
@@ -236,7 +250,7 @@ mod tests {
         let answer = call(&layer, || async { unreachable!("it must not run") }).await;
         assert_eq!(answer, (503, Some("OVERLOADED")));
         assert_eq!(
-            layer.metrics.shed.with_label_values(&["in_flight"]).get(),
+            layer.0.metrics.shed.with_label_values(&["in_flight"]).get(),
             1
         );
     }

@@ -1,22 +1,17 @@
 //! Lower-case hexadecimal, as `traceparent` and log lines have it.
 
-/// The two digits of every byte.
-const DIGITS: [[u8; 2]; 256] = {
-    let digits = b"0123456789abcdef";
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < pairs.len() {
-        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
-        byte += 1;
+/// The two digits of each byte; `as_flattened` makes one text of them. Counted, not looked
+/// up: all bytes at once, and a table would take others' place in the processor's cache.
+pub(crate) fn digits<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
+    let mut digits = [[0; 2]; N];
+    for (digits, byte) in digits.iter_mut().zip(bytes) {
+        *digits = [digit(byte >> 4), digit(byte & 15)];
     }
-    pairs
-};
+    digits
+}
 
-/// Writes two digits for each byte; what has no place in `text` is left out.
-pub(crate) fn write(bytes: &[u8], text: &mut [u8]) {
-    for (pair, byte) in text.as_chunks_mut().0.iter_mut().zip(bytes) {
-        *pair = DIGITS[usize::from(*byte)];
-    }
+fn digit(nibble: u8) -> u8 {
+    nibble + if nibble < 10 { b'0' } else { b'a' - 10 }
 }
 
 #[cfg(test)]
@@ -24,10 +19,9 @@ mod tests {
     #[test]
     fn every_byte_has_its_digits() {
         for byte in 0..=u8::MAX {
-            let mut text = [b'x'; 5];
-            super::write(&[byte, 0x0f], &mut text);
-            let text = std::str::from_utf8(&text).unwrap();
-            assert_eq!(text, format!("{byte:02x}0fx"));
+            let digits = super::digits([byte, 0x0f]);
+            let text = std::str::from_utf8(digits.as_flattened()).unwrap();
+            assert_eq!(text, format!("{byte:02x}0f"));
         }
     }
 }

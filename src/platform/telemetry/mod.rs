@@ -2,6 +2,7 @@
 
 mod allocator;
 mod config;
+pub(crate) mod dotted;
 pub mod exposition;
 pub(crate) mod hex;
 pub mod logs;

@@ -32,9 +32,9 @@ impl<'a> Json<'a> {
         }
         if let Some(ids) = ids {
             out.extend_from_slice(b",\"trace_id\":\"");
-            out.extend_from_slice(&ids.trace_hex());
+            out.extend_from_slice(ids.trace_hex().as_flattened());
             out.extend_from_slice(b"\",\"span_id\":\"");
-            out.extend_from_slice(&ids.span_hex());
+            out.extend_from_slice(ids.span_hex().as_flattened());
             out.push(b'"');
         }
         if let Some(id) = request_id {

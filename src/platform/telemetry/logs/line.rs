@@ -13,7 +13,7 @@ const MAX_VALUE: usize = 8 << 10;
 
 /// The name of a field.
 #[derive(Clone, Copy)]
-pub struct Name<'a> {
+pub(super) struct Name<'a> {
     pub(super) text: &'a str,
     /// The beginning of its member in a JSON object, where the name is our own: not
     /// reserved, and in no need of an escape.
@@ -21,9 +21,8 @@ pub struct Name<'a> {
 }
 
 impl Name<'static> {
-    /// A name of ours; [`name!`](crate::platform::telemetry::logs::name) makes it.
-    #[must_use]
-    pub const fn known(text: &'static str, member: &'static str) -> Self {
+    /// A name of ours; [`name!`] makes it.
+    pub(super) const fn known(text: &'static str, member: &'static str) -> Self {
         Self {
             text,
             member: Some(member),
@@ -33,8 +32,7 @@ impl Name<'static> {
 
 impl<'a> Name<'a> {
     /// Any name.
-    #[must_use]
-    pub const fn new(text: &'a str) -> Self {
+    pub(super) const fn new(text: &'a str) -> Self {
         Self { text, member: None }
     }
 }
@@ -43,13 +41,13 @@ impl<'a> Name<'a> {
 /// written without calls.
 macro_rules! name {
     ($name:literal) => {
-        $crate::platform::telemetry::logs::Name::known($name, concat!(",\"", $name, "\":"))
+        $crate::platform::telemetry::logs::line::Name::known($name, concat!(",\"", $name, "\":"))
     };
 }
-pub(crate) use name;
+pub(super) use name;
 
 /// Takes the fields of a line, one after the other.
-pub trait Fields {
+pub(super) trait Fields {
     /// A text; control characters are escaped.
     fn text(&mut self, name: Name<'_>, value: &str);
     /// A text of our own, or one that was checked: nothing in it needs an escape.
@@ -69,7 +67,7 @@ pub trait Fields {
 }
 
 /// What a line says after its head.
-pub trait Line {
+pub(super) trait Line {
     /// Writes the fields.
     fn write(&self, out: &mut impl Fields);
 }
@@ -125,16 +123,12 @@ impl Ids {
         })
     }
 
-    pub(super) fn trace_hex(self) -> [u8; 32] {
-        let mut text = [0; 32];
-        hex::write(&self.trace_id.to_bytes(), &mut text);
-        text
+    pub(super) fn trace_hex(self) -> [[u8; 2]; 16] {
+        hex::digits(self.trace_id.to_bytes())
     }
 
-    pub(super) fn span_hex(self) -> [u8; 16] {
-        let mut text = [0; 16];
-        hex::write(&self.span_id.to_bytes(), &mut text);
-        text
+    pub(super) fn span_hex(self) -> [[u8; 2]; 8] {
+        hex::digits(self.span_id.to_bytes())
     }
 }
 

@@ -1,14 +1,17 @@
 //! Log lines: for people in development, one JSON object a line elsewhere.
 //!
 //! Two things write here: `tracing` events through [`LogLayer`], and the request
-//! line directly from its record, which costs a tenth of an event. Both go through
-//! one filter, one format and one [`sink`]; and by OTLP, when that is asked for.
+//! line directly from what it says, which costs a tenth of an event and is formatted by
+//! the thread that writes it. Both go through one filter, one format and one [`sink`];
+//! and by OTLP, when that is asked for.
 
+mod batch;
 mod json;
 mod line;
 mod otlp;
 mod panics;
 mod pretty;
+mod request;
 mod sink;
 
 use std::cell::RefCell;
@@ -30,11 +33,10 @@ use super::traces::Traces;
 use super::{Config, LogFormat, TelemetryMetrics};
 use crate::platform::observe::RequestContext;
 
-pub(crate) use line::name;
-pub use line::{Fields, Line, Name};
-use line::{Head, Ids, Message};
+use line::{Head, Ids, Line, Message};
 use otlp::Otlp;
 pub(crate) use panics::{Panicked, panic_message};
+pub use request::{FIELDS as REQUEST_LINE, RequestFacts, RequestLine};
 use sink::Sink;
 
 /// Target of the request line, for filters (`request=off`).
@@ -55,12 +57,18 @@ static LOGS: OnceLock<Logs> = OnceLock::new();
 #[derive(Clone)]
 pub struct Logs(Arc<Inner>);
 
+/// What lines look like.
+#[derive(Clone, Copy)]
+enum Format {
+    Json,
+    Pretty { colours: bool },
+}
+
 /// Puts another filter in place; hides the type of the subscriber.
 type Reload = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
 
 struct Inner {
-    format: LogFormat,
-    colours: bool,
+    format: Format,
     sink: Sink,
     otlp: Option<Otlp>,
     /// What the configuration had to ignore; logged once the log stands.
@@ -93,10 +101,25 @@ pub(super) fn start(
     // The informal standard of no-color.org; a matter of the terminal, not of the service.
     #[allow(clippy::disallowed_methods)]
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let format = match config.log_format {
+        LogFormat::Json => Format::Json,
+        LogFormat::Pretty => Format::Pretty {
+            colours: out.is_terminal() && !plain,
+        },
+    };
+    let request = move |out: &mut Vec<u8>, line: &RequestLine<'_>| {
+        let facts = &line.facts;
+        format.write(
+            out,
+            &facts.head(),
+            Some(facts.ids()),
+            Some(line.request_id),
+            line,
+        );
+    };
     let logs = Logs(Arc::new(Inner {
-        format: config.log_format,
-        colours: out.is_terminal() && !plain,
-        sink: Sink::start(out, metrics.log_lines_dropped.clone())?,
+        format,
+        sink: Sink::start(out, request, metrics.log_lines_dropped.clone())?,
         otlp,
         warnings,
         written: LEVELS.map(|level| metrics.log_lines.with_label_values(&[level_name(level)])),
@@ -166,62 +189,82 @@ impl Logs {
         let _complete = self.0.sink.flush(bound);
     }
 
-    /// Writes the line of a request, when it is wanted.
-    pub fn request_line(&self, context: &RequestContext, at: SystemTime, line: &impl Line) {
-        if !self.0.request_lines.load(Ordering::Relaxed) {
-            return;
-        }
-        let head = request_head(at);
-        let ids = Ids {
-            trace_id: context.trace_id,
-            span_id: context.span_id,
-            sampled: context.sampled,
-        };
-        self.write(&head, Some(ids), Some(&context.request_id), line);
+    /// Whether the lines of requests are wanted.
+    #[must_use]
+    pub fn wants_requests(&self) -> bool {
+        self.0.request_lines.load(Ordering::Relaxed)
     }
 
-    fn write(&self, head: &Head<'_>, ids: Option<Ids>, request_id: Option<&str>, line: &impl Line) {
+    /// Writes the line of a request.
+    pub fn request(&self, line: &RequestLine<'_>) {
+        let inner = &*self.0;
+        let (head, ids) = (line.facts.head(), line.facts.ids());
+        if let Some(otlp) = &inner.otlp {
+            otlp.push(&head, Some(ids), Some(line.request_id), line);
+        }
+        if inner.sink.push_request(line) {
+            inner.count(head.level);
+        }
+    }
+
+    fn event(
+        &self,
+        head: &Head<'_>,
+        ids: Option<Ids>,
+        request_id: Option<&str>,
+        event: &Event<'_>,
+    ) {
         thread_local! {
             static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         let inner = &*self.0;
         if let Some(otlp) = &inner.otlp {
-            otlp.push(head, ids, request_id, line);
+            otlp.push(head, ids, request_id, event);
         }
-        let format = |out: &mut Vec<u8>| {
-            match inner.format {
-                LogFormat::Json => {
-                    let mut json = json::Json::open(out, head, ids, request_id);
-                    line.write(&mut json);
-                    json.close();
-                }
-                LogFormat::Pretty => pretty::write(out, head, ids, inner.colours, line),
-            }
+        let write = |out: &mut Vec<u8>| {
+            inner.format.write(out, head, ids, request_id, event);
             // Warnings and errors do not wait for company.
             inner.sink.push(out, head.level <= Level::WARN)
         };
         let taken = LINE.with(|line| match line.try_borrow_mut() {
             Ok(mut line) => {
                 line.clear();
-                format(&mut line)
+                write(&mut line)
             }
             // A value logs while it is being written.
-            Err(_) => format(&mut Vec::new()),
+            Err(_) => write(&mut Vec::new()),
         });
-        if taken && let Some(at) = LEVELS.iter().position(|level| *level == head.level) {
-            inner.written[at].inc();
+        if taken {
+            inner.count(head.level);
         }
     }
 }
 
-/// The head of the request line.
-fn request_head(at: SystemTime) -> Head<'static> {
-    Head {
-        at,
-        level: Level::INFO,
-        message: REQUEST,
-        target: REQUEST,
-        members: Some(r#","level":"info","message":"request","target":"request""#),
+impl Inner {
+    fn count(&self, level: Level) {
+        if let Some(at) = LEVELS.iter().position(|known| *known == level) {
+            self.written[at].inc();
+        }
+    }
+}
+
+impl Format {
+    fn write(
+        self,
+        out: &mut Vec<u8>,
+        head: &Head<'_>,
+        ids: Option<Ids>,
+        request_id: Option<&str>,
+        line: &impl Line,
+    ) {
+        match self {
+            Self::Json => {
+                let mut json = json::Json::open(out, head, ids, request_id);
+                line.write(&mut json);
+                json.close();
+            }
+            Self::Pretty { colours } => pretty::write(out, head, ids, colours, line),
+        }
     }
 }
 
@@ -259,7 +302,7 @@ where
         RequestContext::with(|request| {
             let request_id = request.map(|request| &*request.request_id);
             self.0
-                .write(&head, Ids::current(request), request_id, event);
+                .event(&head, Ids::current(request), request_id, event);
         });
     }
 }
@@ -276,23 +319,7 @@ fn level_name(level: Level) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
-    use super::json::Json;
-    use super::{Head, passes_request_line, request_head};
-
-    #[test]
-    fn the_head_of_the_request_line_is_written_as_any_other() {
-        let known = request_head(SystemTime::UNIX_EPOCH);
-        let members = None;
-        let any = Head { members, ..known };
-        let [known, any] = [known, any].map(|head| {
-            let mut line = Vec::new();
-            Json::open(&mut line, &head, None, None).close();
-            String::from_utf8(line).unwrap()
-        });
-        assert_eq!(known, any);
-    }
+    use super::passes_request_line;
 
     #[test]
     fn the_request_line_obeys_the_filter() {

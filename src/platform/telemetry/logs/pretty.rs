@@ -64,7 +64,7 @@ impl<'a> Pretty<'a> {
         if let Some(ids) = self.ids {
             let trace = ids.trace_hex();
             self.name("trace");
-            self.out.extend_from_slice(&trace[..8]);
+            self.out.extend_from_slice(&trace.as_flattened()[..8]);
         }
         self.out.push(b'\n');
     }

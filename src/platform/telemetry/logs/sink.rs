@@ -1,6 +1,6 @@
 //! Where lines go: a bounded buffer, and a thread that writes it to standard output.
 //!
-//! A request only copies its line into the buffer. When nobody reads standard
+//! A request only leaves what its line says. When nobody reads standard
 //! output the buffer fills, and further lines are counted and dropped: losing
 //! lines is better than a service that waits for its log.
 
@@ -10,18 +10,19 @@ use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 
+use super::batch::Batch;
+use super::request::RequestLine;
+
 /// Bytes that wait at most.
 const CAPACITY: usize = 4 << 20;
 /// Above this the writer does not wait for more.
-const EAGER: usize = 64 << 10;
+const EAGER: usize = 256 << 10;
 /// How long the writer gathers lines, so that one write takes many of them: to wake
 /// costs as much as dozens of lines.
 const GATHER: Duration = Duration::from_millis(50);
 /// How long it gathers when a line should not wait: what a process says before it is
 /// killed is worth more than a write.
 const HASTE: Duration = Duration::from_millis(2);
-/// A buffer that grew beyond this in a burst is given back.
-const KEEP: usize = 256 << 10;
 
 /// Takes lines from any thread.
 #[derive(Clone)]
@@ -41,30 +42,31 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    buffer: Vec<u8>,
-    lines: u64,
-    /// Somebody waits for the end of the buffer.
+    waiting: Batch,
+    /// Somebody waits until all is written.
     urgent: bool,
-    /// A line in it should not wait.
+    /// A line that waits should not.
     hasty: bool,
-    /// The writer has a buffer in its hands.
+    /// The writer has lines in its hands.
     writing: bool,
 }
 
 impl Sink {
-    /// A sink whose thread writes to `out`.
+    /// A sink whose thread writes to `out`, the lines of requests as `format` has them.
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub(super) fn start(
         out: impl Write + Send + 'static,
+        format: impl Fn(&mut Vec<u8>, &RequestLine<'_>) + Send + 'static,
         dropped: IntCounter,
     ) -> std::io::Result<Self> {
-        Self::gathering(out, dropped, GATHER)
+        Self::gathering(out, format, dropped, GATHER)
     }
 
     fn gathering(
         out: impl Write + Send + 'static,
+        format: impl Fn(&mut Vec<u8>, &RequestLine<'_>) + Send + 'static,
         dropped: IntCounter,
         gather: Duration,
     ) -> std::io::Result<Self> {
@@ -76,26 +78,34 @@ impl Sink {
         // Lives as long as the process; `flush` bounds the wait at its end.
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || writer.write_to(out, gather))?;
+            .spawn(move || writer.write_to(out, format, gather))?;
         Ok(sink)
     }
 
     /// Takes one line, its newline included; false when the buffer is full. A hasty
     /// one is written soon.
     pub(super) fn push(&self, line: &[u8], hasty: bool) -> bool {
+        self.put(line.len(), hasty, |waiting| waiting.push(line))
+    }
+
+    /// Takes what the line of a request says; false when the buffer is full.
+    pub(super) fn push_request(&self, line: &RequestLine<'_>) -> bool {
+        self.put(0, false, |waiting| waiting.push_request(line))
+    }
+
+    fn put(&self, length: usize, hasty: bool, put: impl FnOnce(&mut Batch)) -> bool {
         let mut state = self.lock();
-        if state.buffer.len() + line.len() > CAPACITY {
+        let before = state.waiting.size();
+        if before + length > CAPACITY {
             drop(state);
             self.dropped.inc();
             return false;
         }
-        let before = state.buffer.len();
-        state.buffer.extend_from_slice(line);
-        state.lines += 1;
-        let after = state.buffer.len();
+        put(&mut state.waiting);
+        let after = state.waiting.size();
         let hastens = hasty && !std::mem::replace(&mut state.hasty, true);
         drop(state);
-        // The writer sleeps only on an empty buffer or while it gathers.
+        // The writer sleeps only when nothing waits or while it gathers.
         if before == 0 || hastens || (before < EAGER && after >= EAGER) {
             self.shared.wake.notify_one();
         }
@@ -106,7 +116,7 @@ impl Sink {
     pub(super) fn flush(&self, bound: Duration) -> bool {
         let deadline = Instant::now() + bound;
         let mut state = self.lock();
-        while !state.buffer.is_empty() || state.writing {
+        while !state.waiting.is_empty() || state.writing {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -128,16 +138,21 @@ impl Sink {
         state.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_to(&self, mut out: impl Write, gather: Duration) {
-        let mut batch = Vec::new();
+    fn write_to(
+        &self,
+        mut out: impl Write,
+        format: impl Fn(&mut Vec<u8>, &RequestLine<'_>),
+        gather: Duration,
+    ) {
+        let mut batch = Batch::default();
         loop {
             let mut state = self.lock();
-            while state.buffer.is_empty() {
+            while state.waiting.is_empty() {
                 let woken = self.shared.wake.wait(state);
                 state = woken.unwrap_or_else(PoisonError::into_inner);
             }
             let began = Instant::now();
-            while !state.urgent && state.buffer.len() < EAGER {
+            while !state.urgent && state.waiting.size() < EAGER {
                 let patience = if state.hasty { HASTE } else { gather };
                 let left = patience.saturating_sub(began.elapsed());
                 if left.is_zero() {
@@ -146,21 +161,17 @@ impl Sink {
                 let woken = self.shared.wake.wait_timeout(state, left);
                 state = woken.unwrap_or_else(PoisonError::into_inner).0;
             }
-            std::mem::swap(&mut batch, &mut state.buffer);
+            std::mem::swap(&mut batch, &mut state.waiting);
             state.hasty = false;
-            let lines = std::mem::take(&mut state.lines);
             state.writing = true;
             drop(state);
-            if out.write_all(&batch).and_then(|()| out.flush()).is_err() {
-                self.dropped.inc_by(lines);
+            if batch.write_to(&mut out, &format).is_err() {
+                self.dropped.inc_by(batch.lines);
             }
             batch.clear();
-            if batch.capacity() > KEEP {
-                batch = Vec::new();
-            }
             let mut state = self.lock();
             state.writing = false;
-            if state.buffer.is_empty() {
+            if state.waiting.is_empty() {
                 state.urgent = false;
                 self.shared.drained.notify_all();
             }
@@ -170,6 +181,7 @@ impl Sink {
 
 #[cfg(test)]
 mod tests {
+    use super::super::request::tests::ended;
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -187,11 +199,16 @@ mod tests {
         }
     }
 
+    /// Writes nothing of a request but its status.
+    fn statuses(out: &mut Vec<u8>, line: &RequestLine<'_>) {
+        writeln!(out, "{}", line.facts.status).unwrap();
+    }
+
     fn gated() -> (Sink, Sender<()>, Receiver<Vec<u8>>, IntCounter) {
         let (open, opened) = channel();
         let (written, seen) = channel();
         let dropped = IntCounter::new("dropped", "dropped").unwrap();
-        let sink = Sink::start(Gate(opened, written), dropped.clone()).unwrap();
+        let sink = Sink::start(Gate(opened, written), statuses, dropped.clone()).unwrap();
         (sink, open, seen, dropped)
     }
 
@@ -218,12 +235,34 @@ mod tests {
     }
 
     #[test]
+    fn requests_have_no_other_bound_than_lines() {
+        let (sink, _open, _seen, dropped) = gated();
+        let line = RequestLine {
+            facts: ended(200),
+            request_id: "r",
+            path: None,
+        };
+        let mut taken = 0;
+        while sink.push_request(&line) {
+            taken += 1;
+            assert!(taken <= 3 * (CAPACITY >> 6), "the buffer has no bound");
+        }
+        assert_eq!(dropped.get(), 1);
+        assert!(!sink.push(b"line\n", false), "it is the same buffer");
+    }
+
+    #[test]
     fn a_flush_waits_for_what_was_pushed_before_it() {
         let (sink, open, seen, _) = gated();
         open.send(()).unwrap();
-        assert!(sink.push(b"last words\n", false));
+        let last = RequestLine {
+            facts: ended(204),
+            request_id: "r",
+            path: Some("/"),
+        };
+        assert!(sink.push(b"last words\n", false) && sink.push_request(&last));
         assert!(sink.flush(Duration::from_secs(10)));
-        assert_eq!(seen.try_recv().unwrap(), b"last words\n");
+        assert_eq!(seen.try_recv().unwrap(), b"last words\n204\n");
     }
 
     #[test]
@@ -232,7 +271,7 @@ mod tests {
         let (written, seen) = channel();
         let dropped = IntCounter::new("dropped", "dropped").unwrap();
         let forever = Duration::from_hours(1);
-        let sink = Sink::gathering(Gate(opened, written), dropped, forever).unwrap();
+        let sink = Sink::gathering(Gate(opened, written), statuses, dropped, forever).unwrap();
         open.send(()).unwrap();
         sink.push(b"patient\n", false);
         assert!(seen.recv_timeout(HASTE * 10).is_err());
