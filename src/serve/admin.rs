@@ -83,7 +83,6 @@ pub(super) fn shown(
         ),
         faults: requests.faults().cloned(),
         profiler: Profiler::new(lifecycle),
-        panics: requests.metrics.panics.clone(),
     }
 }
 

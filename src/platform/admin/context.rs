@@ -5,12 +5,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, header};
-use prometheus::IntCounter;
 
 use crate::platform::http::problem::{Failure, Problem};
 use crate::platform::observe::{BodyLimits, REQUEST_ID, RequestContext, within};
@@ -23,16 +22,11 @@ const LIMITS: BodyLimits = BodyLimits {
 };
 
 /// Runs a request in its context.
-pub(super) async fn enter(
-    State(panics): State<IntCounter>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn enter(request: Request, next: Next) -> Response {
     let context = Arc::new(RequestContext::unobserved(&request, LIMITS));
     let answering = async {
         let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
         let response = response.unwrap_or_else(|payload| {
-            panics.inc();
             Problem::internal(Panicked::caught(payload.as_ref())).into_response()
         });
         report(&response);

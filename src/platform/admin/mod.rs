@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::HeaderMap;
-use prometheus::{IntCounter, Registry};
+use prometheus::Registry;
 
 use access::Access;
 pub use config::Config;
@@ -52,15 +52,12 @@ pub struct Admin {
     pub faults: Option<Faults>,
     /// Profiles of the running process.
     pub profiler: Profiler,
-    /// Panics that were answered.
-    pub panics: IntCounter,
 }
 
 impl Admin {
     /// The routes of the admin listener.
     pub fn routes(self, health: &Health) -> Router {
         let access = Arc::new(Access::new(self.profile, self.token.as_ref()));
-        let panics = self.panics.clone();
         let info = self.info.clone().routes();
         let switches = self.switches.clone().routes();
         let profile = self.profiler.clone().routes();
@@ -82,7 +79,7 @@ impl Admin {
                 )
             })
             .layer(from_fn_with_state(access, access::guard))
-            .layer(from_fn_with_state(panics, context::enter))
+            .layer(from_fn(context::enter))
     }
 }
 

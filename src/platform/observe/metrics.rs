@@ -35,8 +35,6 @@ metrics! {
         pub shed: IntCounterVec = "http_shed_total"["reason"];
         /// Problems that were answered, by their `code` in lower case.
         pub errors: IntCounterVec = "errors_total"["type"];
-        /// Panics that were caught.
-        pub panics: IntCounter = "panics_total";
         /// Requests of strangers that carried `X-Forwarded-For` or `Forwarded`; the headers had no effect.
         pub untrusted_forwarded: IntCounter = "client_address_untrusted_forwarded_total";
     }

@@ -37,7 +37,7 @@ struct Shared {
 
 impl GuardLayer {
     /// A layer that lets `max_in_flight` requests in at once, each for `request_timeout`,
-    /// and counts in `metrics` what is shed and what panics.
+    /// and counts in `metrics` what is shed.
     #[must_use]
     pub fn new(max_in_flight: u32, request_timeout: Duration, metrics: HttpMetrics) -> Self {
         Self(Box::leak(Box::new(Shared {
@@ -161,7 +161,6 @@ where
             Ok(Poll::Pending) => {}
             Err(payload) => {
                 this.inner.set(None);
-                this.place.shared.metrics.panics.inc();
                 let cause = Panicked::caught(payload.as_ref());
                 return Poll::Ready(Ok(Problem::internal(cause).into_response()));
             }
@@ -230,7 +229,6 @@ mod tests {
             let answer = call(&layer, || async { panic!("of a handler") }).await;
             assert_eq!(answer, (500, Some("INTERNAL")));
         }
-        assert_eq!(layer.0.metrics.panics.get(), 2);
         assert_eq!(layer.0.in_flight.load(Ordering::Relaxed), 0);
     }
 

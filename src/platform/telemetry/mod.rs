@@ -37,6 +37,9 @@ metrics_block! {
     pub struct TelemetryMetrics {
         /// Always 1; the labels say what runs.
         pub build_info: IntGaugeVec = "build_info"["version", "revision"];
+        /// Panics of any thread: of a request, which is answered with 500, of blocking work, of a
+        /// task, which ends the process. Each has a line with the target `panic`.
+        pub panics: IntCounter = "panics_total";
         /// Log lines that were written.
         pub log_lines: IntCounterVec = "log_lines_total"["level"];
         /// Log lines that found the buffer full.

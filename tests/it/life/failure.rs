@@ -26,6 +26,11 @@ async fn a_task_that_panics_begins_an_orderly_shutdown_that_fails() {
         &json!({ "path": "worker:cleanup", "panic": true }),
     )
     .await;
+    crate::support::eventually("the panic is counted", async || {
+        let metrics = service.metrics().await;
+        (metrics.get("panics_total", &[]) == Some(1.0)).then_some(())
+    })
+    .await;
     // Without a signal.
     assert_eq!(service.wait().await.code(), Some(1));
     let answer = asked.await.unwrap().unwrap();

@@ -136,7 +136,7 @@ pub(super) fn start(
         .reload
         .set(Box::new(move |filter| handle.reload(filter)));
     let _first = LOGS.set(logs.clone());
-    panics::install();
+    panics::install(metrics.panics.clone());
     Ok(logs)
 }
 

@@ -1,10 +1,12 @@
-//! Panics of any thread as log lines, instead of the default text on standard error,
-//! and as the cause of a failure where one was caught.
+//! Panics of any thread, counted and as log lines instead of the default text on
+//! standard error, and as the cause of a failure where one was caught.
 
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::PanicHookInfo;
 use std::time::Duration;
+
+use prometheus::IntCounter;
 
 /// How long a dying main thread waits for its line to be written.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -47,8 +49,11 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
 }
 
 /// Replaces the process's panic hook.
-pub(super) fn install() {
-    std::panic::set_hook(Box::new(report));
+pub(super) fn install(panics: IntCounter) {
+    std::panic::set_hook(Box::new(move |panic| {
+        panics.inc();
+        report(panic);
+    }));
 }
 
 /// Runs on the thread that panics, so the line has the ids of its request.
