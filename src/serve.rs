@@ -251,6 +251,7 @@ async fn start(
             table,
             telemetry.logs.clone(),
             telemetry.traces.clone(),
+            config.telemetry.error_events_per_second,
         )),
         limits: &limits,
         lifecycle: lifecycle.clone(),

@@ -116,6 +116,7 @@ mod tests {
                 RouteTable::new(metrics.clone(), telemetry.exemplars.clone(), [], []),
                 telemetry.logs.clone(),
                 telemetry.traces.clone(),
+                100,
             )),
             limits: &limits,
             lifecycle: Lifecycle::new(LifecycleMetrics::register(registry).unwrap()),

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use prometheus::IntCounter;
+
 use super::RequestRecord;
 use crate::platform::telemetry::logs::Panicked;
 
@@ -15,18 +17,63 @@ const KINDS: usize = 1_024;
 const LOOK: usize = 256;
 
 /// Failures since the start of the process.
-#[derive(Default)]
 pub(super) struct Failures {
-    kinds: Mutex<HashMap<u64, Kind>>,
+    kinds: Mutex<Kinds>,
+    /// Events of one kind a second: an overload makes every request one, and to write
+    /// them must not make it worse.
+    per_second: u32,
+    suppressed: IntCounter,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Default)]
+struct Kinds {
+    known: HashMap<u64, Kind>,
+    /// Of all that find the table full.
+    others: Told,
+}
+
 struct Kind {
+    first_seen: SystemTime,
+    count: u64,
+    told: Told,
+}
+
+/// Events of the present second.
+#[derive(Default)]
+struct Told {
+    second: u64,
+    events: u32,
+}
+
+impl Told {
+    /// Takes a place in a second, if there is one.
+    fn take(&mut self, second: u64, per_second: u32) -> bool {
+        if self.second != second {
+            *self = Self { second, events: 0 };
+        }
+        let free = self.events < per_second;
+        self.events += u32::from(free);
+        free
+    }
+}
+
+/// What an event says of its kind.
+#[derive(Debug, PartialEq)]
+struct Seen {
     first_seen: SystemTime,
     count: u64,
 }
 
 impl Failures {
+    /// Writes as many events a second of one kind, and counts the others.
+    pub(super) fn new(per_second: u32, suppressed: IntCounter) -> Self {
+        Self {
+            kinds: Mutex::default(),
+            per_second,
+            suppressed,
+        }
+    }
+
     /// Writes the error event of a request that ended in 5xx.
     pub(super) fn report(&self, record: &RequestRecord) {
         let failure = record.failure.as_ref();
@@ -37,7 +84,10 @@ impl Failures {
         let mut parts = vec![code, route, kind.as_deref().unwrap_or_default()];
         parts.extend(cause.and_then(place_of));
         let fingerprint = fingerprint(&parts);
-        let seen = self.saw(fingerprint, record.started + record.duration);
+        let Some(seen) = self.saw(fingerprint, record.started + record.duration) else {
+            self.suppressed.inc();
+            return;
+        };
         let first_seen = time::OffsetDateTime::from(seen.first_seen)
             .format(&time::format_description::well_known::Rfc3339)
             .unwrap_or_default();
@@ -54,18 +104,29 @@ impl Failures {
         );
     }
 
-    fn saw(&self, fingerprint: u64, now: SystemTime) -> Kind {
+    /// Counts a failure; `None` when its kind has had its events of this second.
+    fn saw(&self, fingerprint: u64, now: SystemTime) -> Option<Seen> {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH);
+        let second = since.unwrap_or_default().as_secs();
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = Kind {
+        if kinds.known.len() >= KINDS && !kinds.known.contains_key(&fingerprint) {
+            let free = kinds.others.take(second, self.per_second);
+            return free.then_some(Seen {
+                first_seen: now,
+                count: 1,
+            });
+        }
+        let kind = kinds.known.entry(fingerprint).or_insert_with(|| Kind {
             first_seen: now,
             count: 0,
-        };
-        if kinds.len() >= KINDS && !kinds.contains_key(&fingerprint) {
-            return Kind { count: 1, ..new };
-        }
-        let kind = kinds.entry(fingerprint).or_insert(new);
+            told: Told::default(),
+        });
         kind.count += 1;
-        *kind
+        let free = kind.told.take(second, self.per_second);
+        free.then_some(Seen {
+            first_seen: kind.first_seen,
+            count: kind.count,
+        })
     }
 }
 
@@ -125,6 +186,8 @@ fn place_of<'a>(cause: &'a (dyn std::error::Error + Send + Sync + 'static)) -> O
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::platform::db::DbError;
 
@@ -150,14 +213,34 @@ mod tests {
 
     #[test]
     fn the_first_time_is_kept_and_memory_is_bounded() {
-        let failures = Failures::default();
-        let first = failures.saw(1, SystemTime::UNIX_EPOCH);
-        let second = failures.saw(1, SystemTime::now());
-        assert_eq!((first.count, second.count), (1, 2));
-        assert_eq!(second.first_seen, SystemTime::UNIX_EPOCH);
-        for kind in 0..5_000 {
-            failures.saw(kind, SystemTime::now());
-        }
-        assert_eq!(failures.kinds.lock().unwrap().len(), KINDS);
+        let failures = failures(5);
+        let first_seen = SystemTime::UNIX_EPOCH;
+        let seen = |count| Some(Seen { first_seen, count });
+        assert_eq!(failures.saw(1, first_seen), seen(1));
+        assert_eq!(failures.saw(1, after(100)), seen(2));
+        let told = (0..5_000).filter(|kind| failures.saw(*kind, after(200)).is_some());
+        assert_eq!(told.count(), KINDS + 5, "the others share their places");
+        assert_eq!(failures.kinds.lock().unwrap().known.len(), KINDS);
+    }
+
+    #[test]
+    fn a_kind_has_its_events_of_every_second_and_the_next_counts_the_others() {
+        let failures = failures(2);
+        let count = |kind, second| failures.saw(kind, after(second)).map(|seen| seen.count);
+        let counts = [7, 7, 7, 7].map(|second| count(1, second));
+        assert_eq!(counts, [Some(1), Some(2), None, None]);
+        assert_eq!(count(2, 7), Some(1), "another kind");
+        assert_eq!(count(1, 8), Some(5));
+    }
+
+    fn failures(per_second: u32) -> Failures {
+        Failures::new(
+            per_second,
+            IntCounter::new("suppressed", "suppressed").unwrap(),
+        )
+    }
+
+    fn after(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 }

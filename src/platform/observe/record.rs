@@ -66,14 +66,16 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// An observer that writes to these.
+    /// An observer that writes to these; of error events of one kind at most as many a
+    /// second.
     #[must_use]
-    pub fn new(routes: RouteTable, logs: Logs, traces: Traces) -> Self {
+    pub fn new(routes: RouteTable, logs: Logs, traces: Traces, events_per_second: u32) -> Self {
+        let suppressed = routes.metrics().error_events_suppressed.clone();
         Self {
             routes,
             traces,
             logs,
-            failures: Failures::default(),
+            failures: Failures::new(events_per_second, suppressed),
         }
     }
 

@@ -35,6 +35,8 @@ settings! {
         pub log_filter("log_filter"): String = Same("info"), check filter;
         /// Bound of the flush at exit, whatever the collector does.
         pub flush_timeout("flush_timeout"): Duration = Same("5s");
+        /// Error events that are logged of one kind (fingerprint); the next one counts the others.
+        pub error_events_per_second("error_events_per_second"): u32 = Same("100");
         /// Share of new traces that is sampled; `OTEL_TRACES_SAMPLER` wins when set.
         pub trace_ratio("trace_ratio"): f64 = PerProfile { development: "1.0", production: "0.1" }, check ratio;
         /// Unsampled requests that take longer than this, or end in 5xx, export their span after the fact.

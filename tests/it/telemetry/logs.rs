@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{get, request_line};
 use crate::support::{Backend, Service};
@@ -139,6 +139,28 @@ async fn the_filter_reaches_the_request_line() {
     let lines = service.logs();
     assert!(lines.iter().any(|line| line["message"] == "listening"));
     assert!(!lines.iter().any(|line| line["target"] == "request"));
+}
+
+#[tokio::test]
+async fn error_events_beyond_their_bound_are_counted_instead() {
+    let mut service = Service::builder(Backend::Sqlite)
+        .env("APP__TELEMETRY__ERROR_EVENTS_PER_SECOND", "0")
+        .start()
+        .await;
+    let fault = json!({ "path": "/api/v1/ping", "status": 500 });
+    let put = service.client.put(service.admin("/faults")).json(&fault);
+    assert_eq!(put.send().await.unwrap().status(), 200);
+    for _ in 0..3 {
+        assert_eq!(get(&service, "/api/v1/ping", &[]).await.status, 500);
+    }
+    let metrics = service.metrics().await;
+    let suppressed = metrics.get("error_events_suppressed_total", &[]);
+    assert_eq!(suppressed, Some(3.0));
+    assert_eq!(service.terminate().await, Some(0));
+    let lines = service.logs();
+    assert!(!lines.iter().any(|line| line["message"] == "request failed"));
+    let failed = |line: &&Value| line["target"] == "request" && line["status"] == 500;
+    assert_eq!(lines.iter().filter(failed).count(), 3);
 }
 
 #[tokio::test]
