@@ -93,7 +93,7 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
             header: header::CONTENT_ENCODING,
             layer: RequestDecompressionLayer::new().pass_through_unaccepted(true),
         })
-        // The router's future is large, and would be moved by each of these: in a box it is not.
+        // The router's future is large, and would be moved by each of these; its box is not.
         .map_future(Box::pin)
         .service(router);
     Aside { probes, observed }

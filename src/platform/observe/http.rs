@@ -31,9 +31,8 @@ const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 /// `Server-Timing` (W3C): milliseconds from the request's head to the answer's.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Installs [`Observe`].
-/// For the life of the process, as what it shares: a request names it without counting
-/// who does.
+/// Installs [`Observe`], for the life of the process: a request holds what is shared
+/// without counting who does.
 #[derive(Clone, Copy)]
 pub struct ObserveLayer(&'static Observation);
 

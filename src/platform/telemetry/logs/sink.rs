@@ -1,8 +1,8 @@
 //! Where lines go: a bounded buffer, and a thread that writes it to standard output.
 //!
-//! A request only leaves what its line says. When nobody reads standard
-//! output the buffer fills, and further lines are counted and dropped: losing
-//! lines is better than a service that waits for its log.
+//! A request only leaves what its line says. When nobody reads standard output the
+//! buffer fills, and further lines are counted and dropped: losing lines is better than
+//! a service that waits for its log.
 
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
