@@ -148,8 +148,8 @@ def errors():
         timeseries("Log lines by level", "cps", "Log lines written a second.",
                    query(f"sum by (level) (rate(log_lines_total{{$sel}}[{R}]))", "{{level}}"),
                    stack=True),
-        timeseries("Panics", "none", "Panics caught in each minute; every one is a bug, and its"
-                   " log line carries the fingerprint.",
+        timeseries("Panics", "none", "Panics of any thread in each minute; every one is a bug, and its"
+                   " log line says where it is.",
                    query("sum by (instance) (increase(panics_total{$sel}[1m]))", "{{instance}}"),
                    lines=steps("transparent", (1, RED)), decimals=0,
                    links=[runbook("PanicsCaught")]),

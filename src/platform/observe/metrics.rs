@@ -36,7 +36,7 @@ metrics! {
         /// Problems that were answered, by their `code` in lower case.
         pub errors: IntCounterVec = "errors_total"["type"];
         /// Error events that were not logged, because their kind had had its events of that
-        /// second (`telemetry.error_events_per_second`). `errors_total` has them all.
+        /// second (`telemetry.error_events_per_second`). `http_requests_total` has them all.
         pub error_events_suppressed: IntCounter = "error_events_suppressed_total";
         /// Requests of strangers that carried `X-Forwarded-For` or `Forwarded`; the headers had no effect.
         pub untrusted_forwarded: IntCounter = "client_address_untrusted_forwarded_total";

@@ -236,7 +236,11 @@ mod tests {
 
     #[test]
     fn requests_have_no_other_bound_than_lines() {
-        let (sink, _open, _seen, dropped) = gated();
+        // Without a writer, which might take what waits between two of these lines.
+        let sink = Sink {
+            shared: Arc::default(),
+            dropped: IntCounter::new("dropped", "dropped").unwrap(),
+        };
         let line = RequestLine {
             facts: ended(200),
             request_id: "r",
@@ -245,10 +249,10 @@ mod tests {
         let mut taken = 0;
         while sink.push_request(&line) {
             taken += 1;
-            assert!(taken <= 3 * (CAPACITY >> 6), "the buffer has no bound");
+            assert!(taken <= CAPACITY >> 6, "the buffer has no bound");
         }
-        assert_eq!(dropped.get(), 1);
         assert!(!sink.push(b"line\n", false), "it is the same buffer");
+        assert_eq!(sink.dropped.get(), 2);
     }
 
     #[test]
