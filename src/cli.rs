@@ -83,7 +83,7 @@ pub fn run(cli: Cli) -> ExitCode {
 fn run_configured(command: Command, config: &Config, effective: &[Effective]) -> ExitCode {
     match command {
         Command::Config => finish(print_config(config, effective)),
-        Command::Migrate => finish(in_runtime(serve::migrate(config))),
+        Command::Migrate => finish(in_runtime(serve::migrate(config, say))),
         Command::Check => finish(in_runtime(check(config))),
         Command::Healthcheck { url, timeout } => {
             let url = url.unwrap_or_else(|| serve::liveness_url(config));

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app;
 use crate::config::Config;
 use crate::platform::clock::{SharedClock, SystemClock};
-use crate::platform::db::{Database, DbMetrics, migrate as migrations};
+use crate::platform::db::{Database, DbMetrics};
 use crate::platform::health::{Health, HealthMetrics};
 use crate::platform::http::listener::{self, Serve, Serving};
 use crate::platform::http::middleware;
@@ -233,7 +233,7 @@ async fn start(
     outside::watch_database(health, database);
     outside::reach(config, database).await?;
     if config.database.migrate_on_start {
-        migrations::run(database, &config.database.url)
+        outside::migrate(config, database)
             .await
             .context("migrations failed")?;
     }

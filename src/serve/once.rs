@@ -13,40 +13,54 @@ use crate::platform::db::{Database, DbMetrics, migrate as migrations};
 use crate::platform::protect::Limits;
 use crate::platform::telemetry::Exemplars;
 
-/// Applies the migrations that are missing.
+/// Applies the migrations that are missing; `tell` gets a line while it waits.
 ///
 /// # Errors
 /// When the database cannot be reached or a migration fails.
-pub async fn migrate(config: &Config) -> anyhow::Result<()> {
+pub async fn migrate(config: &Config, tell: fn(&str)) -> anyhow::Result<()> {
     let database = offline(config)?;
-    migrations::run(&database, &config.database.url).await?;
-    database.close().await;
+    let bound = config.database.acquire_timeout;
+    migrations::run(&database, &config.database.url, bound, tell).await?;
+    close(&database, bound).await;
     Ok(())
 }
 
-/// Reaches every dependency; one line per failure.
+/// Reaches every dependency; one line per failure. Every step is bounded.
 pub async fn check(config: &Config) -> Vec<String> {
     let database = match offline(config) {
         Ok(database) => database,
         Err(error) => return vec![format!("database: {error:#}")],
     };
     let mut failures = Vec::new();
-    match database.ping().await {
-        Err(error) => failures.push(format!("database: {error}")),
-        Ok(()) => match migrations::is_current(&database).await {
-            Ok(true) => {}
-            Ok(false) => {
-                failures
-                    .push("migrations: some are missing; run the migrate subcommand".to_owned());
-            }
-            Err(error) => failures.push(format!("migrations: {error}")),
-        },
+    if let Err(failure) = check_database(config, &database).await {
+        failures.push(failure);
     }
-    database.close().await;
+    close(&database, config.database.acquire_timeout).await;
     if let Err(error) = Limits::check(&config.rate_limit).await {
         failures.push(format!("redis: {error:#}"));
     }
     failures
+}
+
+async fn check_database(config: &Config, database: &Database) -> Result<(), String> {
+    let bound = config.database.acquire_timeout;
+    let reached = database.reach(bound).await;
+    reached.map_err(|error| format!("database: {error}"))?;
+    let bound = bound + config.database.statement_timeout;
+    let place = database.place();
+    match tokio::time::timeout(bound, migrations::is_current(database)).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err("migrations: some are missing; run the migrate subcommand".to_owned()),
+        Ok(Err(error)) => Err(format!("migrations: {place}: {}", error.cause())),
+        Err(_) => Err(format!(
+            "migrations: {place} did not answer within {bound:?} (reading the history)"
+        )),
+    }
+}
+
+/// A silent server does not keep the process: its sockets end with it.
+async fn close(database: &Database, bound: Duration) {
+    let _closed = tokio::time::timeout(bound, database.close()).await;
 }
 
 /// A database without anybody to scrape its metrics.

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::identity::bootstrap::{self, BootstrapError};
 use crate::identity::store::IdentityStore;
 use crate::platform::clock::Clock;
-use crate::platform::db::{Database, DbError, migrate as migrations};
+use crate::platform::db::{Database, DbError, ReachError, migrate as migrations};
 use crate::platform::health::{Health, Schedule};
 use crate::platform::protect::Limits;
 
@@ -19,19 +19,35 @@ use crate::platform::protect::Limits;
 pub(super) async fn reach(config: &Config, database: &Database) -> anyhow::Result<()> {
     let mut pause = Duration::from_millis(100);
     loop {
-        let attempt = tokio::time::timeout(config.database.acquire_timeout, database.ping()).await;
-        match attempt {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(DbError::Unavailable(error))) => {
+        match database.reach(config.database.acquire_timeout).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "the database is not reachable; trying again");
             }
-            Ok(Err(error @ DbError::Failed(_))) => {
-                return Err(error).context("the database refuses this service");
-            }
-            Err(_) => tracing::warn!("the database does not answer; trying again"),
+            Err(error) => return Err(error).context("the database refuses this service"),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// Applies the migrations that are missing; a server that falls silent meanwhile is
+/// waited for again.
+pub(super) async fn migrate(config: &Config, database: &Database) -> anyhow::Result<()> {
+    let bound = config.database.acquire_timeout;
+    let tell = |line: &str| tracing::warn!("{line}");
+    loop {
+        match migrations::run(database, &config.database.url, bound, tell).await {
+            Err(error)
+                if error
+                    .downcast_ref::<ReachError>()
+                    .is_some_and(ReachError::is_transient) =>
+            {
+                tracing::warn!(%error, "the migrations wait for the database");
+            }
+            done => return done,
+        }
+        reach(config, database).await?;
     }
 }
 

@@ -70,13 +70,45 @@ async fn check_reaches_every_dependency() {
         .spawn()
         .await;
     assert_eq!(bad.wait().await.code(), Some(1));
-    assert!(
-        bad.stderr()
-            .iter()
-            .any(|line| line.starts_with("database: ")),
-        "{:#?}",
-        bad.stderr()
+    let told = bad.stderr().join("\n");
+    assert!(told.contains("database: 127.0.0.1:1: "), "{told}");
+    assert_eq!(
+        told.matches("refused").count(),
+        1,
+        "one cause, once: {told}"
     );
+    assert!(!told.contains("pool timed out"), "{told}");
+}
+
+#[tokio::test]
+async fn check_and_migrate_are_bounded_against_a_silent_server() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = silent.local_addr().unwrap().to_string();
+    // Accepts every connection, keeps it open and never answers.
+    let accept = tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = silent.accept().await {
+            kept.push(stream);
+        }
+    });
+    for command in ["check", "migrate"] {
+        let mut process = Service::builder(Backend::Sqlite)
+            .arguments(&[command])
+            .env(
+                "APP__DATABASE__URL",
+                format!("postgres://nobody@{place}/nothing"),
+            )
+            .env("APP__DATABASE__ACQUIRE_TIMEOUT", "200ms")
+            .spawn()
+            .await;
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(8), process.wait());
+        let ended = ended.await.expect("bounded");
+        assert_eq!(ended.code(), Some(1), "{command}");
+        let told = process.stderr().join("\n");
+        let hung = format!("{place} did not answer within 200ms (connecting)");
+        assert!(told.contains(&hung), "{command}: {told}");
+    }
+    accept.abort();
 }
 
 #[tokio::test]

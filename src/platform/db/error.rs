@@ -53,6 +53,21 @@ impl DbError {
         }
     }
 
+    /// The innermost cause, told once: the driver repeats it at every level.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        let (Self::Unavailable(error) | Self::Failed(error)) = self;
+        match error {
+            sqlx::Error::Io(error) => error.to_string(),
+            sqlx::Error::Tls(error) => format!("TLS: {error}"),
+            sqlx::Error::Database(error) => match error.code() {
+                Some(code) => format!("{} ({code})", error.message()),
+                None => error.message().to_owned(),
+            },
+            other => other.to_string(),
+        }
+    }
+
     /// The table constraint that a write ran into: its name on Postgres, its
     /// columns (`users.email`) on SQLite.
     #[must_use]

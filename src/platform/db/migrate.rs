@@ -5,6 +5,7 @@
 //! on a newer schema during a rollout.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 
@@ -21,16 +22,52 @@ fn tolerant(mut migrator: Migrator) -> Migrator {
     migrator
 }
 
-/// Applies what is missing. Several processes may do this at once.
+/// Time between two lines about a lock that another migrator holds, and between two
+/// looks at whether the server still answers.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Applies what is missing. Several processes may do this at once: the others wait for
+/// the lock of the first without a bound, and `tell` is told. A server that stops
+/// answering meanwhile ends the wait.
 ///
 /// # Errors
-/// When a migration fails, or one that was applied has changed since.
-pub async fn run(database: &Database, url: &super::DatabaseUrl) -> anyhow::Result<()> {
+/// When a migration fails, one that was applied has changed since, or the server does
+/// not answer a step within `bound`.
+pub async fn run(
+    database: &Database,
+    url: &super::DatabaseUrl,
+    bound: Duration,
+    tell: fn(&str),
+) -> anyhow::Result<()> {
     match database {
         #[cfg(feature = "sqlite")]
-        Database::Sqlite(_) => sqlite(url).await,
+        Database::Sqlite(_) => {
+            let work = sqlite(url);
+            patiently(
+                work,
+                "waiting for another migrator or a long migration",
+                tell,
+            )
+            .await
+        }
         #[cfg(feature = "postgres")]
-        Database::Postgres(_) => postgres(url).await,
+        Database::Postgres(_) => postgres(database, url, bound, tell).await,
+    }
+}
+
+/// Waits for `work` and tells at intervals that it still waits.
+#[cfg(feature = "sqlite")]
+async fn patiently<T>(
+    work: impl Future<Output = anyhow::Result<T>>,
+    waiting: &str,
+    tell: fn(&str),
+) -> anyhow::Result<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(PATIENCE, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => tell(waiting),
+        }
     }
 }
 
@@ -61,14 +98,30 @@ async fn sqlite(url: &super::DatabaseUrl) -> anyhow::Result<()> {
 }
 
 /// A connection of its own, without a statement timeout; sqlx takes an advisory lock.
+/// Connecting is bounded. Afterwards a second connection asks at intervals whether the
+/// server still answers, because a lock or a long migration looks the same as silence.
 #[cfg(feature = "postgres")]
-async fn postgres(url: &super::DatabaseUrl) -> anyhow::Result<()> {
+async fn postgres(
+    database: &Database,
+    url: &super::DatabaseUrl,
+    bound: Duration,
+    tell: fn(&str),
+) -> anyhow::Result<()> {
     use sqlx::ConnectOptions as _;
     use std::str::FromStr as _;
     let options = sqlx::postgres::PgConnectOptions::from_str(url.expose())?;
-    let mut connection = options.connect().await?;
-    POSTGRES.run(&mut connection).await?;
-    Ok(())
+    let connecting = options.connect();
+    let mut connection = database.step(bound, "connecting", connecting).await?;
+    let mut work = std::pin::pin!(POSTGRES.run(&mut connection));
+    loop {
+        match tokio::time::timeout(PATIENCE, &mut work).await {
+            Ok(done) => return Ok(done?),
+            Err(_) => match database.reach(bound).await {
+                Err(silent @ super::ReachError::Silent { .. }) => return Err(silent.into()),
+                _ => tell("waiting for another migrator's lock or a long migration"),
+            },
+        }
+    }
 }
 
 /// The migrations that this binary knows, in their order: version and name.

@@ -9,6 +9,7 @@ mod error;
 mod lease;
 mod metrics;
 pub mod migrate;
+mod reach;
 mod single;
 #[cfg(feature = "sqlite")]
 mod writer;
@@ -26,6 +27,7 @@ pub use lease::Lease;
 #[cfg(feature = "postgres")]
 pub use lease::ServerTransaction;
 pub use metrics::DbMetrics;
+pub use reach::ReachError;
 pub use single::Turn;
 #[cfg(feature = "sqlite")]
 pub use writer::WriteTransaction;

@@ -1,0 +1,121 @@
+//! Asking the database once, outside of the pool, with a bound for each step.
+//!
+//! The pool tries a refused connection again until its own time is over, and then knows
+//! only that the time is over. A connection of its own keeps the cause.
+
+use std::time::Duration;
+
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::time::timeout;
+
+use super::{Database, DbError};
+
+/// Why the database was not reached, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum ReachError {
+    /// A step had no answer in time.
+    #[error("{place} did not answer within {bound:?} ({step})")]
+    Silent {
+        /// Host and port, socket or file.
+        place: String,
+        /// The time that the step had.
+        bound: Duration,
+        /// The step.
+        step: &'static str,
+    },
+    /// It answered with an error, or nothing listens there.
+    #[error("{place}: {cause}")]
+    Refused {
+        /// Host and port, socket or file.
+        place: String,
+        /// The innermost cause, once.
+        cause: String,
+        /// Whether another try may help.
+        transient: bool,
+    },
+}
+
+impl ReachError {
+    /// Whether another try may help.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Silent { .. } => true,
+            Self::Refused { transient, .. } => *transient,
+        }
+    }
+}
+
+impl Database {
+    /// Host and port, socket or file; never credentials.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(db) => db
+                .pool
+                .connect_options()
+                .get_filename()
+                .display()
+                .to_string(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(db) => match (&db.peer.address, db.peer.port) {
+                (Some(host), Some(port)) if host.contains(':') => format!("[{host}]:{port}"),
+                (Some(host), Some(port)) => format!("{host}:{port}"),
+                (host, _) => host.clone().unwrap_or_default(),
+            },
+        }
+    }
+
+    /// Connects apart from the pool and asks for a sign of life; each step has `bound`.
+    ///
+    /// # Errors
+    /// The cause, with the place and the step.
+    pub async fn reach(&self, bound: Duration) -> Result<(), ReachError> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(db) => {
+                let connecting = db.pool.connect_options();
+                let mut connection = self.step(bound, "connecting", connecting.connect()).await?;
+                let asked = sqlx::query("SELECT 1").execute(&mut connection);
+                self.step(bound, "SELECT 1", asked).await?;
+                let _closed = timeout(bound, connection.close()).await;
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(db) => {
+                let connecting = db.pool.connect_options();
+                let mut connection = self.step(bound, "connecting", connecting.connect()).await?;
+                let asked = sqlx::query("SELECT 1").execute(&mut connection);
+                self.step(bound, "SELECT 1", asked).await?;
+                let _closed = timeout(bound, connection.close()).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one step against the database within `bound`.
+    pub(super) async fn step<T>(
+        &self,
+        bound: Duration,
+        step: &'static str,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, ReachError> {
+        let place = || self.place();
+        match timeout(bound, work).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => {
+                let error = DbError::from(error);
+                Err(ReachError::Refused {
+                    place: place(),
+                    transient: matches!(error, DbError::Unavailable(_)),
+                    cause: error.cause(),
+                })
+            }
+            Err(_) => Err(ReachError::Silent {
+                place: place(),
+                bound,
+                step,
+            }),
+        }
+    }
+}
