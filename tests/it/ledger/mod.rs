@@ -49,9 +49,14 @@ impl Fixture {
         let metrics = DbMetrics::register(&prometheus::Registry::new()).expect("metrics");
         let database = Database::new(&config.database, Arc::new(metrics), Exemplars::default())
             .expect("a pool");
-        migrate::run(&database, &config.database.url)
-            .await
-            .expect("migrations");
+        migrate::run(
+            &database,
+            &config.database.url,
+            config.database.acquire_timeout,
+            |_| {},
+        )
+        .await
+        .expect("migrations");
         let clock = Arc::new(SystemClock);
         let store: Arc<dyn LedgerStore> = match &database {
             Database::Sqlite(db) => Arc::new(SqliteLedger::new(db.clone(), clock)),

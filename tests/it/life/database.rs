@@ -197,3 +197,25 @@ async fn a_lock_that_somebody_holds_for_too_long_is_a_refusal_and_the_log_says_w
     other.execute(sqlx::raw_sql("ROLLBACK")).await.unwrap();
     all_is_well(&client).await;
 }
+
+#[tokio::test]
+async fn a_migrator_tells_that_it_waits_and_ends_when_the_server_falls_silent() {
+    let server = PostgresServer::start().await;
+    let _migrated = on(&server).start().await;
+    let mut other = sqlx::PgConnection::connect(&server.url()).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE";
+    other.execute(sqlx::raw_sql(lock)).await.unwrap();
+    let mut migrate = on(&server).arguments(&["migrate"]).spawn().await;
+    eventually("it tells", async || {
+        let told = migrate.stderr().join("\n");
+        told.contains("waiting for another migrator's lock")
+            .then_some(())
+    })
+    .await;
+    server.freeze();
+    let ended = tokio::time::timeout(Duration::from_secs(15), migrate.wait());
+    assert_eq!(ended.await.expect("bounded").code(), Some(1));
+    let told = migrate.stderr().join("\n");
+    assert!(told.contains("did not answer within 1s"), "{told}");
+    server.thaw();
+}
