@@ -20,7 +20,13 @@ struct Pong {
 }
 
 /// Answers `pong`.
-#[utoipa::path(get, path = "/api/v1/ping", tag = "ping", responses((status = 200, body = Pong)))]
+#[utoipa::path(
+    get,
+    path = "/api/v1/ping",
+    operation_id = "ping",
+    tag = "ping",
+    responses((status = 200, body = Pong))
+)]
 async fn ping() -> Json<Pong> {
     Json(Pong { message: "pong" })
 }

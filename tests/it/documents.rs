@@ -208,3 +208,39 @@ fn openapi() {
     document.push('\n');
     golden("docs/openapi.json", &document);
 }
+
+/// Generated clients name their methods after them, and Swagger UI finds the operation to
+/// send by them. Handlers of two slices may have one name, operations may not.
+#[test]
+fn operation_ids_are_unique_and_telling() {
+    let document = serde_json::to_value(gantry::app::openapi()).unwrap();
+    let mut owners = std::collections::HashMap::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let Some(operation) = operation.as_object().filter(|_| is_method(method)) else {
+                continue;
+            };
+            let here = format!("{method} {path}");
+            let id = operation["operationId"].as_str().unwrap_or_default();
+            // A bare verb is the name of a handler that was left as the default.
+            let telling = id == "ping" || id.contains(|letter: char| letter.is_ascii_uppercase());
+            let word = id.starts_with(|letter: char| letter.is_ascii_lowercase())
+                && id.chars().all(|letter| letter.is_ascii_alphanumeric());
+            assert!(
+                telling && word,
+                "{here}: give it an operation_id such as listTransfers, not {id:?}"
+            );
+            if let Some(other) = owners.insert(id.to_owned(), here.clone()) {
+                panic!("{here} and {other} share the operationId {id}");
+            }
+        }
+    }
+    assert!(owners.len() >= 17, "{owners:?}");
+}
+
+fn is_method(member: &str) -> bool {
+    [
+        "get", "put", "post", "delete", "options", "head", "patch", "trace",
+    ]
+    .contains(&member)
+}

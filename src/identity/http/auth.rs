@@ -93,6 +93,7 @@ fn answer(tokens: &Tokens) -> impl IntoResponse + use<> {
 #[utoipa::path(
     post,
     path = "/api/v1/auth/register",
+    operation_id = "registerUser",
     tag = "auth",
     request_body = Registration,
     responses(
@@ -128,6 +129,7 @@ pub(super) async fn register(
 #[utoipa::path(
     post,
     path = "/api/v1/auth/login",
+    operation_id = "logIn",
     tag = "auth",
     request_body = Login,
     responses(
@@ -160,6 +162,7 @@ pub(super) async fn login(
 #[utoipa::path(
     post,
     path = "/api/v1/auth/refresh",
+    operation_id = "refreshTokens",
     tag = "auth",
     request_body = RefreshRequest,
     responses(
@@ -190,6 +193,7 @@ pub(super) async fn refresh(
 #[utoipa::path(
     post,
     path = "/api/v1/auth/logout",
+    operation_id = "logOut",
     tag = "auth",
     request_body = RefreshRequest,
     responses(

@@ -10,6 +10,7 @@ use crate::platform::http::Json;
 #[utoipa::path(
     get,
     path = "/.well-known/jwks.json",
+    operation_id = "getPublicKeys",
     tag = "auth",
     responses((status = 200, body = Value, description = "A JWK set", example = json!({
         "keys": [{

@@ -68,6 +68,7 @@ fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
 #[utoipa::path(
     get,
     path = "/api/v1/users/me",
+    operation_id = "getOwnUser",
     tag = "users",
     security(("bearer" = []), ("api_key" = [])),
     params(("If-None-Match" = Option<String>, Header, description = "ETags that are known already")),
@@ -98,6 +99,7 @@ pub(super) async fn read(
 #[utoipa::path(
     patch,
     path = "/api/v1/users/me",
+    operation_id = "updateOwnUser",
     tag = "users",
     security(("bearer" = []), ("api_key" = [])),
     params(("If-Match" = Option<String>, Header, description = "ETag that the change starts from")),
@@ -145,6 +147,7 @@ pub(super) async fn update(
 #[utoipa::path(
     delete,
     path = "/api/v1/users/me",
+    operation_id = "eraseOwnUser",
     tag = "users",
     security(("bearer" = []), ("api_key" = [])),
     params(("If-Match" = Option<String>, Header, description = "ETag that the deletion starts from")),
@@ -173,6 +176,7 @@ pub(super) async fn erase(
 #[utoipa::path(
     post,
     path = "/api/v1/users/me/password",
+    operation_id = "changeOwnPassword",
     tag = "users",
     security(("bearer" = []), ("api_key" = [])),
     request_body = PasswordChange,

@@ -69,6 +69,7 @@ impl From<Account> for AccountBody {
 #[utoipa::path(
     post,
     path = "/api/v1/accounts",
+    operation_id = "openAccount",
     tag = "accounts",
     security(("bearer" = []), ("api_key" = [])),
     request_body = NewAccountBody,
@@ -100,6 +101,7 @@ pub(super) async fn open(
 #[utoipa::path(
     get,
     path = "/api/v1/accounts",
+    operation_id = "listAccounts",
     tag = "accounts",
     security(("bearer" = []), ("api_key" = [])),
     params(PageQuery),
@@ -118,6 +120,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/api/v1/accounts/{id}",
+    operation_id = "getAccount",
     tag = "accounts",
     security(("bearer" = []), ("api_key" = [])),
     params(

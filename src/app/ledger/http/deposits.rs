@@ -41,6 +41,7 @@ pub(super) struct NewDepositBody {
 #[utoipa::path(
     post,
     path = "/api/v1/deposits",
+    operation_id = "createDeposit",
     tag = "deposits",
     security(("bearer" = []), ("api_key" = [])),
     params((

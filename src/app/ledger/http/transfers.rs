@@ -111,6 +111,7 @@ pub(super) fn created(posted: Posted) -> impl IntoResponse {
 #[utoipa::path(
     post,
     path = "/api/v1/transfers",
+    operation_id = "createTransfer",
     tag = "transfers",
     security(("bearer" = []), ("api_key" = [])),
     params((
@@ -160,6 +161,7 @@ pub(super) async fn create(
 #[utoipa::path(
     get,
     path = "/api/v1/transfers",
+    operation_id = "listTransfers",
     tag = "transfers",
     security(("bearer" = []), ("api_key" = [])),
     params(PageQuery),
@@ -178,6 +180,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/api/v1/transfers/{id}",
+    operation_id = "getTransfer",
     tag = "transfers",
     security(("bearer" = []), ("api_key" = [])),
     params(("id" = Uuid, Path, description = "The transfer")),
