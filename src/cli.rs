@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -10,6 +11,7 @@ use clap::{Parser, Subcommand};
 use crate::config::Config;
 use crate::platform::auth::keys::KeySet;
 use crate::platform::settings::{Effective, Problem, Profile};
+use crate::platform::telemetry::{LogFormat, logs};
 use crate::{app, serve};
 
 /// Bad configuration (`EX_USAGE` of sysexits), decided before a port binds.
@@ -74,8 +76,14 @@ pub fn run(cli: Cli) -> ExitCode {
             timeout,
         } => finish(in_runtime(serve::healthcheck(&url, timeout))),
         command => match Config::load() {
-            Ok((config, effective)) => run_configured(command, &config, &effective),
-            Err(problems) => refuse(&problems),
+            Ok((config, effective)) => {
+                speak(&command, config.telemetry.log_format);
+                run_configured(command, &config, &effective)
+            }
+            Err(refused) => {
+                speak(&command, refused.log_format);
+                refuse(&refused.problems)
+            }
         },
     }
 }
@@ -117,7 +125,7 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("error: {error:#}"));
+            complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -125,7 +133,7 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
 
 /// Says which address serves what.
 fn banner(config: &Config, public: SocketAddr, admin: SocketAddr) {
-    if config.profile != Profile::Development {
+    if config.profile != Profile::Development || in_json() {
         return;
     }
     let host = |address: SocketAddr| {
@@ -151,20 +159,56 @@ fn banner(config: &Config, public: SocketAddr, admin: SocketAddr) {
 }
 
 fn refuse(problems: &[Problem]) -> ExitCode {
-    say(&format!(
-        "error: the configuration has {} problem(s):",
+    complain(&format!(
+        "the configuration has {} problem(s):",
         problems.len()
     ));
     for problem in problems {
-        say(&format!("  {problem}"));
+        if in_json() {
+            complain(&problem.to_string());
+        } else {
+            say(&format!("  {problem}"));
+        }
     }
     say("docs/config.md documents every key");
     ExitCode::from(EXIT_CONFIG)
 }
 
+/// How lines on standard error look; decided once the configuration is read.
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
+/// Commands whose output is kept as a log speak in its format. The others answer to
+/// whoever called them.
+fn speak(command: &Command, format: LogFormat) {
+    if !matches!(command, Command::Serve | Command::Migrate) {
+        return;
+    }
+    let format = *FORMAT.get_or_init(|| format);
+    if format == LogFormat::Json {
+        logs::panics_as_json();
+    }
+}
+
+fn in_json() -> bool {
+    FORMAT.get() == Some(&LogFormat::Json)
+}
+
+/// Writes an error to standard error.
+fn complain(error: &str) {
+    if in_json() {
+        logs::json_line(tracing::Level::ERROR, error);
+    } else {
+        say(&format!("error: {error}"));
+    }
+}
+
 /// Writes a line to standard error; nobody may be reading, which is no failure.
 fn say(line: &str) {
-    let _closed = writeln!(std::io::stderr().lock(), "{line}");
+    if in_json() {
+        logs::json_line(tracing::Level::INFO, line);
+    } else {
+        let _closed = writeln!(std::io::stderr().lock(), "{line}");
+    }
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::platform::settings::{Effective, Key, Layers, Problem, Profile, Reader};
+use crate::platform::telemetry::LogFormat;
 use crate::{app, identity, platform};
 
 /// Everything that the process is told, read once at the start.
@@ -37,6 +38,15 @@ pub struct Config {
     pub ledger: app::ledger::Config,
 }
 
+/// A configuration that cannot be used.
+#[derive(Debug)]
+pub struct Refused {
+    /// Every problem, each with its key and where the value came from.
+    pub problems: Vec<Problem>,
+    /// How lines look all the same: as was said, or by default where that is a problem.
+    pub log_format: LogFormat,
+}
+
 /// The keys of every section, in the order of the documentation.
 pub const SECTIONS: &[&[Key]] = &[
     platform::http::Config::KEYS,
@@ -57,7 +67,7 @@ impl Config {
     ///
     /// # Errors
     /// Every problem, each with its key and where the value came from.
-    pub fn load() -> Result<(Self, Vec<Effective>), Vec<Problem>> {
+    pub fn load() -> Result<(Self, Vec<Effective>), Refused> {
         // The one place that reads the environment.
         #[allow(clippy::disallowed_methods)]
         let environment: Vec<(String, String)> = std::env::vars_os()
@@ -74,7 +84,7 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn read(layers: Layers) -> Result<(Self, Vec<Effective>), Vec<Problem>> {
+    pub fn read(layers: Layers) -> Result<(Self, Vec<Effective>), Refused> {
         let mut reader = Reader::new(layers);
         let config = Self {
             profile: reader.profile(),
@@ -96,7 +106,13 @@ impl Config {
         config.rate_limit.validate(&mut reader);
         config.auth.validate(&mut reader);
         identity::bootstrap::validate(&config.auth, &mut reader);
-        reader.finish().map(|effective| (config, effective))
+        match reader.finish() {
+            Ok(effective) => Ok((config, effective)),
+            Err(problems) => Err(Refused {
+                problems,
+                log_format: config.telemetry.log_format,
+            }),
+        }
     }
 }
 
@@ -109,7 +125,9 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let nowhere = Path::new("/nonexistent/by/name");
-        Config::read(Layers::load(nowhere, nowhere, environment)).map(|(config, _)| config)
+        Config::read(Layers::load(nowhere, nowhere, environment))
+            .map(|(config, _)| config)
+            .map_err(|refused| refused.problems)
     }
 
     #[test]

@@ -139,7 +139,9 @@ impl<B: sqlx::Database> Db<B> {
                 server.port = self.peer.port,
                 db.response.status_code = tracing::field::Empty,
             );
+            let ended = traces::SpanEnd(&span);
             let result = bounded.instrument(span.clone()).await;
+            drop(ended);
             if result.is_err() {
                 span.record("otel.status_code", "ERROR");
                 span.record("error.type", "timeout");

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use prometheus::IntCounter;
+use quanta::Instant;
 
 use super::RequestRecord;
 use crate::platform::telemetry::logs::Panicked;
@@ -18,6 +19,8 @@ const LOOK: usize = 256;
 
 /// Failures since the start of the process.
 pub(super) struct Failures {
+    /// Seconds are counted from here: those of the wall clock may come twice.
+    began: Instant,
     kinds: Mutex<Kinds>,
     /// Events of one kind a second: an overload makes every request one, and to write
     /// them must not make it worse.
@@ -68,6 +71,7 @@ impl Failures {
     /// Writes as many events a second of one kind, and counts the others.
     pub(super) fn new(per_second: u32, suppressed: IntCounter) -> Self {
         Self {
+            began: Instant::now(),
             kinds: Mutex::default(),
             per_second,
             suppressed,
@@ -84,7 +88,8 @@ impl Failures {
         let mut parts = vec![code, route, kind.as_deref().unwrap_or_default()];
         parts.extend(cause.and_then(place_of));
         let fingerprint = fingerprint(&parts);
-        let Some(seen) = self.saw(fingerprint, record.started + record.duration) else {
+        let ended = record.started + record.duration;
+        let Some(seen) = self.saw(fingerprint, ended, self.began.elapsed().as_secs()) else {
             self.suppressed.inc();
             return;
         };
@@ -104,10 +109,9 @@ impl Failures {
         );
     }
 
-    /// Counts a failure; `None` when its kind has had its events of this second.
-    fn saw(&self, fingerprint: u64, now: SystemTime) -> Option<Seen> {
-        let since = now.duration_since(SystemTime::UNIX_EPOCH);
-        let second = since.unwrap_or_default().as_secs();
+    /// Counts a failure at a time of day, in a second of this process's life; `None` when
+    /// its kind has had its events of that second.
+    fn saw(&self, fingerprint: u64, now: SystemTime, second: u64) -> Option<Seen> {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         if kinds.known.len() >= KINDS && !kinds.known.contains_key(&fingerprint) {
             let free = kinds.others.take(second, self.per_second);
@@ -216,9 +220,9 @@ mod tests {
         let failures = failures(5);
         let first_seen = SystemTime::UNIX_EPOCH;
         let seen = |count| Some(Seen { first_seen, count });
-        assert_eq!(failures.saw(1, first_seen), seen(1));
-        assert_eq!(failures.saw(1, after(100)), seen(2));
-        let told = (0..5_000).filter(|kind| failures.saw(*kind, after(200)).is_some());
+        assert_eq!(failures.saw(1, first_seen, 0), seen(1));
+        assert_eq!(failures.saw(1, after(100), 100), seen(2));
+        let told = (0..5_000).filter(|kind| failures.saw(*kind, after(200), 200).is_some());
         assert_eq!(told.count(), KINDS + 5, "the others share their places");
         assert_eq!(failures.kinds.lock().unwrap().known.len(), KINDS);
     }
@@ -226,7 +230,10 @@ mod tests {
     #[test]
     fn a_kind_has_its_events_of_every_second_and_the_next_counts_the_others() {
         let failures = failures(2);
-        let count = |kind, second| failures.saw(kind, after(second)).map(|seen| seen.count);
+        let count = |kind, second| {
+            let seen = failures.saw(kind, SystemTime::UNIX_EPOCH, second);
+            seen.map(|seen| seen.count)
+        };
         let counts = [7, 7, 7, 7].map(|second| count(1, second));
         assert_eq!(counts, [Some(1), Some(2), None, None]);
         assert_eq!(count(2, 7), Some(1), "another kind");

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use http::{HeaderMap, Request, Version};
@@ -86,7 +86,8 @@ impl Pending {
         let sampled = traces.decide(trace_id, parent.map(SpanContext::is_sampled));
         let span = sampled.then(|| {
             let baggage = (resolved.trusted && traces.reads_baggage()).then_some(headers);
-            otel_context(span_context(trace_id, span_id, remote.as_deref()), baggage)
+            let span = span_context(trace_id, span_id, remote.as_deref());
+            otel_context(span, baggage, (started, began))
         });
         let context = Arc::new(RequestContext {
             began,
@@ -176,9 +177,13 @@ impl Drop for Pending {
 /// What inner spans of a sampled request find as their parent; with the baggage of
 /// `headers`, where that is wanted.
 #[inline(never)]
-fn otel_context(span: SpanContext, headers: Option<&HeaderMap>) -> opentelemetry::Context {
+fn otel_context(
+    span: SpanContext,
+    headers: Option<&HeaderMap>,
+    began: (SystemTime, Instant),
+) -> opentelemetry::Context {
     let baggage = headers.map_or_else(opentelemetry::Context::new, propagation::baggage);
-    context_of(span, &baggage)
+    context_of(span, &baggage, began)
 }
 
 #[cold]

@@ -90,8 +90,13 @@ fn taken(is_grpc: bool, message: &ExportTraceServiceResponse) -> Response {
     if !is_grpc {
         return message.into_response();
     }
+    framed(&message)
+}
+
+/// A message by gRPC, and that all is well.
+fn framed(message: &[u8]) -> Response {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-    let framed = [&[0], &length[..], &message].concat();
+    let framed = [&[0], &length[..], message].concat();
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let framed = http_body_util::Full::new(Bytes::from(framed));
@@ -192,6 +197,104 @@ async fn spans_that_a_collector_rejects_are_failed_and_the_line_says_why() {
         assert_eq!(line["reason"], "too old");
         assert_eq!(line["rejected"], 2);
         assert!(told.next().is_none(), "it is told once");
+    }
+}
+
+/// What becomes of log lines, sent one by one, when this is the first answer: waits
+/// until one is exported, and says how many have failed and what the log says of it.
+async fn lines_after(protocol: &str, answer: Response) -> (f64, serde_json::Value) {
+    let collector = Collector::answering([answer]).await;
+    let mut service = Service::builder(Backend::Sqlite)
+        .env(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            format!("http://{}", collector.address),
+        )
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+        // As the library understands it as well, which encodes lines.
+        .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+        .env("OTEL_TRACES_EXPORTER", "none")
+        .env("OTEL_LOGS_EXPORTER", "otlp")
+        .env("OTEL_BLRP_SCHEDULE_DELAY", "20")
+        .env("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "1")
+        .start()
+        .await;
+    let failed = eventually("an exported line", async || {
+        let metrics = service.metrics().await;
+        let outcome = |name| metrics.get("log_export_total", &[("outcome", name)]);
+        (outcome("exported")? > 0.0).then(|| outcome("failed"))?
+    })
+    .await;
+    assert_eq!(service.terminate().await, Some(0));
+    let lines = service.logs();
+    let told = lines.into_iter().find(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.contains("collector") && line["level"] == "warn"
+    });
+    (failed, told.expect("a line about the collector"))
+}
+
+#[tokio::test]
+async fn log_lines_that_a_collector_rejects_are_failed_and_the_line_says_why() {
+    for protocol in [HTTP, GRPC] {
+        // On the wire the answers about spans and about lines are alike.
+        let partial = ExportTraceServiceResponse {
+            partial_success: Some(ExportTracePartialSuccess {
+                rejected_spans: 1,
+                error_message: "too long".to_owned(),
+            }),
+        };
+        let (failed, line) = lines_after(protocol, taken(protocol == GRPC, &partial)).await;
+        assert_eq!(failed, 1.0, "{protocol}");
+        let message = "the collector is not content with log lines";
+        assert_eq!(line["message"], message, "{protocol}");
+        assert_eq!(line["reason"], "too long", "{protocol}");
+    }
+}
+
+/// Says yes to everything, and is no collector.
+fn portal() -> Response {
+    axum::response::Html("<!doctype html><title>Sign in</title>").into_response()
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_otlp_acknowledges_nothing() {
+    let json = |text: &'static str| ([("content-type", "application/json")], text).into_response();
+    for (protocol, answer, expected) in [
+        (HTTP, portal(), FAILED),
+        (HTTP, "ok".into_response(), FAILED),
+        (HTTP, json(r#"{"status":"ok"}"#), FAILED),
+        (HTTP, by_http(204, &[]), EXPORTED),
+        (HTTP, json("{}"), EXPORTED),
+        (
+            HTTP,
+            json(r#"{"partialSuccess":{"rejectedSpans":"1"}}"#),
+            FAILED,
+        ),
+        (GRPC, portal(), FAILED),
+        (GRPC, by_http(200, &[]), FAILED),
+        (
+            GRPC,
+            by_http(200, &[("content-type", "application/grpc")]),
+            FAILED,
+        ),
+        (GRPC, framed(b"ok"), FAILED),
+    ] {
+        let told = format!("{protocol} {answer:?}");
+        let (fate, waits) = one_span(protocol, [answer]).await;
+        assert_eq!(fate, expected, "{told}");
+        assert!(waits.is_empty(), "it may have been taken: {told}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_otlp_acknowledges_no_log_lines() {
+    for (protocol, answer) in [(HTTP, portal()), (GRPC, portal()), (GRPC, framed(b"ok"))] {
+        let told = format!("{protocol} {answer:?}");
+        let (failed, line) = lines_after(protocol, answer).await;
+        assert_eq!(failed, 1.0, "{told}");
+        assert_eq!(line["message"], "log lines do not reach the collector");
+        let error = line["error"].as_str().unwrap();
+        assert!(protocol == GRPC || error.contains("no OTLP"), "{error}");
     }
 }
 

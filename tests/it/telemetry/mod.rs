@@ -3,6 +3,7 @@
 mod answers;
 mod collector;
 mod depth;
+mod format;
 mod harm;
 mod lines;
 mod logs;

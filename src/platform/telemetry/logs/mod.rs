@@ -6,6 +6,7 @@
 //! and by OTLP, when that is asked for.
 
 mod batch;
+mod before;
 mod json;
 mod line;
 mod otlp;
@@ -33,6 +34,7 @@ use super::traces::Traces;
 use super::{Config, LogFormat, TelemetryMetrics};
 use crate::platform::observe::RequestContext;
 
+pub use before::{json_line, panics_as_json};
 use line::{Head, Ids, Line, Message};
 use otlp::Otlp;
 pub(crate) use panics::{Panicked, panic_message};

@@ -8,18 +8,15 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::InstrumentationScope;
 use opentelemetry::logs::{AnyValue, LogRecord as _, Logger as _, LoggerProvider as _, Severity};
 use opentelemetry::trace::TraceFlags;
-use opentelemetry_otlp::LogExporter;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkError;
-use opentelemetry_sdk::logs::{
-    LogBatch, LogExporter as _, SdkLogRecord, SdkLogger, SdkLoggerProvider,
-};
+use opentelemetry_sdk::logs::{LogBatch, SdkLogRecord, SdkLogger, SdkLoggerProvider};
 use prometheus::IntCounterVec;
 use tracing::Level;
 
 use super::line::{Fields, Head, Ids, Name, bounded, name};
 use crate::platform::telemetry::otlp::{
-    Export, Item, Outcomes, Queue, Reader, Signal, Taken, Worker, on_exporter_thread,
+    Export, Failure, Item, LineExporter, Outcomes, Queue, Reader, Signal, Taken, Worker,
+    on_exporter_thread,
 };
 
 /// A line on its way.
@@ -31,18 +28,16 @@ impl Item for Line {
 }
 
 struct Exporter {
-    inner: LogExporter,
+    inner: LineExporter,
     scope: InstrumentationScope,
 }
 
 impl Export<Line> for Exporter {
-    type Error = OTelSdkError;
+    type Error = Failure;
 
-    async fn export(&self, batch: Vec<Line>) -> Result<Taken, OTelSdkError> {
+    async fn export(&self, batch: Vec<Line>) -> Result<Taken, Failure> {
         let records: Vec<_> = batch.iter().map(|line| (&line.0, &self.scope)).collect();
-        self.inner.export(LogBatch::new(&records)).await?;
-        // What else the collector said, the library keeps to itself.
-        Ok(Taken::default())
+        self.inner.send(LogBatch::new(&records)).await
     }
 }
 
@@ -93,8 +88,7 @@ impl Otlp {
             .logger_with_scope(scope.clone());
         let resource = resource.clone();
         let worker = Worker::start(queue.clone(), move || {
-            let mut inner = settings.lines()?;
-            inner.set_resource(&resource);
+            let inner = settings.lines(&resource)?;
             Ok(Exporter { inner, scope })
         })?;
         let otlp = Self {

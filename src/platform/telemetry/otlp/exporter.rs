@@ -1,24 +1,22 @@
 //! The OTLP exporters, by gRPC or by HTTP.
 
-use std::collections::HashMap;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use opentelemetry_otlp::{
-    Compression, LogExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
-};
 use opentelemetry_sdk::Resource;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use super::client::Client;
+use super::sender::Sender;
 use super::transport::{Grpc, Http, Transport, USER_AGENT};
 use super::variables::decoded;
-use super::{Signal, SpanExporter};
+use super::{LineExporter, Signal, SpanExporter};
 
 /// How a signal travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +156,18 @@ impl Settings {
         &self,
         of: &Resource,
     ) -> anyhow::Result<SpanExporter> {
+        Ok(SpanExporter::new(of, self.sender(&Signal::TRACES)?))
+    }
+
+    /// An exporter of log lines. Needs a Tokio runtime.
+    pub(in crate::platform::telemetry) fn lines(
+        &self,
+        of: &Resource,
+    ) -> anyhow::Result<LineExporter> {
+        LineExporter::new(of, self.sender(&Signal::LOGS)?)
+    }
+
+    fn sender(&self, signal: &Signal) -> anyhow::Result<Sender> {
         let transport = match self.protocol {
             Protocol::Http => {
                 let client = Client(self.http_client()?);
@@ -165,55 +175,13 @@ impl Settings {
                 Transport::Http(Http::new(client, endpoint, &self.headers(), self.gzip))
             }
             Protocol::Grpc => {
+                let method = PathAndQuery::from_static(signal.method);
                 let metadata = MetadataMap::from_headers(self.headers());
-                let grpc = Grpc::new(self.channel()?, metadata, self.gzip);
+                let grpc = Grpc::new(self.channel()?, method, metadata, self.gzip);
                 Transport::Grpc(Box::new(grpc))
             }
         };
-        Ok(SpanExporter::new(of, transport, self.timeout))
-    }
-
-    /// An exporter of log lines. Needs a Tokio runtime.
-    pub(in crate::platform::telemetry) fn lines(&self) -> anyhow::Result<LogExporter> {
-        Ok(match self.protocol {
-            Protocol::Http => self.http(LogExporter::builder().with_http())?.build()?,
-            Protocol::Grpc => self.grpc(LogExporter::builder().with_tonic())?.build()?,
-        })
-    }
-
-    fn compression(&self) -> Option<Compression> {
-        self.gzip.then_some(Compression::Gzip)
-    }
-
-    /// Every value is handed over, so that the exporter's own look at the process
-    /// environment finds nothing left to decide.
-    fn http<B: WithExportConfig + WithHttpConfig>(&self, builder: B) -> anyhow::Result<B> {
-        let builder = builder
-            .with_http_client(Client(self.http_client()?))
-            .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-            .with_endpoint(&self.endpoint)
-            .with_timeout(self.timeout)
-            .with_headers(self.headers.iter().cloned().collect::<HashMap<_, _>>());
-        Ok(match self.compression() {
-            Some(compression) => builder.with_compression(compression),
-            None => builder,
-        })
-    }
-
-    /// As [`Self::http`].
-    fn grpc<B: WithExportConfig + WithTonicConfig>(&self, builder: B) -> anyhow::Result<B> {
-        let mut builder = builder
-            .with_protocol(opentelemetry_otlp::Protocol::Grpc)
-            .with_endpoint(&self.endpoint)
-            .with_timeout(self.timeout)
-            .with_metadata(MetadataMap::from_headers(self.headers()));
-        if self.is_tls() {
-            builder = builder.with_tls_config(self.tls()?);
-        }
-        Ok(match self.compression() {
-            Some(compression) => builder.with_compression(compression),
-            None => builder,
-        })
+        Ok(Sender::new(transport, self.timeout, signal.plural))
     }
 
     fn headers(&self) -> HeaderMap {

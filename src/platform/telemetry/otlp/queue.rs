@@ -19,7 +19,6 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Batch;
-use super::client::why;
 
 /// What is exported.
 pub(in crate::platform::telemetry) trait Item:
@@ -259,10 +258,7 @@ async fn send<T: Item, E: Export<T>>(
             let all = items.len() as u64;
             let sent = tokio::select! {
                 sent = tokio::time::timeout(batch.timeout, exporter.export(items)) => match sent {
-                    Ok(sent) => sent.map_err(|error| match why() {
-                        Some(why) => format!("{error}: {why}"),
-                        None => error.to_string(),
-                    }),
+                    Ok(sent) => sent.map_err(|error| error.to_string()),
                     Err(_) => Err("the export took too long".to_owned()),
                 },
                 () = &mut expired => {

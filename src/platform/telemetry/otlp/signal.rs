@@ -27,6 +27,10 @@ pub(in crate::platform::telemetry) struct Signal {
     delay_millis: u64,
     /// Path of HTTP endpoints.
     pub(super) path: &'static str,
+    /// Method by gRPC.
+    pub(super) method: &'static str,
+    /// What the items are called, for lines about their fate.
+    pub(super) plural: &'static str,
     /// The endpoint for all signals is not enough to turn it on.
     needs_naming: bool,
 }
@@ -39,6 +43,8 @@ impl Signal {
         batch: "OTEL_BSP_",
         delay_millis: 5_000,
         path: "/v1/traces",
+        method: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        plural: "spans",
         needs_naming: false,
     };
 
@@ -50,6 +56,8 @@ impl Signal {
         batch: "OTEL_BLRP_",
         delay_millis: 1_000,
         path: "/v1/logs",
+        method: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        plural: "log lines",
         needs_naming: true,
     };
 

@@ -7,7 +7,7 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use opentelemetry_http::{HttpClient as _, ResponseBodyTooLarge};
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
@@ -15,7 +15,9 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::acknowledgement;
 use super::client::{Client, root, why};
+use super::queue::Taken;
 use super::retry::Retry;
 
 /// What this exporter calls itself, as the specification asks: before the exporter the
@@ -29,9 +31,6 @@ pub(super) const USER_AGENT: &str = concat!(
 );
 /// The largest request that a collector must take, before compression.
 const MAX_REQUEST: usize = 64 << 20;
-/// The one method of OTLP's service for spans.
-const EXPORT: PathAndQuery =
-    PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
 
 /// Why a collector has not taken a request. Says nothing of what it wrote: that may
 /// repeat credentials.
@@ -39,12 +38,17 @@ const EXPORT: PathAndQuery =
 pub(in crate::platform::telemetry) enum Failure {
     #[error("a request of {0} bytes is too large")]
     TooLarge(usize),
+    #[error("a batch cannot be encoded: {0}")]
+    Encoding(String),
     #[error("a request cannot be compressed: {0}")]
     Compression(#[from] std::io::Error),
     #[error("no answer{}", because(why.as_ref()))]
     NoAnswer { why: Option<String>, retry: Retry },
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
+    /// Taken or not: sent again, it might be there twice.
+    #[error("the answer is no OTLP, so it acknowledges nothing: is the endpoint a collector's?")]
+    Unacknowledged,
     #[error("HTTP status {status}")]
     Http { status: StatusCode, retry: Retry },
     #[error("gRPC status {code:?}{}", because(why.as_ref()))]
@@ -62,7 +66,11 @@ fn because(why: Option<&String>) -> String {
 impl Failure {
     pub(super) fn retry(&self) -> Retry {
         match self {
-            Self::TooLarge(_) | Self::Compression(_) | Self::TimedOut(_) => Retry::Never,
+            Self::TooLarge(_)
+            | Self::Encoding(_)
+            | Self::Compression(_)
+            | Self::TimedOut(_)
+            | Self::Unacknowledged => Retry::Never,
             Self::NoAnswer { retry, .. } | Self::Http { retry, .. } | Self::Grpc { retry, .. } => {
                 *retry
             }
@@ -92,23 +100,27 @@ pub(super) enum Transport {
 
 impl Transport {
     /// What is sent of a request, however often.
-    pub(super) fn body(&self, request: Vec<u8>) -> Result<Bytes, Failure> {
+    pub(super) fn body(&self, request: Bytes) -> Result<Bytes, Failure> {
         if request.len() > MAX_REQUEST {
             return Err(Failure::TooLarge(request.len()));
         }
         match self {
             Self::Http(http) if http.gzip => Ok(gzip(&request)?.into()),
             // By gRPC, messages are compressed one by one.
-            Self::Http(_) | Self::Grpc(_) => Ok(request.into()),
+            Self::Http(_) | Self::Grpc(_) => Ok(request),
         }
     }
 
-    /// The collector's answer.
-    pub(super) async fn send(&self, body: Bytes) -> Result<Bytes, Failure> {
-        match self {
-            Self::Http(http) => http.send(body).await,
-            Self::Grpc(grpc) => Ok(grpc.send(body).await?),
-        }
+    /// What the collector has acknowledged.
+    pub(super) async fn send(&self, body: Bytes) -> Result<Taken, Failure> {
+        let taken = match self {
+            Self::Http(http) => {
+                let answer = http.send(body).await?;
+                acknowledgement::of_http(answer.headers(), answer.body())
+            }
+            Self::Grpc(grpc) => acknowledgement::of_grpc(&grpc.send(body).await?),
+        };
+        taken.ok_or(Failure::Unacknowledged)
     }
 }
 
@@ -151,13 +163,13 @@ impl Http {
         }
     }
 
-    async fn send(&self, body: Bytes) -> Result<Bytes, Failure> {
+    async fn send(&self, body: Bytes) -> Result<Response<Bytes>, Failure> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.endpoint.clone();
         *request.headers_mut() = self.headers.clone();
         match self.client.send_bytes(request).await {
-            Ok(answer) if answer.status().is_success() => Ok(answer.into_body()),
+            Ok(answer) if answer.status().is_success() => Ok(answer),
             Ok(answer) => {
                 #[allow(clippy::disallowed_methods)]
                 let now = std::time::SystemTime::now();
@@ -182,18 +194,29 @@ impl Http {
 #[derive(Debug)]
 pub(super) struct Grpc {
     client: tonic::client::Grpc<Channel>,
+    /// The one method of the signal's service.
+    method: PathAndQuery,
     metadata: MetadataMap,
 }
 
 impl Grpc {
-    pub(super) fn new(channel: Channel, metadata: MetadataMap, gzip: bool) -> Self {
+    pub(super) fn new(
+        channel: Channel,
+        method: PathAndQuery,
+        metadata: MetadataMap,
+        gzip: bool,
+    ) -> Self {
         let mut client = tonic::client::Grpc::new(channel);
         if gzip {
             client = client
                 .send_compressed(CompressionEncoding::Gzip)
                 .accept_compressed(CompressionEncoding::Gzip);
         }
-        Self { client, metadata }
+        Self {
+            client,
+            method,
+            metadata,
+        }
     }
 
     async fn send(&self, body: Bytes) -> Result<Bytes, Status> {
@@ -202,7 +225,7 @@ impl Grpc {
         let mut client = self.client.clone();
         let ready = client.ready().await;
         ready.map_err(|error| Status::from_error(error.into()))?;
-        let answer = client.unary(request, EXPORT, Encoded).await?;
+        let answer = client.unary(request, self.method.clone(), Encoded).await?;
         Ok(answer.into_inner())
     }
 }

@@ -4,16 +4,18 @@ mod env;
 mod late;
 mod sampling;
 mod spans;
+mod times;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{SpanContext, TraceContextExt as _, TraceId, TracerProvider as _};
 use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData};
+use quanta::Instant;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::FilterFn;
@@ -26,6 +28,8 @@ use env::Settings;
 use late::LateBound;
 pub use sampling::Sampling;
 use spans::Spans;
+pub use times::SpanEnd;
+use times::{Anchor, Times};
 
 /// The process's traces.
 #[derive(Clone)]
@@ -124,14 +128,14 @@ impl Traces {
         let own = FilterFn::new(|metadata| {
             metadata.is_span() && metadata.target().split("::").next() == own_crate()
         });
-        let layer = tracing_opentelemetry::layer()
+        let export = tracing_opentelemetry::layer()
             .with_tracer(export.provider.tracer_with_scope(self.0.scope.clone()))
             .with_location(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
-            .with_target(false)
-            .with_filter(own.with_max_level_hint(LevelFilter::INFO));
-        Some(layer)
+            .with_target(false);
+        let own = own.with_max_level_hint(LevelFilter::INFO);
+        Some(Times.and_then(export).with_filter(own))
     }
 
     /// The sampler, for changes at run time.
@@ -263,10 +267,17 @@ fn resource(attributes: &[(String, String)]) -> Resource {
 }
 
 /// The context in which work of a sampled request runs: its inner spans become
-/// children of `span`.
+/// children of `span`, and their times are counted from its start, which was at
+/// `started` by the wall clock and at `began` by the monotonic one.
 #[must_use]
-pub fn context_of(span: SpanContext, parent: &Context) -> Context {
-    parent.with_remote_span_context(span)
+pub fn context_of(
+    span: SpanContext,
+    parent: &Context,
+    (started, began): (SystemTime, Instant),
+) -> Context {
+    parent
+        .with_value(Anchor::new(started, began))
+        .with_remote_span_context(span)
 }
 
 #[cfg(test)]

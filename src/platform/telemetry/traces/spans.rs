@@ -6,6 +6,7 @@ use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanLimits, SpanProcessor};
 
+use super::times;
 use crate::platform::telemetry::otlp::{Export, Failure, Item, Queue, SpanExporter, Taken};
 
 /// A span that has ended.
@@ -108,7 +109,8 @@ fn cut_text(text: &mut StringValue, length: usize) {
 impl SpanProcessor for Spans {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
-    fn on_end(&self, span: SpanData) {
+    fn on_end(&self, mut span: SpanData) {
+        times::apply(&mut span);
         self.push(span, false);
     }
 
