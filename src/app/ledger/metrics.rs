@@ -10,7 +10,7 @@ metrics! {
     /// The ledger.
     pub struct LedgerMetrics {
         /// Transfers and deposits that were asked for: `created`; `replayed`, an answer given
-        /// again for its idempotency key; `insufficient_funds`; `refused`, any other final
+        /// again for its idempotency key; `insufficient_funds`; `refused`, any other
         /// refusal; `mismatch`, a key with another request; `in_progress`, a key that is being
         /// worked on; `failed`, no answer from the database.
         pub transfers: IntCounterVec = "ledger_transfers_total"["outcome"];
@@ -51,7 +51,7 @@ impl LedgerMetrics {
                 refusal: Refusal::InsufficientFunds,
                 ..
             }) => "insufficient_funds",
-            Err(TransferError::Refused { .. }) => "refused",
+            Err(TransferError::Refused { .. } | TransferError::Erased) => "refused",
             Err(TransferError::Mismatch) => "mismatch",
             Err(TransferError::InProgress) => "in_progress",
             Err(TransferError::Database(_)) => "failed",

@@ -11,7 +11,7 @@ use super::domain::{
     Account, AccountName, Amount, Claim, Currencies, Currency, IdempotencyKey, NewAccount, Order,
     Reference, Source, Transfer,
 };
-use super::store::{LedgerStore, Posted, TransferError};
+use super::store::{LedgerStore, OpenError, Posted, TransferError};
 use super::{Config, LedgerMetrics};
 use crate::platform::clock::{SharedClock, new_id};
 use crate::platform::db::DbError;
@@ -69,13 +69,13 @@ impl Ledger {
     /// Opens an empty account.
     ///
     /// # Errors
-    /// The database's.
+    /// [`OpenError::Erased`], and the database's.
     pub async fn open_account(
         &self,
         owner: Uuid,
         currency: Currency,
         name: AccountName,
-    ) -> Result<Account, DbError> {
+    ) -> Result<Account, OpenError> {
         let account = NewAccount {
             id: new_id(),
             owner,

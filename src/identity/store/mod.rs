@@ -14,7 +14,7 @@ use uuid::Uuid;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresIdentityStore;
 #[cfg(feature = "sqlite")]
-pub use sqlite::SqliteIdentityStore;
+pub use sqlite::{SqliteIdentityStore, is_erased};
 
 use super::domain::{Email, Name, User, UserChange};
 use crate::platform::auth::Role;

@@ -1,5 +1,7 @@
 //! Users and refresh tokens on Postgres. Locks are taken in one order everywhere:
-//! the user, then a family, then its tokens.
+//! the user, then a family, then its tokens. What other slices insert for a user they
+//! insert under `user_is_erased`, a function in the database that shares a lock with
+//! [`IdentityStore::erase_user`].
 
 mod tokens;
 
@@ -226,6 +228,11 @@ impl IdentityStore for PostgresIdentityStore {
         self.db
             .run("erase_user", async {
                 let mut tx = self.db.begin().await?;
+                // Inserts for this user that are under way come before the erasure, and
+                // it sees them; later ones wait, and then see it.
+                sqlx::query!("SELECT pg_advisory_xact_lock(user_lock($1))", id)
+                    .execute(&mut *tx)
+                    .await?;
                 let user = lock_user(&mut tx, id).await?.ok_or(EraseError::Gone)?;
                 if !expected.accepts(user.version) {
                     return Err(EraseError::Stale);

@@ -69,6 +69,22 @@ async fn living_user(connection: &mut SqliteConnection, id: Uuid) -> Result<Opti
     Ok(row.map(User::from))
 }
 
+/// Whether a user is erased. In a write transaction the answer holds until its end:
+/// whoever inserts something for a user asks there. Rows of users are never removed,
+/// so a user without a row was never one.
+///
+/// # Errors
+/// The database's.
+pub async fn is_erased(connection: &mut SqliteConnection, user: Uuid) -> Result<bool, DbError> {
+    let erased = sqlx::query_scalar!(
+        r#"SELECT 1 AS "erased!: i64" FROM users WHERE id = ?1 AND erased_at IS NOT NULL"#,
+        user
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(erased.is_some())
+}
+
 #[async_trait]
 impl IdentityStore for SqliteIdentityStore {
     async fn create_user(&self, new: NewUser) -> Result<(), ChangeError> {

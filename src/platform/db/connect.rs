@@ -1,7 +1,6 @@
 //! Pools, with everything set that the defaults leave open.
 
 use std::str::FromStr as _;
-#[cfg(feature = "postgres")]
 use std::time::Duration;
 
 use super::Config;
@@ -38,8 +37,7 @@ fn pool_options<B: sqlx::Database>(config: &Config) -> sqlx::pool::PoolOptions<B
 /// A connection that has been idle for longer is asked for a sign of life before
 /// it is used. In a busy pool none is; in a quiet one the round trip costs nothing,
 /// and a server that was restarted costs no request.
-#[cfg(feature = "postgres")]
-const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+pub(super) const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// The time for that sign of life.
 #[cfg(feature = "postgres")]
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);

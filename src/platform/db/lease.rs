@@ -8,11 +8,15 @@
 //! (`client_connection_check_interval`) and rolls it back.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use sqlx::Executor;
 use sqlx::pool::PoolConnection;
 use tokio::time::timeout;
+
+use super::warm::{self, Borrowed, Place, Warm};
 
 /// How long a connection may take to finish what its user has left behind.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -21,21 +25,78 @@ const SETTLE: Duration = Duration::from_millis(500);
 type Settle<B> = fn(PoolConnection<B>) -> BoxFuture<'static, ()>;
 
 /// A connection of the pool; given back, or closed, when dropped.
-pub struct Lease<B: sqlx::Database> {
-    connection: Option<PoolConnection<B>>,
-    settle: Settle<B>,
+pub struct Lease<B: sqlx::Database>(Option<Held<B>>);
+
+struct Held<B: sqlx::Database> {
+    borrowed: Borrowed<B>,
+    place: Place,
+    home: Arc<Warm<B>>,
+    /// A transaction is open.
+    roll_back: Option<Settle<B>>,
 }
 
 impl<B: sqlx::Database> Lease<B> {
-    pub(super) fn new(connection: PoolConnection<B>) -> Self {
-        Self {
-            connection: Some(connection),
-            settle: give_back,
+    pub(super) fn new(borrowed: Borrowed<B>, place: Place, home: Arc<Warm<B>>) -> Self {
+        Self(Some(Held {
+            borrowed,
+            place,
+            home,
+            roll_back: None,
+        }))
+    }
+
+    fn held(&mut self) -> &mut Held<B> {
+        match &mut self.0 {
+            Some(held) => held,
+            None => unreachable!("taken only by drop"),
         }
     }
 }
 
-fn give_back<B: sqlx::Database>(mut connection: PoolConnection<B>) -> BoxFuture<'static, ()> {
+impl<B: sqlx::Database> Held<B> {
+    /// Has the connection prove itself on its way back to the pool.
+    fn settle(self) {
+        let how = self.roll_back.unwrap_or(give_back);
+        settle(how, self.borrowed, self.place);
+    }
+}
+
+/// A connection that was left to its query, and settled unless the query ends well.
+struct Left<B: sqlx::Database>(Option<Held<B>>);
+
+impl<B: sqlx::Database> warm::Returned for Left<B> {
+    fn keep(mut self: Box<Self>) {
+        if let Some(held) = self.0.take() {
+            held.home.keep(held.borrowed, held.place);
+        }
+    }
+}
+
+impl<B: sqlx::Database> Drop for Left<B> {
+    fn drop(&mut self) {
+        if let Some(held) = self.0.take() {
+            held.settle();
+        }
+    }
+}
+
+/// Gives a connection back in a task; its place is free when that has ended.
+pub(super) fn settle<B: sqlx::Database>(how: Settle<B>, borrowed: Borrowed<B>, place: Place) {
+    // Without a runtime the process is ending, and the socket with it.
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
+    // Untracked, as sqlx's own return is: bounded, and closing the pool waits for it.
+    let settled = how(borrowed.connection);
+    runtime.spawn(async move {
+        settled.await;
+        drop(place);
+    });
+}
+
+pub(super) fn give_back<B: sqlx::Database>(
+    mut connection: PoolConnection<B>,
+) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         // The connection is this future's from here on: dropped means closed.
         if timeout(SETTLE, connection.return_to_pool()).await.is_err() {
@@ -48,8 +109,8 @@ impl<B: sqlx::Database> Deref for Lease<B> {
     type Target = B::Connection;
 
     fn deref(&self) -> &B::Connection {
-        match &self.connection {
-            Some(connection) => connection,
+        match &self.0 {
+            Some(held) => &held.borrowed.connection,
             None => unreachable!("taken only by drop"),
         }
     }
@@ -57,38 +118,38 @@ impl<B: sqlx::Database> Deref for Lease<B> {
 
 impl<B: sqlx::Database> DerefMut for Lease<B> {
     fn deref_mut(&mut self) -> &mut B::Connection {
-        match &mut self.connection {
-            Some(connection) => connection,
-            None => unreachable!("taken only by drop"),
-        }
+        &mut self.held().borrowed.connection
     }
 }
 
 impl<B: sqlx::Database> Drop for Lease<B> {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else {
+        let Some(held) = self.0.take() else {
             return;
         };
-        // Without a runtime the process is ending, and the socket with it.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        // Untracked, as sqlx's own return is: bounded, and closing the pool waits for it.
-        runtime.spawn((self.settle)(connection));
+        if held.roll_back.is_some() {
+            held.settle();
+        } else {
+            // Whatever comes back was not left, and is settled.
+            drop(warm::leave(Box::new(Left(Some(held)))));
+        }
     }
 }
 
-/// A transaction on a server; rolled back when dropped.
-#[cfg(feature = "postgres")]
-pub struct ServerTransaction(Lease<sqlx::Postgres>);
+/// A transaction; rolled back when dropped.
+pub struct Transaction<B: sqlx::Database>(Lease<B>);
 
-#[cfg(feature = "postgres")]
-impl ServerTransaction {
-    pub(super) async fn begin(lease: Lease<sqlx::Postgres>) -> Result<Self, sqlx::Error> {
+impl<B> Transaction<B>
+where
+    B: sqlx::Database,
+    for<'c> &'c mut B::Connection: Executor<'c, Database = B>,
+{
+    /// With the statement that begins it.
+    pub(super) async fn begin(lease: Lease<B>, begin: &'static str) -> Result<Self, sqlx::Error> {
         let mut transaction = Self(lease);
         // Before it begins, so that a beginning that is given up is undone as well.
-        transaction.0.settle = roll_back;
-        transaction.say("BEGIN").await?;
+        transaction.0.held().roll_back = Some(roll_back);
+        transaction.say(begin).await?;
         Ok(transaction)
     }
 
@@ -96,57 +157,60 @@ impl ServerTransaction {
     ///
     /// # Errors
     /// The database's; unless the connection broke, nothing was written then.
-    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
-        self.say("COMMIT").await?;
-        self.0.settle = give_back;
-        Ok(())
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.end("COMMIT").await
     }
 
     /// Undoes what was written.
     ///
     /// # Errors
     /// The database's.
-    pub async fn rollback(mut self) -> Result<(), sqlx::Error> {
-        self.say("ROLLBACK").await?;
-        self.0.settle = give_back;
+    pub async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.end("ROLLBACK").await
+    }
+
+    async fn end(mut self, statement: &'static str) -> Result<(), sqlx::Error> {
+        self.say(statement).await?;
+        self.0.held().roll_back = None;
         Ok(())
     }
 
     async fn say(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
-        use sqlx::Executor as _;
-        self.0.execute(sqlx::raw_sql(statement)).await?;
+        (*self.0).execute(sqlx::raw_sql(statement)).await?;
         Ok(())
     }
 }
 
-#[cfg(feature = "postgres")]
-fn roll_back(mut connection: PoolConnection<sqlx::Postgres>) -> BoxFuture<'static, ()> {
-    use sqlx::Executor as _;
+fn roll_back<B>(mut connection: PoolConnection<B>) -> BoxFuture<'static, ()>
+where
+    B: sqlx::Database,
+    for<'c> &'c mut B::Connection: Executor<'c, Database = B>,
+{
     Box::pin(async move {
-        let undone = timeout(SETTLE, connection.execute(sqlx::raw_sql("ROLLBACK"))).await;
-        if matches!(undone, Ok(Ok(_))) {
-            give_back(connection).await;
-        } else {
-            // Dropped in the pool's hands it would be asked for a sign of life first,
-            // for as long as the server takes.
-            drop(connection.detach());
-            tracing::debug!("closed a connection that could not roll back in time");
+        let undone = (*connection).execute(sqlx::raw_sql("ROLLBACK"));
+        match timeout(SETTLE, undone).await {
+            // An error of the database's: no transaction was open, or is any more.
+            Ok(Ok(_) | Err(sqlx::Error::Database(_))) => give_back(connection).await,
+            _ => {
+                // Dropped in the pool's hands it would be asked for a sign of life first,
+                // for as long as the server takes.
+                drop(connection.detach());
+                tracing::debug!("closed a connection that could not roll back in time");
+            }
         }
     })
 }
 
-#[cfg(feature = "postgres")]
-impl Deref for ServerTransaction {
-    type Target = sqlx::PgConnection;
+impl<B: sqlx::Database> Deref for Transaction<B> {
+    type Target = B::Connection;
 
-    fn deref(&self) -> &sqlx::PgConnection {
+    fn deref(&self) -> &B::Connection {
         &self.0
     }
 }
 
-#[cfg(feature = "postgres")]
-impl DerefMut for ServerTransaction {
-    fn deref_mut(&mut self) -> &mut sqlx::PgConnection {
+impl<B: sqlx::Database> DerefMut for Transaction<B> {
+    fn deref_mut(&mut self) -> &mut B::Connection {
         &mut self.0
     }
 }

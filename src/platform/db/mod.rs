@@ -11,6 +11,7 @@ mod metrics;
 pub mod migrate;
 mod reach;
 mod single;
+mod warm;
 #[cfg(feature = "sqlite")]
 mod writer;
 
@@ -18,14 +19,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::TraceId;
-use sqlx::Pool;
 use tracing::Instrument as _;
 
 pub use config::{Backend, Config, DatabaseUrl};
 pub use error::DbError;
-pub use lease::Lease;
-#[cfg(feature = "postgres")]
-pub use lease::ServerTransaction;
+pub use lease::{Lease, Transaction};
 pub use metrics::DbMetrics;
 pub use reach::ReachError;
 pub use single::Turn;
@@ -49,7 +47,7 @@ pub enum Database {
 
 /// A pool with its deadlines and metrics: what a store holds.
 pub struct Db<B: sqlx::Database> {
-    pool: Pool<B>,
+    warm: Arc<warm::Warm<B>>,
     /// Client-side bound of a store method: acquire plus statement timeout.
     deadline: Duration,
     metrics: Arc<DbMetrics>,
@@ -62,7 +60,7 @@ pub struct Db<B: sqlx::Database> {
 impl<B: sqlx::Database> Clone for Db<B> {
     fn clone(&self) -> Self {
         Self {
-            pool: self.pool.clone(),
+            warm: Arc::clone(&self.warm),
             deadline: self.deadline,
             metrics: Arc::clone(&self.metrics),
             peer: Arc::clone(&self.peer),
@@ -80,13 +78,11 @@ impl<B: sqlx::Database> Db<B> {
     /// [`DbError::Unavailable`] when none was free in time.
     pub async fn acquire(&self) -> Result<Lease<B>, DbError> {
         let began = Instant::now();
-        let acquired = self.pool.acquire().await;
+        let acquired = self.warm.acquire().await;
         self.metrics
             .pool_wait
             .observe(began.elapsed().as_secs_f64());
-        acquired
-            .map(Lease::new)
-            .map_err(|error| self.refused(error))
+        acquired.map_err(|error| self.refused(error))
     }
 
     fn record(&self, query_type: &'static str, seconds: f64, trace_id: Option<TraceId>) {
@@ -122,7 +118,7 @@ impl<B: sqlx::Database> Db<B> {
         E: From<DbError>,
     {
         let began = Instant::now();
-        let bounded = tokio::time::timeout(self.deadline, work);
+        let bounded = tokio::time::timeout(self.deadline, warm::run(work));
         // The span of an unsampled request is not even made.
         let trace_id = traces::sampled();
         let result = if trace_id.is_some() {
@@ -179,15 +175,14 @@ impl Db<sqlx::Sqlite> {
     /// [`DbError::Unavailable`] when no connection or lock was free in time.
     pub async fn begin(&self) -> Result<WriteTransaction, DbError> {
         let began = Instant::now();
-        let bound = self.pool.options().get_acquire_timeout();
-        let transaction = match writer::turn(&self.writers, bound).await {
-            Ok(turn) => self
-                .pool
-                .begin_with("BEGIN IMMEDIATE")
-                .await
-                .map(|transaction| WriteTransaction::new(transaction, turn)),
-            Err(error) => Err(error),
+        let transaction = async {
+            let bound = self.warm.pool.options().get_acquire_timeout();
+            let turn = writer::turn(&self.writers, bound).await?;
+            let lease = self.warm.acquire().await?;
+            let transaction = Transaction::begin(lease, "BEGIN IMMEDIATE").await?;
+            Ok(WriteTransaction::new(transaction, turn))
         };
+        let transaction = transaction.await;
         self.metrics
             .pool_wait
             .observe(began.elapsed().as_secs_f64());
@@ -201,8 +196,8 @@ impl Db<sqlx::Postgres> {
     ///
     /// # Errors
     /// [`DbError::Unavailable`] when no connection was free in time.
-    pub async fn begin(&self) -> Result<ServerTransaction, DbError> {
-        Ok(ServerTransaction::begin(self.acquire().await?).await?)
+    pub async fn begin(&self) -> Result<Transaction<sqlx::Postgres>, DbError> {
+        Ok(Transaction::begin(self.acquire().await?, "BEGIN").await?)
     }
 }
 
@@ -221,7 +216,7 @@ impl Database {
         Ok(match config.url.backend() {
             #[cfg(feature = "sqlite")]
             Backend::Sqlite => Self::Sqlite(Db {
-                pool: connect::sqlite(config)?,
+                warm: warm::Warm::new(connect::sqlite(config)?),
                 deadline,
                 metrics,
                 peer: Arc::default(),
@@ -234,7 +229,7 @@ impl Database {
                 let pool = connect::postgres(config)?;
                 Self::Postgres(Db {
                     peer: Arc::new(connect::Peer::of(&pool)),
-                    pool,
+                    warm: warm::Warm::new(pool),
                     deadline,
                     metrics,
                     exemplars,
@@ -251,9 +246,11 @@ impl Database {
     #[cfg(all(test, feature = "sqlite"))]
     pub(crate) fn offline(url: &'static str, metrics: DbMetrics) -> Self {
         Self::Sqlite(Db {
-            pool: sqlx::pool::PoolOptions::new()
-                .connect_lazy(url)
-                .expect("a URL"),
+            warm: warm::Warm::new(
+                sqlx::pool::PoolOptions::new()
+                    .connect_lazy(url)
+                    .expect("a URL"),
+            ),
             deadline: Duration::from_secs(1),
             metrics: Arc::new(metrics),
             peer: Arc::default(),
@@ -286,9 +283,9 @@ impl Database {
     pub fn observe_pool(&self) {
         let (size, idle, metrics) = match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(db) => (db.pool.size(), db.pool.num_idle(), &db.metrics),
+            Self::Sqlite(db) => (db.warm.pool.size(), db.warm.idle(), &db.metrics),
             #[cfg(feature = "postgres")]
-            Self::Postgres(db) => (db.pool.size(), db.pool.num_idle(), &db.metrics),
+            Self::Postgres(db) => (db.warm.pool.size(), db.warm.idle(), &db.metrics),
         };
         let idle = i64::try_from(idle).unwrap_or(i64::MAX);
         metrics.idle.set(idle);
@@ -313,9 +310,9 @@ impl Database {
     pub async fn close(&self) {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(db) => db.pool.close().await,
+            Self::Sqlite(db) => db.warm.close().await,
             #[cfg(feature = "postgres")]
-            Self::Postgres(db) => db.pool.close().await,
+            Self::Postgres(db) => db.warm.close().await,
         }
     }
 }

@@ -64,7 +64,7 @@ impl Database {
             #[cfg(feature = "postgres")]
             Self::Postgres(db) => {
                 use sqlx::ConnectOptions as _;
-                let options = db.pool.connect_options();
+                let options = db.warm.pool.connect_options();
                 let mut session = options.connect().await?;
                 let taken = sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)")
                     .bind(key(name))

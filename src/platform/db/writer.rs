@@ -10,8 +10,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::{Sqlite, SqliteConnection};
 use tokio::sync::OwnedMutexGuard;
+
+use super::lease::Transaction;
 
 /// The place at the head of the queue.
 pub(super) type Turn = OwnedMutexGuard<()>;
@@ -21,12 +23,12 @@ pub(super) type Queue = Arc<tokio::sync::Mutex<()>>;
 /// A transaction that holds the write lock; rolled back when dropped.
 pub struct WriteTransaction {
     // Dropped in this order: the transaction first.
-    transaction: Transaction<'static, Sqlite>,
+    transaction: Transaction<Sqlite>,
     turn: Turn,
 }
 
 impl WriteTransaction {
-    pub(super) fn new(transaction: Transaction<'static, Sqlite>, turn: Turn) -> Self {
+    pub(super) fn new(transaction: Transaction<Sqlite>, turn: Turn) -> Self {
         Self { transaction, turn }
     }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use utoipa::openapi::{RefOr, Response};
 
 use crate::app::ledger::domain::Refusal;
-use crate::app::ledger::store::TransferError;
+use crate::app::ledger::store::{OpenError, TransferError};
+use crate::platform::auth;
 use crate::platform::http::description::describe;
 use crate::platform::http::problem::{self, Code, Problem};
 
@@ -80,7 +81,18 @@ impl From<TransferError> for Problem {
                 "A request with this key is being carried out; ask again for its answer.",
             )
             .retry_after(IN_PROGRESS_RETRY),
+            // The token was good when the request came in.
+            TransferError::Erased => auth::refused(),
             TransferError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<OpenError> for Problem {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Erased => auth::refused(),
+            OpenError::Database(error) => error.into(),
         }
     }
 }

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::domain::{Account, Claim, Currency, Fingerprint, NewAccount, Order, Refusal, Transfer};
+use super::domain::{
+    Account, Claim, Currency, Fingerprint, NewAccount, Order, Refusal, Source, Transfer,
+};
 use crate::platform::db::DbError;
 use crate::platform::http::page::PageRequest;
 
@@ -35,8 +37,8 @@ const CLOSED_NAME: &str = "closed";
 /// The ledger's tables. Every method is one transaction.
 #[async_trait]
 pub trait LedgerStore: Send + Sync + 'static {
-    /// Opens an empty account.
-    async fn open_account(&self, account: &NewAccount) -> Result<Account, DbError>;
+    /// Opens an empty account for an owner who is not erased.
+    async fn open_account(&self, account: &NewAccount) -> Result<Account, OpenError>;
 
     /// An account of this owner.
     async fn account(&self, owner: Uuid, id: Uuid) -> Result<Option<Account>, DbError>;
@@ -58,6 +60,23 @@ pub trait LedgerStore: Send + Sync + 'static {
     /// Removes idempotency keys that have expired, [`EXPIRED_BATCH`] a transaction,
     /// and says how many they were.
     async fn remove_expired_idempotency_keys(&self, now: OffsetDateTime) -> Result<u64, DbError>;
+}
+
+/// Why no account was opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The owner is erased.
+    #[error("the owner is erased")]
+    Erased,
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DbError),
+}
+
+impl From<sqlx::Error> for OpenError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 /// A transfer that stands in the ledger.
@@ -86,6 +105,9 @@ pub enum TransferError {
     /// A request with this key is being carried out.
     #[error("a request with this idempotency key is running")]
     InProgress,
+    /// The user who asks is erased; nothing is stored for the key.
+    #[error("the user is erased")]
+    Erased,
     /// Worth another try with the same key: when the commit itself failed, nobody
     /// knows yet whether the transfer was made.
     #[error(transparent)]
@@ -93,6 +115,7 @@ pub enum TransferError {
 }
 
 /// What a key was answered.
+#[cfg(feature = "sqlite")]
 #[derive(Debug)]
 struct Recorded {
     fingerprint: Vec<u8>,
@@ -100,6 +123,7 @@ struct Recorded {
     refusal: Option<String>,
 }
 
+#[cfg(feature = "sqlite")]
 impl Recorded {
     /// The transfer that was made with this key.
     fn replay(&self, fingerprint: &Fingerprint) -> Result<Uuid, TransferError> {
@@ -109,14 +133,25 @@ impl Recorded {
         if let Some(transfer) = self.transfer_id {
             return Ok(transfer);
         }
-        let refusal = self.refusal.as_deref().and_then(Refusal::parse);
-        Err(match refusal {
-            Some(refusal) => TransferError::Refused {
-                refusal,
-                replayed: true,
-            },
-            None => corrupt("idempotency_keys.refusal").into(),
-        })
+        Err(refused(self.refusal.as_deref(), true))
+    }
+}
+
+/// A refusal that was read from the database.
+fn refused(word: Option<&str>, replayed: bool) -> TransferError {
+    match word.and_then(Refusal::parse) {
+        Some(refusal) => TransferError::Refused { refusal, replayed },
+        None => corrupt("idempotency_keys.refusal").into(),
+    }
+}
+
+/// The user for whom a transfer's rows are written: the one who asks. None for a
+/// deposit without a key, which belongs to nobody but the account's owner.
+fn asking(order: &Order, claim: Option<&Claim>) -> Option<Uuid> {
+    match (claim, order.source) {
+        (Some(claim), _) => Some(claim.user),
+        (None, Source::Own { owner, .. }) => Some(owner),
+        (None, Source::System) => None,
     }
 }
 

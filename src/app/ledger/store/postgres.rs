@@ -8,8 +8,8 @@ use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use self::transfer::{TransferRow, decide, record, replayed, try_lock};
-use super::{CLOSED_NAME, EXPIRED_BATCH, LedgerStore, Posted, TransferError, currency};
+use self::transfer::{TransferRow, transfer};
+use super::{CLOSED_NAME, EXPIRED_BATCH, LedgerStore, OpenError, Posted, TransferError, currency};
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
 use crate::identity::store::{ErasureError, ErasureHook};
 use crate::platform::clock::SharedClock;
@@ -34,13 +34,13 @@ impl PostgresLedger {
 
 #[async_trait]
 impl LedgerStore for PostgresLedger {
-    async fn open_account(&self, account: &NewAccount) -> Result<Account, DbError> {
+    async fn open_account(&self, account: &NewAccount) -> Result<Account, OpenError> {
         self.db
             .run("open_account", async {
                 let mut connection = self.db.acquire().await?;
-                sqlx::query!(
+                let done = sqlx::query!(
                     "INSERT INTO accounts (id, owner_id, currency, name, created_at)
-                     VALUES ($1, $2, $3, $4, $5)",
+                     SELECT $1, $2, $3, $4, $5 WHERE NOT user_is_erased($2)",
                     account.id,
                     account.owner,
                     account.currency.as_str(),
@@ -49,6 +49,9 @@ impl LedgerStore for PostgresLedger {
                 )
                 .execute(&mut *connection)
                 .await?;
+                if done.rows_affected() == 0 {
+                    return Err(OpenError::Erased);
+                }
                 Ok(account.opened())
             })
             .await
@@ -102,39 +105,8 @@ impl LedgerStore for PostgresLedger {
     ) -> Result<Posted, TransferError> {
         self.db
             .run("transfer", async {
-                let mut tx = self.db.begin().await?;
-                if let Some(claim) = claim {
-                    let locked = try_lock(&mut tx, claim).await?;
-                    // Read after the lock, whether it was had or not: who holds it may
-                    // be replaying as well, and then the answer is there already.
-                    if let Some(posted) = replayed(&mut tx, claim, order.now).await? {
-                        return Ok(posted);
-                    }
-                    if !locked {
-                        return Err(TransferError::InProgress);
-                    }
-                }
-                let decided = decide(&mut tx, order).await?;
-                if let Some(claim) = claim {
-                    let answer = decided.as_ref().map(|transfer| transfer.id);
-                    record(
-                        &mut tx,
-                        claim,
-                        answer.map_err(|refusal| *refusal),
-                        order.now,
-                    )
-                    .await?;
-                }
-                tx.commit().await.map_err(DbError::from)?;
-                decided
-                    .map(|transfer| Posted {
-                        transfer,
-                        replayed: false,
-                    })
-                    .map_err(|refusal| TransferError::Refused {
-                        refusal,
-                        replayed: false,
-                    })
+                let mut connection = self.db.acquire().await?;
+                transfer(&mut connection, order, claim).await
             })
             .await
     }

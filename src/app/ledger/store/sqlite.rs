@@ -11,9 +11,11 @@ use uuid::Uuid;
 
 use self::running::Running;
 use self::transfer::{TransferRow, decide, record, replayed};
-use super::{CLOSED_NAME, EXPIRED_BATCH, LedgerStore, Posted, TransferError, currency};
+use super::{
+    CLOSED_NAME, EXPIRED_BATCH, LedgerStore, OpenError, Posted, TransferError, asking, currency,
+};
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
-use crate::identity::store::{ErasureError, ErasureHook};
+use crate::identity::store::{ErasureError, ErasureHook, is_erased};
 use crate::platform::clock::{SharedClock, from_micros, to_micros};
 use crate::platform::db::{Db, DbError};
 use crate::platform::http::page::PageRequest;
@@ -41,10 +43,13 @@ impl SqliteLedger {
 
 #[async_trait]
 impl LedgerStore for SqliteLedger {
-    async fn open_account(&self, account: &NewAccount) -> Result<Account, DbError> {
+    async fn open_account(&self, account: &NewAccount) -> Result<Account, OpenError> {
         self.db
             .run("open_account", async {
-                let mut connection = self.db.acquire().await?;
+                let mut tx = self.db.begin().await?;
+                if is_erased(&mut tx, account.owner).await? {
+                    return Err(OpenError::Erased);
+                }
                 sqlx::query!(
                     "INSERT INTO accounts (id, owner_id, currency, name, created_at)
                      VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -54,8 +59,9 @@ impl LedgerStore for SqliteLedger {
                     account.name.as_str(),
                     to_micros(account.now),
                 )
-                .execute(&mut *connection)
+                .execute(&mut *tx)
                 .await?;
+                tx.commit().await?;
                 Ok(account.opened())
             })
             .await
@@ -120,6 +126,11 @@ impl LedgerStore for SqliteLedger {
                     return posted.ok_or(TransferError::InProgress);
                 }
                 let mut tx = self.db.begin().await?;
+                if let Some(user) = asking(order, claim)
+                    && is_erased(&mut tx, user).await?
+                {
+                    return Err(TransferError::Erased);
+                }
                 if let Some(claim) = claim
                     && let Some(posted) = replayed(&mut tx, claim, order.now).await?
                 {

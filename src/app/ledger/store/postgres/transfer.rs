@@ -1,224 +1,71 @@
-//! One transfer, inside its transaction.
+//! One transfer: one statement, and so one transaction and one round trip.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::app::ledger::domain::{
-    Claim, Currency, Order, Party, Posting, Refusal, Source, Transfer, post,
-};
-use crate::app::ledger::store::{Posted, Recorded, TransferError, currency};
+use crate::app::ledger::domain::{Claim, MAX_BALANCE, Order, Source, Transfer};
+use crate::app::ledger::store::{Posted, TransferError, corrupt, currency, refused};
 use crate::platform::clock::new_id;
 use crate::platform::db::DbError;
 
-/// Whether no other transaction works on this key. The lock ends with the
-/// transaction, and so with the connection and with the process.
-pub(super) async fn try_lock(tx: &mut PgConnection, claim: &Claim) -> Result<bool, DbError> {
-    let locked = sqlx::query_scalar!(
-        r#"SELECT pg_try_advisory_xact_lock($1) AS "locked!""#,
-        claim.lock_number(),
-    )
-    .fetch_one(tx)
-    .await?;
-    Ok(locked)
-}
-
-/// The answer that the key had before, if it is the same order's.
-pub(super) async fn replayed(
+/// Calls `ledger_transfer`, which the migrations make: it checks the user, claims the
+/// key or finds its answer, locks both accounts in the order of their ids, applies the
+/// rules of `domain::post`, and writes balances, transfer and answer.
+pub(super) async fn transfer(
     connection: &mut PgConnection,
-    claim: &Claim,
-    now: OffsetDateTime,
-) -> Result<Option<Posted>, TransferError> {
-    let Some(recorded) = recorded(connection, claim, now).await? else {
-        return Ok(None);
-    };
-    let id = recorded.replay(&claim.fingerprint)?;
-    let transfer = transfer_by_id(connection, id).await?;
-    Ok(Some(Posted {
-        transfer,
-        replayed: true,
-    }))
-}
-
-async fn recorded(
-    tx: &mut PgConnection,
-    claim: &Claim,
-    now: OffsetDateTime,
-) -> Result<Option<Recorded>, DbError> {
-    let recorded = sqlx::query_as!(
-        Recorded,
-        "SELECT fingerprint, transfer_id, refusal FROM idempotency_keys
-         WHERE user_id = $1 AND key = $2 AND expires_at > $3",
-        claim.user,
-        claim.key.as_str(),
-        now,
-    )
-    .fetch_optional(tx)
-    .await?;
-    Ok(recorded)
-}
-
-/// Under the lock only a row that has expired can be in the way.
-pub(super) async fn record(
-    tx: &mut PgConnection,
-    claim: &Claim,
-    answer: Result<Uuid, Refusal>,
-    now: OffsetDateTime,
-) -> Result<(), DbError> {
-    sqlx::query!(
-        "INSERT INTO idempotency_keys
-             (user_id, key, fingerprint, transfer_id, refusal, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
-         ON CONFLICT (user_id, key) DO UPDATE SET
-             fingerprint = EXCLUDED.fingerprint, transfer_id = EXCLUDED.transfer_id,
-             refusal = EXCLUDED.refusal, created_at = EXCLUDED.created_at,
-             expires_at = EXCLUDED.expires_at",
-        claim.user,
-        claim.key.as_str(),
-        &claim.fingerprint[..],
-        answer.ok(),
-        answer.err().map(Refusal::as_str),
-        now,
-        claim.expires_at,
-    )
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// Locks both accounts, asks the rules, and writes what they allow.
-pub(super) async fn decide(
-    tx: &mut PgConnection,
     order: &Order,
-) -> Result<Result<Transfer, Refusal>, DbError> {
-    let from = match order.source {
-        Source::Own { account, .. } => Some(account),
-        Source::System => system_account_for(tx, order).await?,
+    claim: Option<&Claim>,
+) -> Result<Posted, TransferError> {
+    let (account, owner) = match order.source {
+        Source::Own { account, owner } => (Some(account), Some(owner)),
+        Source::System => (None, None),
     };
-    let parties = lock_parties(tx, from, order.to_account).await?;
-    let find = |id: Uuid| parties.iter().find(|party| party.id == id);
-    let source = from.and_then(find);
-    let posting = match post(order, source, find(order.to_account)) {
-        Ok(posting) => posting,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
-    let Some(source) = source else {
-        // The rules have refused what has no source.
-        return Ok(Err(Refusal::UnknownSource));
-    };
-    write(tx, order, source, &posting).await.map(Ok)
-}
-
-async fn lock_parties(
-    tx: &mut PgConnection,
-    from: Option<Uuid>,
-    to: Uuid,
-) -> Result<Vec<Party>, DbError> {
-    // Rows are locked in the order in which they come out of the sort.
-    let rows = sqlx::query!(
-        r#"SELECT id, owner_id, currency, balance, closed_at IS NOT NULL AS "closed!"
-           FROM accounts WHERE id IN ($1, $2) ORDER BY id FOR UPDATE"#,
-        from.unwrap_or(to),
-        to,
-    )
-    .fetch_all(tx)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Party {
-                id: row.id,
-                owner: row.owner_id,
-                currency: currency("accounts.currency", &row.currency)?,
-                balance: row.balance,
-                closed: row.closed,
-            })
-        })
-        .collect()
-}
-
-async fn write(
-    tx: &mut PgConnection,
-    order: &Order,
-    from: &Party,
-    posting: &Posting,
-) -> Result<Transfer, DbError> {
-    sqlx::query!(
-        "UPDATE accounts SET version = version + 1,
-             balance = CASE id WHEN $1 THEN $2::bigint ELSE $4::bigint END
-         WHERE id IN ($1, $3)",
-        from.id,
-        posting.from_balance,
+    let answer = sqlx::query!(
+        r#"SELECT outcome AS "outcome!", replayed AS "replayed!", refusal, id, from_account,
+                  to_account, amount, currency, reference, created_at
+           FROM ledger_transfer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"#,
+        order.id,
+        account,
+        owner,
         order.to_account,
-        posting.to_balance,
-    )
-    .execute(&mut *tx)
-    .await?;
-    let transfer = order.made(from);
-    sqlx::query!(
-        "INSERT INTO transfers (id, from_account, to_account, from_owner, to_owner,
-                                amount, currency, reference, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        transfer.id,
-        transfer.from_account,
-        transfer.to_account,
-        posting.from_owner,
-        posting.to_owner,
-        transfer.amount,
-        transfer.currency.as_str(),
-        transfer.reference,
-        transfer.created_at,
-    )
-    .execute(tx)
-    .await?;
-    Ok(transfer)
-}
-
-/// The system account of the target's currency, made with the first deposit. None
-/// when there is no target.
-async fn system_account_for(tx: &mut PgConnection, order: &Order) -> Result<Option<Uuid>, DbError> {
-    let target = sqlx::query_scalar!(
-        "SELECT currency FROM accounts WHERE id = $1",
-        order.to_account
-    );
-    let Some(code) = target.fetch_optional(&mut *tx).await? else {
-        return Ok(None);
-    };
-    let code = currency("accounts.currency", &code)?;
-    if let Some(id) = system_account(tx, code).await? {
-        return Ok(Some(id));
-    }
-    // Whoever comes second waits here for the first, and then finds its row.
-    sqlx::query!(
-        "INSERT INTO accounts (id, is_system, currency, name, created_at)
-         VALUES ($1, true, $2, 'system', $3)
-         ON CONFLICT (currency) WHERE is_system DO NOTHING",
-        new_id(),
-        code.as_str(),
+        order.amount.get(),
+        order.reference.as_str(),
         order.now,
+        MAX_BALANCE,
+        new_id(),
+        claim.map(|claim| claim.user),
+        claim.map(|claim| claim.key.as_str()),
+        claim.map(Claim::lock_number),
+        claim.map(|claim| &claim.fingerprint[..]),
+        claim.map(|claim| claim.expires_at),
     )
-    .execute(&mut *tx)
-    .await?;
-    system_account(tx, code).await
-}
-
-async fn system_account(tx: &mut PgConnection, code: Currency) -> Result<Option<Uuid>, DbError> {
-    let id = sqlx::query_scalar!(
-        "SELECT id FROM accounts WHERE is_system AND currency = $1",
-        code.as_str(),
-    );
-    Ok(id.fetch_optional(tx).await?)
-}
-
-async fn transfer_by_id(tx: &mut PgConnection, id: Uuid) -> Result<Transfer, DbError> {
-    sqlx::query_as!(
-        TransferRow,
-        "SELECT id, from_account, to_account, amount, currency, reference, created_at
-         FROM transfers WHERE id = $1",
-        id,
-    )
-    .fetch_one(tx)
-    .await?
-    .try_into()
+    .fetch_one(connection)
+    .await
+    .map_err(DbError::from)?;
+    match answer.outcome.as_str() {
+        "made" => {
+            let missing = || corrupt("ledger_transfer");
+            let transfer = TransferRow {
+                id: answer.id.ok_or_else(missing)?,
+                from_account: answer.from_account.ok_or_else(missing)?,
+                to_account: answer.to_account.ok_or_else(missing)?,
+                amount: answer.amount.ok_or_else(missing)?,
+                currency: answer.currency.ok_or_else(missing)?,
+                reference: answer.reference.ok_or_else(missing)?,
+                created_at: answer.created_at.ok_or_else(missing)?,
+            };
+            Ok(Posted {
+                transfer: transfer.try_into()?,
+                replayed: answer.replayed,
+            })
+        }
+        "refused" => Err(refused(answer.refusal.as_deref(), answer.replayed)),
+        "mismatch" => Err(TransferError::Mismatch),
+        "in_progress" => Err(TransferError::InProgress),
+        "erased" => Err(TransferError::Erased),
+        _ => Err(corrupt("ledger_transfer").into()),
+    }
 }
 
 /// A row of `transfers`.
