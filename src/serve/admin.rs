@@ -34,6 +34,7 @@ impl Requests {
         let fault_metrics = FaultMetrics::register(registry)?;
         let metrics = HttpMetrics::register(registry)?;
         metrics.in_flight_max.set(config.http.max_in_flight.into());
+        metrics.bodies_max.set(config.http.max_bodies.into());
         metrics
             .connections_max
             .set(config.http.max_connections.into());

@@ -21,8 +21,12 @@ metrics! {
         pub duration: HistogramVec = "http_request_duration_seconds"["method", "path"], buckets LATENCY;
         /// Requests in work now.
         pub in_flight: IntGauge = "http_requests_in_flight";
-        /// Requests in work at most (`http.max_in_flight`); beyond it they are refused. `http_requests_in_flight` over this is the share in use.
+        /// Requests in work at most (`http.max_in_flight`); beyond it they are refused. `http_requests_in_flight` less `http_request_bodies_arriving` over this is the share in use.
         pub in_flight_max: IntGauge = "http_requests_in_flight_max";
+        /// Requests of `http_requests_in_flight` whose body is still arriving; they take no place of `http.max_in_flight`.
+        pub bodies: IntGauge = "http_request_bodies_arriving";
+        /// Request bodies that are awaited at most (`http.max_bodies`); beyond it they are refused.
+        pub bodies_max: IntGauge = "http_request_bodies_max";
         /// Open connections by listener: `public` or `admin`.
         pub connections: IntGaugeVec = "http_connections_open"["listener"];
         /// Open connections of a listener at most (`http.max_connections`); beyond it they are refused.
@@ -31,7 +35,7 @@ metrics! {
         pub busy: CounterVec = "http_request_busy_seconds_total"["method", "path"];
         /// Bytes of response bodies, as sent.
         pub response_bytes: IntCounterVec = "http_response_bytes_total"["method", "path"];
-        /// Requests and connections that were refused because there were too many: `in_flight`, `connections`.
+        /// Requests and connections that were refused because there were too many: `in_flight`, `connections`, `bodies`; or too many of one client: `client_in_flight`, `client_connections`, `client_bodies`.
         pub shed: IntCounterVec = "http_shed_total"["reason"];
         /// Problems that were answered, by their `code` in lower case.
         pub errors: IntCounterVec = "errors_total"["type"];

@@ -28,6 +28,16 @@ use crate::platform::telemetry::exposition::Exemplars;
 /// The value of `path` where there is no route.
 pub(super) const UNMATCHED: &str = "unmatched";
 
+/// Why requests and connections are refused.
+const SHED_REASONS: [&str; 6] = [
+    "in_flight",
+    "client_in_flight",
+    "bodies",
+    "client_bodies",
+    "connections",
+    "client_connections",
+];
+
 /// The instruments of a route, by position in [`METHODS`].
 type OfMethods = [OnceLock<RouteMetrics>; METHODS.len()];
 
@@ -61,7 +71,7 @@ impl RouteTable {
                 .errors
                 .with_label_values(&[&code.code.to_ascii_lowercase()]);
         }
-        for reason in ["in_flight", "connections"] {
+        for reason in SHED_REASONS {
             metrics.shed.with_label_values(&[reason]);
         }
         for listener in ["public", "admin"] {
