@@ -27,6 +27,7 @@ pub(super) struct Requests {
 impl Requests {
     pub(super) fn new(
         config: &Config,
+        max_connections: u32,
         registry: &Registry,
         clock: &SharedClock,
     ) -> anyhow::Result<Self> {
@@ -35,9 +36,7 @@ impl Requests {
         let metrics = HttpMetrics::register(registry)?;
         metrics.in_flight_max.set(config.http.max_in_flight.into());
         metrics.bodies_max.set(config.http.max_bodies.into());
-        metrics
-            .connections_max
-            .set(config.http.max_connections.into());
+        metrics.connections_max.set(max_connections.into());
         let workers = app::WORKERS.map(|name| (faults::RUN, faults::worker_path(name)));
         let targets = operations.iter().cloned().chain(workers);
         Ok(Self {

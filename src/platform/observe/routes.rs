@@ -29,13 +29,14 @@ use crate::platform::telemetry::exposition::Exemplars;
 pub(super) const UNMATCHED: &str = "unmatched";
 
 /// Why requests and connections are refused.
-const SHED_REASONS: [&str; 6] = [
+const SHED_REASONS: [&str; 7] = [
     "in_flight",
     "client_in_flight",
     "bodies",
     "client_bodies",
     "connections",
     "client_connections",
+    "file_descriptors",
 ];
 
 /// The instruments of a route, by position in [`METHODS`].

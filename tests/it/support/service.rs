@@ -20,6 +20,7 @@ pub struct Builder {
     database: Option<Arc<TestDatabase>>,
     backend: Backend,
     arguments: Vec<String>,
+    open_files: Option<(u32, u32)>,
 }
 
 impl Builder {
@@ -44,6 +45,12 @@ impl Builder {
         self
     }
 
+    /// Starts it under a soft and a hard limit of open files.
+    pub fn open_files(mut self, soft: u32, hard: u32) -> Self {
+        self.open_files = Some((soft, hard));
+        self
+    }
+
     /// Starts the process and does not wait for anything.
     pub async fn spawn(self) -> Service {
         let database = match self.database {
@@ -51,7 +58,17 @@ impl Builder {
             None => Arc::new(TestDatabase::create(self.backend).await),
         };
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
+        let binary = env!("CARGO_BIN_EXE_gantry");
+        let mut command = match self.open_files {
+            None => Command::new(binary),
+            Some((soft, hard)) => {
+                let mut shell = Command::new("/bin/sh");
+                let script =
+                    format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &script, binary]);
+                shell
+            }
+        };
         command
             .args(&self.arguments)
             .current_dir(folder.path())
@@ -146,6 +163,7 @@ impl Service {
             database: None,
             backend,
             arguments: vec!["serve".to_owned()],
+            open_files: None,
         }
     }
 
