@@ -211,7 +211,7 @@ async fn without_a_descriptor_connections_are_closed_at_once_and_counted() {
         closed += u32::from(answer.is_empty());
     }
     assert_eq!(closed, 10, "without a word");
-    assert_eq!(refused(&service, "file_descriptors").await, before + 10.0);
+    refused_are(&service, "file_descriptors", before + 10.0).await;
     limit(1_000);
     let answer = exchange(connect(&service, "127.0.0.1").await, PING).await;
     assert!(answer.contains("pong"), "{answer}");
