@@ -21,6 +21,7 @@ use http::{Method, Request, Uri};
 use tower::Service;
 
 use super::head::{METHODS, method_index};
+use super::metrics::{Timing, Timings};
 use super::{HttpMetrics, RouteMetrics};
 use crate::platform::http::problem::Code;
 use crate::platform::telemetry::exposition::Exemplars;
@@ -51,8 +52,7 @@ struct Template {
 
 /// All routes that were seen; bounded, since methods and templates are.
 pub struct RouteTable {
-    metrics: HttpMetrics,
-    exemplars: Exemplars,
+    timings: &'static Timings,
     documented: matchit::Router<&'static Template>,
     templates: Mutex<HashMap<&'static str, &'static Template>>,
     unmatched: &'static Template,
@@ -78,9 +78,14 @@ impl RouteTable {
         for listener in ["public", "admin"] {
             metrics.connections.with_label_values(&[listener]);
         }
+        // Under these labels anything is timed that no handler has seen.
+        let refused = Timing::new(&metrics, &exemplars, "other", UNMATCHED);
         let mut table = Self {
-            metrics,
-            exemplars,
+            timings: Box::leak(Box::new(Timings {
+                metrics,
+                exemplars,
+                refused,
+            })),
             documented: matchit::Router::new(),
             templates: Mutex::default(),
             unmatched: Template::new(UNMATCHED),
@@ -91,6 +96,7 @@ impl RouteTable {
             let _known = table.documented.insert(path, template);
             let index = METHODS.iter().position(|known| *known == method);
             let route = table.instruments(template, index.unwrap_or_default());
+            route.serve();
             for status in [500, 503] {
                 route.count(status, 0);
             }
@@ -101,7 +107,7 @@ impl RouteTable {
     /// The metrics of the block.
     #[must_use]
     pub fn metrics(&self) -> &HttpMetrics {
-        &self.metrics
+        &self.timings.metrics
     }
 
     /// The instruments of the route that `router` has for a request.
@@ -133,14 +139,7 @@ impl RouteTable {
     }
 
     fn instruments(&self, template: &'static Template, method: usize) -> &'static RouteMetrics {
-        let made = || {
-            RouteMetrics::new(
-                &self.metrics,
-                &self.exemplars,
-                METHODS[method],
-                template.path,
-            )
-        };
+        let made = || RouteMetrics::new(self.timings, METHODS[method], template.path);
         template.methods[method].get_or_init(made)
     }
 }
