@@ -21,6 +21,7 @@ pub struct Builder {
     backend: Backend,
     arguments: Vec<String>,
     open_files: Option<(u32, u32)>,
+    stdin: Stdio,
 }
 
 impl Builder {
@@ -51,6 +52,12 @@ impl Builder {
         self
     }
 
+    /// Gives it another standard input than an empty one.
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.stdin = stdin.into();
+        self
+    }
+
     /// Starts the process and does not wait for anything.
     pub async fn spawn(self) -> Service {
         let database = match self.database {
@@ -75,7 +82,7 @@ impl Builder {
             .env_clear()
             .env("APP__DATABASE__URL", database.url())
             .envs(&self.environment)
-            .stdin(Stdio::null())
+            .stdin(self.stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
@@ -164,6 +171,7 @@ impl Service {
             backend,
             arguments: vec!["serve".to_owned()],
             open_files: None,
+            stdin: Stdio::null(),
         }
     }
 
