@@ -71,18 +71,6 @@ async fn signals_without_a_meaning_have_no_effect() {
     assert_eq!(lines(&logs, "a signal without effect").len(), LOGGED.len());
 }
 
-/// A profile of the processor takes `SIGPROF` for itself meanwhile.
-#[tokio::test]
-async fn a_profile_changes_nothing_of_it() {
-    let service = Service::start(Backend::Sqlite).await;
-    let profile = service.admin("/debug/pprof/profile?seconds=1");
-    let profile = service.client.get(profile).send().await.unwrap();
-    assert_eq!(profile.status(), 200);
-    service.signal("PROF");
-    let answer = service.client.get(service.url("/api/v1/ping")).send();
-    assert_eq!(answer.await.unwrap().status(), 200);
-}
-
 #[tokio::test]
 async fn a_terminal_that_is_gone_drains() {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
