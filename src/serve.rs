@@ -1,6 +1,7 @@
 //! The process: what is started in which order, and how it ends.
 
 mod admin;
+mod descriptors;
 mod once;
 mod outside;
 
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::platform::clock::{SharedClock, SystemClock};
 use crate::platform::db::{Database, DbMetrics};
 use crate::platform::health::{Health, HealthMetrics};
+use crate::platform::http::admission::Admission;
 use crate::platform::http::listener::{self, Serve, Serving};
 use crate::platform::http::middleware;
 use crate::platform::http::{Patience, Tls};
@@ -102,7 +104,8 @@ async fn run_observed(
     let clock: SharedClock = Arc::new(SystemClock);
     let lifecycle = Lifecycle::new(LifecycleMetrics::register(registry)?);
     lifecycle::watch_signals(&lifecycle)?;
-    let requests = Requests::new(config, registry, &clock)?;
+    let max_connections = descriptors::fit(config)?;
+    let requests = Requests::new(config, max_connections, registry, &clock)?;
     let db_metrics = Arc::new(DbMetrics::register(registry)?);
     let database = Database::new(&config.database, db_metrics, telemetry.exemplars.clone())?;
     let health = Health::new(
@@ -117,23 +120,27 @@ async fn run_observed(
     let admin_address = admin.local_addr()?;
     let admin_routes =
         admin::shown(config, telemetry, &lifecycle, &database, &clock, &requests).routes(&health);
-    let serving = |name: &'static str, stop: CancellationToken, kill: CancellationToken| Serving {
+    let serving = |name: &'static str,
+                   max_connections: u32,
+                   stop: CancellationToken,
+                   kill: CancellationToken| Serving {
         name,
         tls: None,
         patience: Patience {
             header: config.http.header_timeout,
             idle: config.http.idle_timeout,
         },
-        max_connections: config.http.max_connections,
+        admission: Admission::new(max_connections, requests.metrics.shed.clone()),
+        keep_alive: true,
         lifecycle: lifecycle.clone(),
         stop,
         kill,
         open: requests.metrics.connections.with_label_values(&[name]),
-        refused: requests.metrics.shed.with_label_values(&["connections"]),
     };
     // Not even the hard token ends a scrape; the process does.
     let admin_serving = serving(
         "admin",
+        config.admin.max_connections,
         admin_listener.stop.clone(),
         CancellationToken::new(),
     );
@@ -160,9 +167,15 @@ async fn run_observed(
             if let Some(tls) = &tls {
                 tls.watch(&lifecycle);
             }
+            let (soft, hard) = (lifecycle.soft(), lifecycle.hard());
+            let serving = serving("public", max_connections, soft, hard);
+            let trusted = config.http.trusted_proxies.clone();
             let public_serving = Serving {
                 tls,
-                ..serving("public", lifecycle.soft(), lifecycle.hard())
+                admission: serving
+                    .admission
+                    .per_client(config.http.max_connections_per_client, trusted),
+                ..serving
             };
             lifecycle.spawn(
                 "public listener",

@@ -159,15 +159,17 @@ def errors():
 def saturation():
     return [
         timeseries("Requests in flight", "percentunit", "Requests in flight as a share of"
-                   " http.max_in_flight, by replica; at 100% requests are shed.",
-                   query("http_requests_in_flight{$sel} / http_requests_in_flight_max{$sel}",
+                   " http.max_in_flight, by replica; at 100% requests are shed."
+                   " Requests whose body is still arriving have no part of it.",
+                   query("(http_requests_in_flight{$sel} - http_request_bodies_arriving{$sel})"
+                         " / http_requests_in_flight_max{$sel}",
                          "{{instance}}"),
                    lines=SHARE),
-        timeseries("Connections", "percentunit", "Open connections as a share of"
-                   " http.max_connections, by replica and listener.",
-                   query("http_connections_open{$sel} / on (instance) group_left ()"
+        timeseries("Connections", "percentunit", "Open connections of the public listener as"
+                   " a share of http.max_connections, by replica.",
+                   query('http_connections_open{$sel, listener="public"} / on (instance)'
                          " http_connections_max{$sel}",
-                         "{{instance}} {{listener}}"), lines=SHARE),
+                         "{{instance}}"), lines=SHARE),
         timeseries("Database pool", "percentunit", "Connections in use as a share of the pool,"
                    " by replica; at 100% requests wait for one.",
                    query("db_connections_active{$sel} / db_connections_max{$sel}",

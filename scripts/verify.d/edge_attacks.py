@@ -10,6 +10,7 @@ import http.client
 import os
 import random
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -183,6 +184,91 @@ def measure(port, seconds):
     print(len(times), f"{centiles[49]:.1f}", f"{centiles[98]:.1f}")
 
 
+async def slow_bodies(service):
+    """Two addresses begin 1,400 bodies on HTTP/1.1 and 600 on HTTP/2 and let them drip."""
+    victim = subprocess.Popen(
+        [sys.executable, __file__, "--victim", str(service.public), "8"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    attackers = ["127.0.0.2", "127.0.0.3"]
+    until = time.monotonic() + 8
+    most = 0
+
+    async def connect(address):
+        return await asyncio.open_connection(HOST, service.public, local_addr=(address, 0))
+
+    async def over_http1(number):
+        await asyncio.sleep(2 * random.random())
+        reader, writer = await connect(attackers[number % 2])
+        writer.write(LOGIN + b"Content-Length: 1000\r\n\r\n{")
+        answer = asyncio.ensure_future(reader.read(12))
+        while not answer.done() and time.monotonic() < until:
+            await asyncio.wait([answer], timeout=1)
+            writer.write(b" ")
+        writer.close()
+        if not answer.done():
+            answer.cancel()
+            return "held"
+        try:
+            return status_of(answer.result())
+        except ConnectionError:
+            return "closed"
+
+    async def over_http2(number):
+        _, writer = await connect(attackers[number % 2])
+        writer.write(PREFACE)
+        for stream in range(1, 201, 2):
+            writer.write(frame(1, 4, stream, POST) + frame(0, 0, stream, b"{"))
+        await asyncio.sleep(max(0, until - time.monotonic()))
+        writer.close()
+
+    async def watch():
+        nonlocal most
+        while time.monotonic() < until:
+            arriving = await asyncio.to_thread(service.metric, "http_request_bodies_arriving")
+            most = max(most, arriving)
+            await asyncio.sleep(0.2)
+
+    answers, *_ = await asyncio.gather(
+        asyncio.gather(*map(over_http1, range(1400))),
+        asyncio.gather(*map(over_http2, range(6))),
+        watch(),
+    )
+    requests, p50, p99 = (await asyncio.to_thread(victim.communicate))[0].split()
+    shed = service.metric('http_shed_total\\{reason="client_bodies"\\}')
+    check(int(requests) > 50, "slow bodies: the other client was measured")
+    check(most <= 2 * 128, f"slow bodies: no address holds more than its share: {most:.0f}")
+    check(shed > 0, "slow bodies: what is beyond the share is refused and counted")
+    return (
+        f"{tally(answers)}; {most:.0f} awaited at most, {shed:.0f} refused; "
+        f"meanwhile {requests} pings, all 200, p50 {p50} ms, p99 {p99} ms"
+    )
+
+
+async def many_connections(service):
+    """One address opens 2,600 connections and says nothing."""
+    opened = []
+
+    async def connect(_):
+        opened.append(
+            await asyncio.open_connection(HOST, service.public, local_addr=("127.0.0.2", 0))
+        )
+
+    try:
+        await many(2600, 50, connect)
+        refused, until = 0, time.monotonic() + 5
+        while refused < 100 and time.monotonic() < until:
+            refused = service.metric('http_shed_total\\{reason="client_connections"\\}')
+            await asyncio.sleep(0.1)
+        held = service.metric('http_connections_open\\{listener="public"\\}')
+        check(refused == 100, f"many connections: the ones beyond 2,500 are refused: {refused:.0f}")
+        return f"{held:.0f} open, {refused:.0f} refused"
+    finally:
+        for _, writer in opened:
+            writer.close()
+
+
 # ---- requests -------------------------------------------------------------
 def zstd_bomb():
     """16 KB that say half a gigabyte, under the largest window (RFC 8878)."""
@@ -284,6 +370,12 @@ def goaway(answer):
 # GET, http, /api/v1/ping, authority x (RFC 7541, appendix A).
 PING = bytes([0x82, 0x86, 0x04, 12]) + b"/api/v1/ping" + bytes([0x01, 1]) + b"x"
 
+# POST, http, /api/v1/auth/login, authority x, content-type (static entry 31).
+POST = (
+    bytes([0x83, 0x86, 0x04, 18]) + b"/api/v1/auth/login" + bytes([0x01, 1]) + b"x"
+    + bytes([0x0F, 0x10, 16]) + b"application/json"
+)
+
 
 async def rapid_reset(service):
     """CVE-2023-44487: streams that are opened only to be reset."""
@@ -317,6 +409,8 @@ async def main(public, admin, pid):
     await random_paths(service)
     for name, work in [
         ("dripping", dripping),
+        ("slow bodies", slow_bodies),
+        ("many connections", many_connections),
         ("bombs", bombs),
         ("deep JSON", deep_json),
         ("random paths", random_paths),
@@ -332,6 +426,9 @@ if __name__ == "__main__":
     if sys.argv[1] == "--victim":
         measure(int(sys.argv[2]), float(sys.argv[3]))
     else:
+        # Both sides of 2,600 connections have a file descriptor each.
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         # What is measured is the service, not who wins the processor.
         os.nice(10)
         asyncio.run(main(*map(int, sys.argv[1:4])))

@@ -27,6 +27,7 @@ pub(super) struct Requests {
 impl Requests {
     pub(super) fn new(
         config: &Config,
+        max_connections: u32,
         registry: &Registry,
         clock: &SharedClock,
     ) -> anyhow::Result<Self> {
@@ -34,9 +35,8 @@ impl Requests {
         let fault_metrics = FaultMetrics::register(registry)?;
         let metrics = HttpMetrics::register(registry)?;
         metrics.in_flight_max.set(config.http.max_in_flight.into());
-        metrics
-            .connections_max
-            .set(config.http.max_connections.into());
+        metrics.bodies_max.set(config.http.max_bodies.into());
+        metrics.connections_max.set(max_connections.into());
         let workers = app::WORKERS.map(|name| (faults::RUN, faults::worker_path(name)));
         let targets = operations.iter().cloned().chain(workers);
         Ok(Self {

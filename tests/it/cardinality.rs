@@ -94,6 +94,59 @@ async fn paths_methods_hosts_and_ids_make_no_series() {
     assert!(new.len() < BUDGET, "{} new series: {new:#?}", new.len());
 }
 
+/// A histogram is a series a bucket: a request that no handler answers must bring none.
+#[tokio::test]
+async fn refused_methods_make_no_histograms() {
+    const METHODS: [&str; 10] = [
+        "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "BREW",
+    ];
+    const UNMATCHED: [&str; 2] = ["/", "/wp-login.php"];
+    let service = Service::start(Backend::Sqlite).await;
+    let document = service.client.get(service.url("/openapi.json")).send();
+    let document: serde_json::Value = document.await.unwrap().json().await.unwrap();
+    let documented = document["paths"].as_object().unwrap().keys();
+    let paths: Vec<_> = documented.map(String::as_str).chain(UNMATCHED).collect();
+    let (before, counted) = (series(&service).await, service.metrics().await);
+    let mut served = 0;
+    for path in &paths {
+        let path = path.replace("{id}", "01a1fb90-0000-7000-8000-000000000000");
+        for method in METHODS {
+            let request = format!(
+                "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+            );
+            let mut stream = TcpStream::connect(service.address()).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let status: u16 = answer[9..12].parse().unwrap();
+            // A `HEAD` that a handler has answered may be timed.
+            served += usize::from(method == "HEAD" && status == 200);
+        }
+    }
+    let after = series(&service).await;
+    let new = after.difference(&before);
+    let (totals, others): (Vec<_>, Vec<_>) =
+        new.partition(|series| series.starts_with("http_requests_total{"));
+    assert!(
+        totals.len() > paths.len(),
+        "refusals are counted: {totals:#?}"
+    );
+    assert!(totals.len() <= paths.len() * METHODS.len());
+    let unserved = others
+        .iter()
+        .filter(|series| !series.contains("method=\"HEAD\""));
+    assert_eq!(unserved.count(), 0, "{others:#?}");
+    let heads = others.iter().filter(|series| series.contains("_count{"));
+    assert_eq!(heads.count(), served);
+    // All of them are timed somewhere.
+    let samples = service.metrics().await;
+    let growth = |name| samples.sum(name, &[]) - counted.sum(name, &[]);
+    assert_eq!(
+        growth("http_requests_total"),
+        growth("http_request_duration_seconds_count")
+    );
+}
+
 /// A worker's first run, or a rare request, makes no series appear.
 #[tokio::test]
 async fn what_a_store_can_do_has_its_series_from_the_start() {

@@ -24,10 +24,18 @@ settings! {
         pub body_timeout("body_timeout"): Duration = Same("10s"), check positive;
         /// Largest request body, after decompression; beyond it 413 `BODY_TOO_LARGE`.
         pub max_body_bytes("max_body_bytes"): ByteSize = Same("1MiB");
-        /// Open connections on the public listener; beyond it they are refused at once and counted.
+        /// Open connections on the public listener; beyond it they are refused at once and counted. Lowered at the start when the limit of file descriptors has no room for them.
         pub max_connections("max_connections"): u32 = Same("10000"), check at_least_one;
+        /// Of `http.max_connections`, what one client may hold (an IPv4 address or an IPv6 /64; a /48 twice as many); beyond it they are refused at once and counted. `http.trusted_proxies` are exempt.
+        pub max_connections_per_client("max_connections_per_client"): u32 = Same("2500"), check at_least_one;
         /// Requests in work; beyond it 503 `OVERLOADED` at once, counted.
         pub max_in_flight("max_in_flight"): u32 = Same("1024"), check at_least_one;
+        /// Of the upper half of `http.max_in_flight`, places that one client may hold (an IPv4 address or an IPv6 /64; a /48 twice as many); beyond it 503 `OVERLOADED`, counted.
+        pub max_in_flight_per_client("max_in_flight_per_client"): u32 = Same("128"), check at_least_one;
+        /// Request bodies that are awaited at once; such a request takes no place of `http.max_in_flight`. Beyond it 503 `OVERLOADED`, counted.
+        pub max_bodies("max_bodies"): u32 = Same("1024"), check at_least_one;
+        /// Of `http.max_bodies`, what one client may hold; beyond it 503 `OVERLOADED`, counted.
+        pub max_bodies_per_client("max_bodies_per_client"): u32 = Same("128"), check at_least_one;
         /// Certificate chain (PEM) of the public listener; with a file it is read again within 10 s of a change. Unset: plain HTTP.
         pub tls_cert("tls.cert"): Option<SecretSource> = Unset;
         /// Private key (PEM) of the certificate.

@@ -13,7 +13,8 @@ use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::problem::{FieldError, Problem, codes};
-use crate::platform::observe::RequestContext;
+use crate::platform::observe::{BodyLimits, RequestContext};
+use crate::platform::protect::Full;
 use crate::platform::validation::Invalid;
 
 /// A JSON body, in and out.
@@ -54,7 +55,7 @@ where
 /// The whole body, within its size and time.
 ///
 /// # Errors
-/// 408, 413, or 400 when the body breaks off.
+/// 408, 413, 400 when the body breaks off, or 503 when there is no place for it.
 pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
     let limits = RequestContext::with(|context| context.map(|context| context.limits));
     let limits = limits.unwrap_or_default();
@@ -65,25 +66,37 @@ pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
             "The whole body must arrive within the time that is allowed for it.",
         )
         .header(header::CONNECTION, HeaderValue::from_static("close"))),
-        Ok(Err(error)) if is_too_long(error.as_ref()) => Err(Problem::new(
-            codes::BODY_TOO_LARGE,
-            format!("The body may have {} bytes at most.", limits.max_body_bytes),
-        )),
-        Ok(Err(_)) => Err(Problem::new(
-            codes::INVALID_BODY,
-            "The body ended early or could not be decoded.",
-        )),
+        Ok(Err(error)) => Err(unreadable(error.as_ref(), limits)),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
     }
 }
 
-/// The limit was met by what came out of the decompression, or, wrapped in its
-/// errors, by what went in.
-fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Why the body could not be read.
+fn unreadable(error: &(dyn std::error::Error + 'static), limits: BodyLimits) -> Problem {
+    if cause::<LengthLimitError>(error).is_some() {
+        return Problem::new(
+            codes::BODY_TOO_LARGE,
+            format!("The body may have {} bytes at most.", limits.max_body_bytes),
+        );
+    }
+    match cause::<Full>(error) {
+        Some(full) => full.problem(),
+        None => Problem::new(
+            codes::INVALID_BODY,
+            "The body ended early or could not be decoded.",
+        ),
+    }
+}
+
+/// The error of this type in a chain: of what came out of the decompression, or, wrapped
+/// in its errors, of what went in.
+fn cause<'a, E: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.is::<LengthLimitError>() {
-            return true;
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
         }
         // An I/O error hides what it carries from `source`.
         let carried = error
@@ -94,7 +107,7 @@ fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
             None => error.source(),
         };
     }
-    false
+    None
 }
 
 /// What the decompression layer understands; RFC 9110, section 12.5.3, on 415.

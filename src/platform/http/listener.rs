@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,14 +14,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use prometheus::{IntCounter, IntGauge};
+use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Layer as _, Service};
 
+use super::admission::{self, Admission, REFUSAL_TIMEOUT, Reason, Spare};
 use super::exchange::Exchange;
 use super::rarely::Rarely;
 use super::watch::{Lapse, Patience, Watch, Watched};
@@ -51,8 +50,10 @@ pub struct Serving {
     pub tls: Option<Tls>,
     /// How long a connection may wait for its client.
     pub patience: Patience,
-    /// Connections at once.
-    pub max_connections: u32,
+    /// Connections at once, in all and of one client.
+    pub admission: Admission,
+    /// Whether a connection may have more than one request (HTTP/1.1).
+    pub keep_alive: bool,
     /// Its drain sends HTTP/2 clients elsewhere; it hears of answers that were cut.
     pub lifecycle: Lifecycle,
     /// Stop accepting; finish what is in flight.
@@ -61,8 +62,6 @@ pub struct Serving {
     pub kill: CancellationToken,
     /// Connections now.
     pub open: IntGauge,
-    /// Connections that were refused because there were too many.
-    pub refused: IntCounter,
 }
 
 /// Binds, and logs the address that it got.
@@ -106,9 +105,7 @@ impl Serve for Router {
 /// Serves until `stop`, then until nothing is in flight or `kill`.
 pub async fn serve(listener: TcpListener, service: impl Serve, serving: Serving) {
     let connections = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(
-        usize::try_from(serving.max_connections).unwrap_or(1),
-    ));
+    let mut spare = Spare::new();
     loop {
         let accepted = tokio::select! {
             () = serving.stop.cancelled() => break,
@@ -116,43 +113,61 @@ pub async fn serve(listener: TcpListener, service: impl Serve, serving: Serving)
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
+            Err(error) if spare.close_one(&listener, &error) => {
+                serving.admission.count(Reason::FileDescriptors);
+                tokio::task::yield_now().await;
+                continue;
+            }
             Err(error) => {
-                // Out of file descriptors, most likely: the loop must not spin on it.
+                // The loop must not spin on it.
                 tracing::warn!(listener = serving.name, %error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            serving.refused.inc();
-            // Without a handshake there are no words for a client of TLS.
-            if serving.tls.is_none() {
-                connections.spawn(refuse(stream));
+        let (service, serving) = (service.clone(), serving.clone());
+        match serving.admission.admit(peer.ip()) {
+            Ok(admitted) => {
+                connections.spawn(async move {
+                    connection(stream, peer, service, serving).await;
+                    drop(admitted);
+                });
             }
-            continue;
-        };
-        let connection = connection(stream, peer, service.clone(), serving.clone());
-        connections.spawn(async move {
-            connection.await;
-            drop(place);
-        });
+            Err(reason) => match serving.admission.refusal() {
+                // Without a handshake there are no words for a client of TLS.
+                Some(place) if serving.tls.is_none() => {
+                    connections.spawn(async move {
+                        let refusing = refuse_or_probe(stream, peer, service, serving, reason);
+                        let _late = tokio::time::timeout(REFUSAL_TIMEOUT, refusing).await;
+                        drop(place);
+                    });
+                }
+                _ => serving.admission.count(reason),
+            },
+        }
     }
     drop(listener);
     connections.close();
     connections.wait().await;
 }
 
-/// Answers without reading: a connection too many costs one write.
-async fn refuse(mut stream: TcpStream) {
-    use tokio::io::AsyncWriteExt as _;
-    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
-        content-length: 0\r\nconnection: close\r\n\r\n";
-    let write = async {
-        stream.write_all(ANSWER).await?;
-        stream.shutdown().await
-    };
-    // The client may be gone, which is as good.
-    let _gone = tokio::time::timeout(Duration::from_secs(1), write).await;
+/// Refuses a connection, unless it is a probe: that is answered.
+async fn refuse_or_probe(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: impl Serve,
+    serving: Serving,
+    reason: Reason,
+) {
+    if admission::is_probe(&stream).await {
+        let once = Serving {
+            keep_alive: false,
+            ..serving
+        };
+        return connection(stream, peer, service, once).await;
+    }
+    serving.admission.count(reason);
+    admission::refuse(stream).await;
 }
 
 /// Counts an open connection until it is dropped.
@@ -201,6 +216,7 @@ where
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
+        .keep_alive(serving.keep_alive)
         // Head and body in one piece: answers are small, and to copy them costs less
         // than to hand the kernel a list.
         .writev(false)

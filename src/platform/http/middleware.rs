@@ -26,7 +26,7 @@ use super::{ClientAddress, Config};
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::observe::http::ObserveLayer;
 use crate::platform::observe::{Asked, BodyLimits, Observation, Observer, REQUEST_ID};
-use crate::platform::protect::{GuardLayer, Limits};
+use crate::platform::protect::{GuardLayer, Limits, PlaceLimits};
 
 /// What the layers are made of.
 pub struct Parts<'a> {
@@ -73,7 +73,12 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
         .layer(option_layer(cors(config)))
         // 3. Shedding, deadline, panics.
         .layer(GuardLayer::new(
-            config.max_in_flight,
+            PlaceLimits {
+                in_flight: config.max_in_flight,
+                in_flight_per_client: config.max_in_flight_per_client,
+                bodies: config.max_bodies,
+                bodies_per_client: config.max_bodies_per_client,
+            },
             config.request_timeout,
             metrics,
         ))

@@ -1,5 +1,6 @@
 //! The public HTTP side: listener, middleware, problems, extractors, pages.
 
+pub mod admission;
 pub mod admit;
 mod aside;
 pub mod client_address;

@@ -17,21 +17,28 @@ metrics! {
     pub struct HttpMetrics {
         /// Requests whose response body has ended; aborted before that, `status` is `499`.
         pub requests: IntCounterVec = "http_requests_total"["method", "path", "status"];
-        /// Seconds from the request's head to the end of the response body.
+        /// Seconds from the request's head to the end of the response body. A method and path
+        /// without a documented operation has its own series once a handler has answered it;
+        /// before, such requests are under `other` and `unmatched`, here, in the busy time and
+        /// in the bytes. `http_requests_total` has each under its own labels.
         pub duration: HistogramVec = "http_request_duration_seconds"["method", "path"], buckets LATENCY;
         /// Requests in work now.
         pub in_flight: IntGauge = "http_requests_in_flight";
-        /// Requests in work at most (`http.max_in_flight`); beyond it they are refused. `http_requests_in_flight` over this is the share in use.
+        /// Requests in work at most (`http.max_in_flight`); beyond it they are refused. `http_requests_in_flight` less `http_request_bodies_arriving` over this is the share in use.
         pub in_flight_max: IntGauge = "http_requests_in_flight_max";
+        /// Requests of `http_requests_in_flight` whose body is still arriving; they take no place of `http.max_in_flight`.
+        pub bodies: IntGauge = "http_request_bodies_arriving";
+        /// Request bodies that are awaited at most (`http.max_bodies`); beyond it they are refused.
+        pub bodies_max: IntGauge = "http_request_bodies_max";
         /// Open connections by listener: `public` or `admin`.
         pub connections: IntGaugeVec = "http_connections_open"["listener"];
-        /// Open connections of a listener at most (`http.max_connections`); beyond it they are refused.
+        /// Open connections of the public listener at most: `http.max_connections`, or less where the limit of file descriptors has no room for them. Beyond it they are refused.
         pub connections_max: IntGauge = "http_connections_max";
         /// Seconds that a route's requests spent being polled: what the route costs in CPU time.
         pub busy: CounterVec = "http_request_busy_seconds_total"["method", "path"];
         /// Bytes of response bodies, as sent.
         pub response_bytes: IntCounterVec = "http_response_bytes_total"["method", "path"];
-        /// Requests and connections that were refused because there were too many: `in_flight`, `connections`.
+        /// Requests and connections that were refused because there were too many: `in_flight`, `connections`, `bodies`; or too many of one client: `client_in_flight`, `client_connections`, `client_bodies`; or because there was no descriptor for them: `file_descriptors`.
         pub shed: IntCounterVec = "http_shed_total"["reason"];
         /// Problems that were answered, by their `code` in lower case.
         pub errors: IntCounterVec = "errors_total"["type"];
@@ -43,13 +50,47 @@ metrics! {
     }
 }
 
-/// The instruments of one method and route.
-pub struct RouteMetrics {
+/// The costly instruments of one method and route: a histogram is a series a bucket.
+pub(super) struct Timing {
     duration: Histogram,
     exemplars: Arc<Slots>,
     busy: Counter,
     response_bytes: IntCounter,
-    requests: IntCounterVec,
+}
+
+impl Timing {
+    pub(super) fn new(
+        metrics: &HttpMetrics,
+        exemplars: &Exemplars,
+        method: &str,
+        path: &str,
+    ) -> Self {
+        let labels = [("method", method), ("path", path)];
+        Self {
+            duration: metrics.duration.with_label_values(&[method, path]),
+            exemplars: exemplars.slots("http_request_duration_seconds", &labels, LATENCY),
+            busy: metrics.busy.with_label_values(&[method, path]),
+            response_bytes: metrics.response_bytes.with_label_values(&[method, path]),
+        }
+    }
+}
+
+/// Makes the timing of a method and route that are served, and has the one that refused
+/// requests share.
+pub(super) struct Timings {
+    pub(super) metrics: HttpMetrics,
+    pub(super) exemplars: Exemplars,
+    pub(super) refused: Timing,
+}
+
+/// The instruments of one method and route.
+///
+/// Answers are counted under their own labels in any case. Time is taken under them only
+/// once a handler has answered: strangers choose methods and paths, and each pair would
+/// bring a histogram.
+pub struct RouteMetrics {
+    timings: &'static Timings,
+    own: OnceLock<Timing>,
     method: &'static str,
     path: &'static str,
     /// Made for the first span.
@@ -59,19 +100,10 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    pub(super) fn new(
-        metrics: &HttpMetrics,
-        exemplars: &Exemplars,
-        method: &'static str,
-        path: &'static str,
-    ) -> Self {
-        let labels = [("method", method), ("path", path)];
+    pub(super) fn new(timings: &'static Timings, method: &'static str, path: &'static str) -> Self {
         Self {
-            duration: metrics.duration.with_label_values(&[method, path]),
-            exemplars: exemplars.slots("http_request_duration_seconds", &labels, LATENCY),
-            busy: metrics.busy.with_label_values(&[method, path]),
-            response_bytes: metrics.response_bytes.with_label_values(&[method, path]),
-            requests: metrics.requests.clone(),
+            timings,
+            own: OnceLock::new(),
             method,
             path,
             span_name: OnceLock::new(),
@@ -106,8 +138,8 @@ impl RouteMetrics {
     pub(super) fn count(&self, status: u16, answers: u64) {
         let resolve = || {
             let text = status.to_string();
-            self.requests
-                .with_label_values(&[self.method, self.path, &text])
+            let requests = &self.timings.metrics.requests;
+            requests.with_label_values(&[self.method, self.path, &text])
         };
         match self.statuses.get(usize::from(status).wrapping_sub(100)) {
             Some(slot) => slot.get_or_init(resolve).inc_by(answers),
@@ -118,13 +150,39 @@ impl RouteMetrics {
     /// Writes the end of a request.
     pub fn record(&self, status: u16, seconds: f64, busy_seconds: f64, bytes: u64) {
         self.count(status, 1);
-        self.duration.observe(seconds);
-        self.busy.inc_by(busy_seconds);
-        self.response_bytes.inc_by(bytes);
+        let timing = match self.own.get() {
+            Some(own) => own,
+            None => self.timing_of(status),
+        };
+        timing.duration.observe(seconds);
+        timing.busy.inc_by(busy_seconds);
+        timing.response_bytes.inc_by(bytes);
     }
 
     /// Remembers a sampled request as the example of its latency.
     pub fn exemplify(&self, exemplar: Exemplar) {
-        self.exemplars.put(exemplar);
+        let own = self.own.get();
+        own.unwrap_or(&self.timings.refused).exemplars.put(exemplar);
+    }
+
+    /// Makes the series of the timing appear.
+    pub(super) fn serve(&self) -> &Timing {
+        self.own.get_or_init(|| {
+            let Timings {
+                metrics, exemplars, ..
+            } = self.timings;
+            Timing::new(metrics, exemplars, self.method, self.path)
+        })
+    }
+
+    /// Where an answer of a pair is timed that has no timing yet. Layers and the router
+    /// answer with 4xx and 5xx; below 400 they answer `OPTIONS` alone.
+    #[cold]
+    fn timing_of(&self, status: u16) -> &Timing {
+        if status < 400 && self.method != "OPTIONS" {
+            self.serve()
+        } else {
+            &self.timings.refused
+        }
     }
 }

@@ -21,12 +21,24 @@ use http::{Method, Request, Uri};
 use tower::Service;
 
 use super::head::{METHODS, method_index};
+use super::metrics::{Timing, Timings};
 use super::{HttpMetrics, RouteMetrics};
 use crate::platform::http::problem::Code;
 use crate::platform::telemetry::exposition::Exemplars;
 
 /// The value of `path` where there is no route.
 pub(super) const UNMATCHED: &str = "unmatched";
+
+/// Why requests and connections are refused.
+const SHED_REASONS: [&str; 7] = [
+    "in_flight",
+    "client_in_flight",
+    "bodies",
+    "client_bodies",
+    "connections",
+    "client_connections",
+    "file_descriptors",
+];
 
 /// The instruments of a route, by position in [`METHODS`].
 type OfMethods = [OnceLock<RouteMetrics>; METHODS.len()];
@@ -40,8 +52,7 @@ struct Template {
 
 /// All routes that were seen; bounded, since methods and templates are.
 pub struct RouteTable {
-    metrics: HttpMetrics,
-    exemplars: Exemplars,
+    timings: &'static Timings,
     documented: matchit::Router<&'static Template>,
     templates: Mutex<HashMap<&'static str, &'static Template>>,
     unmatched: &'static Template,
@@ -61,15 +72,20 @@ impl RouteTable {
                 .errors
                 .with_label_values(&[&code.code.to_ascii_lowercase()]);
         }
-        for reason in ["in_flight", "connections"] {
+        for reason in SHED_REASONS {
             metrics.shed.with_label_values(&[reason]);
         }
         for listener in ["public", "admin"] {
             metrics.connections.with_label_values(&[listener]);
         }
+        // Under these labels anything is timed that no handler has seen.
+        let refused = Timing::new(&metrics, &exemplars, "other", UNMATCHED);
         let mut table = Self {
-            metrics,
-            exemplars,
+            timings: Box::leak(Box::new(Timings {
+                metrics,
+                exemplars,
+                refused,
+            })),
             documented: matchit::Router::new(),
             templates: Mutex::default(),
             unmatched: Template::new(UNMATCHED),
@@ -80,6 +96,7 @@ impl RouteTable {
             let _known = table.documented.insert(path, template);
             let index = METHODS.iter().position(|known| *known == method);
             let route = table.instruments(template, index.unwrap_or_default());
+            route.serve();
             for status in [500, 503] {
                 route.count(status, 0);
             }
@@ -90,7 +107,7 @@ impl RouteTable {
     /// The metrics of the block.
     #[must_use]
     pub fn metrics(&self) -> &HttpMetrics {
-        &self.metrics
+        &self.timings.metrics
     }
 
     /// The instruments of the route that `router` has for a request.
@@ -122,14 +139,7 @@ impl RouteTable {
     }
 
     fn instruments(&self, template: &'static Template, method: usize) -> &'static RouteMetrics {
-        let made = || {
-            RouteMetrics::new(
-                &self.metrics,
-                &self.exemplars,
-                METHODS[method],
-                template.path,
-            )
-        };
+        let made = || RouteMetrics::new(self.timings, METHODS[method], template.path);
         template.methods[method].get_or_init(made)
     }
 }

@@ -1,50 +1,50 @@
 //! One layer for what can end a request early: too many at once (shed at once,
 //! never queued), too slow (the deadline), or a panic (answered; the process lives).
 //!
-//! Streams have no deadline. The timer is made only when the inner work was not ready at its first poll:
-//! most requests never need one.
+//! A request has a place while it is worked on, and none while its body arrives
+//! (`arrival.rs`). Streams have no deadline. The timer is made only when the inner work
+//! was not ready at its first poll: most requests never need one.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::Request;
+use http_body::Body as _;
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 use tower::{Layer, Service};
 
+use super::arrival::{ArrivingBody, Holder};
+use super::places::{Full, Place, PlaceLimits, Places};
 use crate::platform::http::problem::{Problem, codes};
 use crate::platform::http::stream::is_stream;
 use crate::platform::observe::HttpMetrics;
 use crate::platform::telemetry::logs::Panicked;
 
-/// Installs [`Guard`], for the life of the process: a request holds what is shared without
-/// counting who does.
+/// Installs [`Guard`]. Leaked once, so that requests hold a `&'static` reference instead
+/// of counting references.
 #[derive(Clone, Copy)]
 pub struct GuardLayer(&'static Shared);
 
 struct Shared {
-    max_in_flight: u32,
     request_timeout: Duration,
-    metrics: HttpMetrics,
-    /// Requests in work now.
-    in_flight: AtomicU32,
+    places: Places,
 }
 
 impl GuardLayer {
-    /// A layer that lets `max_in_flight` requests in at once, each for `request_timeout`,
-    /// and counts in `metrics` what is shed.
+    /// A layer that lets as many requests in as `limits` says, each for
+    /// `request_timeout`, and counts in `metrics` the ones that it sheds.
     #[must_use]
-    pub fn new(max_in_flight: u32, request_timeout: Duration, metrics: HttpMetrics) -> Self {
+    pub fn new(limits: PlaceLimits, request_timeout: Duration, metrics: HttpMetrics) -> Self {
         Self(Box::leak(Box::new(Shared {
-            max_in_flight,
             request_timeout,
-            metrics,
-            in_flight: AtomicU32::new(0),
+            places: Places::new(limits, metrics),
         })))
     }
 }
@@ -67,40 +67,29 @@ pub struct Guard<S> {
     shared: &'static Shared,
 }
 
-/// A place among the requests in work, if there was one; given back when dropped.
-struct Place {
-    shared: &'static Shared,
-    taken: bool,
+/// The right to be worked on.
+enum Hold {
+    /// The request has no body, or all of it is here.
+    Place { _place: Place },
+    /// The body may give the place away.
+    Shared(Arc<Holder>),
+    /// There was no place.
+    Refused(Full),
+    /// The work was given up.
+    Nothing,
 }
 
-impl Place {
-    fn take(shared: &'static Shared) -> Self {
-        let mut place = Self {
-            shared,
-            taken: true,
-        };
-        if shared.in_flight.fetch_add(1, Ordering::Relaxed) >= shared.max_in_flight {
-            place.leave();
-        }
-        place
-    }
-
-    fn leave(&mut self) {
-        if std::mem::take(&mut self.taken) {
-            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Place {
+impl Drop for Hold {
     fn drop(&mut self) {
-        self.leave();
+        if let Self::Shared(holder) = self {
+            holder.leave();
+        }
     }
 }
 
-impl<S, B> Service<Request<B>> for Guard<S>
+impl<S> Service<Request<Body>> for Guard<S>
 where
-    S: Service<Request<B>, Response = Response, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response, Error = Infallible>,
 {
     type Response = Response;
     type Error = Infallible;
@@ -110,17 +99,27 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let place = Place::take(self.shared);
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let places = &self.shared.places;
+        // Not `then`: a closure would move the request once more.
+        let (inner, hold) = match places.take() {
+            Err(full) => (None, Hold::Refused(full)),
+            Ok(place) if request.body().is_end_stream() => {
+                let hold = Hold::Place { _place: place };
+                (Some(self.inner.call(request)), hold)
+            }
+            Ok(place) => {
+                let holder = Holder::new(places, place);
+                let body_holder = Arc::clone(&holder);
+                let request = request.map(|body| Body::new(ArrivingBody::new(body, body_holder)));
+                (Some(self.inner.call(request)), Hold::Shared(holder))
+            }
+        };
         Guarded {
-            // Not `then`: a closure would move the request once more.
-            inner: if place.taken {
-                Some(self.inner.call(request))
-            } else {
-                None
-            },
+            inner,
             sleep: None,
-            place,
+            hold,
+            shared: self.shared,
         }
     }
 }
@@ -132,7 +131,8 @@ pin_project! {
         inner: Option<F>,
         // In a box: it is rare, and would make larger what is moved at every request.
         sleep: Option<Pin<Box<Sleep>>>,
-        place: Place,
+        hold: Hold,
+        shared: &'static Shared,
     }
 }
 
@@ -145,14 +145,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
-            this.place
-                .shared
-                .metrics
-                .shed
-                .with_label_values(&["in_flight"])
-                .inc();
-            let problem = Problem::new(codes::OVERLOADED, "Too many requests are in work.");
-            return Poll::Ready(Ok(problem.retry_after(1).into_response()));
+            let problem = match this.hold {
+                Hold::Refused(full) => full.problem(),
+                _ => unreachable!("polled after the end"),
+            };
+            return Poll::Ready(Ok(problem.into_response()));
         };
         // The inner future is dropped after a panic, not polled again.
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(cx)));
@@ -170,14 +167,14 @@ where
             *this.sleep = None;
             return Poll::Pending;
         }
-        let timeout = this.place.shared.request_timeout;
+        let timeout = this.shared.request_timeout;
         let sleep = this
             .sleep
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         match sleep.as_mut().poll(cx) {
             Poll::Ready(()) => {
                 this.inner.set(None);
-                this.place.leave();
+                *this.hold = Hold::Nothing;
                 let problem = Problem::new(
                     codes::DEADLINE_EXCEEDED,
                     "The request took longer than this service allows.",
@@ -198,7 +195,13 @@ mod tests {
 
     fn layer(max_in_flight: u32, request_timeout: Duration) -> GuardLayer {
         let metrics = HttpMetrics::register(&Registry::new()).unwrap();
-        GuardLayer::new(max_in_flight, request_timeout, metrics)
+        let limits = PlaceLimits {
+            in_flight: max_in_flight,
+            in_flight_per_client: max_in_flight,
+            bodies: 1,
+            bodies_per_client: 1,
+        };
+        GuardLayer::new(limits, request_timeout, metrics)
     }
 
     async fn call<F>(
@@ -229,7 +232,7 @@ mod tests {
             let answer = call(&layer, || async { panic!("of a handler") }).await;
             assert_eq!(answer, (500, Some("INTERNAL")));
         }
-        assert_eq!(layer.0.in_flight.load(Ordering::Relaxed), 0);
+        assert_eq!(layer.0.places.in_flight(), 0);
     }
 
     #[tokio::test]
@@ -239,7 +242,7 @@ mod tests {
         let answer = call(&layer, std::future::pending).await;
         assert_eq!(answer, (503, Some("DEADLINE_EXCEEDED")));
         assert!(began.elapsed() >= Duration::from_millis(30));
-        assert_eq!(layer.0.in_flight.load(Ordering::Relaxed), 0);
+        assert_eq!(layer.0.places.in_flight(), 0);
     }
 
     #[tokio::test]
@@ -247,9 +250,6 @@ mod tests {
         let layer = layer(0, Duration::from_secs(1));
         let answer = call(&layer, || async { unreachable!("it must not run") }).await;
         assert_eq!(answer, (503, Some("OVERLOADED")));
-        assert_eq!(
-            layer.0.metrics.shed.with_label_values(&["in_flight"]).get(),
-            1
-        );
+        assert_eq!(layer.0.places.shed("in_flight"), 1);
     }
 }

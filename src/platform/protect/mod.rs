@@ -1,14 +1,19 @@
 //! Keeps the service standing: shedding, the deadline, panics, rate limits.
 
+mod arrival;
 mod config;
 mod guard;
 mod keys;
 mod limit;
 mod limiting;
 mod metrics;
+mod places;
 mod shared;
+mod shares;
 
 pub use config::{Config, LimitBackend};
 pub use guard::{Guard, GuardLayer};
 pub use limit::{Limit, Limits};
 pub use metrics::RateLimitMetrics;
+pub use places::{Full, PlaceLimits};
+pub use shares::{Share, Shares};

@@ -5,6 +5,7 @@ mod drain;
 mod failure;
 mod hang_up;
 mod hold;
+mod signals;
 mod start;
 mod streams;
 mod workers;

@@ -8,9 +8,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::routing::get;
 use gantry::platform::http::Patience;
+use gantry::platform::http::admission::Admission;
 use gantry::platform::http::listener::{self, Serving};
 use gantry::platform::lifecycle::{Config, Lifecycle, LifecycleMetrics, StreamKind};
-use prometheus::{IntCounter, IntGauge, Registry};
+use gantry::platform::observe::HttpMetrics;
+use prometheus::{IntGauge, Registry};
 
 use crate::support::{Samples, eventually};
 
@@ -66,12 +68,12 @@ impl Rig {
                 header: Duration::from_secs(10),
                 idle: Duration::from_secs(10),
             },
-            max_connections: 10,
+            admission: Admission::new(10, HttpMetrics::register(&registry).unwrap().shed),
+            keep_alive: true,
             lifecycle: lifecycle.clone(),
             stop: lifecycle.soft(),
             kill: lifecycle.hard(),
             open: IntGauge::new("open", "open").unwrap(),
-            refused: IntCounter::new("refused", "refused").unwrap(),
         };
         lifecycle.spawn("public listener", listener::serve(socket, routes, serving));
         Self {

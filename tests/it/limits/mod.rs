@@ -1,8 +1,11 @@
 //! Rate limits: in one process, shared among several, and without the server that
-//! they are shared through.
+//! they are shared through. Places for requests and bodies, and what one client may hold.
+//! Connections, and the file descriptors that they need.
 
+mod connections;
 mod faults;
 mod local;
+mod places;
 mod server;
 mod shared;
 

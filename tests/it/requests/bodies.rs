@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::raw::{exchange, read_to_end, statuses};
-use crate::support::{Backend, Service, eventually};
+use crate::support::{Backend, Service};
 
 const LOGIN: &str =
     "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
@@ -165,37 +165,4 @@ async fn a_hundred_thousand_levels_are_400_and_the_process_lives() {
     }
     let answer = service.client.get(service.url("/api/v1/ping"));
     assert_eq!(answer.send().await.unwrap().status(), 200);
-}
-
-#[tokio::test]
-async fn too_many_requests_in_work_are_shed_at_once() {
-    let service = Service::builder(Backend::Sqlite)
-        .env("APP__HTTP__MAX_IN_FLIGHT", "2")
-        .start()
-        .await;
-    let mut held = Vec::new();
-    for _ in 0..2 {
-        let mut stream = TcpStream::connect(service.address()).await.unwrap();
-        let login = format!("{LOGIN}Content-Length: 10\r\n\r\n");
-        stream.write_all(login.as_bytes()).await.unwrap();
-        held.push(stream);
-    }
-    // Both are in work before another comes, which would else take a place of theirs.
-    eventually("two requests in work", async || {
-        let metrics = service.metrics().await;
-        (metrics.get("http_requests_in_flight", &[]) == Some(2.0)).then_some(())
-    })
-    .await;
-    let shed = service.client.get(service.url("/api/v1/ping")).send();
-    let shed = shed.await.unwrap();
-    assert_eq!(shed.status(), 503);
-    assert_eq!(shed.headers()["retry-after"], "1");
-    let body: Value = shed.json().await.unwrap();
-    assert_eq!(body["code"], "OVERLOADED");
-    let metrics = service.metrics().await;
-    let reason = [("reason", "in_flight")];
-    assert!(metrics.get("http_shed_total", &reason).unwrap() >= 1.0);
-    // Probes are answered all the same.
-    let probe = service.client.get(service.url("/health/ready")).send();
-    assert_eq!(probe.await.unwrap().status(), 200);
 }

@@ -20,6 +20,8 @@ pub struct Builder {
     database: Option<Arc<TestDatabase>>,
     backend: Backend,
     arguments: Vec<String>,
+    open_files: Option<(u32, u32)>,
+    stdin: Stdio,
 }
 
 impl Builder {
@@ -44,6 +46,18 @@ impl Builder {
         self
     }
 
+    /// Starts it under a soft and a hard limit of open files.
+    pub fn open_files(mut self, soft: u32, hard: u32) -> Self {
+        self.open_files = Some((soft, hard));
+        self
+    }
+
+    /// Gives it another standard input than an empty one.
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.stdin = stdin.into();
+        self
+    }
+
     /// Starts the process and does not wait for anything.
     pub async fn spawn(self) -> Service {
         let database = match self.database {
@@ -51,14 +65,24 @@ impl Builder {
             None => Arc::new(TestDatabase::create(self.backend).await),
         };
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
+        let binary = env!("CARGO_BIN_EXE_gantry");
+        let mut command = match self.open_files {
+            None => Command::new(binary),
+            Some((soft, hard)) => {
+                let mut shell = Command::new("/bin/sh");
+                let script =
+                    format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &script, binary]);
+                shell
+            }
+        };
         command
             .args(&self.arguments)
             .current_dir(folder.path())
             .env_clear()
             .env("APP__DATABASE__URL", database.url())
             .envs(&self.environment)
-            .stdin(Stdio::null())
+            .stdin(self.stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
@@ -146,6 +170,8 @@ impl Service {
             database: None,
             backend,
             arguments: vec!["serve".to_owned()],
+            open_files: None,
+            stdin: Stdio::null(),
         }
     }
 

@@ -70,9 +70,10 @@ function tiles(history, window) {
     }
     const shed = history.increase("http_shed_total", window);
     const [inFlight, atMost] = [history.now("http_requests_in_flight"), history.now("http_requests_in_flight_max")];
+    const working = inFlight - history.now("http_request_bodies_arriving");
     show("in-flight", inFlight, plain, `of ${plain(atMost)}; ${
         plain(history.now("http_connections_open", ({ listener }) => listener !== "admin"))
-    } connections; ${plain(shed)} shed ${covered}`, shed > 0 ? "bad" : crowd(inFlight / atMost));
+    } connections; ${plain(shed)} shed ${covered}`, shed > 0 ? "bad" : crowd(working / atMost));
     const panics = history.now("panics_total");
     show("panics", panics, plain, "since the start", panics > 0 ? "bad" : "");
     saturation(history, window, covered);

@@ -1,0 +1,91 @@
+//! File descriptors: as many as the system gives, and a reserve that no connection of
+//! the public listener can take.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::Config;
+use crate::platform::http::admission::REFUSALS;
+
+/// A database connection has its socket, or with SQLite the file, its log and its index;
+/// one more while it is replaced.
+const PER_DATABASE_CONNECTION: u64 = 4;
+/// The process's own: output, listeners, event queues, files that are read again, and
+/// connections to Redis and the collector.
+const OTHERS: u64 = 64;
+
+/// Raises the limit of open files to the hard one, and returns how many connections
+/// the public listener may have under it: `http.max_connections`, or less.
+///
+/// # Errors
+/// When the limit has room for none.
+pub(super) fn fit(config: &Config) -> anyhow::Result<u32> {
+    let (limit, reserve) = (raise(), reserve(config));
+    let wanted = config.http.max_connections;
+    let Some(fitting) = room(limit, reserve, wanted) else {
+        anyhow::bail!(
+            "the limit of open files is {}, and {reserve} are kept for the admin listener, the \
+             database and the process itself: raise the hard limit (ulimit -Hn, LimitNOFILE), or \
+             lower admin.max_connections and database.max_connections",
+            limit.unwrap_or_default()
+        );
+    };
+    if fitting < wanted {
+        tracing::warn!(
+            limit,
+            reserve,
+            wanted,
+            max_connections = fitting,
+            "http.max_connections does not fit into the limit of open files and is lowered: raise \
+             the hard limit (ulimit -Hn, LimitNOFILE)"
+        );
+    }
+    Ok(fitting)
+}
+
+/// What must stay free of connections of the public listener.
+fn reserve(config: &Config) -> u64 {
+    let database = u64::from(config.database.max_connections) * PER_DATABASE_CONNECTION;
+    // Both listeners refuse.
+    u64::from(config.admin.max_connections) + 2 * u64::from(REFUSALS) + database + OTHERS
+}
+
+/// How many of `wanted` connections a limit has room for beside the reserve.
+fn room(limit: Option<u64>, reserve: u64, wanted: u32) -> Option<u32> {
+    let Some(limit) = limit else {
+        return Some(wanted);
+    };
+    let room = limit.checked_sub(reserve).filter(|room| *room > 0)?;
+    Some(u32::try_from(room).unwrap_or(u32::MAX).min(wanted))
+}
+
+/// Raises the soft limit to the hard one, and returns the one that holds then; `None` is
+/// no limit.
+fn raise() -> Option<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+            current
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::room;
+
+    #[test]
+    fn connections_get_what_the_reserve_leaves() {
+        assert_eq!(room(None, 300, 10_000), Some(10_000));
+        assert_eq!(room(Some(1 << 20), 300, 10_000), Some(10_000));
+        assert_eq!(room(Some(1_024), 300, 10_000), Some(724));
+        assert_eq!(room(Some(301), 300, 10_000), Some(1));
+        assert_eq!(room(Some(300), 300, 10_000), None);
+        assert_eq!(room(Some(20), 300, 10_000), None);
+    }
+}

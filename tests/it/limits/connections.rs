@@ -1,0 +1,218 @@
+//! Connections of one client, and more connections than there are file descriptors.
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::support::{Backend, Service, eventually};
+
+const PROBE: &str = "GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n";
+const PING: &str = "GET /api/v1/ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+/// Connects from an address of the loopback network.
+async fn connect(service: &Service, from: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    let connected = socket.connect(service.address().parse().unwrap());
+    connected.await.unwrap()
+}
+
+/// Sends a request, and reads until the server closes.
+async fn exchange(mut stream: TcpStream, request: &str) -> String {
+    // A connection that is refused may be closed already.
+    let _sent = stream.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    // A reset is an end as well.
+    let _ended = tokio::time::timeout(Duration::from_secs(10), read)
+        .await
+        .expect("it was closed");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+async fn open(service: &Service, connections: f64) {
+    let labels = [("listener", "public")];
+    eventually(&format!("{connections} connections"), async || {
+        let metrics = service.metrics().await;
+        let now = metrics.get("http_connections_open", &labels)?;
+        (now >= connections).then_some(())
+    })
+    .await;
+}
+
+async fn refused(service: &Service, reason: &str) -> f64 {
+    let metrics = service.metrics().await;
+    let refused = metrics.get("http_shed_total", &[("reason", reason)]);
+    refused.expect("it is there from the start")
+}
+
+async fn refused_are(service: &Service, reason: &str, at_least: f64) {
+    eventually(&format!("{at_least} refused: {reason}"), async || {
+        (refused(service, reason).await >= at_least).then_some(())
+    })
+    .await;
+}
+
+async fn ping(service: &Service) -> u16 {
+    let answer = service.client.get(service.url("/api/v1/ping")).send();
+    answer.await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn one_client_holds_its_share_of_the_connections() {
+    let service = Service::builder(Backend::Sqlite)
+        .env("APP__HTTP__MAX_CONNECTIONS_PER_CLIENT", "3")
+        .start()
+        .await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(connect(&service, "127.0.0.2").await);
+    }
+    open(&service, 3.0).await;
+    // At once, whether or not it says anything.
+    let silent = exchange(connect(&service, "127.0.0.2").await, "").await;
+    assert!(silent.starts_with("HTTP/1.1 503 "), "{silent}");
+    let loud = exchange(connect(&service, "127.0.0.2").await, PING).await;
+    assert!(loud.contains("retry-after: 1\r\n"), "{loud}");
+    assert_eq!(refused(&service, "client_connections").await, 2.0);
+    // A probe from there is answered, and nothing that follows it on its connection.
+    let both = exchange(
+        connect(&service, "127.0.0.2").await,
+        &[PROBE, PING].concat(),
+    )
+    .await;
+    assert!(!both.contains("pong"), "{both}");
+    let probe = exchange(connect(&service, "127.0.0.2").await, PROBE).await;
+    assert!(probe.starts_with("HTTP/1.1 200 "), "{probe}");
+    assert!(probe.contains("connection: close\r\n"), "{probe}");
+    // Others are served.
+    assert_eq!(ping(&service).await, 200);
+    let other = exchange(connect(&service, "127.0.0.3").await, PING).await;
+    assert!(other.contains("pong"), "{other}");
+    drop(held.pop());
+    eventually("its place is free again", async || {
+        let answer = exchange(connect(&service, "127.0.0.2").await, PING).await;
+        answer.contains("pong").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_connections_of_a_trusted_proxy_are_not_limited() {
+    let service = Service::builder(Backend::Sqlite)
+        .env("APP__HTTP__MAX_CONNECTIONS_PER_CLIENT", "1")
+        .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.2/32")
+        .start()
+        .await;
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        held.push(connect(&service, "127.0.0.2").await);
+    }
+    open(&service, 5.0).await;
+    let answer = exchange(connect(&service, "127.0.0.2").await, PING).await;
+    assert!(answer.contains("pong"), "{answer}");
+    assert_eq!(refused(&service, "client_connections").await, 0.0);
+}
+
+/// 512 descriptors, of which 360 are kept.
+#[tokio::test]
+async fn more_connections_than_descriptors_leave_admin_listener_and_probes_alone() {
+    let service = Service::builder(Backend::Sqlite)
+        .env("APP__HTTP__MAX_CONNECTIONS_PER_CLIENT", "10000")
+        .open_files(256, 512)
+        .start()
+        .await;
+    let metrics = service.metrics().await;
+    assert_eq!(metrics.get("process_max_fds", &[]), Some(512.0));
+    assert_eq!(metrics.get("http_connections_max", &[]), Some(152.0));
+    let logs = service.logs();
+    let lowered = logs.iter().find(|line| line["max_connections"] == 152);
+    assert_eq!(lowered.expect("it is said")["level"], "warn");
+
+    let mut held = Vec::new();
+    for _ in 0..600 {
+        held.push(connect(&service, "127.0.0.1").await);
+    }
+    // One is the test's own client's.
+    refused_are(&service, "connections", 600.0 - 152.0).await;
+    open(&service, 152.0).await;
+    for _ in 0..5 {
+        // On connections of their own, as probers and scrapers come.
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        for url in [
+            service.admin("/metrics"),
+            service.admin("/health/ready"),
+            service.admin("/health/live"),
+            service.url("/health/ready"),
+        ] {
+            let answer = client.get(&url).header("connection", "close").send().await;
+            assert_eq!(answer.unwrap().status(), 200, "{url}");
+        }
+    }
+    assert_eq!(refused(&service, "file_descriptors").await, 0.0);
+    drop(held);
+    eventually("others are served again", async || {
+        let answer = exchange(connect(&service, "127.0.0.1").await, PING).await;
+        answer.contains("pong").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_limit_without_room_for_connections_ends_the_start_and_says_so() {
+    let mut service = Service::builder(Backend::Sqlite)
+        .open_files(100, 100)
+        .spawn()
+        .await;
+    assert_eq!(service.wait().await.code(), Some(1));
+    let said = service.stderr().join("\n");
+    for part in ["the limit of open files is 100", "LimitNOFILE"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+/// The limit falls while the process runs: what nobody planned for.
+#[tokio::test]
+async fn without_a_descriptor_connections_are_closed_at_once_and_counted() {
+    let service = Service::builder(Backend::Sqlite)
+        .env("APP__HTTP__HEADER_TIMEOUT", "1m")
+        .start()
+        .await;
+    // From here on scrapes use the connection that stands.
+    service.metrics().await;
+    let folder = format!("/proc/{}/fd", service.pid());
+    let numbers = std::fs::read_dir(folder).unwrap().map(|file| {
+        let name = file.unwrap().file_name();
+        name.to_str().unwrap().parse::<u64>().unwrap()
+    });
+    let last = numbers.max().unwrap();
+    let pid = Pid::from_raw(i32::try_from(service.pid()).unwrap());
+    let limit = |files: u64| {
+        let limit = Rlimit {
+            current: Some(files),
+            maximum: Some(10_000),
+        };
+        prlimit(pid, Resource::Nofile, limit).unwrap();
+    };
+    limit(last + 1);
+    // Numbers that are free below the limit are used up first.
+    let mut held = Vec::new();
+    eventually("none is free", async || {
+        held.push(connect(&service, "127.0.0.1").await);
+        (refused(&service, "file_descriptors").await >= 1.0).then_some(())
+    })
+    .await;
+    let before = refused(&service, "file_descriptors").await;
+    let mut closed = 0;
+    for _ in 0..10 {
+        let answer = exchange(connect(&service, "127.0.0.1").await, "").await;
+        closed += u32::from(answer.is_empty());
+    }
+    assert_eq!(closed, 10, "without a word");
+    refused_are(&service, "file_descriptors", before + 10.0).await;
+    limit(1_000);
+    let answer = exchange(connect(&service, "127.0.0.1").await, PING).await;
+    assert!(answer.contains("pong"), "{answer}");
+}
