@@ -8,6 +8,7 @@ pub mod description;
 pub mod etag;
 mod exchange;
 pub mod extract;
+pub mod framing;
 mod h2_frames;
 pub(crate) mod headers;
 pub mod listener;
@@ -20,6 +21,7 @@ pub mod stream;
 pub mod tls;
 mod unread;
 pub mod watch;
+mod wire;
 
 pub use client_address::{ClientAddress, PeerAddress};
 pub use config::Config;
