@@ -26,6 +26,7 @@ pub use switches::Switches;
 
 use crate::platform::faults::{self, Faults};
 use crate::platform::health::Health;
+use crate::platform::http::framing;
 use crate::platform::http::problem::{Problem, codes};
 use crate::platform::profile::Profiler;
 use crate::platform::settings::{Profile, Secret};
@@ -79,6 +80,7 @@ impl Admin {
                 )
             })
             .layer(from_fn_with_state(access, access::guard))
+            .layer(from_fn(framing::guard))
             .layer(from_fn(context::enter))
     }
 }

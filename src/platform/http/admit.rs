@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 use http_body_util::Limited;
 use tower::{Layer, Service};
 
+use super::framing;
 use super::problem::{Problem, codes};
 use crate::platform::observe::RequestContext;
 
@@ -115,6 +116,9 @@ impl<'a> Head<'a> {
 }
 
 fn refusal(request: &Request<Body>, head: &Head<'_>, max_body_bytes: usize) -> Option<Problem> {
+    if let Some(problem) = framing::refusal(request.extensions()) {
+        return Some(problem);
+    }
     if request.method() == Method::CONNECT {
         let problem = Problem::new(codes::METHOD_NOT_ALLOWED, "This is not a proxy.");
         let others = HeaderValue::from_static("GET, HEAD, POST, PATCH, DELETE, OPTIONS");

@@ -12,6 +12,7 @@ use futures_util::future::{BoxFuture, Either};
 use http::Request;
 use tower::Service;
 
+use super::framing::Fault;
 use super::listener::Serve;
 use crate::platform::health;
 use crate::platform::observe::http::ObservedBody;
@@ -51,7 +52,10 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if health::PROBES.contains(&request.uri().path()) {
+        // One whose framing is at fault is refused like any other request.
+        if health::PROBES.contains(&request.uri().path())
+            && request.extensions().get::<Fault>().is_none()
+        {
             return Either::Right(probe(&mut self.probes, request));
         }
         Either::Left(self.observed.call(request))

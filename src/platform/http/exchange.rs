@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use futures_util::future::BoxFuture;
-use http::{Request, Response, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -47,7 +47,9 @@ where
         let flight = self.watch.begin();
         let (head, body) = request.into_parts();
         // A client that asked first has sent nothing; to read would be to say yes.
-        let unread = !body.is_end_stream() && !head.headers.contains_key(header::EXPECT);
+        let fault = flight.fault();
+        let unread =
+            fault.is_none() && !body.is_end_stream() && !head.headers.contains_key(header::EXPECT);
         let leftover = unread.then(Leftover::default);
         let body = match &leftover {
             Some(leftover) => Body::new(RequestBody::new(body, leftover)),
@@ -55,7 +57,10 @@ where
             None if body.is_end_stream() => Body::empty(),
             None => Body::new(body),
         };
-        let request = Request::from_parts(head, body);
+        let mut request = Request::from_parts(head, body);
+        if let Some(fault) = fault {
+            request.extensions_mut().insert(fault);
+        }
         Exchanging {
             answering: self.service.borrow_mut().call(request),
             leftover,
@@ -87,7 +92,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let answer = if let Some(discarding) = this.discarding {
+        let mut answer = if let Some(discarding) = this.discarding {
             ready!(discarding.as_mut().poll(cx))
         } else {
             let Ok(answer) = ready!(this.answering.poll(cx));
@@ -100,6 +105,16 @@ where
             }
         };
         let flight = this.flight.take();
+        if let Some(flight) = &flight {
+            if flight.fault().is_some() {
+                // Nothing more is read from this connection.
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                flight.upgrade();
+            }
+        }
         Poll::Ready(Ok(answer.map(|body| FlightBody {
             body,
             _flight: flight,

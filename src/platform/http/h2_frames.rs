@@ -39,6 +39,24 @@ impl HeaderBlocks {
         self.protocol == Protocol::Http2
     }
 
+    /// Whether the client speaks HTTP/1, as far as its bytes tell.
+    pub(super) fn is_http1(&self) -> bool {
+        self.protocol == Protocol::Http1
+    }
+
+    /// How many bytes of the preface have come.
+    pub(super) fn preface_len(&self) -> usize {
+        self.preface
+    }
+
+    /// The bytes that looked like a preface before the client turned out to speak
+    /// HTTP/1; they are told once.
+    pub(super) fn take_false_preface(&mut self) -> &'static [u8] {
+        let preface = PREFACE.get(..self.preface).unwrap_or_default();
+        self.preface = 0;
+        preface
+    }
+
     /// Whether a header block has begun and not ended.
     pub(super) fn is_incomplete(&self) -> bool {
         self.open

@@ -24,7 +24,8 @@ use tower::{Layer as _, Service};
 use super::admission::{self, Admission, REFUSAL_TIMEOUT, Reason, Spare};
 use super::exchange::Exchange;
 use super::rarely::Rarely;
-use super::watch::{Lapse, Patience, Watch, Watched};
+use super::watch::{Lapse, Patience, Watch};
+use super::wire::Watched;
 use super::{PeerAddress, Tls};
 use crate::platform::lifecycle::Lifecycle;
 

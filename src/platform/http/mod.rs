@@ -9,6 +9,7 @@ pub mod description;
 pub mod etag;
 mod exchange;
 pub mod extract;
+pub mod framing;
 mod h2_frames;
 pub(crate) mod headers;
 pub mod listener;
@@ -21,6 +22,7 @@ pub mod stream;
 pub mod tls;
 mod unread;
 pub mod watch;
+mod wire;
 
 pub use client_address::{ClientAddress, PeerAddress};
 pub use config::Config;

@@ -93,6 +93,8 @@ pub mod codes {
         pub INTERNAL = 500, "Internal error";
         /// A fault that an operator set; its status is the one that the fault names.
         pub FAULT_INJECTED = 500, "Injected fault";
+        /// The request has a `Transfer-Encoding` other than `chunked`.
+        pub TRANSFER_CODING_UNKNOWN = 501, "Transfer coding not implemented";
         /// Too much work at once; `Retry-After` says when to come back.
         pub OVERLOADED = 503, "Overloaded";
         /// The database does not answer; `Retry-After` says when to come back.

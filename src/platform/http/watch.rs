@@ -8,18 +8,13 @@
 //! came in one piece with a whole request is not seen to be half a header; such a
 //! connection ends with the idle timeout.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use pin_project_lite::pin_project;
 use quanta::Instant;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::h2_frames::HeaderBlocks;
+use super::framing::Fault;
 
 /// How long a connection may wait for its client.
 #[derive(Debug, Clone, Copy)]
@@ -51,9 +46,13 @@ struct State {
     born: Instant,
     /// Requests whose answers have not ended.
     in_flight: AtomicU32,
-    /// Whether any request has come yet.
-    served: AtomicBool,
+    /// Requests that have come; the connection's own task counts them.
+    begun: AtomicU32,
     http2: AtomicBool,
+    /// The connection speaks another protocol now.
+    upgraded: AtomicBool,
+    /// The request whose framing is at fault, and how; 0 is none.
+    fault: AtomicU64,
     /// When an answer ended last.
     idle_since: Moment,
     /// Since when a header is incomplete.
@@ -94,8 +93,10 @@ impl Default for Watch {
         Self(Arc::new(State {
             born: Instant::now(),
             in_flight: AtomicU32::new(0),
-            served: AtomicBool::new(false),
+            begun: AtomicU32::new(0),
             http2: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
+            fault: AtomicU64::new(0),
             idle_since: Moment::default(),
             header_since: Moment::default(),
             blocked_since: Moment::default(),
@@ -109,11 +110,53 @@ impl Watch {
     pub fn begin(&self) -> Flight {
         let state = &*self.0;
         state.in_flight.fetch_add(1, Ordering::Relaxed);
-        state.served.store(true, Ordering::Relaxed);
+        let begun = state.begun.load(Ordering::Relaxed);
+        state.begun.store(begun.wrapping_add(1), Ordering::Relaxed);
         if !state.http2.load(Ordering::Relaxed) {
             state.header_since.clear();
         }
         Flight(self.clone())
+    }
+
+    /// Notes the fault of a request, counted from 1.
+    #[cold]
+    pub(super) fn refuse(&self, request: u32, fault: Fault) {
+        let noted = u64::from(request) << 8 | u64::from(fault.number());
+        self.0.fault.store(noted, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.0.upgraded.load(Ordering::Relaxed)
+    }
+
+    /// Notes that HTTP/2 frames came, and whether they leave a header block open.
+    pub(super) fn frames_came(&self, incomplete: bool) {
+        let state = &*self.0;
+        state.http2.store(true, Ordering::Relaxed);
+        match (incomplete, state.header_since.is_set()) {
+            (true, false) => state.header_since.set_now(state.born),
+            (false, true) => state.header_since.clear(),
+            _ => {}
+        }
+    }
+
+    /// Notes that bytes of HTTP/1 came. Outside of a request they are the beginning of
+    /// the next one.
+    pub(super) fn bytes_came(&self) {
+        let state = &*self.0;
+        if state.in_flight() == 0 && !state.header_since.is_set() {
+            state.header_since.set_now(state.born);
+        }
+    }
+
+    /// Notes whether bytes for the client could be written.
+    pub(super) fn wrote(&self, written: bool) {
+        let state = &*self.0;
+        match (written, state.blocked_since.is_set()) {
+            (false, false) => state.blocked_since.set_now(state.born),
+            (true, true) => state.blocked_since.clear(),
+            _ => {}
+        }
     }
 
     /// Whether nothing is in flight and nothing waits to be read by the client.
@@ -133,7 +176,7 @@ impl Watch {
     #[must_use]
     pub fn may_go_away(&self) -> Option<bool> {
         let http2 = self.0.http2.load(Ordering::Relaxed);
-        match (http2, self.0.served.load(Ordering::Relaxed)) {
+        match (http2, self.0.begun.load(Ordering::Relaxed) > 0) {
             (true, served) => Some(served),
             (false, true) => None,
             (false, false) => Some(false),
@@ -176,6 +219,26 @@ impl Watch {
     }
 }
 
+impl Flight {
+    /// What is wrong with the framing of the request; on HTTP/1 it is the last one.
+    #[inline]
+    pub(super) fn fault(&self) -> Option<Fault> {
+        let fault = self.0.0.fault.load(Ordering::Relaxed);
+        if fault == 0 {
+            return None;
+        }
+        let [number, request @ ..] = fault.to_le_bytes();
+        let begun = self.0.0.begun.load(Ordering::Relaxed);
+        Fault::of_number(number).filter(|_| request.starts_with(&begun.to_le_bytes()))
+    }
+
+    /// Notes that the connection leaves HTTP with this answer.
+    #[cold]
+    pub(super) fn upgrade(&self) {
+        self.0.0.upgraded.store(true, Ordering::Relaxed);
+    }
+}
+
 impl State {
     fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Acquire)
@@ -190,103 +253,6 @@ impl Drop for Flight {
     }
 }
 
-pin_project! {
-    /// A stream whose bytes are watched.
-    pub struct Watched<T> {
-        #[pin]
-        inner: T,
-        frames: HeaderBlocks,
-        watch: Watch,
-    }
-}
-
-impl<T> Watched<T> {
-    /// Watches a stream.
-    pub fn new(inner: T, watch: Watch) -> Self {
-        Self {
-            inner,
-            frames: HeaderBlocks::default(),
-            watch,
-        }
-    }
-}
-
-impl<T: AsyncRead> AsyncRead for Watched<T> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.project();
-        let before = buffer.filled().len();
-        let polled = this.inner.poll_read(cx, buffer);
-        let read = buffer.filled().get(before..).unwrap_or_default();
-        if polled.is_ready() && !read.is_empty() {
-            let state = &*this.watch.0;
-            this.frames.read(read);
-            let http2 = this.frames.is_http2();
-            let incomplete = if http2 {
-                state.http2.store(true, Ordering::Relaxed);
-                this.frames.is_incomplete()
-            } else {
-                // Bytes outside of a request are the beginning of the next one.
-                state.in_flight() == 0
-            };
-            match (incomplete, state.header_since.is_set()) {
-                (true, false) => state.header_since.set_now(state.born),
-                (false, true) if http2 => state.header_since.clear(),
-                _ => {}
-            }
-        }
-        polled
-    }
-}
-
-impl<T> Watched<T> {
-    fn wrote<R>(watch: &Watch, polled: Poll<R>) -> Poll<R> {
-        let state = &*watch.0;
-        match (&polled, state.blocked_since.is_set()) {
-            (Poll::Pending, false) => state.blocked_since.set_now(state.born),
-            (Poll::Ready(_), true) => state.blocked_since.clear(),
-            _ => {}
-        }
-        polled
-    }
-}
-
-impl<T: AsyncWrite> AsyncWrite for Watched<T> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.project();
-        Self::wrote(this.watch, this.inner.poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.project();
-        Self::wrote(this.watch, this.inner.poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.project();
-        Self::wrote(this.watch, this.inner.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,18 +261,6 @@ mod tests {
         header: Duration::from_millis(20),
         idle: Duration::from_millis(60),
     };
-
-    fn read(watch: &Watch, bytes: &[u8]) {
-        let mut stream = Watched::new(bytes, watch.clone());
-        let mut space = [0; 64];
-        let mut buffer = ReadBuf::new(&mut space);
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        assert!(
-            Pin::new(&mut stream)
-                .poll_read(&mut cx, &mut buffer)
-                .is_ready()
-        );
-    }
 
     #[tokio::test]
     async fn a_new_connection_waits_for_its_header_a_used_one_for_longer() {
@@ -322,7 +276,7 @@ mod tests {
     async fn half_a_header_after_a_request_has_the_shorter_patience() {
         let watch = Watch::default();
         drop(watch.begin());
-        read(&watch, b"GET / HT");
+        watch.bytes_came();
         assert_eq!(watch.lapse(PATIENCE).await, Lapse::Header);
     }
 

@@ -123,6 +123,24 @@ async fn a_header_block_without_end_is_not_collected() {
     answers(&service).await;
 }
 
+/// HTTP/2 has its own framing (RFC 9113, section 8.2.2): the stream is reset.
+#[tokio::test]
+async fn a_transfer_coding_is_malformed() {
+    let service = service().await;
+    let mut block = ping_over_http2().split_off(9);
+    block.extend([0, 17]);
+    block.extend(b"transfer-encoding");
+    block.push(7);
+    block.extend(b"chunked");
+    let bytes = [PREFACE, SETTINGS, &frame(1, 5, 1, &block)].concat();
+    let frames = frames_after(&service, &bytes).await;
+    assert!(
+        frames.contains(&(RST_STREAM, vec![0, 0, 0, 1])),
+        "{frames:?}"
+    );
+    assert!(!frames.iter().any(|(kind, _)| *kind == 1), "{frames:?}");
+}
+
 #[tokio::test]
 async fn the_server_says_its_limits_first() {
     let service = service().await;

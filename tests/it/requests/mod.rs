@@ -1,6 +1,7 @@
 //! The edge of the public listener: problems, ids, limits on bodies.
 
 mod bodies;
+mod framing;
 mod headers;
 pub mod raw;
 mod shapes;

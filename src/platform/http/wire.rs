@@ -1,0 +1,132 @@
+//! The bytes of a connection, watched on their way to and from hyper.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::framing::Framing;
+use super::h2_frames::HeaderBlocks;
+use super::watch::Watch;
+
+pin_project! {
+    /// A stream whose bytes are watched.
+    pub(super) struct Watched<T> {
+        #[pin]
+        inner: T,
+        frames: HeaderBlocks,
+        framing: Framing,
+        // A fault was found: what comes after it is not read.
+        ended: bool,
+        watch: Watch,
+    }
+}
+
+impl<T> Watched<T> {
+    /// Watches a stream.
+    pub(super) fn new(inner: T, watch: Watch) -> Self {
+        Self {
+            inner,
+            frames: HeaderBlocks::default(),
+            framing: Framing::default(),
+            ended: false,
+            watch,
+        }
+    }
+}
+
+/// hyper ends the connection with it; a handler that waits for the body hears of it.
+#[cold]
+fn malformed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the body is malformed")
+}
+
+impl<T: AsyncRead> AsyncRead for Watched<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.project();
+        if *this.ended {
+            return Poll::Ready(Err(malformed()));
+        }
+        let before = buffer.filled().len();
+        let polled = this.inner.poll_read(cx, buffer);
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        if polled.is_pending() || read.is_empty() {
+            return polled;
+        }
+        let earlier = this.frames.preface_len();
+        this.frames.read(read);
+        if this.frames.is_http2() {
+            this.watch.frames_came(this.frames.is_incomplete());
+            return polled;
+        }
+        this.watch.bytes_came();
+        if !this.frames.is_http1() || this.watch.is_upgraded() {
+            return polled;
+        }
+        if earlier > 0 {
+            // They might have become HTTP/2, and hold no head that hyper accepts.
+            let preface = this.frames.take_false_preface();
+            let _partial = this
+                .framing
+                .read(preface.get(..earlier).unwrap_or_default());
+        }
+        let Some(found) = this.framing.read(read) else {
+            return polled;
+        };
+        this.watch.refuse(found.request, found.fault);
+        if found.sound < read.len() {
+            *this.ended = true;
+            buffer.set_filled(before + found.sound);
+            if found.sound == 0 {
+                return Poll::Ready(Err(malformed()));
+            }
+        }
+        polled
+    }
+}
+
+impl<T> Watched<T> {
+    fn wrote<R>(watch: &Watch, polled: Poll<R>) -> Poll<R> {
+        watch.wrote(polled.is_ready());
+        polled
+    }
+}
+
+impl<T: AsyncWrite> AsyncWrite for Watched<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        Self::wrote(this.watch, this.inner.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        Self::wrote(this.watch, this.inner.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        Self::wrote(this.watch, this.inner.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().inner.poll_shutdown(cx)
+    }
+}
