@@ -53,6 +53,7 @@ impl Database {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(db) => db
+                .warm
                 .pool
                 .connect_options()
                 .get_filename()
@@ -75,7 +76,7 @@ impl Database {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(db) => {
-                let connecting = db.pool.connect_options();
+                let connecting = db.warm.pool.connect_options();
                 let mut connection = self.step(bound, "connecting", connecting.connect()).await?;
                 let asked = sqlx::query("SELECT 1").execute(&mut connection);
                 self.step(bound, "SELECT 1", asked).await?;
@@ -83,7 +84,7 @@ impl Database {
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(db) => {
-                let connecting = db.pool.connect_options();
+                let connecting = db.warm.pool.connect_options();
                 let mut connection = self.step(bound, "connecting", connecting.connect()).await?;
                 let asked = sqlx::query("SELECT 1").execute(&mut connection);
                 self.step(bound, "SELECT 1", asked).await?;
