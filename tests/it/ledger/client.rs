@@ -49,6 +49,14 @@ impl Client {
         }
     }
 
+    /// The same user, with the same token, at another replica.
+    pub fn at(&self, service: &Service) -> Self {
+        Self {
+            base: service.url(""),
+            ..self.clone()
+        }
+    }
+
     pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
         let method = method.parse().unwrap();
         let url = format!("{}{path}", self.base);

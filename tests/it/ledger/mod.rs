@@ -4,10 +4,12 @@ mod api;
 mod bad_input;
 pub mod client;
 mod crash;
+mod erased;
 mod erasure;
 mod idempotency;
 mod properties;
-
+mod round_trips;
+mod rules;
 mod store;
 
 use std::path::Path;
@@ -41,10 +43,15 @@ struct Fixture {
 impl Fixture {
     async fn new(backend: Backend) -> Self {
         let kept = TestDatabase::create(backend).await;
-        let environment = [("DATABASE_URL", kept.url())];
-        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let url = kept.url().to_owned();
+        Self::reached_by(kept, url).await
+    }
+
+    /// On a database that is reached by another URL than its own.
+    async fn reached_by(kept: TestDatabase, url: String) -> Self {
+        let environment = vec![("DATABASE_URL".to_owned(), url)];
         let nowhere = Path::new("/nowhere");
-        let layers = Layers::load(nowhere, nowhere, environment.to_vec());
+        let layers = Layers::load(nowhere, nowhere, environment);
         let (config, _) = Config::read(layers).expect("a configuration");
         let metrics = DbMetrics::register(&prometheus::Registry::new()).expect("metrics");
         let database = Database::new(&config.database, Arc::new(metrics), Exemplars::default())

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use self::transfer::{TransferRow, transfer};
+use self::transfer::{TransferRow, ask};
 use super::{CLOSED_NAME, EXPIRED_BATCH, LedgerStore, OpenError, Posted, TransferError, currency};
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
 use crate::identity::store::{ErasureError, ErasureHook};
@@ -103,12 +103,11 @@ impl LedgerStore for PostgresLedger {
         order: &Order,
         claim: Option<&Claim>,
     ) -> Result<Posted, TransferError> {
-        self.db
-            .run("transfer", async {
-                let mut connection = self.db.acquire().await?;
-                transfer(&mut connection, order, claim).await
-            })
-            .await
+        let answer = self.db.run("transfer", async {
+            let mut connection = self.db.acquire().await?;
+            ask(&mut connection, order, claim).await
+        });
+        answer.await?.read()
     }
 
     async fn transfer_of(&self, user: Uuid, id: Uuid) -> Result<Option<Transfer>, DbError> {

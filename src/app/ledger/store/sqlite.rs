@@ -41,6 +41,57 @@ impl SqliteLedger {
     }
 }
 
+impl SqliteLedger {
+    async fn transact(
+        &self,
+        order: &Order,
+        claim: Option<&Claim>,
+    ) -> Result<Posted, TransferError> {
+        // Before the write lock: a second request with the key shall hear that
+        // the first is running, not wait for it.
+        let running = claim.map(|claim| self.running.enter(claim));
+        if let (Some(claim), Some(None)) = (claim, &running) {
+            // Who has the key may be replaying as well, and then the answer is
+            // there already.
+            let mut connection = self.db.acquire().await?;
+            let posted = replayed(&mut connection, claim, order.now).await?;
+            return posted.ok_or(TransferError::InProgress);
+        }
+        let mut tx = self.db.begin().await?;
+        if let Some(user) = asking(order, claim)
+            && is_erased(&mut tx, user).await?
+        {
+            return Err(TransferError::Erased);
+        }
+        if let Some(claim) = claim
+            && let Some(posted) = replayed(&mut tx, claim, order.now).await?
+        {
+            return Ok(posted);
+        }
+        let decided = decide(&mut tx, order).await?;
+        if let Some(claim) = claim {
+            let answer = decided.as_ref().map(|transfer| transfer.id);
+            record(
+                &mut tx,
+                claim,
+                answer.map_err(|refusal| *refusal),
+                order.now,
+            )
+            .await?;
+        }
+        tx.commit().await.map_err(DbError::from)?;
+        decided
+            .map(|transfer| Posted {
+                transfer,
+                replayed: false,
+            })
+            .map_err(|refusal| TransferError::Refused {
+                refusal,
+                replayed: false,
+            })
+    }
+}
+
 #[async_trait]
 impl LedgerStore for SqliteLedger {
     async fn open_account(&self, account: &NewAccount) -> Result<Account, OpenError> {
@@ -113,52 +164,14 @@ impl LedgerStore for SqliteLedger {
         order: &Order,
         claim: Option<&Claim>,
     ) -> Result<Posted, TransferError> {
-        self.db
-            .run("transfer", async {
-                // Before the write lock: a second request with the key shall hear that
-                // the first is running, not wait for it.
-                let running = claim.map(|claim| self.running.enter(claim));
-                if let (Some(claim), Some(None)) = (claim, &running) {
-                    // Who has the key may be replaying as well, and then the answer is
-                    // there already.
-                    let mut connection = self.db.acquire().await?;
-                    let posted = replayed(&mut connection, claim, order.now).await?;
-                    return posted.ok_or(TransferError::InProgress);
-                }
-                let mut tx = self.db.begin().await?;
-                if let Some(user) = asking(order, claim)
-                    && is_erased(&mut tx, user).await?
-                {
-                    return Err(TransferError::Erased);
-                }
-                if let Some(claim) = claim
-                    && let Some(posted) = replayed(&mut tx, claim, order.now).await?
-                {
-                    return Ok(posted);
-                }
-                let decided = decide(&mut tx, order).await?;
-                if let Some(claim) = claim {
-                    let answer = decided.as_ref().map(|transfer| transfer.id);
-                    record(
-                        &mut tx,
-                        claim,
-                        answer.map_err(|refusal| *refusal),
-                        order.now,
-                    )
-                    .await?;
-                }
-                tx.commit().await.map_err(DbError::from)?;
-                decided
-                    .map(|transfer| Posted {
-                        transfer,
-                        replayed: false,
-                    })
-                    .map_err(|refusal| TransferError::Refused {
-                        refusal,
-                        replayed: false,
-                    })
-            })
-            .await
+        let answer = self.db.run("transfer", async {
+            match self.transact(order, claim).await {
+                Err(TransferError::Database(error)) => Err(error),
+                // A refusal is an answer of the database's as well.
+                answer => Ok(answer),
+            }
+        });
+        answer.await?
     }
 
     async fn transfer_of(&self, user: Uuid, id: Uuid) -> Result<Option<Transfer>, DbError> {

@@ -12,16 +12,17 @@ use crate::platform::db::DbError;
 /// Calls `ledger_transfer`, which the migrations make: it checks the user, claims the
 /// key or finds its answer, locks both accounts in the order of their ids, applies the
 /// rules of `domain::post`, and writes balances, transfer and answer.
-pub(super) async fn transfer(
+pub(super) async fn ask(
     connection: &mut PgConnection,
     order: &Order,
     claim: Option<&Claim>,
-) -> Result<Posted, TransferError> {
+) -> Result<Answer, DbError> {
     let (account, owner) = match order.source {
         Source::Own { account, owner } => (Some(account), Some(owner)),
         Source::System => (None, None),
     };
-    let answer = sqlx::query!(
+    let answer = sqlx::query_as!(
+        Answer,
         r#"SELECT outcome AS "outcome!", replayed AS "replayed!", refusal, id, from_account,
                   to_account, amount, currency, reference, created_at
            FROM ledger_transfer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"#,
@@ -41,30 +42,53 @@ pub(super) async fn transfer(
         claim.map(|claim| claim.expires_at),
     )
     .fetch_one(connection)
-    .await
-    .map_err(DbError::from)?;
-    match answer.outcome.as_str() {
-        "made" => {
-            let missing = || corrupt("ledger_transfer");
-            let transfer = TransferRow {
-                id: answer.id.ok_or_else(missing)?,
-                from_account: answer.from_account.ok_or_else(missing)?,
-                to_account: answer.to_account.ok_or_else(missing)?,
-                amount: answer.amount.ok_or_else(missing)?,
-                currency: answer.currency.ok_or_else(missing)?,
-                reference: answer.reference.ok_or_else(missing)?,
-                created_at: answer.created_at.ok_or_else(missing)?,
-            };
-            Ok(Posted {
-                transfer: transfer.try_into()?,
-                replayed: answer.replayed,
-            })
+    .await?;
+    Ok(answer)
+}
+
+/// What `ledger_transfer` returns.
+pub(super) struct Answer {
+    outcome: String,
+    replayed: bool,
+    refusal: Option<String>,
+    id: Option<Uuid>,
+    from_account: Option<Uuid>,
+    to_account: Option<Uuid>,
+    amount: Option<i64>,
+    currency: Option<String>,
+    reference: Option<String>,
+    created_at: Option<OffsetDateTime>,
+}
+
+impl Answer {
+    pub(super) fn read(self) -> Result<Posted, TransferError> {
+        match self.outcome.as_str() {
+            "made" => {
+                let replayed = self.replayed;
+                let transfer = self.transfer().ok_or_else(|| corrupt("ledger_transfer"))?;
+                Ok(Posted {
+                    transfer: transfer.try_into()?,
+                    replayed,
+                })
+            }
+            "refused" => Err(refused(self.refusal.as_deref(), self.replayed)),
+            "mismatch" => Err(TransferError::Mismatch),
+            "in_progress" => Err(TransferError::InProgress),
+            "erased" => Err(TransferError::Erased),
+            _ => Err(corrupt("ledger_transfer").into()),
         }
-        "refused" => Err(refused(answer.refusal.as_deref(), answer.replayed)),
-        "mismatch" => Err(TransferError::Mismatch),
-        "in_progress" => Err(TransferError::InProgress),
-        "erased" => Err(TransferError::Erased),
-        _ => Err(corrupt("ledger_transfer").into()),
+    }
+
+    fn transfer(self) -> Option<TransferRow> {
+        Some(TransferRow {
+            id: self.id?,
+            from_account: self.from_account?,
+            to_account: self.to_account?,
+            amount: self.amount?,
+            currency: self.currency?,
+            reference: self.reference?,
+            created_at: self.created_at?,
+        })
     }
 }
 
