@@ -44,7 +44,7 @@ fn parse(config: &Config) -> Option<Result<(Email, Password), BootstrapError>> {
     let password = config.bootstrap_admin_password.as_ref()?;
     let invalid = |field, why| BootstrapError::Invalid { field, why };
     let email = Email::parse(email).map_err(|error| invalid("email", error.message));
-    let password = Password::parse(password.expose().to_owned())
+    let password = Password::parse(password.expose().to_owned(), email.as_ref().ok())
         .map_err(|error| invalid("password", error.message));
     Some(email.and_then(|email| Ok((email, password?))))
 }

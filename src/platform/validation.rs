@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
+use icu_properties::props::{BidiControl, DefaultIgnorableCodePoint, GeneralCategory};
+use icu_properties::{CodePointMapData, CodePointSetData};
+
 use crate::platform::settings::parse_duration;
 
 /// A refusal: a word to match on and a sentence; never the value.
@@ -55,5 +59,113 @@ pub fn ratio(ratio: f64) -> Result<f64, Invalid> {
             code: "OUT_OF_RANGE",
             message: "must lie between 0 and 1",
         })
+    }
+}
+
+/// Whether a text shows in one line as it is stored: no control characters, no line
+/// or paragraph separators, and none of the controls that reverse the direction of
+/// the text around them (Unicode Standard Annex 9, section 2).
+#[must_use]
+pub fn is_plain_line(text: &str) -> bool {
+    let bidi = CodePointSetData::new::<BidiControl>();
+    let category = CodePointMapData::<GeneralCategory>::new();
+    !text.chars().any(|c| {
+        !(' '..='~').contains(&c)
+            && (bidi.contains(c)
+                || matches!(
+                    category.get(c),
+                    GeneralCategory::Control
+                        | GeneralCategory::LineSeparator
+                        | GeneralCategory::ParagraphSeparator
+                ))
+    })
+}
+
+/// Whether a character has no shape of its own: blanks, controls, format characters
+/// and others that are not drawn (`Default_Ignorable_Code_Point`), and code points
+/// without a character.
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
+    // U+2800 is a symbol to Unicode, and a blank to the eye.
+    c == '\u{2800}'
+        || c.is_whitespace()
+        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+        || matches!(
+            CodePointMapData::<GeneralCategory>::new().get(c),
+            GeneralCategory::Control
+                | GeneralCategory::Format
+                | GeneralCategory::LineSeparator
+                | GeneralCategory::ParagraphSeparator
+                | GeneralCategory::SpaceSeparator
+                | GeneralCategory::Unassigned
+                | GeneralCategory::PrivateUse
+                | GeneralCategory::Surrogate
+        )
+}
+
+/// Whether somebody sees something of a text.
+#[must_use]
+pub fn is_visible(text: &str) -> bool {
+    !text.chars().all(is_invisible)
+}
+
+/// A text in normal form C (Unicode Standard Annex 15).
+#[must_use]
+pub fn composed(text: &str) -> String {
+    ComposingNormalizerBorrowed::new_nfc()
+        .normalize(text)
+        .into_owned()
+}
+
+/// Whether a text has characters that are variants of others, such as letters of full
+/// width, ligatures and superscripts: their compatibility form is another text.
+#[must_use]
+pub fn has_compatibility_characters(composed: &str) -> bool {
+    !ComposingNormalizerBorrowed::new_nfkc().is_normalized(composed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_no_controls_of_any_kind() {
+        for good in [
+            "",
+            "Ada King",
+            "\u{645}\u{200c}\u{647}",
+            "👩\u{200d}🔬",
+            "שלום",
+        ] {
+            assert!(is_plain_line(good), "{good:?}");
+        }
+        let bidi = "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
+        for c in bidi
+            .chars()
+            .chain("\0\t\n\u{1b}\u{7f}\u{85}\u{2028}\u{2029}".chars())
+        {
+            assert!(!is_plain_line(&format!("a{c}b")), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn characters_without_a_shape_are_invisible() {
+        let invisible = "\u{ad}\u{34f}\u{115f}\u{1160}\u{17b4}\u{180e}\u{200b}\u{200d}\u{2060}\u{2800}\u{3000}\u{3164}\u{fe0f}\u{feff}\u{ffa0}\u{e0020}\u{e000}\u{fffe}";
+        for c in invisible.chars() {
+            assert!(is_invisible(c), "{c:?}");
+        }
+        assert!(!is_visible(invisible));
+        for c in "a1-.äß日\u{301}👩".chars() {
+            assert!(!is_invisible(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn texts_are_composed_and_variants_are_told() {
+        assert_eq!(composed("e\u{301}"), "é");
+        for variant in ["ａ", "ﬁ", "x²", "①"] {
+            assert!(has_compatibility_characters(variant), "{variant:?}");
+        }
+        assert!(!has_compatibility_characters("josé.日本"));
     }
 }

@@ -21,13 +21,16 @@ use crate::platform::http::problem::{self, Problem};
     "email": "ada@example.com", "name": "Ada Lovelace", "password": "correct horse battery staple",
 }))]
 pub(super) struct Registration {
-    /// Unique among users; case does not count.
+    /// Unique among users. Case and Unicode forms of one address do not count; invisible
+    /// characters are refused.
     #[schema(format = Email, max_length = 254)]
     email: String,
-    /// 1 to 100 characters, none of them control characters.
+    /// 1 to 100 characters, some of them visible, none of them control characters or
+    /// controls of text direction.
     #[schema(min_length = 1, max_length = 100)]
     name: String,
-    /// 12 characters at least, 256 bytes at most.
+    /// 12 characters at least, 256 bytes at most. Common words, sequences, repetitions and
+    /// the own address are refused.
     #[schema(format = Password, min_length = 12, max_length = 256)]
     password: String,
 }
@@ -116,7 +119,7 @@ pub(super) async fn register(
     let mut fields = Fields::default();
     let email = fields.take("email", Email::parse(&body.email));
     let name = fields.take("name", Name::parse(&body.name));
-    let password = fields.take("password", Password::parse(body.password));
+    let password = fields.take("password", Password::parse(body.password, email.as_ref()));
     let parsed = email.zip(name).zip(password);
     let ((email, name), password) = fields
         .finish(parsed)
@@ -151,7 +154,7 @@ pub(super) async fn login(
 ) -> Result<impl IntoResponse, Problem> {
     // What cannot be an address or a password is simply wrong: no answer here may
     // tell more than another.
-    let email = Email::parse(&body.email).ok();
+    let email = Email::presented(&body.email);
     let password = Password::presented(body.password);
     let tokens = service.login(email, password).await?;
     Ok(answer(&tokens))

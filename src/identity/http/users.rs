@@ -20,10 +20,12 @@ use crate::platform::http::problem::{self, Problem};
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "name": "Ada King" }))]
 pub(super) struct Change {
-    /// 1 to 100 characters, none of them control characters.
+    /// 1 to 100 characters, some of them visible, none of them control characters or
+    /// controls of text direction.
     #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
-    /// Unique among users; case does not count.
+    /// Unique among users. Case and Unicode forms of one address do not count; invisible
+    /// characters are refused.
     #[schema(format = Email, max_length = 254)]
     email: Option<String>,
 }
@@ -38,7 +40,8 @@ pub(super) struct PasswordChange {
     /// The present one.
     #[schema(format = Password)]
     current_password: String,
-    /// 12 characters at least, 256 bytes at most.
+    /// 12 characters at least, 256 bytes at most. Common words, sequences, repetitions and
+    /// the own address are refused.
     #[schema(format = Password, min_length = 12, max_length = 256)]
     new_password: String,
 }
@@ -200,7 +203,11 @@ pub(super) async fn change_password(
     Json(body): Json<PasswordChange>,
 ) -> Result<StatusCode, Problem> {
     let mut fields = Fields::default();
-    let new = fields.take("new_password", Password::parse(body.new_password));
+    let own = service.user(principal.user).await?.email;
+    let new = fields.take(
+        "new_password",
+        Password::parse(body.new_password, Some(&own)),
+    );
     let new = fields.finish(new)?;
     let current = Password::presented(body.current_password);
     service

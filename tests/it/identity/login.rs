@@ -49,6 +49,45 @@ on_both! {
         assert_eq!(statuses, [201, 409, 409]);
     }
 
+    async fn one_mailbox_is_one_user_in_every_form_of_its_characters(backend: Backend) {
+        let service = Service::start(backend).await;
+        let user = register(&service, "jose\u{301}@bu\u{308}cher.example").await;
+        user.is(201);
+        assert_eq!(user.body["email"], "josé@bücher.example");
+        for form in ["JOSÉ@xn--bcher-kva.example", "josé@bücher\u{3002}example"] {
+            register(&service, form).await.is_problem(409, "EMAIL_TAKEN");
+            login(&service, form, PASSWORD).await.is(200);
+        }
+        for refused in ["ada\u{200b}@example.com", "a\u{ad}da@example.com", "ａda@example.com"] {
+            let answer = register(&service, refused).await;
+            answer.is_problem(422, "VALIDATION_FAILED");
+            assert_eq!(answer.body["errors"][0]["code"], "INVALID_EMAIL");
+        }
+        for name in ["\u{200b}\u{3164}", "Ada\u{202e}", "Ada\u{2066}"] {
+            let body = json!({"email": "a@b.org", "name": name, "password": PASSWORD});
+            let answer = post(&service, "/api/v1/auth/register", &body).await;
+            answer.is_problem(422, "VALIDATION_FAILED");
+            assert_eq!(answer.body["errors"][0]["code"], "INVALID_CHARACTER");
+        }
+    }
+
+    async fn passwords_that_are_guessed_first_are_refused(backend: Backend) {
+        let service = Service::start(backend).await;
+        let email = "ada.lovelace@example.com";
+        for password in ["Password1234", "aaaaaaaaaaaa", "123456789012", email, "Ada.Lovelace1"] {
+            let body = json!({"email": email, "name": "Ada", "password": password});
+            let answer = post(&service, "/api/v1/auth/register", &body).await;
+            answer.is_problem(422, "VALIDATION_FAILED");
+            assert_eq!(answer.body["errors"][0]["code"], "TOO_COMMON", "{password}");
+        }
+        register(&service, email).await.is(201);
+        let token = login(&service, email, PASSWORD).await.text("access_token");
+        let url = service.url("/api/v1/users/me/password");
+        let body = json!({"current_password": PASSWORD, "new_password": "lovelace-ada"});
+        let request = service.client.post(url).bearer_auth(token).json(&body);
+        client::send(request).await.is_problem(422, "VALIDATION_FAILED");
+    }
+
     async fn wrong_password_and_unknown_user_answer_word_for_word_alike(backend: Backend) {
         let service = Service::start(backend).await;
         register(&service, "ada@example.com").await.is(201);

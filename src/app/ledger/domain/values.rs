@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::platform::validation::Invalid;
+use crate::platform::validation::{Invalid, is_plain_line, is_visible};
 
 /// What one transfer moves at most: 10^15 minor units, ten trillion euros. No
 /// business need is behind it; it keeps every sum far from the ends of `i64`.
@@ -91,11 +91,11 @@ impl Amount {
     }
 }
 
-/// Text of bounded length without control characters.
+/// Text of bounded length, in one line, without control characters or controls of direction.
 fn plain_text(text: &str, min: usize, max: usize) -> Option<String> {
     // Counting stops early: the body limit alone bounds the text.
     let length = text.chars().take(max + 1).count();
-    let fits = (min..=max).contains(&length) && !text.chars().any(char::is_control);
+    let fits = (min..=max).contains(&length) && is_plain_line(text);
     fits.then(|| text.to_owned())
 }
 
@@ -104,17 +104,17 @@ fn plain_text(text: &str, min: usize, max: usize) -> Option<String> {
 pub struct AccountName(String);
 
 impl AccountName {
-    /// Reads 1 to 100 characters, not only blanks.
+    /// Reads 1 to 100 characters, some of them visible.
     ///
     /// # Errors
     /// `INVALID_TEXT`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         plain_text(text, 1, 100)
-            .filter(|text| !text.trim().is_empty())
+            .filter(|text| is_visible(text))
             .map(Self)
             .ok_or(Invalid {
                 code: "INVALID_TEXT",
-                message: "must have 1 to 100 characters, not only blanks, and no control characters",
+                message: "must have 1 to 100 characters, some of them visible, and no control characters or controls of text direction",
             })
     }
 
@@ -137,7 +137,7 @@ impl Reference {
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         plain_text(text, 0, 140).map(Self).ok_or(Invalid {
             code: "INVALID_TEXT",
-            message: "must have 140 characters at most, and no control characters",
+            message: "must have 140 characters at most, and no control characters or controls of text direction",
         })
     }
 
@@ -192,8 +192,16 @@ mod tests {
         assert!(Reference::parse(&"é".repeat(141)).is_err());
         assert!(Reference::parse("a\u{0}b").is_err());
         assert!(Reference::parse("a\nb").is_err());
+        assert!(Reference::parse("a\u{202e}b").is_err());
         assert!(AccountName::parse(&"é".repeat(100)).is_ok());
-        for name in ["", " ", &"é".repeat(101), "a\u{7f}"] {
+        for name in [
+            "",
+            " ",
+            &"é".repeat(101),
+            "a\u{7f}",
+            "\u{2066}a",
+            "\u{200b}\u{3164}",
+        ] {
             assert!(AccountName::parse(name).is_err(), "{name:?}");
         }
     }

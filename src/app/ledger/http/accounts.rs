@@ -23,7 +23,8 @@ pub(super) struct NewAccountBody {
     /// ISO 4217, one that the service keeps (`ledger.currencies`).
     #[schema(pattern = "^[A-Z]{3}$")]
     currency: String,
-    /// 1 to 100 characters, not only blanks, none of them control characters.
+    /// 1 to 100 characters, some of them visible, none of them control characters or
+    /// controls of text direction.
     #[schema(min_length = 1, max_length = 100)]
     name: String,
 }

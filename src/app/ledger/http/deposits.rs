@@ -29,7 +29,8 @@ pub(super) struct NewDepositBody {
     /// Minor units.
     #[schema(minimum = 1, maximum = 1_000_000_000_000_000_i64)]
     amount: i64,
-    /// What it is for. 140 characters at most, none of them control characters.
+    /// What it is for. 140 characters at most, none of them control
+    /// characters or controls of text direction.
     #[serde(default)]
     #[schema(max_length = 140)]
     reference: String,

@@ -38,7 +38,7 @@ pub(super) struct NewTransferBody {
     #[schema(minimum = 1, maximum = 1_000_000_000_000_000_i64)]
     amount: i64,
     /// What it is for; both sides see it. 140 characters at most, none of them control
-    /// characters.
+    /// characters or controls of text direction.
     #[serde(default)]
     #[schema(max_length = 140)]
     reference: String,

@@ -1,0 +1,225 @@
+//! E-mail addresses.
+
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+
+use crate::platform::validation::{Invalid, composed, has_compatibility_characters, is_invisible};
+
+/// Longest address that mail can be sent to (RFC 5321, section 4.5.3.1.3, less the
+/// angle brackets of a path).
+const MAX_EMAIL: usize = 254;
+/// Longest part before the `@` (RFC 5321, section 4.5.3.1.1).
+const MAX_LOCAL: usize = 64;
+/// Longest text that is looked at: normalising shortens a text to a third at most.
+const MAX_TEXT: usize = 4 * MAX_EMAIL;
+
+const TOO_LONG: Invalid = Invalid {
+    code: "TOO_LONG",
+    message: "must have 254 bytes at most",
+};
+const NO_ADDRESS: Invalid = Invalid {
+    code: "INVALID_EMAIL",
+    message: "is not an e-mail address",
+};
+const INVISIBLE: Invalid = Invalid {
+    code: "INVALID_EMAIL",
+    message: "must not contain blanks, control characters or invisible characters",
+};
+const VARIANTS: Invalid = Invalid {
+    code: "INVALID_EMAIL",
+    message: "must not contain variants of characters before the @, such as letters of full width",
+};
+
+/// An e-mail address in one form, so that one mailbox is one user: lower case, the part
+/// before the `@` in normal form C (RFC 6532, section 3.1), the domain as Unicode
+/// Technical Standard 46 maps it, in Unicode.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Email(String);
+
+impl Email {
+    /// Normalises and checks an address. Only sending mail to it proves one; this
+    /// keeps out what cannot be an address at all, and characters that nobody sees.
+    ///
+    /// Letters of other scripts that look alike (Latin and Cyrillic `a`) make other
+    /// mailboxes, to the mail system as well, and stay other addresses.
+    ///
+    /// # Errors
+    /// Why it is not acceptable.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let text = text.trim();
+        if text.len() > MAX_TEXT {
+            return Err(TOO_LONG);
+        }
+        if text.chars().any(is_invisible) {
+            return Err(INVISIBLE);
+        }
+        let (local, domain) = text.rsplit_once('@').ok_or(NO_ADDRESS)?;
+        let (local, domain) = (parse_local(local)?, parse_domain(domain)?);
+        let address = format!("{local}@{domain}");
+        if address.len() > MAX_EMAIL {
+            return Err(TOO_LONG);
+        }
+        Ok(Self(address))
+    }
+
+    /// For a login. An address that is refused now is taken in the form in which it was
+    /// stored before its characters were checked, so that its owner can still log in.
+    #[must_use]
+    pub fn presented(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let former = || {
+            let fits = text.len() <= MAX_EMAIL && !text.contains(char::is_control);
+            fits.then(|| Self(text.to_lowercase()))
+        };
+        Self::parse(text).ok().or_else(former)
+    }
+
+    /// An address that was parsed when it was stored.
+    #[must_use]
+    pub fn stored(address: String) -> Self {
+        Self(address)
+    }
+
+    /// The normalised address.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn parse_local(text: &str) -> Result<String, Invalid> {
+    let local = composed(&text.chars().flat_map(lower_case).collect::<String>());
+    if has_compatibility_characters(&local) {
+        return Err(VARIANTS);
+    }
+    let is_forbidden = |c: char| r#"<>()[],;:\"@"#.contains(c);
+    if (1..=MAX_LOCAL).contains(&local.len()) && !local.contains(is_forbidden) {
+        Ok(local)
+    } else {
+        Err(NO_ADDRESS)
+    }
+}
+
+/// The two small sigmas are one letter.
+fn lower_case(c: char) -> impl Iterator<Item = char> {
+    c.to_lowercase().map(|c| if c == 'ς' { 'σ' } else { c })
+}
+
+fn parse_domain(text: &str) -> Result<String, Invalid> {
+    let domains = Uts46::new();
+    let ascii = domains
+        .to_ascii(
+            text.as_bytes(),
+            AsciiDenyList::STD3,
+            Hyphens::CheckFirstLast,
+            DnsLength::Verify,
+        )
+        .map_err(|_| NO_ADDRESS)?;
+    let (domain, valid) = domains.to_unicode(
+        ascii.as_bytes(),
+        AsciiDenyList::STD3,
+        Hyphens::CheckFirstLast,
+    );
+    valid.map_err(|_| NO_ADDRESS)?;
+    Ok(domain.into_owned())
+}
+
+impl std::fmt::Debug for Email {
+    /// Addresses do not belong in logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_one_mailbox_however_it_is_written() {
+        for (written, address) in [
+            ("  Ada@Example.ORG ", "ada@example.org"),
+            ("jose\u{301}@example.org", "josé@example.org"),
+            ("JOSE\u{301}@example.org", "josé@example.org"),
+            ("\u{212a}ay@example.org", "kay@example.org"),
+            ("ΟΔΥΣΣΕΥΣ@example.org", "οδυσσευσ@example.org"),
+            ("οδυσσευς@example.org", "οδυσσευσ@example.org"),
+            ("ada@ｅｘａｍｐｌｅ.org", "ada@example.org"),
+            ("ada@example\u{3002}org", "ada@example.org"),
+            ("ada@bu\u{308}cher.example", "ada@bücher.example"),
+            ("ada@xn--bcher-kva.example", "ada@bücher.example"),
+            ("ada@XN--BCHER-KVA.example", "ada@bücher.example"),
+            ("admin@localhost", "admin@localhost"),
+            (
+                "o'brien+tag@mail.example.org",
+                "o'brien+tag@mail.example.org",
+            ),
+        ] {
+            let email = Email::parse(written).unwrap_or_else(|_| panic!("{written:?}"));
+            assert_eq!(email.as_str(), address, "{written:?}");
+            assert_eq!(Email::parse(email.as_str()).unwrap(), email, "{written:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_an_address_is_refused() {
+        let long = format!("{}@{}.org", "a".repeat(64), "b".repeat(190));
+        let local = format!("{}@example.org", "a".repeat(65));
+        let label = format!("a@{}.org", "b".repeat(64));
+        let huge = "a".repeat(100_000);
+        for bad in [
+            "",
+            "@",
+            "a@",
+            "@b",
+            "a b@c.org",
+            "a@b@c.org",
+            "a@b..org",
+            "a@b.org.",
+            "a@-b.org",
+            "a@b_c.org",
+            "a@xn--a.org",
+            "a@\u{301}b.org",
+            "a\n@b.org",
+            "<a@b.org>",
+            "a@b.org\u{0}",
+            "a@b.org\u{338}>",
+            &long,
+            &local,
+            &label,
+            &huge,
+        ] {
+            assert!(Email::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_login_finds_what_was_stored_before_characters_were_checked() {
+        let presented = |text| Email::presented(text).map(|email| email.0);
+        let former = "a\u{200b}da@example.org";
+        assert_eq!(presented("A\u{200b}da@example.org").unwrap(), former);
+        assert_eq!(
+            presented("JOSE\u{301}@example.org").unwrap(),
+            "josé@example.org"
+        );
+        assert_eq!(presented("a\0da@example.org"), None);
+        assert_eq!(presented(&"a".repeat(255)), None);
+    }
+
+    #[test]
+    fn characters_that_nobody_sees_and_variants_are_refused() {
+        for c in "\u{ad}\u{34f}\u{61c}\u{200b}\u{200c}\u{200d}\u{200e}\u{202e}\u{2060}\u{2066}\u{3164}\u{feff}\u{fe0f}\u{e0061}\u{a0}\u{2800}".chars()
+        {
+            for text in [format!("a{c}da@example.org"), format!("ada@exam{c}ple.org")] {
+                assert_eq!(Email::parse(&text), Err(INVISIBLE), "{text:?}");
+            }
+        }
+        for text in [
+            "ａda@example.org",
+            "ﬁn@example.org",
+            "ada²@example.org",
+            "ſ@example.org",
+        ] {
+            assert_eq!(Email::parse(text), Err(VARIANTS), "{text:?}");
+        }
+    }
+}
