@@ -82,16 +82,19 @@ impl<B: sqlx::Database> Drop for Left<B> {
 
 /// Gives a connection back in a task; its place is free when that has ended.
 pub(super) fn settle<B: sqlx::Database>(how: Settle<B>, borrowed: Borrowed<B>, place: Place) {
-    // Without a runtime the process is ending, and the socket with it.
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-        return;
-    };
-    // Untracked, as sqlx's own return is: bounded, and closing the pool waits for it.
-    let settled = how(borrowed.connection);
-    runtime.spawn(async move {
-        settled.await;
+    background(async move {
+        how(borrowed.connection).await;
         drop(place);
     });
+}
+
+/// Runs what a connection still has to do when nobody waits for it. Untracked, as sqlx's
+/// own return is: each such task is bounded, and closing the pool waits for connections.
+pub(super) fn background(task: impl Future<Output = ()> + Send + 'static) {
+    // Without a runtime the process is ending, and the socket with it.
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(task);
+    }
 }
 
 pub(super) fn give_back<B: sqlx::Database>(
@@ -188,15 +191,14 @@ where
 {
     Box::pin(async move {
         let undone = (*connection).execute(sqlx::raw_sql("ROLLBACK"));
-        match timeout(SETTLE, undone).await {
-            // An error of the database's: no transaction was open, or is any more.
-            Ok(Ok(_) | Err(sqlx::Error::Database(_))) => give_back(connection).await,
-            _ => {
-                // Dropped in the pool's hands it would be asked for a sign of life first,
-                // for as long as the server takes.
-                drop(connection.detach());
-                tracing::debug!("closed a connection that could not roll back in time");
-            }
+        // An error of the database's: no transaction was open, or none is any more.
+        if let Ok(Ok(_) | Err(sqlx::Error::Database(_))) = timeout(SETTLE, undone).await {
+            give_back(connection).await;
+        } else {
+            // Dropped in the pool's hands it would be asked for a sign of life first,
+            // for as long as the server takes.
+            drop(connection.detach());
+            tracing::debug!("closed a connection that could not roll back in time");
         }
     })
 }

@@ -68,7 +68,8 @@ impl<B: sqlx::Database> Warm<B> {
             let borrowed = match self.warmest() {
                 Some(borrowed) => borrowed,
                 None => Borrowed {
-                    connection: self.pool.acquire().await?,
+                    // Boxed: the future is large, and seldom needed.
+                    connection: Box::pin(self.pool.acquire()).await?,
                     since: Instant::now(),
                 },
             };
@@ -103,8 +104,7 @@ impl<B: sqlx::Database> Warm<B> {
         }
         drop(place);
         if !self.cooling.swap(true, Ordering::AcqRel) {
-            // Untracked: it ends by itself, and closing the pool takes what it would.
-            tokio::spawn(Arc::clone(self).cool_down());
+            lease::background(Arc::clone(self).cool_down());
         }
     }
 
@@ -113,7 +113,7 @@ impl<B: sqlx::Database> Warm<B> {
         loop {
             tokio::time::sleep(TRUSTED_IDLE).await;
             for borrowed in self.cold(TRUSTED_IDLE) {
-                tokio::spawn(lease::give_back(borrowed.connection));
+                lease::background(lease::give_back(borrowed.connection));
             }
             if self.waiting().is_empty() {
                 self.cooling.store(false, Ordering::Release);

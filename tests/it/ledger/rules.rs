@@ -1,5 +1,7 @@
 //! Postgres decides with a function of its own; it decides as the domain does.
 
+use std::fmt::Write as _;
+
 use std::collections::BTreeSet;
 
 use gantry::app::ledger::domain::{
@@ -34,7 +36,8 @@ async fn put(ledger: &Fixture, parties: &[Party]) {
         let owner = party
             .owner
             .map_or("NULL".to_owned(), |owner| format!("'{owner}'"));
-        sql += &format!(
+        write!(
+            sql,
             "INSERT INTO accounts (id, owner_id, is_system, currency, name, balance, created_at, closed_at)
              VALUES ('{}', {owner}, {}, '{}', 'x', {}, now(), {});",
             party.id,
@@ -42,7 +45,8 @@ async fn put(ledger: &Fixture, parties: &[Party]) {
             party.currency.as_str(),
             party.balance,
             if party.closed { "now()" } else { "NULL" },
-        );
+        )
+        .expect("a string takes what is written");
     }
     let mut connection = db.acquire().await.unwrap();
     let sql = sqlx::AssertSqlSafe(sql);

@@ -69,7 +69,8 @@ impl Collector {
         answer.unwrap_or_else(|| taken(is_grpc, &ExportTraceServiceResponse::default()))
     }
 
-    /// A service that sends `batch` spans at a time, when it has so many.
+    /// A service that sends `batch` spans at a time, when it has so many. Only requests
+    /// that ask for it are sampled: a worker's run makes no span.
     async fn service(&self, protocol: &str, batch: usize) -> Service {
         Service::builder(Backend::Sqlite)
             .env(
@@ -77,6 +78,8 @@ impl Collector {
                 format!("http://{}", self.address),
             )
             .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+            .env("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+            .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.1/32")
             .env("OTEL_BSP_SCHEDULE_DELAY", "3600000")
             .env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", batch.to_string())
             .start()
@@ -122,9 +125,14 @@ fn by_grpc(code: Code, delay: Option<Duration>) -> Response {
     Status::with_error_details(code, "not now", details).into_http()
 }
 
+/// Pings whose caller has them sampled.
 async fn ping(service: &Service, times: usize) {
+    let sampled = (
+        "traceparent",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    );
     for _ in 0..times {
-        assert_eq!(get(service, "/api/v1/ping", &[]).await.status, 200);
+        assert_eq!(get(service, "/api/v1/ping", &[sampled]).await.status, 200);
     }
 }
 
