@@ -144,30 +144,34 @@ impl Service {
         self.attempts.register.count(Outcome::Failure);
     }
 
-    /// Logs in: a new family of refresh tokens. An address that cannot exist
-    /// (`None`) takes as long, and is answered as one that does not.
+    /// Logs in: a new family of refresh tokens, for the first of the addresses that a
+    /// user has. One that cannot exist (none given) takes as long as an unknown one,
+    /// and is answered alike.
     ///
     /// # Errors
     /// [`IdentityError::InvalidCredentials`], [`IdentityError::Overloaded`], failures.
     pub async fn login(
         &self,
-        email: Option<Email>,
+        emails: impl Iterator<Item = Email> + Send,
         password: Password,
     ) -> Result<Tokens, IdentityError> {
-        let result = self.open(email, password).await;
+        let result = self.open(emails, password).await;
         self.attempts.login.count(outcome(&result));
         result
     }
 
     async fn open(
         &self,
-        email: Option<Email>,
+        emails: impl Iterator<Item = Email> + Send,
         password: Password,
     ) -> Result<Tokens, IdentityError> {
-        let found = match email {
-            Some(email) => self.store.credentials(&email).await?,
-            None => None,
-        };
+        let mut found = None;
+        for email in emails {
+            found = self.store.credentials(&email).await?;
+            if found.is_some() {
+                break;
+            }
+        }
         let hash = found.as_ref().map(|found| found.password_hash.clone());
         let verified = self.hasher.verify(password, hash).await?;
         let (Some(found), Verified::Right { rehashed }) = (found, verified) else {

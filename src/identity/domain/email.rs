@@ -61,16 +61,16 @@ impl Email {
         Ok(Self(address))
     }
 
-    /// For a login. An address that is refused now is taken in the form in which it was
-    /// stored before its characters were checked, so that its owner can still log in.
-    #[must_use]
-    pub fn presented(text: &str) -> Option<Self> {
+    /// For a login: the address, then the form in which it was stored before addresses
+    /// were normalised, when that is another one. So the owner of an old address, or of
+    /// one that is refused now, can still log in.
+    pub fn presented(text: &str) -> impl Iterator<Item = Self> + use<> {
         let text = text.trim();
-        let former = || {
-            let fits = text.len() <= MAX_EMAIL && !text.contains(char::is_control);
-            fits.then(|| Self(text.to_lowercase()))
-        };
-        Self::parse(text).ok().or_else(former)
+        let address = Self::parse(text).ok();
+        let fits = text.len() <= MAX_EMAIL && !text.contains(char::is_control);
+        let former = fits.then(|| Self(text.to_lowercase()));
+        let former = former.filter(|former| address.as_ref() != Some(former));
+        address.into_iter().chain(former)
     }
 
     /// An address that was parsed when it was stored.
@@ -194,15 +194,18 @@ mod tests {
 
     #[test]
     fn a_login_finds_what_was_stored_before_characters_were_checked() {
-        let presented = |text| Email::presented(text).map(|email| email.0);
+        let presented = |text: &str| {
+            let forms = Email::presented(text).map(|email| email.0);
+            forms.collect::<Vec<_>>()
+        };
         let former = "a\u{200b}da@example.org";
-        assert_eq!(presented("A\u{200b}da@example.org").unwrap(), former);
-        assert_eq!(
-            presented("JOSE\u{301}@example.org").unwrap(),
-            "josé@example.org"
-        );
-        assert_eq!(presented("a\0da@example.org"), None);
-        assert_eq!(presented(&"a".repeat(255)), None);
+        assert_eq!(presented("A\u{200b}da@example.org"), [former]);
+        let forms = ["josé@example.org", "jose\u{301}@example.org"];
+        assert_eq!(presented("JOSE\u{301}@example.org"), forms);
+        assert_eq!(presented("Ada@example.org"), ["ada@example.org"]);
+        for text in ["a\0da@example.org", &"a".repeat(255)] {
+            assert!(presented(text).is_empty(), "{text:?}");
+        }
     }
 
     #[test]

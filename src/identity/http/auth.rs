@@ -154,9 +154,9 @@ pub(super) async fn login(
 ) -> Result<impl IntoResponse, Problem> {
     // What cannot be an address or a password is simply wrong: no answer here may
     // tell more than another.
-    let email = Email::presented(&body.email);
+    let emails = Email::presented(&body.email);
     let password = Password::presented(body.password);
-    let tokens = service.login(email, password).await?;
+    let tokens = service.login(emails, password).await?;
     Ok(answer(&tokens))
 }
 

@@ -71,6 +71,16 @@ on_both! {
         }
     }
 
+    async fn an_address_from_before_it_had_one_form_still_logs_in(backend: Backend) {
+        let service = Service::start(backend).await;
+        register(&service, "jose\u{301}@xn--bcher-kva.example").await.is(201);
+        let set = "UPDATE users SET email = $1";
+        let former = "jose\u{301}@xn--bcher-kva.example";
+        execute(backend, &service, set, former.to_owned()).await;
+        login(&service, "Jose\u{301}@xn--bcher-kva.example", PASSWORD).await.is(200);
+        login(&service, former, "another passphrase").await.is(401);
+    }
+
     async fn passwords_that_are_guessed_first_are_refused(backend: Backend) {
         let service = Service::start(backend).await;
         let email = "ada.lovelace@example.com";
