@@ -9,6 +9,7 @@ pub mod description;
 pub mod etag;
 mod exchange;
 pub mod extract;
+mod forwarded;
 pub mod framing;
 mod h2_frames;
 pub(crate) mod headers;
@@ -24,7 +25,7 @@ mod unread;
 pub mod watch;
 mod wire;
 
-pub use client_address::{ClientAddress, PeerAddress};
+pub use client_address::{AddressHeader, AddressHeaders, ClientAddress, PeerAddress};
 pub use config::Config;
 pub use extract::{Fields, Json, Path, Query};
 pub use problem::{FieldError, Problem};
