@@ -6,6 +6,7 @@
 mod config;
 pub mod connect;
 mod error;
+mod files;
 mod lease;
 mod metrics;
 pub mod migrate;
