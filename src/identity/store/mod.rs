@@ -137,7 +137,7 @@ impl FoundToken {
 }
 
 /// What the backends measure their methods as (`query_type`).
-pub const QUERY_TYPES: [&str; 14] = [
+pub const QUERY_TYPES: [&str; 16] = [
     "create_user",
     "user",
     "user_role",
@@ -146,6 +146,8 @@ pub const QUERY_TYPES: [&str; 14] = [
     "update_user",
     "change_password",
     "erase_user",
+    "has_administrator",
+    "create_first_administrator",
     "promote_user",
     "open_refresh_family",
     "rotate_refresh_token",
@@ -200,9 +202,15 @@ pub trait IdentityStore: Send + Sync + 'static {
         now: OffsetDateTime,
     ) -> Result<(), EraseError>;
 
-    /// Gives an address's user the administrator's role; its id when that changed
-    /// something. `None` when the user has the role already, or there is no such user.
-    async fn promote(&self, email: &Email, now: OffsetDateTime) -> Result<Option<Uuid>, DbError>;
+    /// Whether there is an administrator.
+    async fn has_administrator(&self) -> Result<bool, DbError>;
+
+    /// Adds the first administrator when there is none; of several at once, one is added.
+    async fn create_first_administrator(&self, new: NewUser)
+    -> Result<FirstAdministrator, DbError>;
+
+    /// Gives a user that is not erased the administrator's role.
+    async fn promote(&self, id: Uuid, now: OffsetDateTime) -> Result<Promotion, DbError>;
 
     /// Starts a family; false when the login is void, see [`NewFamily::verified_hash`].
     async fn open_family(&self, family: NewFamily) -> Result<bool, DbError>;
@@ -236,6 +244,31 @@ impl Expected {
             Self::OneOf(versions) => versions.contains(&version),
         }
     }
+}
+
+/// What became of the first administrator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstAdministrator {
+    /// Added.
+    Created,
+    /// Not needed: there is an administrator.
+    NotNeeded,
+    /// Not added: this user has the address and is no administrator.
+    AddressTaken {
+        /// Who.
+        user: Uuid,
+    },
+}
+
+/// What became of a promotion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promotion {
+    /// The user is an administrator now.
+    Promoted,
+    /// The user was one before.
+    AlreadyAdministrator,
+    /// Erased, or never there.
+    NoSuchUser,
 }
 
 /// Why a user was not changed.

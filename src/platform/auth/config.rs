@@ -27,7 +27,7 @@ settings! {
         pub refresh_grace("refresh_grace"): Duration = Same("10s");
         /// Password hashes at the same time; beyond it 503 `OVERLOADED`. Each takes 19 MiB.
         pub max_concurrent_hashes("max_concurrent_hashes"): u32 = Same("4"), check at_least_one;
-        /// E-mail address of the first administrator, made at the start when it is not there.
+        /// E-mail address of the first administrator, made at the start while there is no administrator. Nobody who registered the address is promoted: `admin promote` does that.
         pub bootstrap_admin_email("bootstrap_admin_email"): Option<Secret> = DevelopmentOnly(DEVELOPMENT_EMAIL);
         /// Password of the first administrator.
         pub bootstrap_admin_password("bootstrap_admin_password"): Option<Secret> = DevelopmentOnly(DEVELOPMENT_PASSWORD);
