@@ -83,7 +83,7 @@ on_both! {
         assert_eq!(role(&after, EMAIL, PASSWORD).await, "user");
         login(&after, EMAIL, FIRST).await.is(401);
         let logs = after.logs();
-        let told = logs.iter().find(|line| line["level"] == "WARN" && line["user"] == id);
+        let told = logs.iter().find(|line| line["level"] == "warn" && line["user"] == id);
         let command = format!("gantry admin promote --id {id}");
         assert_eq!(told.expect("a warning")["command"], command);
         assert!(!after.stdout().join("\n").to_lowercase().contains(EMAIL));
