@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::domain::{Email, Name, Password, User};
-use super::password::Hasher;
+use super::password::hash_at_start;
 use super::store::{FirstAdministrator, IdentityStore, NewUser};
 use crate::platform::auth::{Config, Role};
 use crate::platform::clock::{Clock, new_id};
@@ -88,7 +88,7 @@ pub async fn bootstrap(
         version: 1,
     };
     let id = user.id;
-    let password_hash = Hasher::new(1).hash(password).await?;
+    let password_hash = hash_at_start(password).await?;
     let new = NewUser {
         user,
         password_hash,
