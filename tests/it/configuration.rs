@@ -205,7 +205,7 @@ async fn problems_of_files_name_the_line() {
         (
             "http.adress",
             ":4",
-            "did you mean `http.addr` (APP__HTTP__ADDR)?",
+            "is not a known key; did you mean `http.addr` (APP__HTTP__ADDR)?",
         ),
         ("admin", ":6", "is a section and has no value of its own"),
         ("ledger.currencies", ":7", ""),
