@@ -15,39 +15,13 @@ use std::time::Duration;
 
 use quanta::Instant;
 
+pub use self::patience::{Lapse, Patience};
+
+pub(super) use self::patience::Moment;
 use super::framing::Fault;
 use super::windows::Windows;
 
-/// How long a connection may wait for its client.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// For the first byte of a new connection, and for the rest of a header.
-    pub header: Duration,
-    /// For the next request, and for a client that does not read.
-    pub idle: Duration,
-    /// Bytes a second that a client reads which does not read too little.
-    pub rate: u64,
-}
-
-impl Patience {
-    /// Whether so many bytes in that time are enough.
-    pub(super) fn is_met(self, bytes: u64, time: Duration) -> bool {
-        u128::from(bytes) * 1_000 >= u128::from(self.rate) * time.as_millis()
-    }
-}
-
-/// Why a connection was given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lapse {
-    /// No or half a header in time.
-    Header,
-    /// No next request in time.
-    Idle,
-    /// The client does not read its answer, or reads too little of it.
-    Write,
-    /// The client sends HTTP/2 frames without end that ask for nothing.
-    Flood,
-}
+mod patience;
 
 /// The shared state of one connection. No lock: it is written at every request, and
 /// hardly ever read.
@@ -79,30 +53,6 @@ struct State {
     blocked_taken: AtomicU64,
     /// What an HTTP/2 client lets us send.
     windows: Windows,
-}
-
-/// Nanoseconds since the connection was born, and one; 0 is never.
-#[derive(Default)]
-pub(super) struct Moment(AtomicU64);
-
-impl Moment {
-    fn set_now(&self, born: Instant) {
-        let nanos = u64::try_from(born.elapsed().as_nanos()).unwrap_or(u64::MAX - 1);
-        self.0.store(nanos + 1, Ordering::Relaxed);
-    }
-
-    fn clear(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
-    fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
-    }
-
-    fn get(&self, born: Instant) -> Option<Instant> {
-        let nanos = self.0.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(born + Duration::from_nanos(nanos))
-    }
 }
 
 /// A request in flight; ends when dropped.
@@ -372,76 +322,4 @@ impl Drop for Flight {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PATIENCE: Patience = Patience {
-        header: Duration::from_millis(20),
-        idle: Duration::from_millis(60),
-        rate: 1,
-    };
-
-    #[tokio::test]
-    async fn a_new_connection_waits_for_its_header_a_used_one_for_longer() {
-        let watch = Watch::new(PATIENCE);
-        let began = Instant::now();
-        assert_eq!(watch.lapse().await, Lapse::Header);
-        drop(watch.begin());
-        assert_eq!(watch.lapse().await, Lapse::Idle);
-        assert!(began.elapsed() >= PATIENCE.header + PATIENCE.idle);
-    }
-
-    #[tokio::test]
-    async fn half_a_header_after_a_request_has_the_shorter_patience() {
-        let watch = Watch::new(PATIENCE);
-        drop(watch.begin());
-        watch.bytes_came();
-        assert_eq!(watch.lapse().await, Lapse::Header);
-    }
-
-    #[tokio::test]
-    async fn a_request_in_flight_has_no_deadline_here() {
-        let watch = Watch::new(PATIENCE);
-        let flight = watch.begin();
-        let lapse = tokio::time::timeout(PATIENCE.idle * 3, watch.lapse()).await;
-        assert!(lapse.is_err());
-        drop(flight);
-        assert_eq!(watch.lapse().await, Lapse::Idle);
-    }
-
-    /// Writes so many bytes every 5 ms, and then finds no room; how long the watch bears it.
-    async fn read_at(bytes: usize) -> Option<Duration> {
-        let watch = Watch::new(Patience {
-            rate: 10_000,
-            ..PATIENCE
-        });
-        let _flight = watch.begin();
-        let began = Instant::now();
-        watch.wrote(Poll::Pending);
-        let reading = async {
-            loop {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                watch.wrote(Poll::Ready(bytes));
-                watch.wrote(Poll::Pending);
-            }
-        };
-        tokio::select! {
-            lapse = watch.lapse() => {
-                assert_eq!(lapse, Lapse::Write);
-                Some(began.elapsed())
-            }
-            () = reading => None,
-            () = tokio::time::sleep(PATIENCE.idle * 4) => None,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_client_that_reads_too_slowly_is_one_that_does_not_read() {
-        let ended = read_at(1).await.expect("200 bytes a second are too few");
-        assert!(
-            ended >= PATIENCE.idle && ended < PATIENCE.idle * 3,
-            "{ended:?}"
-        );
-        assert_eq!(read_at(1_000).await, None);
-    }
-}
+mod tests;

@@ -178,7 +178,7 @@ async fn a_slow_client_that_keeps_reading_gets_all_of_its_answer() {
     let steps = 45;
     let step = u32::try_from(whole.len()).unwrap() / steps;
     let (frames, open) = read_at(&service, Duration::from_millis(100), step).await;
-    assert!(open > Duration::from_millis(3_000), "{open:?}");
+    assert!(open > Duration::from_secs(3), "{open:?}");
     assert!(frames.last().is_some_and(Frame::ends_stream));
     let data = frames.iter().filter(|frame| frame.kind == kind::DATA);
     let data: Vec<u8> = data.flat_map(|data| data.payload.clone()).collect();
