@@ -128,7 +128,7 @@ on_both! {
         let target = ledger.open(other, "EUR").await;
         let old = token();
         assert!(identity.open_family(family(gone, old)).await.unwrap());
-        identity.erase_user(gone, Expected::Any, now()).await.unwrap();
+        identity.erase_user(gone, None, Expected::Any, now()).await.unwrap();
 
         let opened = ledger.store.open_account(&new_account(gone)).await;
         assert!(matches!(opened, Err(OpenError::Erased)), "{opened:?}");
@@ -165,7 +165,7 @@ on_both! {
                 for _ in 0..round * 4 {
                     tokio::task::yield_now().await;
                 }
-                identity.erase_user(gone, Expected::Any, now()).await
+                identity.erase_user(gone, None, Expected::Any, now()).await
             };
             let (erased, ..) = tokio::join!(
                 erase,
@@ -239,8 +239,7 @@ async fn another_replica_inserts_nothing_for_an_erased_user() {
     let there = here.at(&two);
     let target = Client::register(&one, "ben").await.open("EUR").await;
     let from = there.open("EUR").await;
-    let gone = here.request("DELETE", "/api/v1/users/me").send().await;
-    assert_eq!(gone.unwrap().status(), 204);
+    assert_eq!(here.leave().await.status(), 204);
     let account = json!({ "currency": "EUR", "name": "Savings" });
     let order = transfer(&from, &target, 1);
     let post = there.request("POST", "/api/v1/transfers").json(&order);
