@@ -60,7 +60,10 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
         .layer(ObserveLayer::new(Observation {
             observer,
             router: Asked::new(&router),
-            client_address: Arc::new(ClientAddress::new(config.trusted_proxies.clone())),
+            client_address: Arc::new(ClientAddress::new(
+                config.trusted_proxies.clone(),
+                config.client_address_header,
+            )),
             limits: BodyLimits {
                 max_body_bytes: config.max_body_bytes.as_usize(),
                 body_timeout: config.body_timeout,

@@ -12,6 +12,7 @@ pub mod ended;
 pub mod etag;
 pub mod exchange;
 pub mod extract;
+mod forwarded;
 pub mod framing;
 mod h2_frames;
 pub(crate) mod headers;
@@ -28,7 +29,7 @@ pub mod watch;
 mod windows;
 mod wire;
 
-pub use client_address::{ClientAddress, PeerAddress};
+pub use client_address::{AddressHeader, AddressHeaders, ClientAddress, PeerAddress};
 pub use config::Config;
 pub use extract::{Fields, Json, Path, Query};
 pub use problem::{FieldError, Problem};

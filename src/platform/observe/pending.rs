@@ -69,9 +69,16 @@ impl Pending {
         let metrics = routes.metrics();
         let headers = request.headers();
         let head = Head::read(headers);
-        let resolved = shared.client_address.resolve(peer, headers, head.forwarded);
+        let addresses = &shared.client_address;
+        let resolved = addresses.resolve(peer, headers, head.addresses);
         if resolved.untrusted_headers {
             metrics.untrusted_forwarded.inc();
+        }
+        if resolved.ignored_header {
+            metrics.ignored_forwarded.inc();
+        }
+        if resolved.unreadable {
+            metrics.unreadable_forwarded.inc();
         }
         metrics.in_flight.inc();
         let traces = &shared.observer.traces;
