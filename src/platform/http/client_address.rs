@@ -92,14 +92,21 @@ pub struct ClientAddress {
 pub struct Resolved {
     /// The client; where it cannot be told, the last proxy that is known.
     pub address: IpAddr,
-    /// The peer is not a trusted proxy but sent forwarding headers.
-    pub untrusted_headers: bool,
-    /// The peer is a trusted proxy, and sent the header that is not read.
-    pub ignored_header: bool,
-    /// The peer is a trusted proxy, and the client behind it cannot be told.
-    pub unreadable: bool,
     /// The resolved client itself lies in a trusted network.
     pub trusted: bool,
+    /// What is wrong with the forwarding headers.
+    pub flaws: Flaws,
+}
+
+/// What can be wrong with forwarding headers; each is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flaws {
+    /// The peer that sent them is not a trusted proxy.
+    pub untrusted: bool,
+    /// A trusted proxy sent the header that is not read.
+    pub ignored: bool,
+    /// A trusted proxy does not tell the client's address.
+    pub unreadable: bool,
 }
 
 impl ClientAddress {
@@ -128,10 +135,8 @@ impl ClientAddress {
         }
         Resolved {
             address: peer,
-            untrusted_headers: false,
-            ignored_header: false,
-            unreadable: false,
             trusted,
+            flaws: Flaws::default(),
         }
     }
 
@@ -147,17 +152,18 @@ impl ClientAddress {
         }
         Resolved {
             address: peer,
-            untrusted_headers: true,
-            ignored_header: false,
-            unreadable: false,
             trusted: false,
+            flaws: Flaws {
+                untrusted: true,
+                ..Flaws::default()
+            },
         }
     }
 
     /// Behind a trusted peer.
     #[inline(never)]
     fn walk(&self, peer: IpAddr, headers: &HeaderMap, present: AddressHeaders) -> Resolved {
-        let (is_there, ignored_header) = present.of(self.header);
+        let (is_there, ignored) = present.of(self.header);
         let (address, is_known) = if is_there {
             self.first_stranger(peer, headers)
         } else {
@@ -168,11 +174,13 @@ impl ClientAddress {
         }
         Resolved {
             address,
-            untrusted_headers: false,
-            ignored_header,
-            unreadable: !is_known,
             // Somebody stands behind the last hop that is known.
             trusted: is_known && self.trusts(address),
+            flaws: Flaws {
+                untrusted: false,
+                ignored,
+                unreadable: !is_known,
+            },
         }
     }
 
@@ -300,7 +308,7 @@ mod tests {
         for name in ["x-forwarded-for", "forwarded"] {
             let resolved = resolve(Forwarded, "198.51.100.7", &[(name, "for=1.2.3.4")]);
             assert_eq!(resolved.address.to_string(), "198.51.100.7");
-            assert!(resolved.untrusted_headers && !resolved.ignored_header);
+            assert!(resolved.flaws.untrusted && !resolved.flaws.ignored);
         }
     }
 
@@ -325,14 +333,14 @@ mod tests {
         ];
         let resolved = resolve(XForwardedFor, "10.0.0.1", &both);
         assert_eq!(resolved.address.to_string(), "203.0.113.9");
-        assert!(resolved.ignored_header && !resolved.unreadable && !resolved.trusted);
+        assert!(resolved.flaws.ignored && !resolved.flaws.unreadable && !resolved.trusted);
         let both = [
             ("x-forwarded-for", "10.0.0.9"),
             ("forwarded", "for=203.0.113.9"),
         ];
         let resolved = resolve(Forwarded, "10.0.0.1", &both);
         assert_eq!(resolved.address.to_string(), "203.0.113.9");
-        assert!(resolved.ignored_header && !resolved.unreadable && !resolved.trusted);
+        assert!(resolved.flaws.ignored && !resolved.flaws.unreadable && !resolved.trusted);
     }
 
     #[test]
@@ -364,11 +372,14 @@ mod tests {
         ] {
             let resolved = resolve(header, "10.0.0.2", &headers);
             assert_eq!(resolved.address.to_string(), "10.0.0.2", "{headers:?}");
-            assert!(resolved.unreadable && !resolved.trusted, "{headers:?}");
+            assert!(
+                resolved.flaws.unreadable && !resolved.trusted,
+                "{headers:?}"
+            );
         }
         let inside = [("x-forwarded-for", "10.0.0.3, 10.0.0.2")];
         let resolved = resolve(XForwardedFor, "10.0.0.1", &inside);
-        assert!(resolved.trusted && !resolved.unreadable);
+        assert!(resolved.trusted && !resolved.flaws.unreadable);
     }
 
     #[test]

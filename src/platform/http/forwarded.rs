@@ -1,6 +1,6 @@
 //! The grammar of `Forwarded` (RFC 7239, section 4).
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The nodes that the elements of one line name with `for`, from left to right. A node
 /// is `None` when it is no address: `unknown`, an obfuscated name, or not said at all.
@@ -13,7 +13,7 @@ pub(super) fn nodes(line: &str) -> Option<Vec<Option<IpAddr>>> {
         rest.skip_spaces();
         // A recipient ignores empty elements of a list (RFC 9110, section 5.6.1.2).
         if rest.peek().is_some_and(|byte| byte != b',') {
-            nodes.push(rest.element()?);
+            rest.element(&mut nodes)?;
         }
         rest.skip_spaces();
         match rest.next() {
@@ -46,7 +46,7 @@ impl Rest<'_> {
 
     /// `[pair] *( ";" [pair] )`; a parameter may stand there once. Spaces around the
     /// semicolon, which some proxies write, are not in the grammar but have one reading.
-    fn element(&mut self) -> Option<Option<IpAddr>> {
+    fn element(&mut self, nodes: &mut Vec<Option<IpAddr>>) -> Option<()> {
         let mut names = Vec::<String>::new();
         let mut node = None;
         loop {
@@ -63,7 +63,8 @@ impl Rest<'_> {
             }
             self.skip_spaces();
             if self.peek() != Some(b';') {
-                return Some(node);
+                nodes.push(node);
+                return Some(());
             }
             self.next();
             self.skip_spaces();
@@ -103,16 +104,13 @@ fn is_token(byte: u8) -> bool {
 /// The address in a node: `IPv4address / "[" IPv6address "]"`, and a port or an
 /// obfuscated port.
 fn address(node: &str) -> Option<IpAddr> {
-    let (name, port) = match node.strip_prefix('[') {
-        Some(rest) => {
-            let (name, port) = rest.split_once(']')?;
-            (name.parse::<Ipv6Addr>().ok()?.into(), port)
-        }
-        None => {
-            let end = node.find(':').unwrap_or(node.len());
-            let (name, port) = node.split_at(end);
-            (name.parse::<std::net::Ipv4Addr>().ok()?.into(), port)
-        }
+    let (name, port) = if let Some(rest) = node.strip_prefix('[') {
+        let (name, port) = rest.split_once(']')?;
+        (name.parse::<Ipv6Addr>().ok()?.into(), port)
+    } else {
+        let end = node.find(':').unwrap_or(node.len());
+        let (name, port) = node.split_at(end);
+        (name.parse::<Ipv4Addr>().ok()?.into(), port)
     };
     match port.strip_prefix(':') {
         None if port.is_empty() => Some(name),

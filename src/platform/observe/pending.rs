@@ -71,13 +71,13 @@ impl Pending {
         let head = Head::read(headers);
         let addresses = &shared.client_address;
         let resolved = addresses.resolve(peer, headers, head.addresses);
-        if resolved.untrusted_headers {
+        if resolved.flaws.untrusted {
             metrics.untrusted_forwarded.inc();
         }
-        if resolved.ignored_header {
+        if resolved.flaws.ignored {
             metrics.ignored_forwarded.inc();
         }
-        if resolved.unreadable {
+        if resolved.flaws.unreadable {
             metrics.unreadable_forwarded.inc();
         }
         metrics.in_flight.inc();
