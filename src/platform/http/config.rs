@@ -25,7 +25,7 @@ settings! {
         pub min_read_rate("min_read_rate"): ByteSize = Same("256B");
         /// A whole request body must have arrived within this; beyond it 408 `BODY_TIMEOUT`.
         pub body_timeout("body_timeout"): Duration = Same("10s"), check positive;
-        /// Largest request body, after decompression; beyond it 413 `BODY_TOO_LARGE`.
+        /// Largest request body, as sent and without its content codings; beyond it 413 `BODY_TOO_LARGE`.
         pub max_body_bytes("max_body_bytes"): ByteSize = Same("1MiB");
         /// Open connections on the public listener; beyond it they are refused at once and counted. Lowered at the start when the limit of file descriptors has no room for them.
         pub max_connections("max_connections"): u32 = Same("10000"), check at_least_one;

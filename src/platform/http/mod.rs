@@ -4,6 +4,7 @@ pub mod admission;
 pub mod admit;
 mod aside;
 pub mod client_address;
+mod coding;
 mod config;
 mod connection;
 mod delivery;
