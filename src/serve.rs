@@ -132,6 +132,7 @@ async fn run_observed(
         patience: Patience {
             header: config.http.header_timeout,
             idle: config.http.idle_timeout,
+            rate: config.http.min_read_rate.0,
         },
         admission: Admission::new(max_connections, requests.metrics.shed.clone()),
         keep_alive: true,
@@ -139,6 +140,7 @@ async fn run_observed(
         stop,
         kill,
         open: requests.metrics.connections.with_label_values(&[name]),
+        ended: requests.ended.clone(),
     };
     // Not even the hard token ends a scrape; the process does.
     let admin_serving = serving(

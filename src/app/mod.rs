@@ -229,6 +229,7 @@ pub fn openapi() -> OpenApi {
 pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
     vec![
         ("HTTP", platform::observe::HttpMetrics::DESCRIPTORS),
+        ("Connections", platform::http::ended::Ended::DESCRIPTORS),
         ("Database", db::DbMetrics::DESCRIPTORS),
         (
             "Rate limits",

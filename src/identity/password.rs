@@ -106,6 +106,15 @@ impl Hasher {
             .await
     }
 
+    /// Compares the own password, asked for again, with its hash.
+    ///
+    /// # Errors
+    /// [`HashError`].
+    pub async fn confirm(&self, password: Password, stored: String) -> Result<Verified, HashError> {
+        self.run(true, move || verify(&password, Some(&stored)))
+            .await
+    }
+
     /// Hashes a new password when the present one is right; `None` when it is not.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::client::{PASSWORD, login, me, read_me, register, send};
+use super::client::{PASSWORD, leave, login, read_me, register, send};
 use super::database::{execute, value};
 use crate::on_both;
 use crate::support::service::ADMIN_EMAIL;
@@ -138,7 +138,7 @@ on_both! {
         let gone = register(&service, "gone@example.com").await.text("id");
         let answer = login(&service, "gone@example.com", PASSWORD).await;
         let token = answer.text("access_token");
-        send(me(&service, reqwest::Method::DELETE, &token)).await.is(204);
+        leave(&service, &token).await.is(204);
         for id in [&gone, "01936f0e-7b5a-7c3e-8f4d-2a1b3c4d5e6f"] {
             let none = format!("error: there is no user {id}");
             assert_eq!(promote(id).await, (Some(1), none));

@@ -123,18 +123,33 @@ on_both! {
         register(&service, "ada@example.com").await.is(201);
         let token = login_from(&service, "192.0.2.1", "ada@example.com", PASSWORD).await;
         let token = token.text("access_token");
+        let to = |email| json!({"email": email, "current_password": PASSWORD});
         for _ in 0..2 {
-            let body = json!({"email": "ada@example.com"});
-            patch_from(&service, "192.0.2.2", &token, body).await.is(200);
+            let answer = patch_from(&service, "192.0.2.2", &token, to("admin@example.com")).await;
+            answer.is_problem(409, "EMAIL_TAKEN");
         }
-        // Refused before anything is looked at: also what could not be an address.
-        for email in ["grace@example.com", "x"] {
-            let answer = patch_from(&service, "192.0.2.2", &token, json!({"email": email})).await;
-            is_refused_by(&answer, "auth");
+        for email in ["admin@example.com", "grace@example.com"] {
+            is_refused_by(&patch_from(&service, "192.0.2.2", &token, to(email)).await, "auth");
         }
         // A name tells nothing about others.
         for name in ["Ada", "Ada King", "Ada Lovelace"] {
             patch_from(&service, "192.0.2.2", &token, json!({"name": name})).await.is(200);
         }
+    }
+
+    async fn the_erasure_is_under_both_limits(backend: Backend) {
+        let service = limited(backend, "3", "2").start().await;
+        register(&service, "ada@example.com").await.is(201);
+        let token = login_from(&service, "192.0.2.1", "ada@example.com", PASSWORD).await;
+        let token = token.text("access_token");
+        let erase = async |password: &str| {
+            let request = me(&service, Method::DELETE, &token).header("x-forwarded-for", "192.0.2.2");
+            send(request.json(&json!({"current_password": password}))).await
+        };
+        for _ in 0..2 {
+            erase(WRONG).await.is_problem(403, "WRONG_PASSWORD");
+        }
+        is_refused_by(&erase(PASSWORD).await, "account");
+        is_refused_by(&erase(PASSWORD).await, "auth");
     }
 }
