@@ -9,6 +9,7 @@ mod error;
 mod lease;
 mod metrics;
 pub mod migrate;
+mod pooler;
 mod reach;
 mod single;
 mod warm;
@@ -25,6 +26,7 @@ pub use config::{Backend, Config, DatabaseUrl};
 pub use error::DbError;
 pub use lease::{Lease, Transaction};
 pub use metrics::DbMetrics;
+pub use pooler::Pooler;
 pub use reach::ReachError;
 pub use single::Turn;
 #[cfg(feature = "sqlite")]
@@ -228,7 +230,7 @@ impl Database {
             Backend::Postgres => {
                 let pool = connect::postgres(config)?;
                 Self::Postgres(Db {
-                    peer: Arc::new(connect::Peer::of(&pool)),
+                    peer: Arc::new(connect::Peer::of(&pool, config.pooler)),
                     warm: warm::Warm::new(pool),
                     deadline,
                     metrics,

@@ -105,11 +105,15 @@ impl Database {
         match timeout(bound, work).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => {
+                let advice = super::pooler::advice(&error);
                 let error = DbError::from(error);
                 Err(ReachError::Refused {
                     place: place(),
-                    transient: matches!(error, DbError::Unavailable(_)),
-                    cause: error.cause(),
+                    transient: advice.is_none() && matches!(error, DbError::Unavailable(_)),
+                    cause: match advice {
+                        Some(advice) => format!("{}: {advice}", error.cause()),
+                        None => error.cause(),
+                    },
                 })
             }
             Err(_) => Err(ReachError::Silent {
