@@ -1,10 +1,10 @@
 //! Pools, with everything set that the defaults leave open.
 
 use std::str::FromStr as _;
-#[cfg(feature = "postgres")]
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::renewal::{Before, Renewal};
 use super::{Config, Pooler, pooler};
 
 /// Whether the driver can read the URL.
@@ -50,7 +50,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 /// # Errors
 /// When the folder of the file cannot be made.
 #[cfg(feature = "sqlite")]
-pub fn sqlite(config: &Config) -> anyhow::Result<sqlx::SqlitePool> {
+pub(super) fn sqlite(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<sqlx::SqlitePool> {
     use anyhow::Context as _;
     use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
     let options = SqliteConnectOptions::from_str(config.url.expose())?
@@ -67,7 +67,14 @@ pub fn sqlite(config: &Config) -> anyhow::Result<sqlx::SqlitePool> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    Ok(pool_options(config).connect_lazy_with(options))
+    let pool = pool_options(config).before_acquire(move |_, met| {
+        let before = renewal.before_use(met.age, Duration::ZERO);
+        if before == Before::Close {
+            renewal.count(renewal.reason());
+        }
+        Box::pin(std::future::ready(Ok(before != Before::Close)))
+    });
+    Ok(pool.connect_lazy_with(options))
 }
 
 /// Where queries go, as their spans say it; an embedded database is nowhere.
@@ -118,7 +125,7 @@ pub(super) fn postgres_options(url: &str) -> Result<sqlx::postgres::PgConnectOpt
 /// # Errors
 /// When the URL cannot be read.
 #[cfg(feature = "postgres")]
-pub fn postgres(config: &Config) -> anyhow::Result<sqlx::PgPool> {
+pub(super) fn postgres(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<sqlx::PgPool> {
     use sqlx::{Connection as _, Executor as _};
     let settings = pooler::SessionSettings::new(config.statement_timeout);
     let options = postgres_options(config.url.expose())?;
@@ -138,10 +145,16 @@ pub fn postgres(config: &Config) -> anyhow::Result<sqlx::PgPool> {
             Ok(())
         })
     });
-    let pool = pool.before_acquire(|connection: &mut sqlx::PgConnection, idle| {
+    let pool = pool.before_acquire(move |connection: &mut sqlx::PgConnection, met| {
+        let before = renewal.before_use(met.age, met.idle_for);
+        if before == Before::Close {
+            renewal.count(renewal.reason());
+        }
         Box::pin(async move {
-            if idle.idle_for < TRUSTED_IDLE {
-                return Ok(true);
+            match before {
+                Before::Close => return Ok(false),
+                Before::Use if met.idle_for < TRUSTED_IDLE => return Ok(true),
+                Before::Use | Before::Ask => {}
             }
             match tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await {
                 Ok(Ok(())) => Ok(true),
