@@ -73,7 +73,7 @@ fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
     path = "/api/v1/users/me",
     operation_id = "getOwnUser",
     tag = "users",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     params(("If-None-Match" = Option<String>, Header, description = "ETags that are known already")),
     responses(
         (status = 200, body = UserBody, headers(("ETag" = String, description = "Version of the user")), description = "The user"),
@@ -104,7 +104,7 @@ pub(super) async fn read(
     path = "/api/v1/users/me",
     operation_id = "updateOwnUser",
     tag = "users",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     params(("If-Match" = Option<String>, Header, description = "ETag that the change starts from")),
     request_body = Change,
     responses(
@@ -156,7 +156,7 @@ pub(super) async fn update(
     path = "/api/v1/users/me",
     operation_id = "eraseOwnUser",
     tag = "users",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     params(("If-Match" = Option<String>, Header, description = "ETag that the deletion starts from")),
     responses(
         (status = 204, description = "Erased"),
@@ -185,7 +185,7 @@ pub(super) async fn erase(
     path = "/api/v1/users/me/password",
     operation_id = "changeOwnPassword",
     tag = "users",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     request_body = PasswordChange,
     responses(
         (status = 204, description = "Changed; log in again when the access token ends"),
