@@ -7,6 +7,8 @@ use super::{Config, Lifecycle, State};
 
 /// What was cut may take this long to let go of what it holds.
 const LETTING_GO: Duration = Duration::from_secs(1);
+/// Milliseconds that nobody asks about: an idle process leaves with one line.
+const WORTH_TELLING: u64 = 100;
 
 /// Waits for a step of the shutdown, at most for `bound`, and logs how long it took.
 /// Returns whether it ended in time.
@@ -19,7 +21,9 @@ pub async fn step(name: &'static str, bound: Duration, work: impl Future<Output 
 
 fn log(step: &'static str, began: Instant, in_time: bool, waited_for: &str) {
     let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    if in_time {
+    if in_time && waited_ms < WORTH_TELLING {
+        tracing::debug!(step, waited_ms, waited_for, "shutdown step");
+    } else if in_time {
         tracing::info!(step, waited_ms, waited_for, "shutdown step");
     } else {
         tracing::warn!(step, waited_ms, waited_for, "shutdown step: out of time");
@@ -32,9 +36,14 @@ impl Lifecycle {
     /// how much did not get to finish.
     pub async fn run_down(&self, config: &Config) {
         self.inner.draining.cancelled().await;
+        // Who was never ready has no load balancer that must learn of its end.
+        let drain_delay = match self.state() {
+            State::Starting => Duration::ZERO,
+            _ => config.drain_delay,
+        };
         self.enter(State::Draining);
         let began = Instant::now();
-        tokio::time::sleep(config.drain_delay).await;
+        tokio::time::sleep(drain_delay).await;
         log("drain delay", began, true, "load balancers");
 
         self.enter(State::Stopping);
