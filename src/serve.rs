@@ -56,7 +56,9 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 pub async fn run(config: &Config, announce: impl Fn(SocketAddr, SocketAddr)) -> anyhow::Result<u8> {
     let telemetry = Telemetry::start(&config.telemetry, &config.otel)?;
     let admin = AdminListener::default();
-    let outcome = match run_observed(config, &telemetry, announce, &admin).await {
+    let outcome = run_observed(config, &telemetry, announce, &admin).await;
+    let start_failed = outcome.is_err();
+    let outcome = match outcome {
         // Told once, as the last line; by the caller when the log has no errors.
         Err(error) if tracing::enabled!(tracing::Level::ERROR) => {
             tracing::error!(error = format!("{error:#}"), "the start failed");
@@ -64,11 +66,17 @@ pub async fn run(config: &Config, announce: impl Fn(SocketAddr, SocketAddr)) -> 
         }
         outcome => outcome,
     };
-    let flush = config.telemetry.flush_timeout;
-    // It keeps its bound itself; a little more for counting what was lost.
-    lifecycle::step("telemetry", flush + LAST_WORDS, telemetry.flush()).await;
-    // Scrapeable until here: what became of the last spans can be read.
-    lifecycle::step("admin listener", LAST_SCRAPE, admin.close()).await;
+    let flush = config.telemetry.flush_timeout + LAST_WORDS;
+    if start_failed {
+        // No line of these comes after the one that says why.
+        let _ended = tokio::time::timeout(flush, telemetry.flush()).await;
+        let _ended = tokio::time::timeout(LAST_SCRAPE, admin.close()).await;
+    } else {
+        // It keeps its bound itself; a little more for counting what was lost.
+        lifecycle::step("telemetry", flush, telemetry.flush()).await;
+        // Scrapeable until here: what became of the last spans can be read.
+        lifecycle::step("admin listener", LAST_SCRAPE, admin.close()).await;
+    }
     logs::flush(LAST_WORDS);
     outcome
 }

@@ -99,6 +99,7 @@ mod tests {
         let lifecycle = lifecycle();
         let soft = lifecycle.soft();
         lifecycle.spawn("worker", async move { soft.cancelled().await });
+        lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
         let began = Instant::now();
         lifecycle.run_down(&CONFIG).await;
@@ -108,10 +109,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_was_never_ready_has_no_drain_delay() {
+        let lifecycle = lifecycle();
+        lifecycle.shut_down("test");
+        let began = Instant::now();
+        let config = Config {
+            drain_delay: Duration::from_mins(1),
+            ..CONFIG
+        };
+        lifecycle.run_down(&config).await;
+        assert!(began.elapsed() < config.drain_delay);
+    }
+
+    #[tokio::test]
     async fn who_ends_at_the_hard_token_without_leaving_work_is_no_cut() {
         let lifecycle = lifecycle();
         let hard = lifecycle.hard();
         lifecycle.spawn("listener", async move { hard.cancelled().await });
+        lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
         let began = Instant::now();
         lifecycle.run_down(&CONFIG).await;
@@ -123,6 +138,7 @@ mod tests {
     async fn who_does_not_hear_the_hard_token_is_cut_and_holds_nobody() {
         let lifecycle = lifecycle();
         lifecycle.spawn("stubborn", std::future::pending());
+        lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
         lifecycle.run_down(&CONFIG).await;
         assert_eq!(lifecycle.cuts(), 1);
@@ -134,6 +150,7 @@ mod tests {
         let stream = lifecycle.stream(StreamKind::Sse, "GET /events");
         let gauge = lifecycle.inner.metrics.streams.with_label_values(&["sse"]);
         assert_eq!(gauge.get(), 1);
+        lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
         let goodbye = async {
             stream.soft().cancelled().await;
@@ -149,6 +166,7 @@ mod tests {
         let lifecycle = lifecycle();
         let stays = lifecycle.stream(StreamKind::Sse, "GET /events");
         let left = lifecycle.stream(StreamKind::WebSocket, "GET /socket");
+        lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
         let client = async {
             left.soft().cancelled().await;

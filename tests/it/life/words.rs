@@ -71,8 +71,13 @@ async fn the_banner_comes_after_the_start_and_ctrl_c_takes_one_line() {
     assert!(sent.unwrap().success());
     assert_eq!(ended(&mut child).await, Some(0));
     let after = output(folder.path()).split_off(before);
-    assert_eq!(after.lines().count(), 1, "{after}");
-    assert!(after.contains("shutting down reason=SIGINT"), "{after}");
+    // Steps that a busy machine made long may be told as well.
+    let mut lines = after
+        .lines()
+        .filter(|line| !line.contains("shutdown step") && !line.contains("readiness check"));
+    let only = lines.next().unwrap_or_default();
+    assert!(only.contains("shutting down reason=SIGINT"), "{after}");
+    assert_eq!(lines.next(), None, "{after}");
 }
 
 #[tokio::test]
