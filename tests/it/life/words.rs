@@ -65,7 +65,11 @@ async fn the_banner_comes_after_the_start_and_ctrl_c_takes_one_line() {
     assert_eq!(led.url().as_str(), format!("{docs}/"));
     assert_eq!(led.status(), 200);
 
-    let before = output(folder.path()).len();
+    let before = eventually("the lines of the three requests", async || {
+        let text = output(folder.path());
+        (text.matches("INFO  request ").count() == 3).then_some(text.len())
+    })
+    .await;
     let pid = child.id().to_string();
     let sent = Command::new("kill").args(["-s", "INT", &pid]).status();
     assert!(sent.unwrap().success());
