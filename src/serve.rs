@@ -38,9 +38,6 @@ use admin::Requests;
 // With what a cut takes, and the end of the runtime, these sum up to less than the five
 // seconds that the chart adds to drain delay, grace period and flush timeout.
 
-/// The exit code of a start that failed, and of a process whose task died.
-const EXIT_FAILED: u8 = 1;
-
 /// Time for the database's connections to close.
 const CLOSE_DATABASE: Duration = Duration::from_secs(2);
 /// Time for the last scrapes to be answered.
@@ -56,27 +53,13 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 pub async fn run(config: &Config, announce: impl Fn(SocketAddr, SocketAddr)) -> anyhow::Result<u8> {
     let telemetry = Telemetry::start(&config.telemetry, &config.otel)?;
     let admin = AdminListener::default();
+    // A failure is told once, by the caller, as the last line.
     let outcome = run_observed(config, &telemetry, announce, &admin).await;
-    let start_failed = outcome.is_err();
-    let outcome = match outcome {
-        // Told once, as the last line; by the caller when the log has no errors.
-        Err(error) if tracing::enabled!(tracing::Level::ERROR) => {
-            tracing::error!(error = format!("{error:#}"), "the start failed");
-            Ok(EXIT_FAILED)
-        }
-        outcome => outcome,
-    };
-    let flush = config.telemetry.flush_timeout + LAST_WORDS;
-    if start_failed {
-        // No line of these comes after the one that says why.
-        let _ended = tokio::time::timeout(flush, telemetry.flush()).await;
-        let _ended = tokio::time::timeout(LAST_SCRAPE, admin.close()).await;
-    } else {
-        // It keeps its bound itself; a little more for counting what was lost.
-        lifecycle::step("telemetry", flush, telemetry.flush()).await;
-        // Scrapeable until here: what became of the last spans can be read.
-        lifecycle::step("admin listener", LAST_SCRAPE, admin.close()).await;
-    }
+    let flush = config.telemetry.flush_timeout;
+    // It keeps its bound itself; a little more for counting what was lost.
+    lifecycle::step("telemetry", flush + LAST_WORDS, telemetry.flush()).await;
+    // Scrapeable until here: what became of the last spans can be read.
+    lifecycle::step("admin listener", LAST_SCRAPE, admin.close()).await;
     logs::flush(LAST_WORDS);
     outcome
 }
@@ -220,7 +203,7 @@ async fn run_observed(
 fn exit_code(lifecycle: &Lifecycle) -> u8 {
     match (lifecycle.cuts(), lifecycle.has_failed()) {
         (0, false) => 0,
-        (0, true) => EXIT_FAILED,
+        (0, true) => 1,
         _ => lifecycle::EXIT_FORCED,
     }
 }
