@@ -7,6 +7,8 @@ mod config;
 pub mod connect;
 mod error;
 mod fault;
+#[cfg(feature = "sqlite")]
+mod file;
 mod lease;
 mod metrics;
 pub mod migrate;
@@ -60,6 +62,8 @@ pub struct Db<B: sqlx::Database> {
     exemplars: Exemplars,
     #[cfg(feature = "sqlite")]
     writers: writer::Queue,
+    #[cfg(feature = "sqlite")]
+    file: Arc<file::File>,
 }
 
 impl<B: sqlx::Database> Clone for Db<B> {
@@ -72,6 +76,8 @@ impl<B: sqlx::Database> Clone for Db<B> {
             exemplars: self.exemplars.clone(),
             #[cfg(feature = "sqlite")]
             writers: Arc::clone(&self.writers),
+            #[cfg(feature = "sqlite")]
+            file: Arc::clone(&self.file),
         }
     }
 }
@@ -229,6 +235,8 @@ impl Database {
                 exemplars,
                 #[cfg(feature = "sqlite")]
                 writers: writer::Queue::default(),
+                #[cfg(feature = "sqlite")]
+                file: Arc::default(),
             }),
             #[cfg(feature = "postgres")]
             Backend::Postgres => {
@@ -241,6 +249,8 @@ impl Database {
                     exemplars,
                     #[cfg(feature = "sqlite")]
                     writers: writer::Queue::default(),
+                    #[cfg(feature = "sqlite")]
+                    file: Arc::default(),
                 })
             }
             #[allow(unreachable_patterns)]
@@ -261,6 +271,7 @@ impl Database {
             peer: Arc::default(),
             exemplars: Exemplars::default(),
             writers: writer::Queue::default(),
+            file: Arc::default(),
         })
     }
 

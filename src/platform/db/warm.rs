@@ -146,6 +146,7 @@ impl<B: sqlx::Database> Warm<B> {
     /// Takes the consequence for the others when a session that came out of the pool at
     /// `since` has failed.
     pub(super) fn failed(self: &Arc<Self>, since: Instant, reason: Reason) {
+        self.renewal.failed(reason);
         match reason.others() {
             Others::Ask => {
                 self.renewal.ask_older();
@@ -162,9 +163,9 @@ impl<B: sqlx::Database> Warm<B> {
     /// Closes every session that is idle now; those in use follow when they come back.
     pub(super) fn renew(self: &Arc<Self>, reason: Reason) {
         self.renewal.close_older(reason);
-        tracing::warn!(
+        tracing::debug!(
             reason = reason.name(),
-            "the connections of the database are renewed"
+            "renewing the database's connections"
         );
         for borrowed in self.cold(Duration::ZERO) {
             lease::discard(self, borrowed.connection, None, reason);

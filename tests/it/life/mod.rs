@@ -8,5 +8,6 @@ mod hold;
 mod outage;
 mod signals;
 mod start;
+mod storage;
 mod streams;
 mod workers;
