@@ -50,12 +50,12 @@ async fn lock_user(connection: &mut PgConnection, id: Uuid) -> Result<Option<Use
 impl IdentityStore for PostgresIdentityStore {
     async fn create_user(&self, new: NewUser) -> Result<(), ChangeError> {
         self.db
-            .run("create_user", async {
+            .transact("create_user", || async {
                 let mut connection = self.db.acquire().await?;
                 let NewUser {
                     user,
                     password_hash,
-                } = new;
+                } = &new;
                 sqlx::query!(
                     "INSERT INTO users
                          (id, email, name, password_hash, role, version, created_at, updated_at)
@@ -63,7 +63,7 @@ impl IdentityStore for PostgresIdentityStore {
                     user.id,
                     user.email.as_str(),
                     user.name.as_str(),
-                    password_hash,
+                    password_hash.as_str(),
                     user.role.as_str(),
                     user.version,
                     user.created_at,
@@ -78,7 +78,7 @@ impl IdentityStore for PostgresIdentityStore {
 
     async fn user(&self, id: Uuid) -> Result<Option<User>, DbError> {
         self.db
-            .run("user", async {
+            .transact("user", || async {
                 let mut connection = self.db.acquire().await?;
                 let row = sqlx::query_as!(
                     UserRow,
@@ -95,7 +95,7 @@ impl IdentityStore for PostgresIdentityStore {
 
     async fn role(&self, id: Uuid) -> Result<Option<Role>, DbError> {
         self.db
-            .run("user_role", async {
+            .transact("user_role", || async {
                 let mut connection = self.db.acquire().await?;
                 let role = sqlx::query_scalar!(
                     "SELECT role FROM users WHERE id = $1 AND erased_at IS NULL",
@@ -110,7 +110,7 @@ impl IdentityStore for PostgresIdentityStore {
 
     async fn credentials(&self, email: &Email) -> Result<Option<StoredCredentials>, DbError> {
         self.db
-            .run("user_credentials", async {
+            .transact("user_credentials", || async {
                 let mut connection = self.db.acquire().await?;
                 let row = sqlx::query!(
                     r#"SELECT id, role, password_hash AS "password_hash!"
@@ -130,7 +130,7 @@ impl IdentityStore for PostgresIdentityStore {
 
     async fn password_hash(&self, id: Uuid) -> Result<Option<String>, DbError> {
         self.db
-            .run("user_password_hash", async {
+            .transact("user_password_hash", || async {
                 let mut connection = self.db.acquire().await?;
                 let hash = sqlx::query_scalar!(
                     r#"SELECT password_hash AS "password_hash!"
@@ -152,7 +152,7 @@ impl IdentityStore for PostgresIdentityStore {
         now: OffsetDateTime,
     ) -> Result<User, ChangeError> {
         self.db
-            .run("update_user", async {
+            .transact("update_user", || async {
                 let mut tx = self.db.begin().await?;
                 let user = lock_user(&mut tx, id).await?.ok_or(ChangeError::Gone)?;
                 if !expected.accepts(user.version) {
@@ -188,7 +188,7 @@ impl IdentityStore for PostgresIdentityStore {
         now: OffsetDateTime,
     ) -> Result<(), ChangeError> {
         self.db
-            .run("change_password", async {
+            .transact("change_password", || async {
                 let mut tx = self.db.begin().await?;
                 let changed = sqlx::query!(
                     "UPDATE users SET password_hash = $3, updated_at = $4
@@ -226,7 +226,7 @@ impl IdentityStore for PostgresIdentityStore {
         now: OffsetDateTime,
     ) -> Result<(), EraseError> {
         self.db
-            .run("erase_user", async {
+            .transact("erase_user", || async {
                 let mut tx = self.db.begin().await?;
                 // Inserts for this user that are under way come before the erasure, and
                 // it sees them; later ones wait, and then see it.
@@ -261,7 +261,7 @@ impl IdentityStore for PostgresIdentityStore {
 
     async fn promote(&self, email: &Email, now: OffsetDateTime) -> Result<Option<Uuid>, DbError> {
         self.db
-            .run("promote_user", async {
+            .transact("promote_user", || async {
                 let mut connection = self.db.acquire().await?;
                 let promoted = sqlx::query_scalar!(
                     "UPDATE users SET role = 'admin', version = version + 1, updated_at = $2

@@ -128,8 +128,20 @@ impl<B: sqlx::Database> Db<B> {
     where
         E: From<DbError>,
     {
+        self.observe(query_type, warm::run(work)).await
+    }
+
+    /// Measures, spans and bounds.
+    async fn observe<T, E>(
+        &self,
+        query_type: &'static str,
+        work: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, E>
+    where
+        E: From<DbError>,
+    {
         let began = Instant::now();
-        let bounded = tokio::time::timeout(self.deadline, warm::run(work));
+        let bounded = tokio::time::timeout(self.deadline, work);
         // The span of an unsampled request is not even made.
         let trace_id = traces::sampled();
         let result = if trace_id.is_some() {
@@ -209,6 +221,25 @@ impl Db<sqlx::Postgres> {
     /// [`DbError::Unavailable`] when no connection was free in time.
     pub async fn begin(&self) -> Result<Transaction<sqlx::Postgres>, DbError> {
         Ok(Transaction::begin(self.acquire().await?, "BEGIN").await?)
+    }
+
+    /// Like [`Db::run`], for work that is one transaction, or one statement. A schema
+    /// that changes under a prepared statement fails the statement, and with it the
+    /// transaction: nothing of it was done, and it is done once more on a new session.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`DbError::Unavailable`] beyond the deadline.
+    pub async fn transact<T, E, F>(
+        &self,
+        query_type: &'static str,
+        work: impl Fn() -> F + Send + Sync,
+    ) -> Result<T, E>
+    where
+        T: Send,
+        E: From<DbError> + Send,
+        F: Future<Output = Result<T, E>> + Send,
+    {
+        self.observe(query_type, warm::run_again(work)).await
     }
 }
 

@@ -6,6 +6,7 @@ mod failure;
 mod hang_up;
 mod hold;
 mod outage;
+mod schema;
 mod signals;
 mod start;
 mod storage;
