@@ -1,5 +1,6 @@
 """What must hold in every rendering of the chart, beyond what schemas say."""
 
+import json
 import pathlib
 import re
 
@@ -258,10 +259,16 @@ def check_monitoring(by_kind, values, on, root):
     need(sorted(map(str, found)) == sorted(map(str, wanted)), "the rules are those of deploy/prometheus/rules")
 
     boards = sorted(pathlib.Path(root, "grafana/dashboards").glob("*.json"))
-    wanted = {file.name: file.read_text().rstrip() for file in boards} if on("dashboards.enabled") else {}
+    # They ask with the interval at which the ServiceMonitor scrapes.
+    interval = values.get("serviceMonitor.interval", "15s")
+    wanted = {}
+    for file in boards if on("dashboards.enabled") else []:
+        wanted[file.name] = json.loads(file.read_text())
+        (scrape,) = [v for v in wanted[file.name]["templating"]["list"] if v["name"] == "scrape"]
+        scrape |= {"query": interval, "current": {"text": interval, "value": interval}}
     found = {}
     for doc in by_kind["ConfigMap"]:
         if doc["metadata"]["labels"].get("grafana_dashboard") == "1":
-            found |= {file: text.rstrip() for file, text in doc["data"].items()}
+            found |= {file: json.loads(text) for file, text in doc["data"].items()}
     need(not on("dashboards.enabled") or boards, "there are dashboards")
     need(found == wanted, "the dashboards are those of grafana/dashboards")

@@ -24,6 +24,7 @@ interface Query {
   editorMode: 'code';
   instant: boolean;
   range: boolean;
+  interval: '$scrape';
   exemplar?: true;
 }
 

@@ -17,6 +17,11 @@ NAME = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["name"]
 # Where the runbook pages are served; the default of the dashboards' variable `runbooks`.
 RUNBOOKS = f"https://example.com/{NAME}/docs/runbooks"
 
+# How often Prometheus scrapes; the default of the dashboards' variable `scrape`. Each query
+# has it as its smallest step, so that $__rate_interval is at least four of it whatever the
+# data source says.
+SCRAPE = "15s"
+
 SCHEMA_VERSION = 42  # of @grafana/schema as pinned in scripts/verify.d/62-dashboards-types
 WIDTH = 24  # columns of Grafana's grid
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -56,7 +61,7 @@ def _panel(kind, title, unit, description, queries, *, w, h, thresholds=PLAIN, l
     for ref, item in zip("ABCDEFGH", queries, strict=False):
         target = {"refId": ref, "datasource": DATASOURCE, "editorMode": "code", "format": fmt,
                   "expr": item["expr"], "legendFormat": item["legend"] or "__auto",
-                  "instant": instant, "range": not instant}
+                  "instant": instant, "range": not instant, "interval": "$scrape"}
         if item["exemplar"]:
             target["exemplar"] = True
         targets.append(target)
@@ -215,7 +220,9 @@ def _variables():
                          RUNBOOKS, query=RUNBOOKS)
     job = _from_labels("job", "Job", "The scrape job of the service.", NAME,
                        "label_values(build_info, job)")
-    return [source, job, instance, runbooks]
+    scrape = _variable("scrape", "textbox", "Scrape interval", "How often Prometheus scrapes the"
+                       " service; rates look back over four of it.", SCRAPE, query=SCRAPE)
+    return [source, job, instance, scrape, runbooks]
 
 
 def _links():

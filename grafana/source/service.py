@@ -148,9 +148,9 @@ def errors():
         timeseries("Log lines by level", "cps", "Log lines written a second.",
                    query(f"sum by (level) (rate(log_lines_total{{$sel}}[{R}]))", "{{level}}"),
                    stack=True),
-        timeseries("Panics", "none", "Panics of any thread in each minute; every one is a bug, and its"
-                   " log line says where it is.",
-                   query("sum by (instance) (increase(panics_total{$sel}[1m]))", "{{instance}}"),
+        timeseries("Panics", "none", "Panics of any thread in the dashboard's step; every one is a bug, and"
+                   " its log line says where it is.",
+                   query(f"sum by (instance) (increase(panics_total{{$sel}}[{R}]))", "{{instance}}"),
                    lines=steps("transparent", (1, RED)), decimals=0,
                    links=[runbook("PanicsCaught")]),
     ]

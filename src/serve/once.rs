@@ -7,30 +7,38 @@ use anyhow::Context as _;
 use axum::body::Body;
 use http::{Request, header};
 use hyper_util::rt::TokioIo;
+use uuid::Uuid;
 
+use crate::app;
 use crate::config::Config;
+use crate::identity::store::Promotion;
+use crate::platform::clock::{SharedClock, SystemClock};
 use crate::platform::db::{Database, DbMetrics, migrate as migrations};
 use crate::platform::protect::Limits;
 use crate::platform::telemetry::Exemplars;
 
-/// Applies the migrations that are missing; `tell` gets a line while it waits.
+/// Applies the migrations that are missing; `tell` gets a line while it waits, and for
+/// files that others can open.
 ///
 /// # Errors
 /// When the database cannot be reached or a migration fails.
 pub async fn migrate(config: &Config, tell: fn(&str)) -> anyhow::Result<()> {
     let database = offline(config)?;
+    database.exposed_files().iter().for_each(|line| tell(line));
     let bound = config.database.acquire_timeout;
     migrations::run(&database, &config.database.url, bound, tell).await?;
     close(&database, bound).await;
     Ok(())
 }
 
-/// Reaches every dependency; one line per failure. Every step is bounded.
-pub async fn check(config: &Config) -> Vec<String> {
+/// Reaches every dependency; one line per failure. Every step is bounded. `tell` gets
+/// what is no failure and should be mended.
+pub async fn check(config: &Config, tell: fn(&str)) -> Vec<String> {
     let database = match offline(config) {
         Ok(database) => database,
         Err(error) => return vec![format!("database: {error:#}")],
     };
+    database.exposed_files().iter().for_each(|line| tell(line));
     let mut failures = Vec::new();
     if let Err(failure) = check_database(config, &database).await {
         failures.push(failure);
@@ -40,6 +48,31 @@ pub async fn check(config: &Config) -> Vec<String> {
         failures.push(format!("redis: {error:#}"));
     }
     failures
+}
+
+/// Gives a user the administrator's role; says what it did.
+///
+/// # Errors
+/// When the database cannot be reached, lacks migrations or knows no such user.
+pub async fn promote(config: &Config, user: Uuid) -> anyhow::Result<String> {
+    let database = offline(config)?;
+    let outcome = promote_on(config, &database, user).await;
+    close(&database, config.database.acquire_timeout).await;
+    match outcome? {
+        Promotion::Promoted => Ok(format!("{user} is an administrator now")),
+        Promotion::AlreadyAdministrator => Ok(format!("{user} is an administrator already")),
+        Promotion::NoSuchUser => anyhow::bail!("there is no user {user}"),
+    }
+}
+
+async fn promote_on(config: &Config, database: &Database, user: Uuid) -> anyhow::Result<Promotion> {
+    check_database(config, database)
+        .await
+        .map_err(anyhow::Error::msg)?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let stores = app::Stores::new(database, &clock);
+    let promotion = stores.identity.promote(user, clock.now()).await;
+    promotion.map_err(|error| anyhow::anyhow!("{}: {}", database.place(), error.cause()))
 }
 
 async fn check_database(config: &Config, database: &Database) -> Result<(), String> {

@@ -7,8 +7,7 @@ mod config;
 pub mod connect;
 mod error;
 mod fault;
-#[cfg(feature = "sqlite")]
-mod file;
+mod files;
 mod lease;
 mod metrics;
 pub mod migrate;
@@ -16,6 +15,8 @@ mod probe;
 mod reach;
 mod renewal;
 mod single;
+#[cfg(feature = "sqlite")]
+mod storage;
 mod warm;
 #[cfg(feature = "sqlite")]
 mod writer;
@@ -63,7 +64,7 @@ pub struct Db<B: sqlx::Database> {
     #[cfg(feature = "sqlite")]
     writers: writer::Queue,
     #[cfg(feature = "sqlite")]
-    file: Arc<file::File>,
+    file: Arc<storage::File>,
 }
 
 impl<B: sqlx::Database> Clone for Db<B> {
