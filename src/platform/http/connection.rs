@@ -1,17 +1,25 @@
 //! One connection, from its first byte to its last.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use http::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 
+use super::Tls;
 use super::delivery::Deliveries;
-use super::exchange::Exchange;
+use super::exchange::{Answer, Exchange};
+use super::h2_frames::PREFACE;
 use super::listener::{Serve, Serving};
 use super::rarely::Rarely;
 use super::watch::{Lapse, Watch};
@@ -32,6 +40,19 @@ const LINGER: Duration = Duration::from_millis(50);
 /// Once the listener stops, the time that a client has which takes nothing of its answers.
 const UNREAD_IN_DRAIN: Duration = Duration::from_secs(2);
 
+/// What serves the requests of one connection.
+trait Connected<B>:
+    Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static
+{
+}
+
+impl<B, S> Connected<B> for S where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Send
+        + 'static
+{
+}
+
 /// Counts an open connection until it is dropped.
 struct Open(IntGauge);
 
@@ -42,28 +63,54 @@ impl Drop for Open {
 }
 
 /// Serves a connection until it ends.
+///
+/// There are thousands of these futures at rest. hyper's part of one, and a handshake,
+/// are in boxes: the future of an `async fn` holds its arguments and what it makes of
+/// them side by side.
 pub(super) async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     service: impl Serve,
-    serving: Serving,
+    serving: Arc<Serving>,
 ) {
     serving.open.inc();
     let _open = Open(serving.open.clone());
     // Answers are small and complete; waiting to fill a packet only delays them.
     let _unsupported = stream.set_nodelay(true);
-    let Some(tls) = serving.tls.clone() else {
-        return requests(stream, peer, service, serving).await;
+    if let Some(tls) = serving.tls.clone() {
+        return Box::pin(shake_hands(stream, tls, peer, service, serving)).await;
+    }
+    let Some(is_http1) = speaks_http1(&stream, &serving).await else {
+        return;
     };
+    let watch = Watch::new(serving.patience);
+    let connection = requests(stream, is_http1, service.connected(peer), &watch, &serving);
+    run(connection, watch, peer, serving).await;
+}
+
+/// Serves a connection over TLS.
+async fn shake_hands(
+    stream: TcpStream,
+    tls: Tls,
+    peer: SocketAddr,
+    service: impl Serve,
+    serving: Arc<Serving>,
+) {
     // Half a handshake is half a header: as long to wait for, and as little claim
     // to the grace period.
     tokio::select! {
         shaken = tokio::time::timeout(serving.patience.header, tls.accept(stream)) => match shaken {
-            Ok(Ok(stream)) => requests(stream, peer, service, serving).await,
+            Ok(Ok(stream)) => {
+                let watch = Watch::new(serving.patience);
+                let service = service.connected(peer);
+                let connection = requests(stream, false, service, &watch, &serving);
+                run(connection, watch, peer, Arc::clone(&serving)).await;
+            }
             Ok(Err(error)) => {
                 tracing::debug!(listener = serving.name, %peer, %error, "no TLS handshake");
             }
             Err(_) => {
+                serving.ended.count(Lapse::Header);
                 tracing::debug!(listener = serving.name, %peer, "the TLS handshake took too long");
             }
         },
@@ -71,18 +118,45 @@ pub(super) async fn connection(
     }
 }
 
-/// Serves what comes over a connection that stands.
-async fn requests<T, S>(stream: T, peer: SocketAddr, service: S, serving: Serving)
+/// Whether the first bytes of a connection can only be HTTP/1; `None` when none come.
+///
+/// hyper-util finds out as well, but hands hyper the bytes that it read for that by
+/// themselves; hyper's buffer, too small for the rest then by those bytes, doubles.
+async fn speaks_http1(stream: &TcpStream, serving: &Serving) -> Option<bool> {
+    let mut first = [0; PREFACE.len()];
+    let peeked = tokio::select! {
+        peeked = tokio::time::timeout(serving.patience.header, stream.peek(&mut first)) => peeked,
+        () = serving.stop.cancelled() => return None,
+    };
+    match peeked {
+        Ok(Ok(length @ 1..)) => Some(!PREFACE.starts_with(first.get(..length)?)),
+        Ok(_) => None,
+        Err(_) => {
+            serving.ended.count(Lapse::Header);
+            None
+        }
+    }
+}
+
+/// hyper's part of a connection.
+type Requests<T, S> =
+    auto::UpgradeableConnection<'static, TokioIo<Watched<T>>, Exchange<S>, Deliveries>;
+
+/// Has hyper read what comes over a connection that stands.
+fn requests<T, S, B>(
+    stream: T,
+    is_http1: bool,
+    service: S,
+    watch: &Watch,
+    serving: &Serving,
+) -> Pin<Box<Requests<T, S>>>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Serve,
+    S: Connected<B>,
+    B: Answer<Error = axum::Error> + Send + 'static,
 {
-    let watch = Watch::new(serving.patience);
-    let service = Exchange::new(service.connected(peer), watch.clone());
-    let mut builder = auto::Builder::new(Deliveries::new(
-        watch.clone(),
-        serving.ended.streams_unread.clone(),
-    ));
+    let streams = Deliveries::new(watch.clone(), serving.ended.streams_unread.clone());
+    let mut builder = auto::Builder::new(streams);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -101,18 +175,36 @@ where
         .max_local_error_reset_streams(MAX_LOCAL_RESETS)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
-    let stream = TokioIo::new(Watched::new(stream, watch.clone(), serving.control_frames));
-    let connection = builder.serve_connection_with_upgrades(stream, service);
-    tokio::pin!(connection);
+    if is_http1 {
+        builder = builder.http1_only();
+    }
+    let stream = Watched::new(stream, watch.clone(), serving.control_frames);
+    let service = Exchange::new(service, watch.clone());
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    Box::pin(connection.into_owned())
+}
+
+/// Runs a connection until it ends, is told to, or its client makes it.
+async fn run<T, S, B>(
+    mut connection: Pin<Box<Requests<T, S>>>,
+    watch: Watch,
+    peer: SocketAddr,
+    serving: Arc<Serving>,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Connected<B>,
+    B: Answer<Error = axum::Error> + Send + 'static,
+{
     let mut left = false;
     loop {
-        let interruption = Rarely::new(async {
+        let stays = !left;
+        let mut interruption = pin!(Rarely::new(async {
             tokio::select! {
                 lapse = watch.lapse() => Interruption::Lapse(lapse),
                 () = serving.stop.cancelled() => Interruption::Stop,
-                () = go_away(serving.lifecycle.draining(), &watch), if !left => Interruption::Leave,
+                () = go_away(serving.lifecycle.draining(), &watch), if stays => Interruption::Leave,
             }
-        });
+        }));
         let interruption = tokio::select! {
             biased;
             // Errors of a connection are the client's: resets, broken TLS, nonsense.
@@ -123,7 +215,7 @@ where
                 }
                 return;
             }
-            interruption = interruption => interruption,
+            interruption = interruption.as_mut() => interruption,
         };
         match interruption {
             Interruption::Lapse(lapse) => {

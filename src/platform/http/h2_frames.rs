@@ -6,7 +6,7 @@ use super::flood::kind::{CONTINUATION, DATA, HEADERS, SETTINGS, WINDOW_UPDATE};
 use super::windows::Windows;
 
 /// The client's connection preface (RFC 9113, section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER: usize = 9;
 const END_STREAM: u8 = 0x1;
 const PADDED: u8 = 0x8;

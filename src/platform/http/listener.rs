@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -132,6 +133,7 @@ impl Serve for Router {
 /// Serves until `stop`, then until nothing is in flight or `kill`.
 pub async fn serve(listener: TcpListener, service: impl Serve, serving: Serving) {
     let connections = TaskTracker::new();
+    let serving = Arc::new(serving);
     let mut spare = Spare::new();
     loop {
         let accepted = tokio::select! {
@@ -152,7 +154,7 @@ pub async fn serve(listener: TcpListener, service: impl Serve, serving: Serving)
                 continue;
             }
         };
-        let (service, serving) = (service.clone(), serving.clone());
+        let (service, serving) = (service.clone(), Arc::clone(&serving));
         match serving.admission.admit(peer.ip()) {
             Ok(admitted) => {
                 connections.spawn(async move {
@@ -183,15 +185,15 @@ async fn refuse_or_probe(
     stream: TcpStream,
     peer: SocketAddr,
     service: impl Serve,
-    serving: Serving,
+    serving: Arc<Serving>,
     reason: Reason,
 ) {
     if admission::is_probe(&stream).await {
         let once = Serving {
             keep_alive: false,
-            ..serving
+            ..Serving::clone(&serving)
         };
-        return connection(stream, peer, service, once).await;
+        return connection(stream, peer, service, Arc::new(once)).await;
     }
     serving.admission.count(reason);
     admission::refuse(stream).await;
