@@ -11,7 +11,8 @@ use super::client::{PASSWORD, attempts, login, post, register, send, tokens};
 use crate::on_both;
 use crate::support::{Backend, Service, TestDatabase};
 
-/// The wait for a place is far longer than a busy machine takes for those before.
+/// A service whose queue outlasts the hashes of a busy machine: who comes first is the
+/// subject, not how fast the machine is.
 async fn patient(backend: Backend) -> Service {
     Service::builder(backend)
         .env("APP__AUTH__HASH_QUEUE_TIMEOUT", "60s")
