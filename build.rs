@@ -1,8 +1,10 @@
-//! Remembers the compiler's version, which the code cannot ask for.
+//! Remembers the compiler's version, which the code cannot ask for, and lists the
+//! runbooks, which the admin listener serves.
 
 // A build script talks to cargo by its environment and its standard output.
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -16,4 +18,26 @@ fn main() {
         .and_then(|text| Some(text.strip_prefix("rustc ")?.trim().to_owned()));
     let version = version.as_deref().unwrap_or("unknown");
     println!("cargo::rustc-env=BUILD_RUSTC={version}");
+    list_runbooks().expect("docs/runbooks is part of the sources");
+}
+
+/// Writes the pages as a Rust expression: file names with their text.
+fn list_runbooks() -> std::io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let mut pages = Vec::new();
+    for entry in std::fs::read_dir(&folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            pages.push(path);
+        }
+    }
+    pages.sort();
+    let lines = pages.iter().filter_map(|path| {
+        let name = path.file_name()?.to_str()?;
+        Some(format!("({name:?}, include_str!({path:?})),\n"))
+    });
+    let out = std::env::var_os("OUT_DIR").unwrap_or_default();
+    let text = format!("&[\n{}]\n", lines.collect::<String>());
+    std::fs::write(Path::new(&out).join("runbooks.rs"), text)
 }

@@ -7,6 +7,7 @@ mod context;
 mod info;
 mod page;
 mod revertible;
+mod runbooks;
 mod switches;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use prometheus::Registry;
 use access::Access;
 pub use config::Config;
 pub use info::Info;
+pub use runbooks::Pages;
 pub use switches::Switches;
 
 use crate::platform::faults::{self, Faults};
@@ -53,6 +55,8 @@ pub struct Admin {
     pub faults: Option<Faults>,
     /// Profiles of the running process.
     pub profiler: Profiler,
+    /// What to do about an alert.
+    pub runbooks: Pages,
 }
 
 impl Admin {
@@ -63,12 +67,14 @@ impl Admin {
         let switches = self.switches.clone().routes();
         let profile = self.profiler.clone().routes();
         let faults = self.faults.clone().map(faults::routes);
+        let runbooks = runbooks::routes(self.runbooks);
         Router::new()
             .route("/metrics", get(metrics))
             .with_state(self)
             .merge(health.verbose_routes())
             .merge(info)
             .merge(page::routes())
+            .merge(runbooks)
             .merge(switches)
             .merge(profile)
             .merge(faults.unwrap_or_default())

@@ -4,6 +4,7 @@ mod access;
 mod faults;
 mod panics;
 mod profiles;
+mod runbooks;
 mod switches;
 
 use std::path::Path;
