@@ -34,7 +34,7 @@ fn list_runbooks() -> std::io::Result<()> {
     }
     pages.sort();
     let lines = pages.iter().filter_map(|path| {
-        let name = path.file_name()?.to_str()?;
+        let (name, path) = (path.file_name()?.to_str()?, path.to_str()?);
         Some(format!("({name:?}, include_str!({path:?})),\n"))
     });
     let out = std::env::var_os("OUT_DIR").unwrap_or_default();

@@ -25,24 +25,20 @@ const LIVE_PAGE: &str = "/";
 pub(super) fn routes(pages: Pages) -> Router {
     Router::new()
         .route("/runbooks", get(async || Redirect::to("/runbooks/")))
-        .route(
-            "/runbooks/",
-            get(async move || answer(pages, INDEX.to_owned())),
-        )
+        .route("/runbooks/", get(async move || answer(pages, INDEX)))
         .route("/runbooks/{page}", get(show))
         .route("/d/{dashboard}", get(async || Redirect::to(LIVE_PAGE)))
         .with_state(Arc::new(pages))
 }
 
 async fn show(State(pages): State<Arc<Pages>>, Path(page): Path<String>) -> Response {
-    answer(&pages, page)
+    answer(&pages, &page)
 }
 
-fn answer(pages: Pages, mut name: String) -> Response {
-    if !name.ends_with(".md") {
-        name.push_str(".md");
-    }
-    match pages.iter().find(|(page, _)| *page == name) {
+/// A page by its name, with or without `.md`.
+fn answer(pages: Pages, name: &str) -> Response {
+    let title = title(name);
+    match pages.iter().find(|(page, _)| self::title(page) == title) {
         Some((page, text)) => {
             let media_type = (header::CONTENT_TYPE, page::HTML);
             ([media_type], page::HEADERS, rendered(pages, page, text)).into_response()
@@ -51,8 +47,12 @@ fn answer(pages: Pages, mut name: String) -> Response {
     }
 }
 
+fn title(name: &str) -> &str {
+    name.strip_suffix(".md").unwrap_or(name)
+}
+
 fn rendered(pages: Pages, name: &str, text: &str) -> String {
-    let title = name.trim_end_matches(".md");
+    let title = title(name);
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
