@@ -23,7 +23,7 @@ use crate::platform::health::{Health, HealthMetrics};
 use crate::platform::http::admission::Admission;
 use crate::platform::http::listener::{self, Serve, Serving};
 use crate::platform::http::middleware;
-use crate::platform::http::{Patience, Tls};
+use crate::platform::http::{Patience, Tls, TlsMetrics};
 use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
 use crate::platform::observe::{Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
@@ -272,7 +272,10 @@ async fn start(
     let service = middleware::around(router.merge(documentation()), health.terse_routes(), parts);
     limits.start(lifecycle).await;
     outside::watch_limits(health, &limits);
-    let tls = Tls::new(&config.http)?;
+    let tls = match Tls::new(&config.http)? {
+        Some(tls) => Some(tls.observed(TlsMetrics::register(registry)?)),
+        None => None,
+    };
     let public = listener::bind("public", config.http.addr).await?;
     Ok(Started {
         service,

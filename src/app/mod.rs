@@ -228,6 +228,7 @@ pub fn openapi() -> OpenApi {
 pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
     vec![
         ("HTTP", platform::observe::HttpMetrics::DESCRIPTORS),
+        ("TLS", platform::http::TlsMetrics::DESCRIPTORS),
         ("Database", db::DbMetrics::DESCRIPTORS),
         (
             "Rate limits",
