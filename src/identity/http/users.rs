@@ -129,6 +129,10 @@ pub(super) async fn update(
     Json(body): Json<Change>,
 ) -> Result<Response, Problem> {
     let expected = expected(&headers)?;
+    if body.email.is_some() {
+        // The answer tells whether an address is taken, as registration does.
+        service.probe_address().await?;
+    }
     let mut fields = Fields::default();
     let name = body
         .name

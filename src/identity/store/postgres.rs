@@ -3,6 +3,7 @@
 //! insert under `user_is_erased`, a function in the database that shares a lock with
 //! [`IdentityStore::erase_user`].
 
+mod administrators;
 mod tokens;
 
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    ChangeError, EraseError, ErasureHook, Expected, IdentityStore, NewFamily, NewUser, Rotated,
-    Rotation, StoredCredentials, TokenHash, UserRow, stored_role,
+    ChangeError, EraseError, ErasureHook, Expected, FirstAdministrator, IdentityStore, NewFamily,
+    NewUser, Promotion, Rotated, Rotation, StoredCredentials, TokenHash, UserRow, stored_role,
 };
 use crate::identity::domain::{Email, User, UserChange};
 use crate::platform::auth::Role;
@@ -46,31 +47,37 @@ async fn lock_user(connection: &mut PgConnection, id: Uuid) -> Result<Option<Use
     Ok(row.map(User::from))
 }
 
+async fn insert_user(connection: &mut PgConnection, new: &NewUser) -> sqlx::Result<()> {
+    let NewUser {
+        user,
+        password_hash,
+    } = new;
+    sqlx::query!(
+        "INSERT INTO users
+             (id, email, name, password_hash, role, version, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+        user.id,
+        user.email.as_str(),
+        user.name.as_str(),
+        password_hash,
+        user.role.as_str(),
+        user.version,
+        user.created_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 #[async_trait]
 impl IdentityStore for PostgresIdentityStore {
     async fn create_user(&self, new: NewUser) -> Result<(), ChangeError> {
         self.db
             .run("create_user", async {
                 let mut connection = self.db.acquire().await?;
-                let NewUser {
-                    user,
-                    password_hash,
-                } = new;
-                sqlx::query!(
-                    "INSERT INTO users
-                         (id, email, name, password_hash, role, version, created_at, updated_at)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
-                    user.id,
-                    user.email.as_str(),
-                    user.name.as_str(),
-                    password_hash,
-                    user.role.as_str(),
-                    user.version,
-                    user.created_at,
-                )
-                .execute(&mut *connection)
-                .await
-                .map_err(ChangeError::from_write)?;
+                insert_user(&mut connection, &new)
+                    .await
+                    .map_err(ChangeError::from_write)?;
                 Ok(())
             })
             .await
@@ -259,21 +266,19 @@ impl IdentityStore for PostgresIdentityStore {
             .await
     }
 
-    async fn promote(&self, email: &Email, now: OffsetDateTime) -> Result<Option<Uuid>, DbError> {
-        self.db
-            .run("promote_user", async {
-                let mut connection = self.db.acquire().await?;
-                let promoted = sqlx::query_scalar!(
-                    "UPDATE users SET role = 'admin', version = version + 1, updated_at = $2
-                     WHERE email = $1 AND role <> 'admin' RETURNING id",
-                    email.as_str(),
-                    now,
-                )
-                .fetch_optional(&mut *connection)
-                .await?;
-                Ok(promoted)
-            })
-            .await
+    async fn has_administrator(&self) -> Result<bool, DbError> {
+        administrators::exist(&self.db).await
+    }
+
+    async fn create_first_administrator(
+        &self,
+        new: NewUser,
+    ) -> Result<FirstAdministrator, DbError> {
+        administrators::create_first(&self.db, new).await
+    }
+
+    async fn promote(&self, id: Uuid, now: OffsetDateTime) -> Result<Promotion, DbError> {
+        administrators::promote(&self.db, id, now).await
     }
 
     async fn open_family(&self, family: NewFamily) -> Result<bool, DbError> {

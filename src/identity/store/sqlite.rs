@@ -1,6 +1,7 @@
 //! Users and refresh tokens on SQLite. A transaction holds the write lock from its
 //! beginning, so that nothing it read can change before it writes.
 
+mod administrators;
 mod tokens;
 
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    ChangeError, EraseError, ErasureHook, Expected, IdentityStore, NewFamily, NewUser, Rotated,
-    Rotation, StoredCredentials, TokenHash, UserRow, stored_role,
+    ChangeError, EraseError, ErasureHook, Expected, FirstAdministrator, IdentityStore, NewFamily,
+    NewUser, Promotion, Rotated, Rotation, StoredCredentials, TokenHash, UserRow, stored_role,
 };
 use crate::identity::domain::{Email, User, UserChange};
 use crate::platform::auth::Role;
@@ -69,6 +70,30 @@ async fn living_user(connection: &mut SqliteConnection, id: Uuid) -> Result<Opti
     Ok(row.map(User::from))
 }
 
+async fn insert_user(connection: &mut SqliteConnection, new: &NewUser) -> sqlx::Result<()> {
+    let NewUser {
+        user,
+        password_hash,
+    } = new;
+    let created_at = to_micros(user.created_at);
+    let (email, name, role) = (user.email.as_str(), user.name.as_str(), user.role.as_str());
+    sqlx::query!(
+        "INSERT INTO users
+             (id, email, name, password_hash, role, version, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
+        user.id,
+        email,
+        name,
+        password_hash,
+        role,
+        user.version,
+        created_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Whether a user is erased. In a write transaction the answer holds until its end:
 /// whoever inserts something for a user asks there. Rows of users are never removed,
 /// so a user without a row was never one.
@@ -91,28 +116,9 @@ impl IdentityStore for SqliteIdentityStore {
         self.db
             .run("create_user", async {
                 let mut tx = self.db.begin().await?;
-                let NewUser {
-                    user,
-                    password_hash,
-                } = new;
-                let created_at = to_micros(user.created_at);
-                let (email, name, role) =
-                    (user.email.as_str(), user.name.as_str(), user.role.as_str());
-                sqlx::query!(
-                    "INSERT INTO users
-                         (id, email, name, password_hash, role, version, created_at, updated_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
-                    user.id,
-                    email,
-                    name,
-                    password_hash,
-                    role,
-                    user.version,
-                    created_at,
-                )
-                .execute(&mut *tx)
-                .await
-                .map_err(ChangeError::from_write)?;
+                insert_user(&mut tx, &new)
+                    .await
+                    .map_err(ChangeError::from_write)?;
                 tx.commit().await.map_err(DbError::from)?;
                 Ok(())
             })
@@ -294,23 +300,19 @@ impl IdentityStore for SqliteIdentityStore {
             .await
     }
 
-    async fn promote(&self, email: &Email, now: OffsetDateTime) -> Result<Option<Uuid>, DbError> {
-        self.db
-            .run("promote_user", async {
-                let mut tx = self.db.begin().await?;
-                let (email, now) = (email.as_str(), to_micros(now));
-                let promoted = sqlx::query_scalar!(
-                    r#"UPDATE users SET role = 'admin', version = version + 1, updated_at = ?2
-                       WHERE email = ?1 AND role <> 'admin' RETURNING id AS "id: Uuid""#,
-                    email,
-                    now,
-                )
-                .fetch_optional(&mut *tx)
-                .await?;
-                tx.commit().await?;
-                Ok(promoted)
-            })
-            .await
+    async fn has_administrator(&self) -> Result<bool, DbError> {
+        administrators::exist(&self.db).await
+    }
+
+    async fn create_first_administrator(
+        &self,
+        new: NewUser,
+    ) -> Result<FirstAdministrator, DbError> {
+        administrators::create_first(&self.db, new).await
+    }
+
+    async fn promote(&self, id: Uuid, now: OffsetDateTime) -> Result<Promotion, DbError> {
+        administrators::promote(&self.db, id, now).await
     }
 
     async fn open_family(&self, family: NewFamily) -> Result<bool, DbError> {

@@ -1,8 +1,9 @@
 //! Who may use the admin listener, and for what.
 //!
 //! In development a page in a browser can reach a loopback listener through a
-//! name that resolves to it (DNS rebinding), so the `Host` must be loopback. In
-//! production whoever reaches the port may read metrics and probes; everything
+//! name that resolves to it (DNS rebinding), so the `Host` must be loopback. Probes
+//! and metrics answer to any `Host` and to none: load balancers check by HTTP/1.0,
+//! and compose scrapes by the name of the service. In production whoever reaches the port may read metrics and probes; everything
 //! that writes, and `/debug`, needs the token and does not exist without one.
 
 use std::sync::Arc;
@@ -34,7 +35,10 @@ impl Access {
     }
 
     fn check(&self, request: &Request) -> Result<(), Problem> {
-        if self.profile == Profile::Development && !has_loopback_host(request) {
+        if self.profile == Profile::Development
+            && !answers_any_host(request)
+            && !has_loopback_host(request)
+        {
             let detail = "In development the admin listener answers to loopback hosts only.";
             return Err(Problem::new(codes::FORBIDDEN, detail));
         }
@@ -64,13 +68,26 @@ pub(super) async fn guard(
 /// Decided by method and path, not route by route: a new switch is guarded without
 /// anybody thinking of it.
 fn is_guarded(request: &Request) -> bool {
-    let reads = matches!(
+    let path = path(request);
+    !reads(request) || path == "/debug" || path.starts_with("/debug/")
+}
+
+/// Probes and scrapes. What they read is open to whoever reaches the port in production.
+fn answers_any_host(request: &Request) -> bool {
+    let path = path(request);
+    reads(request) && (path == "/metrics" || path.starts_with("/health/"))
+}
+
+fn reads(request: &Request) -> bool {
+    matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
-    );
+    )
+}
+
+fn path(request: &Request) -> &str {
     let matched = request.extensions().get::<MatchedPath>();
-    let path = matched.map_or_else(|| request.uri().path(), MatchedPath::as_str);
-    !reads || path == "/debug" || path.starts_with("/debug/")
+    matched.map_or_else(|| request.uri().path(), MatchedPath::as_str)
 }
 
 fn authorize(request: &Request, expected: &digest::Digest) -> Result<(), Problem> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::AddressHeader;
 use crate::platform::settings::check::{at_least_one, positive};
 use crate::platform::settings::{ByteSize, Reader, SecretSource};
 use crate::settings;
@@ -22,7 +23,7 @@ settings! {
         pub idle_timeout("idle_timeout"): Duration = Same("75s"), check positive;
         /// A whole request body must have arrived within this; beyond it 408 `BODY_TIMEOUT`.
         pub body_timeout("body_timeout"): Duration = Same("10s"), check positive;
-        /// Largest request body, after decompression; beyond it 413 `BODY_TOO_LARGE`.
+        /// Largest request body, as sent and without its content codings; beyond it 413 `BODY_TOO_LARGE`.
         pub max_body_bytes("max_body_bytes"): ByteSize = Same("1MiB");
         /// Open connections on the public listener; beyond it they are refused at once and counted. Lowered at the start when the limit of file descriptors has no room for them.
         pub max_connections("max_connections"): u32 = Same("10000"), check at_least_one;
@@ -40,8 +41,10 @@ settings! {
         pub tls_cert("tls.cert"): Option<SecretSource> = Unset;
         /// Private key (PEM) of the certificate.
         pub tls_key("tls.key"): Option<SecretSource> = Unset;
-        /// Networks (CIDR) whose `X-Forwarded-For` and `Forwarded` headers are believed.
+        /// Networks (CIDR) whose `http.client_address_header` is believed.
         pub trusted_proxies("trusted_proxies"): Vec<IpNet> = Same("");
+        /// The one header that trusted proxies write and clients cannot: `x-forwarded-for` or `forwarded` (RFC 7239). The other one is ignored, since it may be the client's own, and counted.
+        pub client_address_header("client_address_header"): AddressHeader = Same("x-forwarded-for");
         /// Origins that browsers may call from; `*` for any (refused in production).
         pub cors_allowed_origins("cors.allowed_origins"): Vec<String> = Same("");
         /// Whether answers carry `Server-Timing`, for the developer tools of browsers. Off, since it tells every client how long the work took.

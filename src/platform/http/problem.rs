@@ -79,7 +79,7 @@ pub mod codes {
         pub BODY_TIMEOUT = 408, "The body arrived too slowly";
         /// The `If-Match` header names a version that is no longer current.
         pub PRECONDITION_FAILED = 412, "The object has changed";
-        /// The body is larger than `http.max_body_bytes`, as sent or after decompression.
+        /// The body is larger than `http.max_body_bytes`, as sent or without its content codings.
         pub BODY_TOO_LARGE = 413, "The body is too large";
         /// Path and query are longer than 8 KiB.
         pub URI_TOO_LONG = 414, "The URI is too long";
@@ -97,7 +97,7 @@ pub mod codes {
         pub TRANSFER_CODING_UNKNOWN = 501, "Transfer coding not implemented";
         /// Too much work at once; `Retry-After` says when to come back.
         pub OVERLOADED = 503, "Overloaded";
-        /// The database does not answer; `Retry-After` says when to come back.
+        /// The database cannot do this now: away, read-only, full, or it refuses this service; `Retry-After` says when to come back.
         pub DATABASE_UNAVAILABLE = 503, "The database is unavailable";
         /// The request took longer than `http.request_timeout`.
         pub DEADLINE_EXCEEDED = 503, "Deadline exceeded";
@@ -229,7 +229,7 @@ impl From<DbError> for Problem {
         match error {
             DbError::Unavailable(_) => Self::new(
                 codes::DATABASE_UNAVAILABLE,
-                "The database does not answer; try again.",
+                "The database cannot do this now; try again.",
             )
             .retry_after(1)
             .because(error),

@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{TOKEN, ask, get, production};
 use crate::support::{Backend, Service};
@@ -129,6 +130,63 @@ async fn in_development_the_host_must_be_loopback() {
         let answer = ask(&service, Method::PUT, "/log-filter", Some(&body), &headers).await;
         assert_eq!(answer.status, status, "{host}");
     }
+}
+
+/// Bytes to the admin listener, and what it answers until it closes.
+async fn exchange(service: &Service, request: &str) -> String {
+    let url = service.admin("");
+    let address = url.trim_start_matches("http://");
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let reading = stream.read_to_string(&mut answer);
+    let read = tokio::time::timeout(std::time::Duration::from_secs(10), reading).await;
+    read.expect("the connection was closed").unwrap();
+    answer
+}
+
+/// Load balancers check by HTTP/1.0 without `Host`, compose scrapes by service name.
+#[tokio::test]
+async fn probes_and_scrapes_are_answered_whatever_the_host() {
+    let service = Service::start(Backend::Sqlite).await;
+    let probes = [
+        "/metrics",
+        "/health/live",
+        "/health/ready",
+        "/health/startup",
+    ];
+    let kept = [
+        "/",
+        "/info",
+        "/log-filter",
+        "/trace-sampling",
+        "/faults",
+        "/debug/tasks",
+    ];
+    let paths = probes.map(|path| (path, "200"));
+    for (path, status) in paths.into_iter().chain(kept.map(|path| (path, "403"))) {
+        for host in [
+            "",
+            "Host: gantry:9464\r\n",
+            "Host: [fd00::1]:9464\r\n",
+            "Host: a_b\r\n",
+        ] {
+            for version in ["1.0", "1.1"] {
+                if version == "1.1" && host.is_empty() {
+                    // RFC 9112, section 3.2.
+                    continue;
+                }
+                let request =
+                    format!("GET {path} HTTP/{version}\r\n{host}Connection: close\r\n\r\n");
+                let answer = exchange(&service, &request).await;
+                let line = answer.lines().next().unwrap_or_default();
+                assert!(line.contains(status), "{path} {version} {host:?}: {line}");
+            }
+        }
+    }
+    // What is no read is no probe.
+    let request = "POST /metrics HTTP/1.1\r\nHost: gantry\r\nConnection: close\r\n\r\n";
+    assert!(exchange(&service, request).await.contains(" 403 "));
 }
 
 #[tokio::test]
