@@ -91,6 +91,8 @@ fn resolved<'a>(pages: Pages, events: impl Iterator<Item = Event<'a>>) -> Vec<Ev
                 })
             }
             Event::End(TagEnd::Link) => is_link.then_some(event),
+            // Placeholders such as `<name>`, not HTML.
+            Event::Html(text) | Event::InlineHtml(text) => Some(Event::Text(text)),
             event => Some(event),
         })
         .collect()
@@ -130,6 +132,7 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("<table>"), "{page}");
-        assert!(page.contains("up{job=&quot;x&quot;} == 0"), "{page}");
+        assert!(page.contains("<td>&lt;b&gt;</td>"), "{page}");
+        assert!(page.contains("up{job=\"x\"} == 0"), "{page}");
     }
 }
