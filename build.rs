@@ -1,14 +1,18 @@
-//! Remembers the compiler's version, which the code cannot ask for, and lists the
-//! runbooks, which the admin listener serves.
+//! Remembers the compiler's version and the revision of the sources, which the code
+//! cannot ask for, and lists the runbooks, which the admin listener serves.
 
 // A build script talks to cargo by its environment and its standard output.
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
+
+#[path = "build/revision.rs"]
+mod revision;
 
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
     // Cargo sets it for every build script.
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let asked = Command::new(compiler).arg("--version").output();
@@ -18,7 +22,22 @@ fn main() {
         .and_then(|text| Some(text.strip_prefix("rustc ")?.trim().to_owned()));
     let version = version.as_deref().unwrap_or("unknown");
     println!("cargo::rustc-env=BUILD_RUSTC={version}");
+    println!("cargo::rustc-env=BUILD_REVISION={}", revision());
     list_runbooks().expect("docs/runbooks is part of the sources");
+}
+
+/// `BUILD_REVISION` from outside, else the commit that is checked out, else `unknown`.
+fn revision() -> String {
+    println!("cargo::rerun-if-env-changed=BUILD_REVISION");
+    let told = std::env::var("BUILD_REVISION").unwrap_or_default();
+    if !told.trim().is_empty() {
+        return told.split_whitespace().collect();
+    }
+    let found = revision::of_checkout(Path::new(env!("CARGO_MANIFEST_DIR")));
+    for path in found.depends_on {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    found.revision.unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// Writes the pages as a Rust expression: file names with their text.

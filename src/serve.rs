@@ -29,7 +29,7 @@ use crate::platform::observe::{Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
 use crate::platform::telemetry::{Telemetry, logs};
 use crate::platform::workers::{Runner, WorkerMetrics};
-pub use once::{check, healthcheck, liveness_url, migrate, promote};
+pub use once::{Findings, check, healthcheck, liveness_url, migrate, promote};
 
 use admin::Requests;
 

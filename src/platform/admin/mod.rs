@@ -85,6 +85,7 @@ impl Admin {
                     "The path does not have this method.",
                 )
             })
+            .layer(from_fn(context::default_to_json))
             .layer(from_fn_with_state(access, access::guard))
             .layer(from_fn(framing::guard))
             .layer(from_fn(context::enter))

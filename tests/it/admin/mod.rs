@@ -33,10 +33,10 @@ fn production(folder: &Path) -> Builder {
         .env("APP__LIFECYCLE__DRAIN_DELAY", "0s")
 }
 
-struct Answer {
+pub struct Answer {
     status: u16,
     headers: reqwest::header::HeaderMap,
-    body: Value,
+    pub body: Value,
 }
 
 impl Answer {
@@ -70,7 +70,7 @@ async fn ask(
     }
 }
 
-async fn get(service: &Service, path: &str) -> Answer {
+pub async fn get(service: &Service, path: &str) -> Answer {
     ask(service, Method::GET, path, None, &[]).await
 }
 
