@@ -1,5 +1,6 @@
 //! Remembers the compiler's version and the revision of the sources, which the code
-//! cannot ask for, and lists the runbooks, which the admin listener serves.
+//! cannot ask for, and lists the runbooks, which the admin listener serves, and the
+//! targets that a log filter can name.
 
 // A build script talks to cargo by its environment and its standard output.
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
@@ -24,6 +25,7 @@ fn main() {
     println!("cargo::rustc-env=BUILD_RUSTC={version}");
     println!("cargo::rustc-env=BUILD_REVISION={}", revision());
     list_runbooks().expect("docs/runbooks is part of the sources");
+    list_targets().expect("the sources can be read");
 }
 
 /// `BUILD_REVISION` from outside, else the commit that is checked out, else `unknown`.
@@ -59,4 +61,48 @@ fn list_runbooks() -> std::io::Result<()> {
     let out = std::env::var_os("OUT_DIR").unwrap_or_default();
     let text = format!("&[\n{}]\n", lines.collect::<String>());
     std::fs::write(Path::new(&out).join("runbooks.rs"), text)
+}
+
+/// Writes the targets of log lines as two slices: the modules of this crate, and the
+/// packages of `Cargo.lock`, whose lines have their names as targets.
+fn list_targets() -> std::io::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (sources, lock) = (root.join("src"), root.join("Cargo.lock"));
+    for path in [&sources, &lock] {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    let mut modules = Vec::new();
+    list_modules(&sources, "", &mut modules)?;
+    modules.sort();
+    let mut packages = Vec::new();
+    for line in std::fs::read_to_string(lock)?.lines() {
+        if let Some(name) = line.strip_prefix("name = ") {
+            packages.push(name.trim_matches('"').replace('-', "_"));
+        }
+    }
+    packages.dedup();
+    let out = std::env::var_os("OUT_DIR").unwrap_or_default();
+    let text = format!(
+        "const MODULES: &[&str] = &{modules:?};\nconst PACKAGES: &[&str] = &{packages:?};\n"
+    );
+    std::fs::write(Path::new(&out).join("targets.rs"), text)
+}
+
+fn list_modules(folder: &Path, above: &str, found: &mut Vec<String>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let Some(name) = path.file_stem().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        let module = format!("{above}::{name}");
+        if path.is_dir() {
+            list_modules(&path, &module, found)?;
+            found.push(module);
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !["mod", "lib", "main"].contains(&name)
+        {
+            found.push(module);
+        }
+    }
+    Ok(())
 }

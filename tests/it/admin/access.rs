@@ -205,7 +205,13 @@ async fn problems_carry_the_ids_of_the_answer() {
             &[],
             400,
         ),
-        (Method::PUT, "/log-filter", None, &[], 415),
+        (
+            Method::PUT,
+            "/log-filter",
+            None,
+            &[("content-type", "text/plain")],
+            415,
+        ),
         (Method::GET, "/info", None, &[("host", "x.example")], 403),
         (
             Method::PUT,

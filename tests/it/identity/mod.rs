@@ -1,7 +1,7 @@
 //! Users, credentials and tokens, as clients see them.
 
 mod bootstrap;
-mod client;
+pub mod client;
 mod database;
 mod erasure;
 mod guesses;
