@@ -230,6 +230,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
     vec![
         ("HTTP", platform::observe::HttpMetrics::DESCRIPTORS),
         ("TLS", platform::http::TlsMetrics::DESCRIPTORS),
+        ("Connections", platform::http::ended::Ended::DESCRIPTORS),
         ("Database", db::DbMetrics::DESCRIPTORS),
         (
             "Rate limits",
@@ -239,6 +240,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
         ("Ledger", ledger::LedgerMetrics::DESCRIPTORS),
         ("Faults", FaultMetrics::DESCRIPTORS),
         ("Workers", platform::workers::WorkerMetrics::DESCRIPTORS),
+        ("Admin", platform::admin::AdminMetrics::DESCRIPTORS),
         ("Health", platform::health::HealthMetrics::DESCRIPTORS),
         (
             "Lifecycle",

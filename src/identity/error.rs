@@ -60,6 +60,7 @@ impl From<ChangeError> for IdentityError {
         match error {
             ChangeError::Gone => Self::Gone,
             ChangeError::Stale => Self::Stale,
+            ChangeError::Unconfirmed => Self::WrongPassword,
             ChangeError::EmailTaken => Self::EmailTaken,
             ChangeError::Database(error) => Self::Database(error),
         }
@@ -71,6 +72,7 @@ impl From<EraseError> for IdentityError {
         match error {
             EraseError::Gone => Self::Gone,
             EraseError::Stale => Self::Stale,
+            EraseError::Unconfirmed => Self::WrongPassword,
             EraseError::NotEmpty => Self::NotEmpty,
             EraseError::Database(error) => Self::Database(error),
         }

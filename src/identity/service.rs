@@ -1,6 +1,8 @@
 //! What the slice does, free of HTTP: register, log in, refresh, log out, and what
 //! a user does with the own account.
 
+mod own_user;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +13,11 @@ use uuid::Uuid;
 
 use super::access::AccessTokens;
 use super::authenticator::{TokenAuthenticator, sha256};
-use super::domain::{Email, Name, Password, User, UserChange};
+use super::domain::{Email, Name, Password, User};
 use super::error::IdentityError;
 use super::metrics::{AttemptCounters, HashMetrics, IdentityMetrics, Outcome};
 use super::password::{Hasher, Verified};
-use super::store::{
-    ChangeError, Expected, IdentityStore, NewFamily, NewUser, Rotated, Rotation, TokenHash,
-};
+use super::store::{Access, IdentityStore, NewFamily, NewUser, Rotated, Rotation, TokenHash};
 use super::throttle::{Account, Throttle};
 use crate::platform::auth::{Config, Role};
 use crate::platform::clock::{SharedClock, new_id};
@@ -211,7 +211,7 @@ impl Service {
         if !self.store.open_family(family).await? {
             return Err(IdentityError::InvalidCredentials);
         }
-        self.tokens(found.user, found.role, refresh)
+        self.tokens(found.user, found.access, refresh)
     }
 
     /// Rotates a refresh token.
@@ -228,8 +228,8 @@ impl Service {
                 );
                 (Err(IdentityError::RefreshRefused), Outcome::Reused)
             }
-            Ok((Rotated::Done { user, role }, refresh)) => {
-                let result = self.tokens(user, role, refresh);
+            Ok((Rotated::Done { user, access }, refresh)) => {
+                let result = self.tokens(user, access, refresh);
                 let outcome = outcome(&result);
                 (result, outcome)
             }
@@ -260,12 +260,12 @@ impl Service {
     fn tokens(
         &self,
         user: Uuid,
-        role: Role,
+        access: Access,
         refresh: SecretString,
     ) -> Result<Tokens, IdentityError> {
         let access = self
             .tokens
-            .sign(user, role)
+            .sign(user, access)
             .map_err(|error| IdentityError::Defect(error.to_string()))?;
         Ok(Tokens {
             access: access.into(),
@@ -287,87 +287,6 @@ impl Service {
             .map_err(IdentityError::from);
         self.attempts.logout.count(outcome(&result));
         result
-    }
-
-    /// A user.
-    ///
-    /// # Errors
-    /// [`IdentityError::Gone`], failures.
-    pub async fn user(&self, id: Uuid) -> Result<User, IdentityError> {
-        self.store.user(id).await?.ok_or(IdentityError::Gone)
-    }
-
-    /// Changes name or address.
-    ///
-    /// # Errors
-    /// [`IdentityError::Gone`], [`IdentityError::Stale`], [`IdentityError::EmailTaken`],
-    /// failures.
-    pub async fn update(
-        &self,
-        id: Uuid,
-        expected: Expected,
-        change: UserChange,
-    ) -> Result<User, IdentityError> {
-        let now = self.clock.now();
-        Ok(self.store.update_user(id, expected, change, now).await?)
-    }
-
-    /// Passes a request that would tell whether an address is taken.
-    ///
-    /// # Errors
-    /// [`IdentityError::TooSoon`].
-    pub async fn probe_address(&self) -> Result<(), IdentityError> {
-        Ok(self.throttle.probe().await?)
-    }
-
-    /// Replaces the password and revokes every refresh token.
-    ///
-    /// # Errors
-    /// [`IdentityError::WrongPassword`], [`IdentityError::Gone`],
-    /// [`IdentityError::TooSoon`], [`IdentityError::Overloaded`], failures.
-    pub async fn change_password(
-        &self,
-        id: Uuid,
-        current: Password,
-        new: Password,
-    ) -> Result<(), IdentityError> {
-        let result = self.replace_password(id, current, new).await;
-        self.attempts.confirmation.count(outcome(&result));
-        result
-    }
-
-    async fn replace_password(
-        &self,
-        id: Uuid,
-        current: Password,
-        new: Password,
-    ) -> Result<(), IdentityError> {
-        let guess = self.throttle.confirmation(id).await?;
-        let stored = self.store.password_hash(id).await?;
-        let stored = stored.ok_or(IdentityError::Gone)?;
-        let hash = self.hasher.replace(current, stored.clone(), new).await?;
-        let hash = hash.ok_or(IdentityError::WrongPassword)?;
-        guess.was_right();
-        let now = self.clock.now();
-        match self.store.change_password(id, &stored, &hash, now).await {
-            // Somebody changed it meanwhile: what was the password is none any more.
-            Err(ChangeError::Stale) => Err(IdentityError::WrongPassword),
-            other => Ok(other?),
-        }
-    }
-
-    /// Erases a user.
-    ///
-    /// # Errors
-    /// [`IdentityError::Gone`], [`IdentityError::Stale`], [`IdentityError::NotEmpty`],
-    /// failures.
-    pub async fn erase(&self, id: Uuid, expected: Expected) -> Result<(), IdentityError> {
-        self.store
-            .erase_user(id, expected, self.clock.now())
-            .await?;
-        self.authenticator.forget(id);
-        tracing::info!(user = %id, "user erased");
-        Ok(())
     }
 }
 

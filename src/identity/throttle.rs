@@ -58,17 +58,6 @@ impl Throttle {
         }
     }
 
-    /// Passes a request that tells whether an address is taken.
-    ///
-    /// # Errors
-    /// [`TooSoon`].
-    pub async fn probe(&self) -> Result<(), TooSoon> {
-        match (&self.address, client()) {
-            (Some(limit), Some(client)) => limit.take(client).await,
-            _ => Ok(()),
-        }
-    }
-
     /// Passes a login; the limit by address stands before its route.
     ///
     /// # Errors
@@ -86,7 +75,9 @@ impl Throttle {
     /// # Errors
     /// [`TooSoon`].
     pub async fn confirmation(&self, user: Uuid) -> Result<Guess<'_>, TooSoon> {
-        self.probe().await?;
+        if let (Some(limit), Some(client)) = (&self.address, client()) {
+            limit.take(client).await?;
+        }
         self.guess(Key::account("confirmation", user.as_bytes()))
             .await
     }

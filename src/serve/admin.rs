@@ -6,10 +6,11 @@ use prometheus::Registry;
 
 use crate::app;
 use crate::config::Config;
-use crate::platform::admin::{Admin, Info, Pages, Switches};
+use crate::platform::admin::{Admin, AdminMetrics, Info, Pages, Switches};
 use crate::platform::clock::SharedClock;
 use crate::platform::db::{Database, migrate as migrations};
 use crate::platform::faults::{self, FaultMetrics, Faults};
+use crate::platform::http::ended::Ended;
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::observe::HttpMetrics;
 use crate::platform::profile::Profiler;
@@ -21,6 +22,7 @@ const RUNBOOKS: Pages = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
 /// What both listeners know of the requests of the public one.
 pub(super) struct Requests {
     pub(super) metrics: HttpMetrics,
+    pub(super) ended: Ended,
     /// Method and route template of every operation.
     pub(super) operations: Vec<(&'static str, String)>,
     faults: Faults,
@@ -44,6 +46,7 @@ impl Requests {
         let targets = operations.iter().cloned().chain(workers);
         Ok(Self {
             metrics,
+            ended: Ended::register(registry)?.with_every_reason(),
             faults: Faults::new(targets, Arc::clone(clock), fault_metrics),
             operations,
             may_fail: config.admin.fault_injection,
@@ -64,9 +67,9 @@ pub(super) fn shown(
     database: &Database,
     clock: &SharedClock,
     requests: &Requests,
-) -> Admin {
+) -> anyhow::Result<Admin> {
     let (pool, faults) = (database.clone(), requests.faults.clone());
-    Admin {
+    Ok(Admin {
         registry: telemetry.registry.clone(),
         exemplars: telemetry.exemplars.clone(),
         before_scrape: Arc::new(move || {
@@ -76,7 +79,14 @@ pub(super) fn shown(
         }),
         profile: config.profile,
         token: config.admin.token.clone(),
-        info: Info::new(config.profile, &**clock, migrations::known(database)),
+        max_token_guesses: config.admin.max_token_guesses,
+        metrics: AdminMetrics::register(&telemetry.registry)?,
+        info: Info::new(
+            &config.environment,
+            config.profile,
+            &**clock,
+            migrations::known(database),
+        ),
         switches: Switches::new(
             &telemetry.logs,
             &config.telemetry.log_filter,
@@ -87,7 +97,7 @@ pub(super) fn shown(
         faults: requests.faults().cloned(),
         profiler: Profiler::new(lifecycle),
         runbooks: RUNBOOKS,
-    }
+    })
 }
 
 /// Method and route template of every operation.

@@ -17,13 +17,14 @@ use crate::platform::db::{Database, DbMetrics, migrate as migrations};
 use crate::platform::protect::Limits;
 use crate::platform::telemetry::Exemplars;
 
-/// Applies the migrations that are missing; `tell` gets a line while it waits, and what
-/// was done.
+/// Applies the migrations that are missing; `tell` gets a line while it waits, for files
+/// that others can open, and for what was done.
 ///
 /// # Errors
 /// When the database cannot be reached or a migration fails.
 pub async fn migrate(config: &Config, tell: fn(&str)) -> anyhow::Result<()> {
     let database = offline(config)?;
+    database.exposed_files().iter().for_each(|line| tell(line));
     let bound = config.database.acquire_timeout;
     let applied = migrations::run(&database, &config.database.url, bound, tell).await?;
     let place = database.place();
@@ -48,8 +49,9 @@ pub struct Findings {
     pub pending: Vec<String>,
 }
 
-/// Reaches every dependency. Every step is bounded.
-pub async fn check(config: &Config) -> Findings {
+/// Reaches every dependency. Every step is bounded. `tell` gets what is no failure and
+/// should be mended.
+pub async fn check(config: &Config, tell: fn(&str)) -> Findings {
     let mut found = Findings::default();
     let database = match offline(config) {
         Ok(database) => database,
@@ -58,6 +60,7 @@ pub async fn check(config: &Config) -> Findings {
             return found;
         }
     };
+    database.exposed_files().iter().for_each(|line| tell(line));
     match check_database(config, &database).await {
         Ok(pending) => found.pending = pending,
         Err(failure) => found.failures.push(failure),
@@ -85,9 +88,10 @@ pub async fn promote(config: &Config, user: Uuid) -> anyhow::Result<String> {
 }
 
 async fn promote_on(config: &Config, database: &Database, user: Uuid) -> anyhow::Result<Promotion> {
-    check_database(config, database)
-        .await
-        .map_err(anyhow::Error::msg)?;
+    let pending = check_database(config, database).await;
+    let pending = pending.map_err(anyhow::Error::msg)?;
+    // A start that will apply them does not help this command.
+    anyhow::ensure!(pending.is_empty(), missing(&pending));
     let clock: SharedClock = Arc::new(SystemClock);
     let stores = app::Stores::new(database, &clock);
     let promotion = stores.identity.promote(user, clock.now()).await;
@@ -103,16 +107,20 @@ async fn check_database(config: &Config, database: &Database) -> Result<Vec<Stri
     let place = database.place();
     match tokio::time::timeout(bound, migrations::pending(database)).await {
         Ok(Ok(pending)) if pending.is_empty() || config.database.migrate_on_start => Ok(pending),
-        Ok(Ok(pending)) => Err(format!(
-            "migrations: {} are missing; run the migrate subcommand ({})",
-            pending.len(),
-            pending.join(", ")
-        )),
+        Ok(Ok(pending)) => Err(missing(&pending)),
         Ok(Err(error)) => Err(format!("migrations: {place}: {}", error.cause())),
         Err(_) => Err(format!(
             "migrations: {place} did not answer within {bound:?} (reading the history)"
         )),
     }
+}
+
+fn missing(pending: &[String]) -> String {
+    format!(
+        "migrations: {} are missing; run the migrate subcommand ({})",
+        pending.len(),
+        pending.join(", ")
+    )
 }
 
 /// A silent server does not keep the process: its sockets end with it.

@@ -34,13 +34,22 @@ pub struct NewUser {
     pub password_hash: String,
 }
 
+/// What a user's access tokens are good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// What the user may do.
+    pub role: Role,
+    /// Grows when access tokens end before their time; tokens carry it.
+    pub epoch: i64,
+}
+
 /// What a login compares with.
 #[derive(Clone)]
 pub struct StoredCredentials {
     /// Whose they are.
     pub user: Uuid,
-    /// What the user may do.
-    pub role: Role,
+    /// Goes into the access token.
+    pub access: Access,
     /// Argon2id, PHC string.
     pub password_hash: String,
 }
@@ -49,7 +58,7 @@ pub struct StoredCredentials {
 pub const QUERY_TYPES: [&str; 16] = [
     "create_user",
     "user",
-    "user_role",
+    "user_access",
     "user_credentials",
     "user_password_hash",
     "update_user",
@@ -74,8 +83,8 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// A user that is not erased.
     async fn user(&self, id: Uuid) -> Result<Option<User>, DbError>;
 
-    /// What a user may do; `None` when there is none, or an erased one.
-    async fn role(&self, id: Uuid) -> Result<Option<Role>, DbError>;
+    /// What holds for a user's access tokens; `None` when there is none, or an erased one.
+    async fn access(&self, id: Uuid) -> Result<Option<Access>, DbError>;
 
     /// What a login with this address compares with.
     async fn credentials(&self, email: &Email) -> Result<Option<StoredCredentials>, DbError>;
@@ -83,17 +92,20 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// The password hash of a user that is not erased.
     async fn password_hash(&self, id: Uuid) -> Result<Option<String>, DbError>;
 
-    /// Changes name or address when `expected` accepts the present version.
+    /// Changes name or address when `expected` accepts the present version and
+    /// `verified_hash`, where there is one, is still the password's.
     async fn update_user(
         &self,
         id: Uuid,
+        verified_hash: Option<&str>,
         expected: Expected,
         change: UserChange,
         now: OffsetDateTime,
     ) -> Result<User, ChangeError>;
 
-    /// Replaces the password hash and revokes every refresh token of the user,
-    /// when `verified_hash` is still the present one; else [`ChangeError::Stale`].
+    /// Replaces the password hash, revokes every refresh token of the user and raises the
+    /// token epoch, when `verified_hash` is still the present one; else
+    /// [`ChangeError::Unconfirmed`].
     async fn change_password(
         &self,
         id: Uuid,
@@ -103,10 +115,12 @@ pub trait IdentityStore: Send + Sync + 'static {
     ) -> Result<(), ChangeError>;
 
     /// Erases what is personal and removes every refresh token, after the hooks of
-    /// other slices agreed, all in one transaction.
+    /// other slices agreed, all in one transaction; see [`IdentityStore::update_user`] for
+    /// `verified_hash` and `expected`.
     async fn erase_user(
         &self,
         id: Uuid,
+        verified_hash: Option<&str>,
         expected: Expected,
         now: OffsetDateTime,
     ) -> Result<(), EraseError>;
@@ -189,6 +203,9 @@ pub enum ChangeError {
     /// Changed meanwhile.
     #[error("the user has changed")]
     Stale,
+    /// The password was changed since it was verified.
+    #[error("the password has changed")]
+    Unconfirmed,
     /// Another user has the address.
     #[error("the address is taken")]
     EmailTaken,
@@ -218,6 +235,9 @@ pub enum EraseError {
     /// Changed meanwhile.
     #[error("the user has changed")]
     Stale,
+    /// The password was changed since it was verified.
+    #[error("the password has changed")]
+    Unconfirmed,
     /// The user still has something that may not be lost.
     #[error("an account still holds money")]
     NotEmpty,
@@ -284,7 +304,14 @@ impl From<UserRow> for User {
     }
 }
 
+pub(crate) fn stored_access(role: &str, epoch: i64) -> Access {
+    Access {
+        role: stored_role(role),
+        epoch,
+    }
+}
+
 /// The table's check admits no other word; the least role stands in for one.
-pub(crate) fn stored_role(text: &str) -> Role {
+fn stored_role(text: &str) -> Role {
     Role::parse(text).unwrap_or(Role::User)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::platform::auth::Role;
+use super::Access;
 
 /// SHA-256 of a refresh token: what is stored in its place.
 pub type TokenHash = [u8; 32];
@@ -52,8 +52,8 @@ pub enum Rotated {
     Done {
         /// Whose family it is.
         user: Uuid,
-        /// What the user may do now.
-        role: Role,
+        /// Goes into the access token.
+        access: Access,
     },
     /// It was rotated a moment ago: a client's race with itself.
     WithinGrace,

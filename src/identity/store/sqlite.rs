@@ -12,11 +12,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    ChangeError, EraseError, ErasureHook, Expected, FirstAdministrator, IdentityStore, NewFamily,
-    NewUser, Promotion, Rotated, Rotation, StoredCredentials, TokenHash, UserRow, stored_role,
+    Access, ChangeError, EraseError, ErasureHook, Expected, FirstAdministrator, IdentityStore,
+    NewFamily, NewUser, Promotion, Rotated, Rotation, StoredCredentials, TokenHash, UserRow,
+    stored_access,
 };
 use crate::identity::domain::{Email, User, UserChange};
-use crate::platform::auth::Role;
 use crate::platform::clock::{from_micros, to_micros};
 use crate::platform::db::{Db, DbError};
 
@@ -68,6 +68,26 @@ async fn living_user(connection: &mut SqliteConnection, id: Uuid) -> Result<Opti
     .fetch_optional(connection)
     .await?;
     Ok(row.map(User::from))
+}
+
+/// Whether a password that was verified before the transaction still is the user's; of a
+/// user who is locked.
+async fn is_confirmed(
+    connection: &mut SqliteConnection,
+    id: Uuid,
+    verified_hash: Option<&str>,
+) -> Result<bool, DbError> {
+    let Some(hash) = verified_hash else {
+        return Ok(true);
+    };
+    let same = sqlx::query_scalar!(
+        r#"SELECT id AS "id: Uuid" FROM users WHERE id = ?1 AND password_hash = ?2"#,
+        id,
+        hash
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(same.is_some())
 }
 
 async fn insert_user(connection: &mut SqliteConnection, new: &NewUser) -> sqlx::Result<()> {
@@ -134,17 +154,17 @@ impl IdentityStore for SqliteIdentityStore {
             .await
     }
 
-    async fn role(&self, id: Uuid) -> Result<Option<Role>, DbError> {
+    async fn access(&self, id: Uuid) -> Result<Option<Access>, DbError> {
         self.db
-            .run("user_role", async {
+            .run("user_access", async {
                 let mut connection = self.db.acquire().await?;
-                let role = sqlx::query_scalar!(
-                    "SELECT role FROM users WHERE id = ?1 AND erased_at IS NULL",
+                let row = sqlx::query!(
+                    "SELECT role, token_epoch FROM users WHERE id = ?1 AND erased_at IS NULL",
                     id
                 )
                 .fetch_optional(&mut *connection)
                 .await?;
-                Ok(role.as_deref().map(stored_role))
+                Ok(row.map(|row| stored_access(&row.role, row.token_epoch)))
             })
             .await
     }
@@ -155,7 +175,7 @@ impl IdentityStore for SqliteIdentityStore {
                 let mut connection = self.db.acquire().await?;
                 let email = email.as_str();
                 let row = sqlx::query!(
-                    r#"SELECT id AS "id: Uuid", role, password_hash AS "password_hash!"
+                    r#"SELECT id AS "id: Uuid", role, token_epoch, password_hash AS "password_hash!"
                        FROM users WHERE email = ?1"#,
                     email
                 )
@@ -163,7 +183,7 @@ impl IdentityStore for SqliteIdentityStore {
                 .await?;
                 Ok(row.map(|row| StoredCredentials {
                     user: row.id,
-                    role: stored_role(&row.role),
+                    access: stored_access(&row.role, row.token_epoch),
                     password_hash: row.password_hash,
                 }))
             })
@@ -189,6 +209,7 @@ impl IdentityStore for SqliteIdentityStore {
     async fn update_user(
         &self,
         id: Uuid,
+        verified_hash: Option<&str>,
         expected: Expected,
         change: UserChange,
         now: OffsetDateTime,
@@ -197,6 +218,9 @@ impl IdentityStore for SqliteIdentityStore {
             .run("update_user", async {
                 let mut tx = self.db.begin().await?;
                 let user = living_user(&mut tx, id).await?.ok_or(ChangeError::Gone)?;
+                if !is_confirmed(&mut tx, id, verified_hash).await? {
+                    return Err(ChangeError::Unconfirmed);
+                }
                 if !expected.accepts(user.version) {
                     return Err(ChangeError::Stale);
                 }
@@ -236,7 +260,8 @@ impl IdentityStore for SqliteIdentityStore {
                 let now = to_micros(now);
                 let mut tx = self.db.begin().await?;
                 let changed = sqlx::query!(
-                    "UPDATE users SET password_hash = ?3, updated_at = ?4
+                    "UPDATE users SET password_hash = ?3, token_epoch = token_epoch + 1,
+                                      updated_at = ?4
                      WHERE id = ?1 AND password_hash = ?2",
                     id,
                     verified_hash,
@@ -247,7 +272,7 @@ impl IdentityStore for SqliteIdentityStore {
                 .await
                 .map_err(DbError::from)?;
                 if changed.rows_affected() == 0 {
-                    return Err(ChangeError::Stale);
+                    return Err(ChangeError::Unconfirmed);
                 }
                 sqlx::query!(
                     "UPDATE refresh_families SET revoked_at = ?2
@@ -267,6 +292,7 @@ impl IdentityStore for SqliteIdentityStore {
     async fn erase_user(
         &self,
         id: Uuid,
+        verified_hash: Option<&str>,
         expected: Expected,
         now: OffsetDateTime,
     ) -> Result<(), EraseError> {
@@ -274,6 +300,9 @@ impl IdentityStore for SqliteIdentityStore {
             .run("erase_user", async {
                 let mut tx = self.db.begin().await?;
                 let user = living_user(&mut tx, id).await?.ok_or(EraseError::Gone)?;
+                if !is_confirmed(&mut tx, id, verified_hash).await? {
+                    return Err(EraseError::Unconfirmed);
+                }
                 if !expected.accepts(user.version) {
                     return Err(EraseError::Stale);
                 }

@@ -6,31 +6,46 @@
 //! and compose scrapes by the name of the service. In production whoever reaches the port may read metrics and probes; everything
 //! that writes, and `/debug`, needs the token and does not exist without one.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use aws_lc_rs::{constant_time, digest};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{Method, header};
+use prometheus::IntCounter;
 
+use super::Admin;
+use super::guesses::Guesses;
 use crate::platform::auth::{challenged, refused};
 use crate::platform::http::extract::single_header;
 use crate::platform::http::problem::{Problem, codes};
-use crate::platform::settings::{Profile, Secret};
+use crate::platform::observe::RequestContext;
+use crate::platform::settings::Profile;
 
 /// What the profile and the configuration allow.
 pub(super) struct Access {
     profile: Profile,
     /// Of the token: what is compared has one length, whatever is sent.
     digest: Option<digest::Digest>,
+    guesses: Guesses,
+    accepted: IntCounter,
+    refused: IntCounter,
+    limited: IntCounter,
 }
 
 impl Access {
-    pub(super) fn new(profile: Profile, token: Option<&Secret>) -> Self {
+    pub(super) fn new(admin: &Admin) -> Self {
+        let checks = |outcome| admin.metrics.token_checks.with_label_values(&[outcome]);
         Self {
-            profile,
-            digest: token.map(|token| sha256(token.expose())),
+            profile: admin.profile,
+            digest: admin.token.as_ref().map(|token| sha256(token.expose())),
+            guesses: Guesses::new(admin.max_token_guesses),
+            accepted: checks("accepted"),
+            refused: checks("refused"),
+            limited: checks("limited"),
         }
     }
 
@@ -46,9 +61,44 @@ impl Access {
             return Ok(());
         }
         match (&self.digest, self.profile) {
-            (Some(expected), _) => authorize(request, expected),
+            (Some(expected), _) => self.authorize(request, expected),
             (None, Profile::Development) => Ok(()),
             (None, Profile::Production) => Err(super::nothing_here()),
+        }
+    }
+
+    fn authorize(&self, request: &Request, expected: &digest::Digest) -> Result<(), Problem> {
+        let Some(value) = single_header(request.headers(), "authorization")? else {
+            let detail = "This needs the admin token.";
+            return Err(challenged(Problem::new(codes::UNAUTHENTICATED, detail)));
+        };
+        let is_right = || {
+            value
+                .split_once(' ')
+                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+                .map(|(_, token)| sha256(token.trim()))
+                .is_some_and(|token| {
+                    constant_time::verify_slices_are_equal(token.as_ref(), expected.as_ref())
+                        .is_ok()
+                })
+        };
+        let client = RequestContext::with(|context| context.map(|context| context.client_address));
+        let client = client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        match self.guesses.judge(client, Instant::now(), is_right) {
+            Ok(true) => {
+                self.accepted.inc();
+                Ok(())
+            }
+            Ok(false) => {
+                self.refused.inc();
+                Err(refused())
+            }
+            Err(wait) => {
+                self.limited.inc();
+                let detail = "Too many wrong tokens; wait and try again.";
+                let problem = Problem::new(codes::RATE_LIMITED, detail);
+                Err(problem.retry_after(wait.as_secs() + 1))
+            }
         }
     }
 }
@@ -88,19 +138,6 @@ fn reads(request: &Request) -> bool {
 fn path(request: &Request) -> &str {
     let matched = request.extensions().get::<MatchedPath>();
     matched.map_or_else(|| request.uri().path(), MatchedPath::as_str)
-}
-
-fn authorize(request: &Request, expected: &digest::Digest) -> Result<(), Problem> {
-    let Some(value) = single_header(request.headers(), "authorization")? else {
-        let detail = "This needs the admin token.";
-        return Err(challenged(Problem::new(codes::UNAUTHENTICATED, detail)));
-    };
-    let token = value
-        .split_once(' ')
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| sha256(token.trim()))
-        .ok_or_else(refused)?;
-    constant_time::verify_slices_are_equal(token.as_ref(), expected.as_ref()).map_err(|_| refused())
 }
 
 fn sha256(text: &str) -> digest::Digest {

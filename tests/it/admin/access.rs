@@ -55,13 +55,14 @@ async fn in_production_the_token_opens_what_writes_and_no_log_shows_it() {
     let mut service = production(folder.path())
         .env("APP__ADMIN__FAULT_INJECTION", "true")
         .env("APP__ADMIN__TOKEN", TOKEN)
+        .env("APP__ADMIN__MAX_TOKEN_GUESSES", "100")
         .start()
         .await;
     let wrong = [
         ("Bearer another-token", "Bearer error=\"invalid_token\""),
         ("Bearer ", "Bearer error=\"invalid_token\""),
         (
-            "Bearer a-token-that-no-log-may-shoW",
+            "Bearer a-token-that-no-log-may-show-012345678X",
             "Bearer error=\"invalid_token\"",
         ),
         ("Basic YTpi", "Bearer error=\"invalid_token\""),
@@ -130,6 +131,38 @@ async fn in_development_the_host_must_be_loopback() {
         let headers = [("host", host)];
         let answer = ask(&service, Method::PUT, "/log-filter", Some(&body), &headers).await;
         assert_eq!(answer.status, status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn guesses_of_the_token_are_limited_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = production(folder.path())
+        .env("APP__ADMIN__TOKEN", TOKEN)
+        .env("APP__ADMIN__MAX_TOKEN_GUESSES", "3")
+        .start()
+        .await;
+    let body = json!({ "filter": "debug" });
+    let put = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str())];
+        ask(&service, Method::PUT, "/log-filter", Some(&body), &headers).await
+    };
+    assert_eq!(put(TOKEN).await.status, 200);
+    for _ in 0..3 {
+        assert_eq!(put("a-guess").await.status, 401);
+    }
+    for token in ["a-guess", TOKEN] {
+        let answer = put(token).await;
+        assert_eq!(answer.status, 429, "{token}");
+        assert_eq!(answer.body["code"], "RATE_LIMITED");
+        let wait: u64 = answer.header("retry-after").parse().unwrap();
+        assert!((1..=60).contains(&wait), "{wait}");
+    }
+    let metrics = service.metrics().await;
+    for (outcome, count) in [("accepted", 1.0), ("refused", 3.0), ("limited", 2.0)] {
+        let counted = metrics.get("admin_token_checks_total", &[("outcome", outcome)]);
+        assert_eq!(counted, Some(count), "{outcome}");
     }
 }
 

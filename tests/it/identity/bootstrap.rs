@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::client::{PASSWORD, login, me, read_me, register, send};
+use super::client::{PASSWORD, leave, login, read_me, register, send};
 use super::database::{execute, value};
 use crate::on_both;
 use crate::support::service::ADMIN_EMAIL;
@@ -60,14 +60,6 @@ on_both! {
             service.logs().iter().filter(|line| is_line(line)).count()
         };
         assert_eq!(made(&one) + made(&two) + made(&later), 1);
-    }
-
-    async fn starts_at_once_with_different_addresses_make_one_administrator(backend: Backend) {
-        let database = Arc::new(TestDatabase::create(backend).await);
-        let start = |email| with_administrator(backend, email, FIRST).database(&database).start();
-        let (one, _two) = tokio::join!(start(EMAIL), start("other@example.com"));
-        let query = "SELECT count(*) FROM users";
-        assert_eq!(value::<i64>(backend, &one, query).await, 1);
     }
 
     async fn a_self_registered_user_is_never_promoted_by_the_configuration(backend: Backend) {
@@ -138,7 +130,7 @@ on_both! {
         let gone = register(&service, "gone@example.com").await.text("id");
         let answer = login(&service, "gone@example.com", PASSWORD).await;
         let token = answer.text("access_token");
-        send(me(&service, reqwest::Method::DELETE, &token)).await.is(204);
+        leave(&service, &token).await.is(204);
         for id in [&gone, "01936f0e-7b5a-7c3e-8f4d-2a1b3c4d5e6f"] {
             let none = format!("error: there is no user {id}");
             assert_eq!(promote(id).await, (Some(1), none));

@@ -1,11 +1,14 @@
 //! How often passwords can be guessed, and by whom.
 
+use std::sync::Arc;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{Answer, PASSWORD, attempts, me, read_me, register, send};
+use crate::limits::server::common_url;
 use crate::on_both;
-use crate::support::{Backend, Builder, Service};
+use crate::support::{Backend, Builder, Service, TestDatabase};
 
 const WRONG: &str = "not the passphrase";
 
@@ -123,18 +126,57 @@ on_both! {
         register(&service, "ada@example.com").await.is(201);
         let token = login_from(&service, "192.0.2.1", "ada@example.com", PASSWORD).await;
         let token = token.text("access_token");
+        let to = |email| json!({"email": email, "current_password": PASSWORD});
         for _ in 0..2 {
-            let body = json!({"email": "ada@example.com"});
-            patch_from(&service, "192.0.2.2", &token, body).await.is(200);
+            let answer = patch_from(&service, "192.0.2.2", &token, to("admin@example.com")).await;
+            answer.is_problem(409, "EMAIL_TAKEN");
         }
-        // Refused before anything is looked at: also what could not be an address.
-        for email in ["grace@example.com", "x"] {
-            let answer = patch_from(&service, "192.0.2.2", &token, json!({"email": email})).await;
-            is_refused_by(&answer, "auth");
+        for email in ["admin@example.com", "grace@example.com"] {
+            is_refused_by(&patch_from(&service, "192.0.2.2", &token, to(email)).await, "auth");
         }
         // A name tells nothing about others.
         for name in ["Ada", "Ada King", "Ada Lovelace"] {
             patch_from(&service, "192.0.2.2", &token, json!({"name": name})).await.is(200);
         }
+    }
+
+    async fn the_erasure_is_under_both_limits(backend: Backend) {
+        let service = limited(backend, "3", "2").start().await;
+        register(&service, "ada@example.com").await.is(201);
+        let token = login_from(&service, "192.0.2.1", "ada@example.com", PASSWORD).await;
+        let token = token.text("access_token");
+        let erase = async |password: &str| {
+            let request = me(&service, Method::DELETE, &token).header("x-forwarded-for", "192.0.2.2");
+            send(request.json(&json!({"current_password": password}))).await
+        };
+        for _ in 0..2 {
+            erase(WRONG).await.is_problem(403, "WRONG_PASSWORD");
+        }
+        is_refused_by(&erase(PASSWORD).await, "account");
+        is_refused_by(&erase(PASSWORD).await, "auth");
+    }
+}
+
+/// Only Postgres serves several processes; Redis holds the buckets for them.
+#[tokio::test]
+async fn replicas_share_the_guesses_of_an_account() {
+    let database = Arc::new(TestDatabase::create(Backend::Postgres).await);
+    let prefix = format!("test:{}", uuid::Uuid::now_v7().simple());
+    let replica = || {
+        limited(Backend::Postgres, "1000", "3")
+            .database(&database)
+            .env("APP__RATE_LIMIT__BACKEND", "redis")
+            .env("APP__RATE_LIMIT__REDIS_URL", common_url())
+            .env("APP__RATE_LIMIT__REDIS_PREFIX", &prefix)
+            .env("APP__RATE_LIMIT__REDIS_TIMEOUT", "1s")
+    };
+    let (one, two) = tokio::join!(replica().start(), replica().start());
+    register(&one, "ada@example.com").await.is(201);
+    let guess = |service| login_from(service, "192.0.2.1", "ada@example.com", WRONG);
+    for service in [&one, &two, &one] {
+        guess(service).await.is(401);
+    }
+    for service in [&one, &two] {
+        is_refused_by(&guess(service).await, "account");
     }
 }
