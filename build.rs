@@ -1,12 +1,19 @@
-//! Remembers the compiler's version, which the code cannot ask for.
+//! Remembers the compiler's version and the revision of the sources, which the code
+//! cannot ask for, and lists the runbooks, which the admin listener serves, and the
+//! targets that a log filter can name.
 
 // A build script talks to cargo by its environment and its standard output.
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
+#[path = "build/revision.rs"]
+mod revision;
+
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
     // Cargo sets it for every build script.
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let asked = Command::new(compiler).arg("--version").output();
@@ -16,4 +23,86 @@ fn main() {
         .and_then(|text| Some(text.strip_prefix("rustc ")?.trim().to_owned()));
     let version = version.as_deref().unwrap_or("unknown");
     println!("cargo::rustc-env=BUILD_RUSTC={version}");
+    println!("cargo::rustc-env=BUILD_REVISION={}", revision());
+    list_runbooks().expect("docs/runbooks is part of the sources");
+    list_targets().expect("the sources can be read");
+}
+
+/// `BUILD_REVISION` from outside, else the commit that is checked out, else `unknown`.
+fn revision() -> String {
+    println!("cargo::rerun-if-env-changed=BUILD_REVISION");
+    let told = std::env::var("BUILD_REVISION").unwrap_or_default();
+    if !told.trim().is_empty() {
+        return told.split_whitespace().collect();
+    }
+    let found = revision::of_checkout(Path::new(env!("CARGO_MANIFEST_DIR")));
+    for path in found.depends_on {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    found.revision.unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Writes the pages as a Rust expression: file names with their text.
+fn list_runbooks() -> std::io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let mut pages = Vec::new();
+    for entry in std::fs::read_dir(&folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            pages.push(path);
+        }
+    }
+    pages.sort();
+    let lines = pages.iter().filter_map(|path| {
+        let (name, path) = (path.file_name()?.to_str()?, path.to_str()?);
+        Some(format!("({name:?}, include_str!({path:?})),\n"))
+    });
+    let out = std::env::var_os("OUT_DIR").unwrap_or_default();
+    let text = format!("&[\n{}]\n", lines.collect::<String>());
+    std::fs::write(Path::new(&out).join("runbooks.rs"), text)
+}
+
+/// Writes the targets of log lines as two slices: the modules of this crate, and the
+/// packages of `Cargo.lock`, whose lines have their names as targets.
+fn list_targets() -> std::io::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (sources, lock) = (root.join("src"), root.join("Cargo.lock"));
+    for path in [&sources, &lock] {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    let mut modules = Vec::new();
+    list_modules(&sources, "", &mut modules)?;
+    modules.sort();
+    let mut packages = Vec::new();
+    for line in std::fs::read_to_string(lock)?.lines() {
+        if let Some(name) = line.strip_prefix("name = ") {
+            packages.push(name.trim_matches('"').replace('-', "_"));
+        }
+    }
+    packages.dedup();
+    let out = std::env::var_os("OUT_DIR").unwrap_or_default();
+    let text = format!(
+        "const MODULES: &[&str] = &{modules:?};\nconst PACKAGES: &[&str] = &{packages:?};\n"
+    );
+    std::fs::write(Path::new(&out).join("targets.rs"), text)
+}
+
+fn list_modules(folder: &Path, above: &str, found: &mut Vec<String>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let Some(name) = path.file_stem().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        let module = format!("{above}::{name}");
+        if path.is_dir() {
+            list_modules(&path, &module, found)?;
+            found.push(module);
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !["mod", "lib", "main"].contains(&name)
+        {
+            found.push(module);
+        }
+    }
+    Ok(())
 }

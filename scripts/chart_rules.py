@@ -256,7 +256,14 @@ def check_monitoring(by_kind, values, on, root):
         need(job == name, f"the job that rules and dashboards ask for, not {job}")
 
     rules = sorted(pathlib.Path(root, "deploy/prometheus/rules").glob("*.y*ml"))
+    # Their links lead to what the values name, else to the admin listener of this release.
+    admin = f"http://{by_kind['Deployment'][0]['metadata']['name']}-metrics.shop.svc:9464"
+    runbooks = values.get("links.runbooks", f"{admin}/runbooks")
+    grafana = values.get("links.grafana", admin)
     wanted = [yaml.safe_load(file.read_text())["groups"] for file in rules] if on("prometheusRule.enabled") else []
+    for rule in [rule for groups in wanted for group in groups for rule in group["rules"] if "alert" in rule]:
+        board = rule["annotations"]["dashboard"].rpartition("/")[2]
+        rule["annotations"] |= {"runbook_url": f"{runbooks}/{rule['alert']}.md", "dashboard": f"{grafana}/d/{board}"}
     found = [doc["spec"]["groups"] for doc in by_kind.get("PrometheusRule", [])]
     need(not on("prometheusRule.enabled") or rules, "there are rules")
     need(sorted(map(str, found)) == sorted(map(str, wanted)), "the rules are those of deploy/prometheus/rules")
@@ -267,8 +274,9 @@ def check_monitoring(by_kind, values, on, root):
     wanted = {}
     for file in boards if on("dashboards.enabled") else []:
         wanted[file.name] = json.loads(file.read_text())
-        (scrape,) = [v for v in wanted[file.name]["templating"]["list"] if v["name"] == "scrape"]
-        scrape |= {"query": interval, "current": {"text": interval, "value": interval}}
+        for variable in wanted[file.name]["templating"]["list"]:
+            if value := {"scrape": interval, "runbooks": runbooks}.get(variable["name"]):
+                variable |= {"query": value, "current": {"text": value, "value": value}}
     found = {}
     for doc in by_kind["ConfigMap"]:
         if doc["metadata"]["labels"].get("grafana_dashboard") == "1":

@@ -29,8 +29,14 @@ export async function figuresAgree(before, seconds) {
     const spent = after.sum("http_requests_total", { status: /^5/ })
         / after.sum("http_requests_total", { status: /^[^4]/ }) / 0.001;
     near(await value("#budget"), 1 - spent, "error budget");
+    const left = await page.textContent("#budget");
+    assert.equal(left === "exhausted", spent >= 1, left);
+    assert.doesNotMatch(left, /-/);
+    assert.match(await page.textContent("#budget-note"), /^since the start, \d+ (s|min|h|d)/);
     for (const [id, q] of [["p50", 0.5], ["p95", 0.95], ["p99", 0.99]]) {
-        near(await value(`#${id}`), between.quantile(q, LATENCY), id);
+        const wanted = between.quantile(q, LATENCY);
+        near(await value(`#${id}`), wanted, id);
+        assert.equal(await page.textContent(`#${id}`) === "< 1 ms", wanted <= 0.001, id);
     }
     near(await value("#in-flight"), after.sum("http_requests_in_flight"), "in flight");
     near(await value("#panics"), after.sum("panics_total"), "panics");
@@ -52,6 +58,9 @@ export async function figuresAgree(before, seconds) {
         near(Number(shown[at].rate), between.sum("http_requests_total", wanted) / Number(requests.seconds), `rate of ${route}`);
         near(Number(shown[at].p99), between.quantile(0.99, LATENCY, wanted), `p99 of ${route}`);
         near(Number(shown[at].failed), between.sum("http_requests_total", { ...wanted, status: /^5/ }), `failures of ${route}`);
+        const counted = between.sum("http_requests_total", { ...wanted, status: /^[^4]/ });
+        const ratio = counted ? between.sum("http_requests_total", { ...wanted, status: /^5/ }) / counted : 0;
+        near(Number(shown[at].errors), ratio, `error ratio of ${route}`);
         near(Number(shown[at].busy), cost / Number(requests.seconds), `cost of ${route}`);
     }
     said(`${shown.length} routes with rate, p99, failures and cost`);

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parse } from "./exposition.js";
 import { History } from "./history.js";
-import { duration, percent, plain, seconds } from "./format.js";
+import { duration, latency, percent, plain, seconds } from "./format.js";
 import { budget, busyRatio, errorRatio, PANELS } from "./panels.js";
 
 const scrape = (started, lines, types = {}) => parse([
@@ -71,7 +71,7 @@ test("quantiles are interpolated within their bucket", () => {
     history.add(0, buckets(5, 5, 5, 5));
     assert.ok(Number.isNaN(history.quantile(0.5, name, 60)));
     history.add(2, buckets(15, 25, 25, 25)); // ten up to 0.1, ten up to 0.5
-    assert.equal(history.quantile(0.25, name, 60), 0.05);
+    assert.equal(history.quantile(0.25, name, 60), 0.1, "inside the first bucket: its bound");
     assert.equal(history.quantile(0.5, name, 60), 0.1);
     assert.ok(Math.abs(history.quantile(0.75, name, 60) - 0.3) < 1e-12);
     history.add(4, buckets(15, 25, 25, 125));
@@ -89,6 +89,17 @@ test("failures are a share of valid requests, the budget of all since the start"
     history.add(2, lines(9_995, 5_000, 5));
     assert.equal(errorRatio(history, 60), 5 / 10_000);
     assert.ok(Math.abs(budget(history).left - 0.5) < 1e-9);
+});
+
+test("a route's ratio is the same quantity as the ratio of all", () => {
+    const history = new History(10);
+    const lines = (ok, refused, failed) => scrape(1, [["200", ok], ["429", refused], ["503", failed]]
+        .map(([status, count]) => `http_requests_total{method="GET",path="/a",status="${status}"} ${count}`), counters);
+    history.add(0, lines(0, 0, 0));
+    history.add(2, lines(90, 30_000, 10));
+    assert.equal(errorRatio(history, 60, ({ path }) => path === "/a"), 0.1);
+    assert.equal(errorRatio(history, 60), 0.1);
+    assert.equal(errorRatio(history, 60, ({ path }) => path === "/b"), 0);
 });
 
 test("a busy ratio is of all workers, and no runtime is no ratio", () => {
@@ -119,6 +130,7 @@ test("curves show their own metric", () => {
 test("numbers for people", () => {
     assert.deepEqual([plain(1234.5), plain(0.12345), plain(NaN), plain(0.00042)], ["1,235", "0.123", "–", "0.0004"]);
     assert.deepEqual([seconds(0.000_5), seconds(0.25), seconds(2.5)], ["500 µs", "250 ms", "2.5 s"]);
+    assert.deepEqual([latency(0.001), latency(0.0012), latency(10), latency(NaN)], ["< 1 ms", "1.2 ms", "≥ 10 s", "–"]);
     assert.equal(percent(0.00123), "0.123 %");
     assert.deepEqual([duration(59), duration(3_700), duration(200_000)], ["59 s", "1 h 1 min", "2 d 7 h"]);
 });

@@ -58,6 +58,8 @@ export class Between {
         let [low, below] = [0, 0];
         for (const edge of edges) {
             const count = upTo(edge);
+            // Of the first bucket only its bound is known.
+            if (count >= rank && edge === edges[0]) return edge;
             if (count >= rank) return edge === Infinity ? low : low + ((edge - low) * (rank - below)) / (count - below);
             [low, below] = [edge, count];
         }

@@ -63,8 +63,11 @@ async function looks() {
             assert.match(label, /: .+ .+/);
         }
         await page.evaluate(need("axe-core").source);
-        for (const width of [1280, 390, 320]) {
+        for (const width of [1600, 1280, 1000, 800, 390, 320]) {
             await page.setViewportSize({ width, height: 800 });
+            const lines = await page.$$eval(".tiles .card", (tiles) => Object.values(
+                Object.groupBy(tiles, (tile) => tile.getBoundingClientRect().top)).map(({ length }) => length));
+            assert.equal(new Set(lines).size, 1, `rows of tiles at ${width}: ${lines}`);
             const wide = await page.evaluate(() => document.documentElement.scrollWidth);
             assert.ok(wide <= width, `${wide} pixels in a window of ${width}`);
             const { violations } = await page.evaluate(() => window.axe.run(document));

@@ -307,10 +307,18 @@ fn print_config(config: &Config, effective: &[Effective]) -> anyhow::Result<()> 
 }
 
 async fn check(config: &Config) -> anyhow::Result<()> {
-    let failures = serve::check(config, say).await;
+    let serve::Findings { failures, pending } = serve::check(config, say).await;
     for failure in &failures {
         say(failure);
     }
     anyhow::ensure!(failures.is_empty(), "{} check(s) failed", failures.len());
-    print("ok: configuration, database, migrations")
+    if pending.is_empty() {
+        return print("ok: configuration, database, migrations");
+    }
+    print(&format!(
+        "ok: configuration, database; {} migrations are pending, which `serve` applies at its \
+         start (database.migrate_on_start): {}",
+        pending.len(),
+        pending.join(", ")
+    ))
 }

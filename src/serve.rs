@@ -24,14 +24,14 @@ use crate::platform::health::{Health, HealthMetrics};
 use crate::platform::http::admission::Admission;
 use crate::platform::http::listener::{self, Reserved, Serve, Serving};
 use crate::platform::http::middleware;
-use crate::platform::http::{Patience, Tls};
+use crate::platform::http::{Patience, Tls, TlsMetrics};
 use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
 use crate::platform::observe::{Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
 use crate::platform::settings::Profile;
 use crate::platform::telemetry::{Telemetry, logs};
 use crate::platform::workers::{Runner, WorkerMetrics};
-pub use once::{check, healthcheck, liveness_url, migrate, promote};
+pub use once::{Findings, check, healthcheck, liveness_url, migrate, promote};
 
 use admin::Requests;
 
@@ -280,7 +280,10 @@ async fn start(
     let service = middleware::around(router, health.terse_routes(), parts);
     limits.start(lifecycle).await;
     outside::watch_limits(health, &limits);
-    let tls = Tls::new(&config.http)?;
+    let tls = match Tls::new(&config.http)? {
+        Some(tls) => Some(tls.observed(TlsMetrics::register(registry)?)),
+        None => None,
+    };
     Ok(Started { service, tls })
 }
 

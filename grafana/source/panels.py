@@ -14,8 +14,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # The service's name stands in Cargo.toml only; titles, uids and the job come from it.
 NAME = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["name"]
 
-# Where the runbook pages are served; the default of the dashboards' variable `runbooks`.
-RUNBOOKS = f"https://example.com/{NAME}/docs/runbooks"
+# Where links lead: the runbook pages, which is the default of the dashboards' variable
+# `runbooks`, and Grafana, for the links of alerts.
+LINKS = dict(line.split("=", 1) for line in (ROOT / "deploy/prometheus/links.env").read_text()
+             .splitlines() if line and not line.startswith("#"))
+RUNBOOKS, GRAFANA = (LINKS[name].rstrip("/") for name in ("RUNBOOKS", "GRAFANA"))
 
 # How often Prometheus scrapes; the default of the dashboards' variable `scrape`. Each query
 # has it as its smallest step, so that $__rate_interval is at least four of it whatever the

@@ -21,6 +21,9 @@ SECONDS = steps(GREEN, (float(LATENCY_LE), YELLOW), (1, RED))
 SHARE = steps(GREEN, (0.7, YELLOW), (0.9, RED))
 # The burn rates that open a ticket (1 over 3 d, 3 over 1 d) and that page (6 over 6 h, 14.4 over 1 h).
 BURN = steps(GREEN, (1, YELLOW), (6, ORANGE), (14.4, RED))
+# How far below zero a budget is, says nothing that "exhausted" does not.
+EXHAUSTED = [{"type": "range", "options": {"from": None, "to": 0, "result": {
+    "text": "exhausted", "color": RED, "index": 0}}}]
 DOWN_UP = [{"type": "value", "options": {"0": {"text": "down", "color": RED, "index": 0},
                                          "1": {"text": "up", "color": GREEN, "index": 1}}}]
 
@@ -50,19 +53,20 @@ def overview():
     return [
         stat("Requests", "reqps", "Requests a second on the public listener, all routes;"
              " probes and scrapes are not in it.", query(f"sum(rate({ALL}[{R}]))")),
-        stat("Server errors", "percentunit", "Share of requests answered 5xx; 4xx are on neither"
+        stat("Error ratio", "percentunit", "Share of valid requests answered 5xx; 4xx are on neither"
              " side, as in the objective. Yellow from the rate that just spends the budget.",
              query(f"sum(rate({FAILED}[{R}])) / sum(rate({VALID}[{R}]))"),
              thresholds=ERROR_RATIO, decimals=2),
         stat("Latency p99", "s", "The time within which 99 of 100 requests ended; streams are"
-             " timed to the response head.", query(quantile(0.99)), thresholds=SECONDS),
-        stat("Availability budget", "percentunit", f"Error budget left of {AVAILABILITY:.1%}"
-             f" without a 5xx over {WINDOW}, all replicas; below zero the objective is missed.",
+             " timed to the response head. Below 1 ms it is only known to be less.", query(quantile(0.99)), thresholds=SECONDS),
+        stat("Availability budget, 30 d", "percentunit", f"Error budget left of {AVAILABILITY:.1%}"
+             f" without a 5xx over {WINDOW}, all replicas; exhausted: the objective is missed.",
              budget_left("availability"), thresholds=BUDGET, decimals=1, graph=False,
-             instant=True),
-        stat("Latency budget", "percentunit", f"Error budget left of {LATENCY:.0%} within"
-             f" {LATENCY_LE} s over {WINDOW}, all replicas; below zero the objective is missed.",
-             budget_left("latency"), thresholds=BUDGET, decimals=1, graph=False, instant=True),
+             instant=True, mappings=EXHAUSTED),
+        stat("Latency budget, 30 d", "percentunit", f"Error budget left of {LATENCY:.0%} within"
+             f" {LATENCY_LE} s over {WINDOW}, all replicas; exhausted: the objective is missed.",
+             budget_left("latency"), thresholds=BUDGET, decimals=1, graph=False, instant=True,
+             mappings=EXHAUSTED),
         stat("Instances up", "none", "Replicas whose last scrape succeeded.",
              query("sum(up{$sel})"), thresholds=steps(RED, (1, GREEN)), graph=False,
              links=[runbook("ServiceDown"), runbook("ScrapeDown")]),
@@ -105,7 +109,7 @@ def requests():
                   ("Method", "method"), ("Route", "path"),
                   ("Requests", "reqps", PLAIN,
                    query(f"{by_route} (rate({ALL}[$__range])) > 0")),
-                  ("Server errors", "percentunit", ERROR_RATIO,
+                  ("Error ratio", "percentunit", ERROR_RATIO,
                    query(f"{by_route} (rate({FAILED}[$__range]))"
                          f" / ({by_route} (rate({VALID}[$__range])) > 0)")),
                   ("p50", "s", SECONDS, query(over_range(0.5))),

@@ -230,6 +230,7 @@ pub fn openapi() -> OpenApi {
 pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
     vec![
         ("HTTP", platform::observe::HttpMetrics::DESCRIPTORS),
+        ("TLS", platform::http::TlsMetrics::DESCRIPTORS),
         ("Connections", platform::http::ended::Ended::DESCRIPTORS),
         ("Database", db::DbMetrics::DESCRIPTORS),
         (

@@ -74,6 +74,25 @@ pub struct VerifiedToken {
 #[error("the token was refused")]
 pub struct TokenRefused;
 
+/// Tells at debug what the client does not hear. The reason is constant: an error of the
+/// parser may repeat what stands in the token.
+fn refused(reason: &'static str) -> TokenRefused {
+    tracing::debug!(reason, "an access token is refused");
+    TokenRefused
+}
+
+fn reason(error: &jsonwebtoken::errors::Error) -> &'static str {
+    use jsonwebtoken::errors::ErrorKind;
+    match error.kind() {
+        ErrorKind::InvalidSignature => "signature",
+        ErrorKind::InvalidIssuer => "issuer",
+        ErrorKind::InvalidAudience => "audience",
+        ErrorKind::InvalidAlgorithm => "algorithm",
+        ErrorKind::MissingRequiredClaim(_) => "a claim is missing",
+        _ => "malformed",
+    }
+}
+
 impl AccessTokens {
     /// Tokens as the configuration wants them.
     #[must_use]
@@ -133,7 +152,7 @@ impl AccessTokens {
     /// # Errors
     /// [`TokenRefused`].
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, TokenRefused> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenRefused)?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| refused("malformed"))?;
         // No other JWT of this issuer passes for an access token (RFC 9068, section
         // 4), and no extension that we would not honour (RFC 7515, section 4.1.11).
         let is_access_token = header.typ.as_deref().is_some_and(|found| {
@@ -141,7 +160,7 @@ impl AccessTokens {
             found == TYPE || found.strip_prefix("application/") == Some(TYPE)
         });
         if !is_access_token || header.crit.is_some() {
-            return Err(TokenRefused);
+            return Err(refused("no access token"));
         }
         let generation = self.keyring.present();
         // The kid names the key, and the key its one algorithm: the header's `alg`
@@ -150,7 +169,7 @@ impl AccessTokens {
             .kid
             .as_deref()
             .and_then(|kid| generation.keys.find(kid))
-            .ok_or(TokenRefused)?;
+            .ok_or_else(|| refused("unknown key"))?;
         let mut validation = Validation::new(key.algorithm);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
         validation.set_issuer(&[&self.issuer]);
@@ -158,11 +177,11 @@ impl AccessTokens {
         validation.validate_exp = false;
         validation.validate_nbf = false;
         let claims = jsonwebtoken::decode::<Verifiable>(token, &key.decoding, &validation)
-            .map_err(|_| TokenRefused)?
+            .map_err(|error| refused(reason(&error)))?
             .claims;
         let now = self.clock.now().unix_timestamp();
         if claims.exp.saturating_add(LEEWAY) <= now || claims.nbf.saturating_sub(LEEWAY) > now {
-            return Err(TokenRefused);
+            return Err(refused("expired or not yet valid"));
         }
         Ok(VerifiedToken {
             user: claims.sub,

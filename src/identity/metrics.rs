@@ -19,7 +19,7 @@ metrics! {
         pub attempts: IntCounterVec = "auth_attempts_total"["kind", "outcome"];
         /// Time that password hashes waited for a place; see `auth.max_concurrent_hashes`.
         pub hash_wait: Histogram = "auth_hash_wait_seconds", buckets QUICK;
-        /// Password hashes that were refused, answered with 503: the queue was full
+        /// Password hashes that were refused, answered with 503. The queue was full
         /// (`queue_full`), the wait too long (`queue_timeout`), or the system gave no memory
         /// (`memory`) or no thread (`thread`).
         pub hashes_refused: IntCounterVec = "auth_hashes_refused_total"["reason"];
@@ -44,6 +44,7 @@ use Outcome::{Error, Failure, Limited, Overloaded, Reused, Rotated, Success};
 /// The counters of one kind, born at zero for every outcome that it can have.
 #[derive(Clone)]
 pub struct Attempts {
+    kind: &'static str,
     counters: Vec<(Outcome, IntCounter)>,
 }
 
@@ -74,18 +75,24 @@ impl Outcome {
 }
 
 impl Attempts {
-    fn new(metrics: &IdentityMetrics, kind: &str, outcomes: &[Outcome]) -> Self {
+    fn new(metrics: &IdentityMetrics, kind: &'static str, outcomes: &[Outcome]) -> Self {
         let counter = |outcome: &Outcome| {
             let labels = [kind, outcome.as_str()];
             (*outcome, metrics.attempts.with_label_values(&labels))
         };
         Self {
+            kind,
             counters: outcomes.iter().map(counter).collect(),
         }
     }
 
-    /// Counts one attempt.
+    /// Counts one attempt, and tells it at debug.
     pub fn count(&self, outcome: Outcome) {
+        tracing::debug!(
+            kind = self.kind,
+            outcome = outcome.as_str(),
+            "authentication"
+        );
         let counter = self.counters.iter().find(|(known, _)| *known == outcome);
         if let Some((_, counter)) = counter {
             counter.inc();

@@ -6,7 +6,7 @@ use prometheus::Registry;
 
 use crate::app;
 use crate::config::Config;
-use crate::platform::admin::{Admin, AdminMetrics, Info, Switches};
+use crate::platform::admin::{Admin, AdminMetrics, Info, Pages, Switches};
 use crate::platform::clock::SharedClock;
 use crate::platform::db::{Database, migrate as migrations};
 use crate::platform::faults::{self, FaultMetrics, Faults};
@@ -15,6 +15,9 @@ use crate::platform::lifecycle::Lifecycle;
 use crate::platform::observe::HttpMetrics;
 use crate::platform::profile::Profiler;
 use crate::platform::telemetry::Telemetry;
+
+/// The pages of `docs/runbooks`, listed by the build script.
+const RUNBOOKS: Pages = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
 
 /// What both listeners know of the requests of the public one.
 pub(super) struct Requests {
@@ -93,6 +96,7 @@ pub(super) fn shown(
         ),
         faults: requests.faults().cloned(),
         profiler: Profiler::new(lifecycle),
+        runbooks: RUNBOOKS,
     })
 }
 

@@ -17,8 +17,8 @@ use crate::platform::db::{Database, DbMetrics, migrate as migrations};
 use crate::platform::protect::Limits;
 use crate::platform::telemetry::Exemplars;
 
-/// Applies the migrations that are missing; `tell` gets a line while it waits, and for
-/// files that others can open.
+/// Applies the migrations that are missing; `tell` gets a line while it waits, for files
+/// that others can open, and for what was done.
 ///
 /// # Errors
 /// When the database cannot be reached or a migration fails.
@@ -26,28 +26,50 @@ pub async fn migrate(config: &Config, tell: fn(&str)) -> anyhow::Result<()> {
     let database = offline(config)?;
     database.exposed_files().iter().for_each(|line| tell(line));
     let bound = config.database.acquire_timeout;
-    migrations::run(&database, &config.database.url, bound, tell).await?;
+    let applied = migrations::run(&database, &config.database.url, bound, tell).await?;
+    let place = database.place();
+    for migration in &applied {
+        tell(&format!("applied: {migration}"));
+    }
+    let known = migrations::known(&database).len();
+    tell(&match applied.len() {
+        0 => format!("{place}: all {known} migrations were applied before; nothing to do"),
+        applied => format!("{place}: {applied} of {known} migrations applied now"),
+    });
     close(&database, bound).await;
     Ok(())
 }
 
-/// Reaches every dependency; one line per failure. Every step is bounded. `tell` gets
-/// what is no failure and should be mended.
-pub async fn check(config: &Config, tell: fn(&str)) -> Vec<String> {
+/// What `check` found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// One line for each dependency that fails.
+    pub failures: Vec<String>,
+    /// Migrations that are missing and that `serve` applies at its start.
+    pub pending: Vec<String>,
+}
+
+/// Reaches every dependency. Every step is bounded. `tell` gets what is no failure and
+/// should be mended.
+pub async fn check(config: &Config, tell: fn(&str)) -> Findings {
+    let mut found = Findings::default();
     let database = match offline(config) {
         Ok(database) => database,
-        Err(error) => return vec![format!("database: {error:#}")],
+        Err(error) => {
+            found.failures.push(format!("database: {error:#}"));
+            return found;
+        }
     };
     database.exposed_files().iter().for_each(|line| tell(line));
-    let mut failures = Vec::new();
-    if let Err(failure) = check_database(config, &database).await {
-        failures.push(failure);
+    match check_database(config, &database).await {
+        Ok(pending) => found.pending = pending,
+        Err(failure) => found.failures.push(failure),
     }
     close(&database, config.database.acquire_timeout).await;
     if let Err(error) = Limits::check(&config.rate_limit).await {
-        failures.push(format!("redis: {error:#}"));
+        found.failures.push(format!("redis: {error:#}"));
     }
-    failures
+    found
 }
 
 /// Gives a user the administrator's role; says what it did.
@@ -66,16 +88,18 @@ pub async fn promote(config: &Config, user: Uuid) -> anyhow::Result<String> {
 }
 
 async fn promote_on(config: &Config, database: &Database, user: Uuid) -> anyhow::Result<Promotion> {
-    check_database(config, database)
-        .await
-        .map_err(anyhow::Error::msg)?;
+    let pending = check_database(config, database).await;
+    let pending = pending.map_err(anyhow::Error::msg)?;
+    // A start that will apply them does not help this command.
+    anyhow::ensure!(pending.is_empty(), missing(&pending));
     let clock: SharedClock = Arc::new(SystemClock);
     let stores = app::Stores::new(database, &clock);
     let promotion = stores.identity.promote(user, clock.now()).await;
     promotion.map_err(|error| anyhow::anyhow!("{}: {}", database.place(), error.cause()))
 }
 
-async fn check_database(config: &Config, database: &Database) -> Result<(), String> {
+/// The migrations that the start will apply.
+async fn check_database(config: &Config, database: &Database) -> Result<Vec<String>, String> {
     let bound = config.database.acquire_timeout;
     let reached = database.reach(bound).await;
     reached.map_err(|error| format!("database: {error}"))?;
@@ -83,14 +107,22 @@ async fn check_database(config: &Config, database: &Database) -> Result<(), Stri
     inspected.map_err(|error| format!("database: {error}"))?;
     let bound = bound + config.database.statement_timeout;
     let place = database.place();
-    match tokio::time::timeout(bound, migrations::is_current(database)).await {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err("migrations: some are missing; run the migrate subcommand".to_owned()),
+    match tokio::time::timeout(bound, migrations::pending(database)).await {
+        Ok(Ok(pending)) if pending.is_empty() || config.database.migrate_on_start => Ok(pending),
+        Ok(Ok(pending)) => Err(missing(&pending)),
         Ok(Err(error)) => Err(format!("migrations: {place}: {}", error.cause())),
         Err(_) => Err(format!(
             "migrations: {place} did not answer within {bound:?} (reading the history)"
         )),
     }
+}
+
+fn missing(pending: &[String]) -> String {
+    format!(
+        "migrations: {} are missing; run the migrate subcommand ({})",
+        pending.len(),
+        pending.join(", ")
+    )
 }
 
 /// A silent server does not keep the process: its sockets end with it.

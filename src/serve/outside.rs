@@ -50,7 +50,13 @@ pub(super) async fn migrate(config: &Config, database: &Database) -> anyhow::Res
             {
                 tracing::warn!(%error, "the migrations wait for the database");
             }
-            done => return done,
+            Ok(applied) => {
+                if !applied.is_empty() {
+                    tracing::info!(migrations = applied.join(", "), "migrations are applied");
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         }
         // The next try may fail at once.
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Backend, Service};
+use crate::support::{Backend, Service, TestDatabase};
 
 fn binary() -> Command {
     Command::new(env!("CARGO_BIN_EXE_gantry"))
@@ -132,6 +132,40 @@ async fn check_reaches_every_dependency() {
         "one cause, once: {told}"
     );
     assert!(!told.contains("pool timed out"), "{told}");
+}
+
+crate::on_both! {
+    async fn check_and_migrate_say_what_is_pending_and_what_was_done(backend: Backend) {
+        let database = std::sync::Arc::new(TestDatabase::create(backend).await);
+        let run = async |command: &'static str, on_start: &str| {
+            let mut process = Service::builder(backend)
+                .database(&database)
+                .arguments(&[command])
+                .env("APP__DATABASE__MIGRATE_ON_START", on_start)
+                .env("APP__TELEMETRY__LOG_FORMAT", "pretty")
+                .spawn()
+                .await;
+            let code = process.wait().await.code();
+            (code, [process.stdout(), process.stderr()].concat().join("\n"))
+        };
+        // A fresh database is no failure where the start migrates it.
+        let (code, told) = run("check", "true").await;
+        assert_eq!(code, Some(0), "{told}");
+        assert!(told.contains("migrations are pending") && told.contains("1 identity"), "{told}");
+        let (code, told) = run("check", "false").await;
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains("run the migrate subcommand"), "{told}");
+
+        let (code, told) = run("migrate", "false").await;
+        assert_eq!(code, Some(0), "{told}");
+        assert!(told.contains("applied: 1 identity"), "{told}");
+        assert!(told.contains("migrations applied now"), "{told}");
+        let (code, told) = run("migrate", "false").await;
+        assert_eq!(code, Some(0), "{told}");
+        assert!(told.contains("nothing to do") && !told.contains("applied: "), "{told}");
+        let (code, told) = run("check", "false").await;
+        assert_eq!((code, told.trim()), (Some(0), "ok: configuration, database, migrations"));
+    }
 }
 
 #[tokio::test]

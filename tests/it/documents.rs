@@ -102,6 +102,11 @@ async fn every_metric_of_a_scrape_is_in_the_catalogue() {
         .await
         .unwrap();
     let text = text.text().await.unwrap();
+    let helps = text.lines().filter(|line| line.starts_with("# HELP "));
+    assert!(helps.clone().count() >= 30);
+    for help in helps {
+        assert!(!help.contains('`') && help.len() <= 200, "{help}");
+    }
     let mut families = 0;
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').unwrap();
@@ -112,6 +117,18 @@ async fn every_metric_of_a_scrape_is_in_the_catalogue() {
         families += 1;
     }
     assert!(families >= 30, "{families}");
+}
+
+/// What a scrape and a tooltip can show: one short line of plain text.
+#[test]
+fn the_help_of_every_metric_is_one_short_sentence() {
+    let blocks = gantry::app::catalogue();
+    for metric in blocks.iter().flat_map(|(_, block)| block.iter()) {
+        let (name, help) = (metric.name, metric.help());
+        let length = help.chars().count();
+        assert!((10..=120).contains(&length), "{name}: {length}: {help}");
+        assert!(!help.contains(['`', '\n', '[', '*']), "{name}: {help}");
+    }
 }
 
 #[test]

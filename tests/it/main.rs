@@ -24,4 +24,5 @@ mod ledger;
 mod life;
 mod limits;
 mod requests;
+mod revision;
 mod telemetry;

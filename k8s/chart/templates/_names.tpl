@@ -46,3 +46,17 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace
 {{- define "chart.sqliteClaim" -}}
 {{- default (printf "%s-data" (include "chart.fullname" .)) .Values.database.sqlite.existingClaim -}}
 {{- end -}}
+
+{{/* Where links of alerts and dashboards lead; by default to the admin listener, which
+serves the runbooks, and its live page in the place of a dashboard. */}}
+{{- define "chart.adminUrl" -}}
+http://{{ include "chart.fullname" . }}-metrics.{{ .Release.Namespace }}.svc:{{ .Values.service.ports.metrics }}
+{{- end -}}
+
+{{- define "chart.runbooksUrl" -}}
+{{ default (printf "%s/runbooks" (include "chart.adminUrl" .)) .Values.links.runbooks }}
+{{- end -}}
+
+{{- define "chart.grafanaUrl" -}}
+{{ default (include "chart.adminUrl" .) .Values.links.grafana }}
+{{- end -}}

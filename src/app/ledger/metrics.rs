@@ -9,7 +9,7 @@ use crate::metrics;
 metrics! {
     /// The ledger.
     pub struct LedgerMetrics {
-        /// Transfers and deposits that were asked for: `created`; `replayed`, an answer given
+        /// Transfers and deposits that were asked for, by outcome. `created`; `replayed`, an answer given
         /// again for its idempotency key; `insufficient_funds`; `refused`, any other
         /// refusal; `mismatch`, a key with another request; `in_progress`, a key that is being
         /// worked on; `failed`, no answer from the database.

@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, header};
 
 use crate::platform::http::problem::{Failure, Problem};
 use crate::platform::observe::{BodyLimits, REQUEST_ID, RequestContext, within};
@@ -42,6 +42,22 @@ pub(super) async fn enter(request: Request, next: Next) -> Response {
         HeaderValue::from_static("nosniff"),
     );
     response
+}
+
+/// The form that curl says it sends with `-d`, whatever it sends.
+const CURLS_OWN: &[u8] = b"application/x-www-form-urlencoded";
+
+/// Switches take JSON and nothing else, so a body of a `PUT` without a media type, or
+/// with the one that curl makes up, is read as JSON. A page of another origin cannot send
+/// a `PUT` without asking first, whatever its media type.
+pub(super) async fn default_to_json(mut request: Request, next: Next) -> Response {
+    let media_type = request.headers().get(header::CONTENT_TYPE);
+    let is_open = media_type.is_none_or(|given| given.as_bytes() == CURLS_OWN);
+    if request.method() == Method::PUT && is_open {
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(header::CONTENT_TYPE, json);
+    }
+    next.run(request).await
 }
 
 /// A failure of the listener itself; what was merely refused is the caller's affair.

@@ -9,6 +9,7 @@ mod info;
 mod metrics;
 mod page;
 mod revertible;
+mod runbooks;
 mod switches;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use access::Access;
 pub use config::Config;
 pub use info::Info;
 pub use metrics::AdminMetrics;
+pub use runbooks::Pages;
 pub use switches::Switches;
 
 use crate::platform::faults::{self, Faults};
@@ -60,6 +62,8 @@ pub struct Admin {
     pub faults: Option<Faults>,
     /// Profiles of the running process.
     pub profiler: Profiler,
+    /// What to do about an alert.
+    pub runbooks: Pages,
 }
 
 impl Admin {
@@ -70,12 +74,14 @@ impl Admin {
         let switches = self.switches.clone().routes();
         let profile = self.profiler.clone().routes();
         let faults = self.faults.clone().map(faults::routes);
+        let runbooks = runbooks::routes(self.runbooks);
         Router::new()
             .route("/metrics", get(metrics))
             .with_state(self)
             .merge(health.verbose_routes())
             .merge(info)
             .merge(page::routes())
+            .merge(runbooks)
             .merge(switches)
             .merge(profile)
             .merge(faults.unwrap_or_default())
@@ -86,6 +92,7 @@ impl Admin {
                     "The path does not have this method.",
                 )
             })
+            .layer(from_fn(context::default_to_json))
             .layer(from_fn_with_state(access, access::guard))
             .layer(from_fn(framing::guard))
             .layer(from_fn(context::enter))

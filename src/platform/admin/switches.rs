@@ -18,7 +18,7 @@ use super::revertible::{Revertible, Shown, Ttl};
 use crate::platform::clock::SharedClock;
 use crate::platform::http::{FieldError, Fields, Json, Problem};
 use crate::platform::lifecycle::Lifecycle;
-use crate::platform::telemetry::{Logs, Traces};
+use crate::platform::telemetry::{Logs, Traces, logs};
 use crate::platform::validation;
 
 /// The switches of a process.
@@ -148,7 +148,11 @@ async fn set_log_filter(
             message: Cow::Owned(message),
         }])
     })?;
-    Ok(state("filter", &shown))
+    let Json(mut state) = state("filter", &shown);
+    if let (Some(hint), Value::Object(state)) = (logs::hint(&shown.value), &mut state) {
+        state.insert("hint".to_owned(), json!(hint));
+    }
+    Ok(Json(state))
 }
 
 async fn trace_sampling(State(switches): State<Switches>) -> impl IntoResponse {

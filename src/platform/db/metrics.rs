@@ -18,7 +18,7 @@ metrics! {
         pub max: IntGauge = "db_connections_max";
         /// Waits for a connection that ended with `database.acquire_timeout`.
         pub pool_timeouts: IntCounter = "db_pool_timeouts_total";
-        /// Connections closed before their time, because of what their last query met:
+        /// Connections closed before their time, because of what their last query met.
         /// `lost`, `refused`, `read_only`, `resources`, `storage`, `corrupt`, `stale_plan`, `state`, `silent`.
         pub discarded: IntCounterVec = "db_connections_discarded_total"["reason"];
         /// Seconds that a query waited for a connection.

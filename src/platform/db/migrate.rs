@@ -26,7 +26,7 @@ fn tolerant(mut migrator: Migrator) -> Migrator {
 /// looks at whether the server still answers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Applies what is missing. Several processes may do this at once: the others wait for
+/// Applies what is missing, and returns what that was. Several processes may do this at once: the others wait for
 /// the lock of the first without a bound, and `tell` is told. A server that stops
 /// answering meanwhile ends the wait.
 ///
@@ -38,7 +38,7 @@ pub async fn run(
     url: &super::DatabaseUrl,
     bound: Duration,
     tell: fn(&str),
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<String>> {
     match database {
         #[cfg(feature = "sqlite")]
         Database::Sqlite(_) => {
@@ -82,7 +82,7 @@ async fn patiently<T>(
 /// A connection of its own, without a statement timeout. SQLite's driver has no
 /// migration lock, so a lock file stands beside the database.
 #[cfg(feature = "sqlite")]
-async fn sqlite(url: &super::DatabaseUrl) -> anyhow::Result<()> {
+async fn sqlite(url: &super::DatabaseUrl) -> anyhow::Result<Vec<String>> {
     use anyhow::Context as _;
     use sqlx::ConnectOptions as _;
     use std::str::FromStr as _;
@@ -99,10 +99,11 @@ async fn sqlite(url: &super::DatabaseUrl) -> anyhow::Result<()> {
     })
     .await??;
     let mut connection = options.connect().await?;
+    let missing = missing(&SQLITE, &applied_sqlite(&mut connection).await?);
     SQLITE.run(&mut connection).await?;
     // Released here, when the history is written.
     drop(lock);
-    Ok(())
+    Ok(missing)
 }
 
 /// A connection of its own, without a statement timeout; sqlx takes an advisory lock.
@@ -114,7 +115,7 @@ async fn postgres(
     url: &super::DatabaseUrl,
     bound: Duration,
     tell: fn(&str),
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<String>> {
     use sqlx::{ConnectOptions as _, Executor as _};
     let options = super::connect::postgres_options(url.expose())?;
     let connecting = options.connect();
@@ -123,10 +124,14 @@ async fn postgres(
     let limits = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0";
     let lifted = connection.execute(sqlx::raw_sql(limits));
     database.step(bound, "lifting limits", lifted).await?;
+    // Another migrator may apply some of it first, while this one waits for the lock.
+    let history = applied_postgres(&mut connection);
+    let applied = database.step(bound, "reading the history", history).await?;
+    let missing = missing(&POSTGRES, &applied);
     let mut work = std::pin::pin!(POSTGRES.run(&mut connection));
     loop {
         match tokio::time::timeout(PATIENCE, &mut work).await {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(())) => return Ok(missing),
             Ok(Err(error)) => return Err(database.migration_failed(error)),
             Err(_) => match database.reach(bound).await {
                 Err(silent @ super::ReachError::Silent { .. }) => return Err(silent.into()),
@@ -145,10 +150,16 @@ pub fn known(database: &Database) -> Vec<String> {
         #[cfg(feature = "postgres")]
         Database::Postgres(_) => &*POSTGRES,
     };
-    let shown = |migration: &sqlx::migrate::Migration| {
-        format!("{} {}", migration.version, migration.description)
-    };
-    migrator.iter().map(shown).collect()
+    missing(migrator, &[])
+}
+
+/// Version and name of what is not in the history.
+fn missing(migrator: &Migrator, applied: &[i64]) -> Vec<String> {
+    migrator
+        .iter()
+        .filter(|migration| !applied.contains(&migration.version))
+        .map(|migration| format!("{} {}", migration.version, migration.description))
+        .collect()
 }
 
 /// Whether every migration that this binary knows is applied.
@@ -156,6 +167,14 @@ pub fn known(database: &Database) -> Vec<String> {
 /// # Errors
 /// When the history cannot be read.
 pub async fn is_current(database: &Database) -> Result<bool, DbError> {
+    Ok(pending(database).await?.is_empty())
+}
+
+/// The migrations that this binary knows and that are not applied: version and name.
+///
+/// # Errors
+/// When the history cannot be read.
+pub async fn pending(database: &Database) -> Result<Vec<String>, DbError> {
     let (known, applied) = match database {
         #[cfg(feature = "sqlite")]
         Database::Sqlite(db) => (&*SQLITE, applied_sqlite(&mut *db.acquire().await?).await?),
@@ -165,9 +184,7 @@ pub async fn is_current(database: &Database) -> Result<bool, DbError> {
             applied_postgres(&mut *db.acquire().await?).await?,
         ),
     };
-    Ok(known
-        .iter()
-        .all(|migration| applied.contains(&migration.version)))
+    Ok(missing(known, &applied))
 }
 
 #[cfg(feature = "sqlite")]

@@ -85,6 +85,9 @@ impl<B: sqlx::Database> Clone for Db<B> {
     }
 }
 
+/// Shorter waits are no queue: a connection that is there takes microseconds.
+const WORTH_TELLING: Duration = Duration::from_millis(1);
+
 impl<B: sqlx::Database> Db<B> {
     /// A connection; the wait is measured, and a wait in vain counted.
     ///
@@ -93,9 +96,7 @@ impl<B: sqlx::Database> Db<B> {
     pub async fn acquire(&self) -> Result<Lease<B>, DbError> {
         let began = Instant::now();
         let acquired = self.warm.acquire().await;
-        self.metrics
-            .pool_wait
-            .observe(began.elapsed().as_secs_f64());
+        self.waited(began);
         acquired.map_err(|error| self.refused(error))
     }
 
@@ -111,9 +112,19 @@ impl<B: sqlx::Database> Db<B> {
         }
     }
 
+    /// Of a wait for a connection, or on SQLite for the turn to write.
+    fn waited(&self, began: Instant) {
+        let waited = began.elapsed();
+        self.metrics.pool_wait.observe(waited.as_secs_f64());
+        if waited >= WORTH_TELLING {
+            tracing::debug!(?waited, "waited for a database connection");
+        }
+    }
+
     fn refused(&self, error: sqlx::Error) -> DbError {
         if matches!(error, sqlx::Error::PoolTimedOut) {
             self.metrics.pool_timeouts.inc();
+            tracing::debug!("no database connection came free in time");
         }
         DbError::from(error)
     }
@@ -174,6 +185,7 @@ impl<B: sqlx::Database> Db<B> {
         };
         self.record(query_type, began.elapsed().as_secs_f64(), trace_id);
         result.unwrap_or_else(|_| {
+            tracing::debug!(query_type, "a query is given up at its deadline");
             let slow = std::io::Error::new(
                 std::io::ErrorKind::TimedOut,
                 "no answer within the time for a connection and a statement",
@@ -209,9 +221,7 @@ impl Db<sqlx::Sqlite> {
             Ok(WriteTransaction::new(transaction, turn))
         };
         let transaction = transaction.await;
-        self.metrics
-            .pool_wait
-            .observe(began.elapsed().as_secs_f64());
+        self.waited(began);
         transaction.map_err(|error| self.refused(error))
     }
 }

@@ -57,6 +57,10 @@ impl Renewal {
 
     /// Distrusts every session that is open now.
     pub(super) fn close_older(&self, reason: Reason) {
+        tracing::debug!(
+            reason = reason.name(),
+            "sessions of the pool are not trusted any more"
+        );
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
         let now = self.nanos(Instant::now());
         self.opened_after.fetch_max(now, Ordering::AcqRel);

@@ -129,6 +129,7 @@ impl Admission {
 
     pub(super) fn count(&self, reason: Reason) {
         self.refused.with_label_values(&[reason.label()]).inc();
+        tracing::debug!(reason = reason.label(), "a connection is refused");
     }
 }
 

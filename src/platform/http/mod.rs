@@ -36,5 +36,5 @@ pub use config::Config;
 pub use extract::{Fields, Json, Path, Query};
 pub use problem::{FieldError, Problem};
 pub use stream::StreamLayer;
-pub use tls::Tls;
+pub use tls::{Tls, TlsMetrics};
 pub use watch::Patience;

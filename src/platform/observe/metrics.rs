@@ -32,24 +32,24 @@ metrics! {
         pub bodies_max: IntGauge = "http_request_bodies_max";
         /// Open connections by listener: `public` or `admin`.
         pub connections: IntGaugeVec = "http_connections_open"["listener"];
-        /// Open connections of the public listener at most: `http.max_connections`, or less where the limit of file descriptors has no room for them. Beyond it they are refused.
+        /// Open connections of the public listener at most; beyond it they are refused. `http.max_connections`, or less where the limit of file descriptors has no room for them.
         pub connections_max: IntGauge = "http_connections_max";
         /// Seconds that a route's requests spent being polled: what the route costs in CPU time.
         pub busy: CounterVec = "http_request_busy_seconds_total"["method", "path"];
         /// Bytes of response bodies, as sent.
         pub response_bytes: IntCounterVec = "http_response_bytes_total"["method", "path"];
-        /// Requests and connections that were refused because there were too many: `in_flight`, `connections`, `bodies`; or too many of one client: `client_in_flight`, `client_connections`, `client_bodies`; or because there was no descriptor for them: `file_descriptors`.
+        /// Requests and connections that were refused because a limit was reached, by reason. Too many in all: `in_flight`, `connections`, `bodies`; too many of one client: `client_in_flight`, `client_connections`, `client_bodies`; no descriptor: `file_descriptors`.
         pub shed: IntCounterVec = "http_shed_total"["reason"];
         /// Problems that were answered, by their `code` in lower case.
         pub errors: IntCounterVec = "errors_total"["type"];
-        /// Error events that were not logged, because their kind had had its events of that
-        /// second (`telemetry.error_events_per_second`). `http_requests_total` has them all.
+        /// Error events that were not logged, because there were too many of their kind. The
+        /// bound is `telemetry.error_events_per_second`; `http_requests_total` has them all.
         pub error_events_suppressed: IntCounter = "error_events_suppressed_total";
         /// Requests of strangers that carried `X-Forwarded-For` or `Forwarded`; the headers had no effect.
         pub untrusted_forwarded: IntCounter = "client_address_untrusted_forwarded_total";
-        /// Requests through trusted proxies that carried the one of `X-Forwarded-For` and `Forwarded` that is not `http.client_address_header`; it had no effect.
+        /// Requests through trusted proxies that carried an address header that is not read. It is the one of `X-Forwarded-For` and `Forwarded` that is not `http.client_address_header`.
         pub ignored_forwarded: IntCounter = "client_address_ignored_header_total";
-        /// Requests through trusted proxies whose client could not be told: `http.client_address_header` was missing beside the other one, or could not be read down to an address. They count for the address of the last proxy that is known.
+        /// Requests through trusted proxies whose client could not be told. `http.client_address_header` was missing beside the other one, or could not be read down to an address. They count for the address of the last proxy that is known.
         pub unreadable_forwarded: IntCounter = "client_address_unreadable_total";
     }
 }

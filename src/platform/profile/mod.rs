@@ -16,10 +16,11 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{HeaderValue, header};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::platform::http::Problem;
 use crate::platform::http::problem::codes::INVALID_QUERY;
+use crate::platform::http::{Json, Problem};
 use crate::platform::lifecycle::Lifecycle;
 
 /// Problems of profiles.
@@ -53,6 +54,8 @@ impl Profiler {
     /// The routes below `/debug`.
     pub fn routes(self) -> Router {
         Router::new()
+            .route("/debug", get(index))
+            .route("/debug/", get(index))
             .route("/debug/tasks", get(tasks::show))
             .route("/debug/pprof/profile", get(cpu::profile))
             .route("/debug/pprof/heap", get(heap::profile))
@@ -67,6 +70,22 @@ impl Profiler {
             Problem::new(codes::PROFILE_RUNNING, detail)
         })
     }
+}
+
+/// What there is below `/debug`.
+async fn index() -> Json<Value> {
+    let entry = |path: &str, description: &str| json!({ "path": path, "description": description });
+    Json(json!({ "items": [
+        entry("/debug/tasks", "Tasks, workers and the runtime's queues, now"),
+        entry(
+            "/debug/pprof/profile?seconds=10&format=pprof",
+            "CPU profile; seconds from 1 to 60; format pprof or svg, a flame graph",
+        ),
+        entry(
+            "/debug/pprof/heap?seconds=10&format=pprof",
+            "Memory that is allocated in that time and kept; the same parameters",
+        ),
+    ]}))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

@@ -175,6 +175,7 @@ where
             Poll::Ready(()) => {
                 this.inner.set(None);
                 *this.hold = Hold::Nothing;
+                tracing::debug!(?timeout, "the request took too long and is given up");
                 let problem = Problem::new(
                     codes::DEADLINE_EXCEEDED,
                     "The request took longer than this service allows.",

@@ -272,6 +272,7 @@ impl Limit {
 
     fn too_soon(&self, wait: Duration) -> TooSoon {
         self.0.rejected.inc();
+        tracing::debug!(limiter = self.0.name, ?wait, "refused by a rate limit");
         TooSoon {
             limiter: self.0.name,
             policy: self.0.policy.clone(),

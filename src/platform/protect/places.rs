@@ -148,6 +148,7 @@ impl Places {
     fn full(&self, reason: &'static str) -> Full {
         let shed: IntCounter = self.metrics.shed.with_label_values(&[reason]);
         shed.inc();
+        tracing::debug!(reason, "no place for the request");
         Full { reason }
     }
 

@@ -1,8 +1,8 @@
 //! The `metrics!` catalogue: a metric is one documented line in a block.
 //!
 //! A block becomes a struct of `prometheus` instruments that registers on the
-//! registry handed to it; nothing is global. Its doc comments are the help
-//! texts, and its [`Descriptor`]s are joined into the catalogue from which
+//! registry handed to it; nothing is global. The first sentence of a doc comment is
+//! the help text, and its [`Descriptor`]s are joined into the catalogue from which
 //! `docs/metrics.md` is written.
 
 use prometheus::core::Collector;
@@ -47,10 +47,13 @@ pub fn unit(name: &str) -> Option<&'static str> {
 }
 
 impl Descriptor {
-    /// The doc comment as one line.
+    /// The help text: the first sentence of the doc comment without its marks of code.
+    /// `docs/metrics.md` has the whole comment; a scrape carries this text every time.
     #[must_use]
     pub fn help(&self) -> String {
-        self.doc.split_whitespace().collect::<Vec<_>>().join(" ")
+        let line = self.doc.split_whitespace().collect::<Vec<_>>().join(" ");
+        let first = line.split_once(". ").map_or(&*line, |(first, _)| first);
+        first.trim_end_matches('.').replace('`', "")
     }
 }
 

@@ -32,11 +32,8 @@ pub fn variable_names() -> Vec<String> {
     otlp::names()
 }
 
-/// Revision of the sources, when the build was told.
-pub const REVISION: &str = match option_env!("BUILD_REVISION") {
-    Some(revision) => revision,
-    None => "unknown",
-};
+/// Revision of the sources: the commit that was built, or what the build was told.
+pub const REVISION: &str = env!("BUILD_REVISION");
 
 metrics_block! {
     /// The telemetry itself, and what was built.
@@ -50,7 +47,7 @@ metrics_block! {
         pub log_lines: IntCounterVec = "log_lines_total"["level"];
         /// Log lines that found the buffer full.
         pub log_lines_dropped: IntCounter = "log_lines_dropped_total";
-        /// Spans by what became of them: `exported`, `late` (exported after the
+        /// Spans by what became of them. `exported`, `late` (exported after the
         /// fact), `dropped` (the queue was full), `failed` (the collector refused).
         pub spans: IntCounterVec = "trace_spans_total"["outcome"];
         /// Log lines for OTLP by what became of them: `exported`, `dropped` (the queue

@@ -95,6 +95,13 @@ pub(super) async fn once(worker: &Worker, runner: &Runner, failed: &mut Option<C
     if !outcome.is_good() {
         span.record("otel.status_code", "ERROR");
     }
+    span.in_scope(|| {
+        tracing::debug!(
+            worker = worker.name,
+            outcome = outcome.as_str(),
+            "a run has ended"
+        );
+    });
     outcome
 }
 

@@ -8,7 +8,7 @@ use super::{TOKEN, ask, get, production};
 use crate::support::{Backend, Service};
 
 /// Everything that writes, with a body that would be taken, and what is under `/debug`.
-fn guarded() -> [(Method, &'static str, Option<Value>); 5] {
+fn guarded() -> [(Method, &'static str, Option<Value>); 6] {
     [
         (
             Method::PUT,
@@ -23,6 +23,7 @@ fn guarded() -> [(Method, &'static str, Option<Value>); 5] {
         ),
         (Method::DELETE, "/faults", None),
         (Method::GET, "/debug/tasks", None),
+        (Method::GET, "/debug/", None),
     ]
 }
 
@@ -239,7 +240,13 @@ async fn problems_carry_the_ids_of_the_answer() {
             &[],
             400,
         ),
-        (Method::PUT, "/log-filter", None, &[], 415),
+        (
+            Method::PUT,
+            "/log-filter",
+            None,
+            &[("content-type", "text/plain")],
+            415,
+        ),
         (Method::GET, "/info", None, &[("host", "x.example")], 403),
         (
             Method::PUT,

@@ -4,6 +4,7 @@ mod access;
 mod faults;
 mod panics;
 mod profiles;
+mod runbooks;
 mod switches;
 
 use std::path::Path;
@@ -32,10 +33,10 @@ fn production(folder: &Path) -> Builder {
         .env("APP__LIFECYCLE__DRAIN_DELAY", "0s")
 }
 
-struct Answer {
+pub struct Answer {
     status: u16,
     headers: reqwest::header::HeaderMap,
-    body: Value,
+    pub body: Value,
 }
 
 impl Answer {
@@ -69,7 +70,7 @@ async fn ask(
     }
 }
 
-async fn get(service: &Service, path: &str) -> Answer {
+pub async fn get(service: &Service, path: &str) -> Answer {
     ask(service, Method::GET, path, None, &[]).await
 }
 

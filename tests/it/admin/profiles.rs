@@ -115,6 +115,22 @@ async fn under_load<T>(service: &Service, done: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
+async fn what_is_below_debug_is_listed_and_all_of_it_is_there() {
+    let service = Service::start(Backend::Sqlite).await;
+    let index = get(&service, "/debug/").await;
+    assert_eq!(index.status, 200);
+    assert_eq!(get(&service, "/debug").await.body, index.body);
+    let items = index.body["items"].as_array().unwrap().clone();
+    assert!(items.len() >= 3, "{items:?}");
+    for item in items {
+        let path = item["path"].as_str().unwrap();
+        let path = path.replace("seconds=10", "seconds=1");
+        assert_eq!(get(&service, &path).await.status, 200, "{path}");
+        assert!(item["description"].as_str().unwrap().len() > 10, "{item}");
+    }
+}
+
+#[tokio::test]
 async fn a_cpu_profile_names_the_functions_that_run() {
     let service = Service::start(Backend::Sqlite).await;
     let taking = Profile::take(&service, "/debug/pprof/profile?seconds=2");

@@ -12,6 +12,36 @@ fn debug_lines(service: &Service) -> usize {
     debug.count()
 }
 
+/// `curl -X PUT -d` names a media type of its own; a bare client names none.
+#[tokio::test]
+async fn a_body_without_a_media_type_is_json() {
+    let service = Service::start(Backend::Sqlite).await;
+    for (path, body) in [
+        ("/log-filter", r#"{"filter": "warn"}"#),
+        ("/trace-sampling", r#"{"ratio": 0.25}"#),
+        ("/faults", r#"{"path": "/api/v1/ping", "status": 500}"#),
+    ] {
+        for media_type in ["", "application/x-www-form-urlencoded", "application/json"] {
+            let mut request = service.client.put(service.admin(path)).body(body);
+            if !media_type.is_empty() {
+                request = request.header("content-type", media_type);
+            }
+            let status = request.send().await.unwrap().status();
+            assert_eq!(status, 200, "{path} {media_type}");
+        }
+        let request = service.client.put(service.admin(path)).body(body);
+        let other = request.header("content-type", "text/plain").send().await;
+        assert_eq!(other.unwrap().status(), 415, "{path}");
+    }
+    assert_eq!(
+        get(&service, "/log-filter").await.body,
+        json!({ "filter": "warn" })
+    );
+    let broken = service.client.put(service.admin("/log-filter"));
+    let broken = broken.body("filter=warn").send().await.unwrap();
+    assert_eq!(broken.status(), 400);
+}
+
 #[tokio::test]
 async fn a_log_filter_with_a_time_shows_more_and_then_less_again() {
     let service = Service::start(Backend::Sqlite).await;

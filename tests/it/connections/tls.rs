@@ -26,10 +26,17 @@ struct Pair {
 
 impl Pair {
     fn make() -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        Self::until(4096)
+    }
+
+    /// One that expires on the first day of a year.
+    fn until(year: i32) -> Self {
+        let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
         Self {
-            certificate: made.cert.pem(),
-            key: made.signing_key.serialize_pem(),
+            certificate: parameters.self_signed(&key).unwrap().pem(),
+            key: key.serialize_pem(),
         }
     }
 
@@ -160,6 +167,54 @@ async fn both_protocols_are_served_and_a_new_certificate_needs_no_restart() {
     assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
     driven.abort();
     assert_eq!(service.terminate().await, Some(0));
+}
+
+/// What `/metrics` says of the certificate, when it says something.
+async fn expiry(service: &Service) -> Option<f64> {
+    let metrics = service.metrics().await;
+    metrics.get("tls_certificate_expiry_timestamp_seconds", &[])
+}
+
+#[tokio::test]
+async fn the_expiry_of_the_certificate_that_is_served_is_a_metric() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (first, second, issuer) = (Pair::until(2060), Pair::until(2061), Pair::until(2040));
+    first.write(folder.path());
+    let mut service = Service::builder(Backend::Sqlite)
+        .env("APP__HTTP__TLS__CERT_FILE", path("cert.pem"))
+        .env("APP__HTTP__TLS__KEY_FILE", path("key.pem"))
+        .spawn()
+        .await;
+    started(&mut service).await;
+    assert_eq!(expiry(&service).await, Some(2_840_140_800.0));
+
+    second.write(folder.path());
+    eventually("the new certificate's", async || {
+        (expiry(&service).await == Some(2_871_763_200.0)).then_some(())
+    })
+    .await;
+    // A client refuses a chain whose issuer has expired.
+    let chain = [second.certificate, issuer.certificate].concat();
+    std::fs::write(path("cert.pem"), chain).unwrap();
+    eventually("the chain's", async || {
+        (expiry(&service).await == Some(2_208_988_800.0)).then_some(())
+    })
+    .await;
+    // What is refused is not told.
+    std::fs::write(path("cert.pem"), &first.certificate).unwrap();
+    eventually("the broken pair is told", async || {
+        let lines = service.logs();
+        let told = |line: &serde_json::Value| {
+            line["message"] == "the new certificate is broken; the old one stays"
+        };
+        lines.iter().any(told).then_some(())
+    })
+    .await;
+    assert_eq!(expiry(&service).await, Some(2_208_988_800.0));
+
+    let plain = Service::start(Backend::Sqlite).await;
+    assert_eq!(expiry(&plain).await, None);
 }
 
 #[tokio::test]

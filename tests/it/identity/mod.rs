@@ -2,7 +2,7 @@
 
 mod administrators;
 mod bootstrap;
-mod client;
+pub mod client;
 mod database;
 mod erasure;
 mod guesses;

@@ -2,6 +2,7 @@
 
 mod answers;
 mod collector;
+mod decisions;
 mod depth;
 mod format;
 mod harm;

@@ -97,7 +97,7 @@ class Chart {
         const text = colourOf(this.#figure, "color");
         const grid = { stroke: colourOf(this.#figure, "borderTopColor"), width: 1 };
         const axis = { stroke: text, grid, ticks: grid, font: "11px system-ui, sans-serif" };
-        const { format, curves, steps } = this.#panel;
+        const { format, curves, steps, logarithmic } = this.#panel;
         this.#plot = new window.uPlot({
             width: this.#canvas.clientWidth,
             height: HEIGHT,
@@ -105,7 +105,11 @@ class Chart {
             cursor: { drag: { x: false, y: false }, sync: { key: "page" }, points: { size: 6 } },
             scales: {
                 x: { range: (_, min, max) => [Math.min(min, max - 60), max] },
-                y: { range: (_, min, max) => [0, max > 0 ? max * 1.1 : 1] },
+                // Beside thousands of one kind a few of another can still be seen, and zero too.
+                y: {
+                    ...(logarithmic && { distr: 4, asinh: 1 }),
+                    range: (_, min, max) => [0, max > 0 ? max * 1.1 : 1],
+                },
             },
             axes: [
                 { ...axis, size: 26, space: 70, values: (_, ticks) => ticks.map((at) => clock(at * 1_000)) },

@@ -1,6 +1,6 @@
 // The numbers and tables. What is shown rounded stands exact in `data-` attributes.
 
-import { bytes, clock, duration, percent, perSecond, plain, seconds } from "./format.js";
+import { bytes, clock, duration, latency, percent, perSecond, plain, seconds } from "./format.js";
 import { budget, busyRatio, errorRatio, OBJECTIVE } from "./panels.js";
 
 const BACKEND = ["down: each replica limits alone", "up"];
@@ -61,12 +61,13 @@ function tiles(history, window) {
     show("error-ratio", failing, percent,
         `${history.increase("http_requests_total", window) > 0 ? "5xx of valid" : "no requests"} ${covered}`, failing > 1 - OBJECTIVE ? "bad" : "");
     const { left, valid, failed } = budget(history);
-    show("budget", left, percent,
-        `${plain(failed)} of ${plain(valid)} failed since the start; objective ${percent(OBJECTIVE)}`,
+    const uptime = history.time - history.now("process_start_time_seconds");
+    show("budget", left, (share) => (share > 0 ? percent(share) : "exhausted"),
+        `since the start, ${duration(uptime)} ago: ${plain(failed)} of ${plain(valid)} failed; objective ${percent(OBJECTIVE)}`,
         left > 0.5 ? "ok" : left > 0 ? "warn" : "bad");
     for (const [id, q] of [["p50", 0.5], ["p95", 0.95], ["p99", 0.99]]) {
-        const latency = history.quantile(q, LATENCY, window);
-        show(id, latency, seconds, Number.isNaN(latency) ? `no requests ${covered}` : covered);
+        const value = history.quantile(q, LATENCY, window);
+        show(id, value, latency, Number.isNaN(value) ? `no requests ${covered}` : covered);
     }
     const shed = history.increase("http_shed_total", window);
     const [inFlight, atMost] = [history.now("http_requests_in_flight"), history.now("http_requests_in_flight_max")];
@@ -109,6 +110,7 @@ function routes(history, window) {
                 (labels) => match(labels) && labels.status.startsWith("5"));
             found.push({
                 route: `${method} ${path}`, requests, failed,
+                errors: errorRatio(history, window, match),
                 busy: history.rate("http_request_busy_seconds_total", window, match) || 0,
                 rate: requests / span,
                 p99: history.quantile(0.99, LATENCY, window, match),
@@ -118,8 +120,8 @@ function routes(history, window) {
     found.sort((a, b) => b.busy - a.busy || b.requests - a.requests);
     fill("routes", found.slice(0, ROUTES).map((route) => ({
         data: route,
-        cells: [route.route, perSecond(route.rate), seconds(route.p99),
-            route.failed ? `${plain(route.failed)} (${percent(route.failed / route.requests)})` : "0",
+        cells: [route.route, perSecond(route.rate), latency(route.p99),
+            route.failed ? `${plain(route.failed)} (${percent(route.errors)})` : "0",
             `${seconds(route.busy)}/s`],
     })), "No requests in this window.");
 }

@@ -27,6 +27,15 @@ export function seconds(value) {
     return `${plain(value)} s`;
 }
 
+/** First and last bound of the latency histogram: less, or more, is not told apart. */
+const [FASTEST, SLOWEST] = [0.001, 10];
+
+/** A quantile of the latency. */
+export function latency(value) {
+    if (value <= FASTEST) return `< ${seconds(FASTEST)}`;
+    return value >= SLOWEST ? `≥ ${seconds(SLOWEST)}` : seconds(value);
+}
+
 export function bytes(value) {
     return Number.isFinite(value) ? `${plain(value / 1_048_576)} MiB` : NOTHING;
 }

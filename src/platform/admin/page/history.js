@@ -141,6 +141,8 @@ export class History {
     /**
      * The value below which the share `q` of what the histogram saw over the window
      * lies, interpolated as Prometheus's `histogram_quantile` does; NaN for nothing.
+     * Inside the first bucket nothing is known but its bound, which is returned, as the
+     * last bound is for what lies beyond it.
      */
     quantile(q, name, seconds, match) {
         const [now, then] = [this.#slot(0), this.#slot(this.#back(seconds))];
@@ -154,9 +156,10 @@ export class History {
         if (!(total > 0)) return NaN;
         const rank = q * total;
         const at = bounds.findIndex((bound) => counts.get(bound) >= rank);
-        const [below, upper] = [bounds[at - 1] ?? 0, bounds[at]];
+        if (at === 0) return bounds[0];
+        const [below, upper] = [bounds[at - 1], bounds[at]];
         if (upper === Infinity) return below;
-        const before = at === 0 ? 0 : counts.get(below);
+        const before = counts.get(below);
         return below + (upper - below) * (rank - before) / (counts.get(upper) - before);
     }
 }

@@ -13,7 +13,7 @@ use http::{HeaderName, header};
 /// A file of the page: where it is found, what it is, what is in it.
 type Asset = (&'static str, &'static str, &'static str);
 
-const HTML: &str = "text/html; charset=utf-8";
+pub(super) const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
@@ -45,7 +45,7 @@ const ASSETS: &[Asset] = &[
 
 /// The page has powers (it changes log levels), so nothing runs in it that is not a
 /// file of it, it is in nobody's frame, and it can send nothing elsewhere.
-const HEADERS: [(HeaderName, &str); 5] = [
+pub(super) const HEADERS: [(HeaderName, &str); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \

@@ -1,6 +1,6 @@
 // What the charts show: one entry a chart, one line a curve.
 
-import { bytes, percent, perSecond, plain, seconds } from "./format.js";
+import { bytes, latency, percent, perSecond, plain, seconds } from "./format.js";
 
 /** Seconds that a point of a chart looks back. */
 export const WINDOW = 10;
@@ -14,10 +14,10 @@ const is5xx = ({ status }) => status.startsWith("5");
 /** As in the alert rules: what clients do wrong is neither good nor bad. */
 const isValid = ({ status }) => !status.startsWith("4");
 
-/** Requests that failed, as a share of the valid ones; 0 when there were none. */
-export function errorRatio(history, window) {
-    const valid = history.increase(REQUESTS, window, isValid);
-    return valid > 0 ? history.increase(REQUESTS, window, is5xx) / valid : 0;
+/** Requests that failed, as a share of the valid ones, of all routes or one; 0 when there were none. */
+export function errorRatio(history, window, match = () => true) {
+    const valid = history.increase(REQUESTS, window, (labels) => isValid(labels) && match(labels));
+    return valid > 0 ? history.increase(REQUESTS, window, (labels) => is5xx(labels) && match(labels)) / valid : 0;
 }
 
 /** The share of time that the runtime's workers are busy: at 1 everything waits. */
@@ -25,7 +25,7 @@ export function busyRatio(history, window) {
     return history.rate("tokio_worker_busy_seconds_total", window) / history.now("tokio_workers");
 }
 
-/** What is left of the budget since the process started: 1 is all, below 0 is overspent. */
+/** What is left of the budget since the process started: 1 is all, 0 and less is none. */
 export function budget(history) {
     const valid = history.now(REQUESTS, isValid);
     if (!(valid > 0)) return { left: 1, valid: 0, failed: 0 };
@@ -59,13 +59,13 @@ const byLabel = (name, label, curves) => curves.map(([word, colour, dash]) =>
 
 export const PANELS = [
     {
-        id: "requests", title: "Requests by status", format: perSecond,
+        id: "requests", title: "Requests by status (logarithmic)", format: perSecond, logarithmic: true,
         curves: [curve("2xx", ofClass("2"), "ok"), curve("3xx", ofClass("3"), "a"),
             curve("4xx", ofClass("4"), "warn", [6, 3]), curve("5xx", ofClass("5"), "bad"),
             curve("gRPC", rate("rpc_server_requests_total"), "b", [2, 3], { where: "rpc_server_requests_total" })],
     },
     {
-        id: "latency", title: "Latency", format: seconds, nothing: "No requests yet.",
+        id: "latency", title: "Latency", format: latency, nothing: "No requests yet.",
         curves: [curve("p50", quantile(0.5), "a"), curve("p95", quantile(0.95), "warn", [6, 3]),
             curve("p99", quantile(0.99), "bad")],
     },

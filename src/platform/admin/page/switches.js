@@ -106,7 +106,9 @@ class Switch {
             if (answer.status === 200) {
                 this.#text = this.#field("value").value;
                 this.#show(answer.content);
-                this.#say("ok", ttl ? `In force for ${ttl}.` : "In force until changed.");
+                const said = ttl ? `In force for ${ttl}.` : "In force until changed.";
+                const { hint } = answer.content;
+                this.#say(hint ? "warn" : "ok", hint ? `${said} ${hint}` : said);
             } else {
                 this.#refused(answer);
             }

@@ -11,7 +11,7 @@ use super::line::{Fields as _, Head, name};
 use super::panics::panic_message;
 
 /// Target of these lines.
-const TARGET: &str = "process";
+pub(super) const TARGET: &str = "process";
 
 /// Writes one JSON object.
 pub fn json_line(level: Level, message: &str) {

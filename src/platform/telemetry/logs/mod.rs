@@ -14,6 +14,7 @@ mod panics;
 mod pretty;
 mod request;
 mod sink;
+mod targets;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ use otlp::Otlp;
 pub(crate) use panics::{Panicked, panic_message};
 pub use request::{FIELDS as REQUEST_LINE, RequestFacts, RequestLine};
 use sink::Sink;
+pub use targets::hint;
 
 /// Target of the request line, for filters (`request=off`).
 pub const REQUEST: &str = "request";
@@ -139,6 +141,9 @@ pub(super) fn start(
         .set(Box::new(move |filter| handle.reload(filter)));
     let _first = LOGS.set(logs.clone());
     panics::install(metrics.panics.clone());
+    if let Some(hint) = hint(&config.log_filter) {
+        tracing::warn!(hint, "a part of the log filter has no effect");
+    }
     Ok(logs)
 }
 

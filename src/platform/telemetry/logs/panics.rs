@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 
+/// Target of these lines.
+pub(super) const TARGET: &str = "panic";
+
 /// How long a dying main thread waits for its line to be written.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -62,7 +65,7 @@ fn report(panic: &PanicHookInfo<'_>) {
     let location = panic.location();
     LAST.set(location.map(|location| location.file().to_owned()));
     tracing::error!(
-        target: "panic",
+        target: TARGET,
         panic = panic_message(panic.payload()),
         file = location.map(std::panic::Location::file),
         line = location.map(std::panic::Location::line),

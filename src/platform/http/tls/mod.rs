@@ -1,8 +1,11 @@
 //! TLS on the public listener (rustls). The certificate is read again when its
 //! files change; connections that stand keep the one that they began with.
 
+mod expiry;
+
 use std::sync::{Arc, PoisonError, RwLock};
 
+use prometheus::IntGauge;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -12,6 +15,7 @@ use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use super::Config;
+use crate::metrics;
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::settings::{Look, SecretSource, WatchedFiles};
 
@@ -29,11 +33,29 @@ pub enum TlsError {
     Pair(#[from] rustls::Error),
 }
 
+metrics! {
+    /// The certificate of the public listener; registered only where TLS is on.
+    pub struct TlsMetrics {
+        /// When the served certificate, or the first one of its chain, expires, as seconds since the epoch.
+        pub expiry: IntGauge = "tls_certificate_expiry_timestamp_seconds";
+    }
+}
+
 /// The present certificate; cheap to clone, the same for all clones.
 #[derive(Clone)]
 pub struct Tls {
     present: Arc<RwLock<TlsAcceptor>>,
     sources: [SecretSource; 2],
+    /// Of the present one.
+    expiry: i64,
+    metrics: Option<TlsMetrics>,
+}
+
+/// A certificate that can be served.
+struct Pair {
+    acceptor: TlsAcceptor,
+    /// Of the chain's certificate that expires first, as seconds since the epoch.
+    expiry: i64,
 }
 
 impl Tls {
@@ -45,11 +67,23 @@ impl Tls {
         let (Some(certificate), Some(key)) = (&config.tls_cert, &config.tls_key) else {
             return Ok(None);
         };
-        let acceptor = acceptor(certificate.content.expose(), key.content.expose())?;
+        let pair = pair(certificate.content.expose(), key.content.expose())?;
         Ok(Some(Self {
-            present: Arc::new(RwLock::new(acceptor)),
+            present: Arc::new(RwLock::new(pair.acceptor)),
             sources: [certificate.clone(), key.clone()],
+            expiry: pair.expiry,
+            metrics: None,
         }))
+    }
+
+    /// Tells the expiry of the certificate, of each one that will be served.
+    #[must_use]
+    pub fn observed(self, metrics: TlsMetrics) -> Self {
+        metrics.expiry.set(self.expiry);
+        Self {
+            metrics: Some(metrics),
+            ..self
+        }
     }
 
     /// Does the handshake.
@@ -84,9 +118,13 @@ impl Tls {
                 let [certificate, key] = &contents[..] else {
                     return;
                 };
-                match acceptor(certificate.expose(), key.expose()) {
-                    Ok(acceptor) => {
-                        *self.present.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+                match pair(certificate.expose(), key.expose()) {
+                    Ok(pair) => {
+                        *self.present.write().unwrap_or_else(PoisonError::into_inner) =
+                            pair.acceptor;
+                        if let Some(metrics) = &self.metrics {
+                            metrics.expiry.set(pair.expiry);
+                        }
                         tracing::info!("certificate replaced");
                     }
                     Err(error) => {
@@ -102,36 +140,42 @@ impl Tls {
 }
 
 /// TLS 1.2 and 1.3 with rustls's own choice of suites; HTTP/2 where the client has it.
-fn acceptor(certificate: &str, key: &str) -> Result<TlsAcceptor, TlsError> {
+fn pair(certificate: &str, key: &str) -> Result<Pair, TlsError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|_| TlsError::Certificate)?;
-    if chain.is_empty() {
-        return Err(TlsError::Certificate);
-    }
+    let expiries = chain
+        .iter()
+        .map(|certificate| expiry::not_after(certificate))
+        .collect::<Option<Vec<_>>>();
+    let expiry = expiries.and_then(|all| all.into_iter().min());
+    let expiry = expiry.ok_or(TlsError::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| TlsError::Key)?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok(Pair {
+        acceptor: TlsAcceptor::from(Arc::new(config)),
+        expiry,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pair() -> (String, String) {
+    fn made() -> (String, String) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         (made.cert.pem(), made.signing_key.serialize_pem())
     }
 
     #[test]
     fn only_a_certificate_and_its_own_key_are_accepted() {
-        let ((certificate, key), (_, other)) = (pair(), pair());
-        assert!(acceptor(&certificate, &key).is_ok());
-        let error = |certificate: &str, key: &str| acceptor(certificate, key).err().unwrap();
+        let ((certificate, key), (_, other)) = (made(), made());
+        assert!(pair(&certificate, &key).is_ok());
+        let error = |certificate: &str, key: &str| pair(certificate, key).err().unwrap();
         assert!(matches!(error(&certificate, &other), TlsError::Pair(_)));
         assert!(matches!(error("", &key), TlsError::Certificate));
         assert!(matches!(error(&key, &key), TlsError::Certificate));
