@@ -66,12 +66,12 @@ fn compare() -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     process::pin_self()?;
-    let sink = runtime.block_on(servers::trace_sink())?;
     let folder = tempfile::tempdir()?;
+    let sink = || runtime.block_on(servers::trace_sink());
     let mut servers = [
-        Server::this_binary("bare axum", "serve-bare", folder.path(), &sink)?,
-        Server::service("this service", folder.path(), &sink)?,
-        Server::this_binary("tutorial", "serve-tutorial", folder.path(), &sink)?,
+        Server::this_binary("bare axum", "serve-bare", folder.path(), sink()?)?,
+        Server::service("this service", folder.path(), sink()?)?,
+        Server::this_binary("tutorial", "serve-tutorial", folder.path(), sink()?)?,
     ];
     let mut samples: [Vec<Sample>; 3] = Default::default();
     for round in 0..ROUNDS {
@@ -84,6 +84,13 @@ fn compare() -> anyhow::Result<()> {
         }
     }
     eprintln!();
+    for server in &servers {
+        server.is_sound()?;
+    }
+    for server in &servers[1..] {
+        let name = server.name();
+        anyhow::ensure!(server.exported() > 0, "{name} has exported no span");
+    }
     report(&servers, &samples);
     drop(servers);
     life::report()
