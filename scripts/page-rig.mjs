@@ -50,6 +50,8 @@ export class Service {
             DATABASE_URL: `sqlite://${folder}/service.db`,
             APP__HTTP__ADDR: `127.0.0.1:${api}`, APP__ADMIN__ADDR: `127.0.0.1:${admin}`,
             APP__GRPC__ADDR: "127.0.0.1:0",
+            // `overload` wants refusals; by default hashes wait for each other.
+            APP__AUTH__HASH_QUEUE_TIMEOUT: "0s",
             APP__AUTH__BOOTSTRAP_ADMIN_EMAIL: EMAIL, APP__AUTH__BOOTSTRAP_ADMIN_PASSWORD: PASSWORD,
             ...more,
         };

@@ -48,6 +48,11 @@ enum Command {
         #[arg(long)]
         out: Option<std::path::PathBuf>,
     },
+    /// Administer users, on the database
+    Admin {
+        #[command(subcommand)]
+        command: AdminCommand,
+    },
     /// Ask a running service whether it is well; for container health checks
     Healthcheck {
         /// What to ask; by default /health/live on this host's admin listener
@@ -56,6 +61,16 @@ enum Command {
         /// How long to wait
         #[arg(long, default_value = "3s", value_parser = duration)]
         timeout: Duration,
+    },
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum AdminCommand {
+    /// Make a user an administrator; running services know it within seconds
+    Promote {
+        /// The user's id
+        #[arg(long)]
+        id: uuid::Uuid,
     },
 }
 
@@ -93,6 +108,9 @@ fn run_configured(command: Command, config: &Config, effective: &[Effective]) ->
         Command::Config => finish(print_config(config, effective)),
         Command::Migrate => finish(in_runtime(serve::migrate(config, say))),
         Command::Check => finish(in_runtime(check(config))),
+        Command::Admin {
+            command: AdminCommand::Promote { id },
+        } => finish(in_runtime(serve::promote(config, id)).and_then(|done| print(&done))),
         Command::Healthcheck { url, timeout } => {
             let url = url.unwrap_or_else(|| serve::liveness_url(config));
             finish(in_runtime(serve::healthcheck(&url, timeout)))

@@ -29,7 +29,7 @@ use crate::platform::observe::{Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
 use crate::platform::telemetry::{Telemetry, logs};
 use crate::platform::workers::{Runner, WorkerMetrics};
-pub use once::{check, healthcheck, liveness_url, migrate};
+pub use once::{check, healthcheck, liveness_url, migrate, promote};
 
 use admin::Requests;
 
@@ -129,6 +129,7 @@ async fn run_observed(
         patience: Patience {
             header: config.http.header_timeout,
             idle: config.http.idle_timeout,
+            rate: config.http.min_read_rate.0,
         },
         admission: Admission::new(max_connections, requests.metrics.shed.clone()),
         keep_alive: true,
@@ -136,6 +137,7 @@ async fn run_observed(
         stop,
         kill,
         open: requests.metrics.connections.with_label_values(&[name]),
+        ended: requests.ended.clone(),
     };
     // Not even the hard token ends a scrape; the process does.
     let admin_serving = serving(

@@ -26,12 +26,12 @@ use crate::app::ledger::store::sqlite::SqliteLedger;
 use crate::app::ledger::{Ledger, store::LedgerStore};
 use crate::identity::access::AccessTokens;
 use crate::identity::keyring::Keyring;
-use crate::identity::metrics::AttemptCounters;
 #[cfg(feature = "postgres")]
 use crate::identity::store::PostgresIdentityStore;
 #[cfg(feature = "sqlite")]
 use crate::identity::store::SqliteIdentityStore;
 use crate::identity::store::{ErasureHook, IdentityStore};
+use crate::identity::throttle::Throttle;
 use crate::identity::{self, IdentityMetrics};
 use crate::platform::auth::{Authenticator, authenticate};
 use crate::platform::clock::SharedClock;
@@ -150,14 +150,15 @@ fn router<S: Clone + Send + Sync + 'static>(
 
 fn identity(parts: &Parts<'_>) -> anyhow::Result<Arc<identity::Service>> {
     let config = parts.auth;
-    let attempts = AttemptCounters::new(&IdentityMetrics::register(parts.registry)?);
+    let metrics = IdentityMetrics::register(parts.registry)?;
+    let throttle = Throttle::new(parts.limits);
     let keyring = Keyring::new(config)?;
     keyring.watch(parts.lifecycle);
     let tokens = AccessTokens::new(config, keyring, Arc::clone(parts.clock));
     let store = Arc::clone(&parts.stores.identity);
     let clock = Arc::clone(parts.clock);
     Ok(Arc::new(identity::Service::new(
-        config, store, tokens, attempts, clock,
+        config, store, tokens, &metrics, throttle, clock,
     )))
 }
 
@@ -228,6 +229,7 @@ pub fn openapi() -> OpenApi {
 pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
     vec![
         ("HTTP", platform::observe::HttpMetrics::DESCRIPTORS),
+        ("Connections", platform::http::ended::Ended::DESCRIPTORS),
         ("Database", db::DbMetrics::DESCRIPTORS),
         (
             "Rate limits",

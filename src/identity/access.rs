@@ -8,7 +8,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::keyring::Keyring;
-use crate::platform::auth::{Config, Role};
+use super::store::Access;
+use crate::platform::auth::Config;
 use crate::platform::clock::{SharedClock, new_id};
 
 /// How far the clocks of two replicas may differ (the contract allows 5 s).
@@ -28,7 +29,7 @@ pub struct AccessTokens {
     clock: SharedClock,
 }
 
-/// What a token says (RFC 9068, section 2.2), and the role.
+/// What a token says (RFC 9068, section 2.2), the role, and the user's token epoch.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -40,15 +41,19 @@ struct Claims<'a> {
     jti: Uuid,
     client_id: &'a str,
     role: &'a str,
+    token_epoch: i64,
 }
 
-/// What verification reads. All of it is required; issuer and audience are
+/// What verification reads. All but the epoch is required; issuer and audience are
 /// compared by the library, times by us, so that they follow our clock.
 #[derive(Deserialize)]
 struct Verifiable {
     exp: i64,
     nbf: i64,
     sub: Uuid,
+    /// Releases before there were epochs signed none.
+    #[serde(default)]
+    token_epoch: i64,
 }
 
 /// A token whose signature and claims hold.
@@ -58,6 +63,8 @@ pub struct VerifiedToken {
     pub user: Uuid,
     /// `exp`, in seconds since the epoch.
     pub expires_at: i64,
+    /// The user's token epoch when it was signed.
+    pub epoch: i64,
     /// Under which keys it was verified.
     pub generation: u64,
 }
@@ -96,7 +103,7 @@ impl AccessTokens {
     ///
     /// # Errors
     /// When the key cannot sign: a defect.
-    pub fn sign(&self, user: Uuid, role: Role) -> jsonwebtoken::errors::Result<String> {
+    pub fn sign(&self, user: Uuid, access: Access) -> jsonwebtoken::errors::Result<String> {
         let now = self.clock.now().unix_timestamp();
         let generation = self.keyring.present();
         let key = generation.keys.signing();
@@ -115,7 +122,8 @@ impl AccessTokens {
             sub: user,
             jti: new_id(),
             client_id: CLIENT,
-            role: role.as_str(),
+            role: access.role.as_str(),
+            token_epoch: access.epoch,
         };
         jsonwebtoken::encode(&header, &claims, &key.encoding)
     }
@@ -159,6 +167,7 @@ impl AccessTokens {
         Ok(VerifiedToken {
             user: claims.sub,
             expires_at: claims.exp,
+            epoch: claims.token_epoch,
             generation: generation.number,
         })
     }

@@ -2,9 +2,9 @@
 //!
 //! Two bounded memories stand before the work. A token that was verified is known
 //! by its SHA-256 until it expires or the keys change, which saves the signature.
-//! A user's role is known for [`STATE_LIFE`], which saves the query; for so long a
-//! deleted user or a withdrawn role lives on, on a replica that did not see it
-//! happen.
+//! A user's role and token epoch are known for [`STATE_LIFE`], which saves the query;
+//! for so long a deleted user, a withdrawn role or a token of an earlier epoch lives
+//! on, on a replica that did not see it happen.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::access::{AccessTokens, VerifiedToken};
 use super::metrics::{Attempts, Outcome};
-use super::store::IdentityStore;
-use crate::platform::auth::{AuthError, Authenticator, Credentials, Principal, Role};
+use super::store::{Access, IdentityStore};
+use crate::platform::auth::{AuthError, Authenticator, Credentials, Principal};
 use crate::platform::db::DbError;
 
 /// How long a user's state is believed; the contract allows 10 s.
@@ -39,7 +39,7 @@ pub struct TokenAuthenticator {
 #[derive(Clone, Copy)]
 struct UserState {
     /// `None`: erased.
-    role: Option<Role>,
+    access: Option<Access>,
     read_at: Instant,
 }
 
@@ -77,17 +77,23 @@ impl TokenAuthenticator {
         Some(verified)
     }
 
-    async fn role(&self, user: Uuid) -> Result<Option<Role>, DbError> {
-        if let Some(state) = self.states.get(&user)
+    /// What holds for the user of a token. A token of a later epoch than is remembered
+    /// shows that what is remembered is old.
+    async fn access(&self, token: &VerifiedToken) -> Result<Option<Access>, DbError> {
+        if let Some(state) = self.states.get(&token.user)
             && state.read_at.elapsed() < STATE_LIFE
+            && state
+                .access
+                .is_none_or(|access| access.epoch >= token.epoch)
         {
-            return Ok(state.role);
+            return Ok(state.access);
         }
         // Its life counts from before the question: the answer may be old on arrival.
         let read_at = Instant::now();
-        let role = self.store.role(user).await?;
-        self.states.insert(user, UserState { role, read_at });
-        Ok(role)
+        let access = self.store.access(token.user).await?;
+        self.states
+            .insert(token.user, UserState { access, read_at });
+        Ok(access)
     }
 
     async fn find(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError> {
@@ -96,9 +102,12 @@ impl TokenAuthenticator {
             // API keys are not issued yet, so none is good.
             Credentials::ApiKey(_) => return Err(AuthError::Refused),
         };
-        let user = self.verify(token).ok_or(AuthError::Refused)?.user;
+        let token = self.verify(token).ok_or(AuthError::Refused)?;
         // The role of this moment, not the one that the token was signed with.
-        let role = self.role(user).await?.ok_or(AuthError::Refused)?;
+        let access = self.access(&token).await?;
+        let access = access.filter(|access| access.epoch == token.epoch);
+        let role = access.ok_or(AuthError::Refused)?.role;
+        let user = token.user;
         Ok(Principal { user, role })
     }
 }

@@ -1,10 +1,10 @@
 //! The first administrator, from the configuration.
 
-use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::domain::{Email, Name, Password, User};
-use super::password::Hasher;
-use super::store::{ChangeError, IdentityStore, NewUser};
+use super::password::hash_at_start;
+use super::store::{FirstAdministrator, IdentityStore, NewUser};
 use crate::platform::auth::{Config, Role};
 use crate::platform::clock::{Clock, new_id};
 use crate::platform::db::DbError;
@@ -55,9 +55,10 @@ pub fn is_configured(config: &Config) -> bool {
     config.bootstrap_admin_email.is_some()
 }
 
-/// Makes the first administrator when nobody has the address. Somebody who has it
-/// becomes an administrator and keeps the password: the configured one may be old.
-/// Any number of starts, also at once, do this once.
+/// Makes the first administrator while there is none. A user who registered the
+/// address is not promoted: whoever comes first to an address would become the
+/// administrator. The log then says which command promotes that user. Any number of
+/// starts, also at once, make one administrator.
 ///
 /// # Errors
 /// [`BootstrapError`].
@@ -70,49 +71,44 @@ pub async fn bootstrap(
         return Ok(());
     };
     let (email, password) = parsed?;
-    let now = clock.now();
     // The hash is slow and the start is not: it is made only when it is needed.
-    if store.credentials(&email).await?.is_none()
-        && create(store, email.clone(), password, now).await?
-    {
+    if store.has_administrator().await? {
         return Ok(());
     }
-    if let Some(user) = store.promote(&email, now).await? {
-        tracing::warn!(%user, "a user has the first administrator's address and became an administrator");
+    if let Some(holder) = store.credentials(&email).await? {
+        warn_of(holder.user);
+        return Ok(());
+    }
+    let user = User {
+        id: new_id(),
+        email,
+        name: Name::stored(NAME.to_owned()),
+        role: Role::Admin,
+        created_at: clock.now(),
+        version: 1,
+    };
+    let id = user.id;
+    let password_hash = hash_at_start(password).await?;
+    let new = NewUser {
+        user,
+        password_hash,
+    };
+    match store.create_first_administrator(new).await? {
+        FirstAdministrator::Created => {
+            tracing::info!(user = %id, "the first administrator was made");
+        }
+        // Another process was faster.
+        FirstAdministrator::NotNeeded => {}
+        FirstAdministrator::AddressTaken { user } => warn_of(user),
     }
     Ok(())
 }
 
-/// False when another process was faster.
-async fn create(
-    store: &dyn IdentityStore,
-    email: Email,
-    password: Password,
-    now: OffsetDateTime,
-) -> Result<bool, BootstrapError> {
-    let name = Name::stored(NAME.to_owned());
-    let user = User {
-        id: new_id(),
-        email,
-        name,
-        role: Role::Admin,
-        created_at: now,
-        version: 1,
-    };
-    let id = user.id;
-    let password_hash = Hasher::new(1).hash(password).await?;
-    match store
-        .create_user(NewUser {
-            user,
-            password_hash,
-        })
-        .await
-    {
-        Ok(()) => {
-            tracing::info!(user = %id, "the first administrator was made");
-            Ok(true)
-        }
-        Err(ChangeError::Database(error)) => Err(error.into()),
-        Err(_) => Ok(false),
-    }
+fn warn_of(user: Uuid) {
+    tracing::warn!(
+        %user,
+        command = format!("{} admin promote --id {user}", env!("CARGO_PKG_NAME")),
+        "there is no administrator, and the first administrator's address belongs to a user \
+         who registered it; if you know that user, run the command"
+    );
 }

@@ -3,6 +3,7 @@
 use super::password::HashError;
 use super::store::{ChangeError, EraseError};
 use crate::platform::db::DbError;
+use crate::platform::protect::TooSoon;
 
 /// Why the slice refuses.
 #[derive(Debug, thiserror::Error)]
@@ -31,8 +32,11 @@ pub enum IdentityError {
     /// The user still has something that may not be lost.
     #[error("an account still holds money")]
     NotEmpty,
-    /// Too many password hashes at once.
-    #[error("too many password hashes at once")]
+    /// Too many guesses of a password, from an address or at an account.
+    #[error(transparent)]
+    TooSoon(#[from] TooSoon),
+    /// No place or no memory for a password hash.
+    #[error("no place to hash a password")]
     Overloaded,
     /// The database failed.
     #[error(transparent)]
@@ -45,7 +49,7 @@ pub enum IdentityError {
 impl From<HashError> for IdentityError {
     fn from(error: HashError) -> Self {
         match error {
-            HashError::Overloaded => Self::Overloaded,
+            HashError::Overloaded(_) => Self::Overloaded,
             HashError::Failed(why) => Self::Defect(why),
         }
     }
@@ -56,6 +60,7 @@ impl From<ChangeError> for IdentityError {
         match error {
             ChangeError::Gone => Self::Gone,
             ChangeError::Stale => Self::Stale,
+            ChangeError::Unconfirmed => Self::WrongPassword,
             ChangeError::EmailTaken => Self::EmailTaken,
             ChangeError::Database(error) => Self::Database(error),
         }
@@ -67,6 +72,7 @@ impl From<EraseError> for IdentityError {
         match error {
             EraseError::Gone => Self::Gone,
             EraseError::Stale => Self::Stale,
+            EraseError::Unconfirmed => Self::WrongPassword,
             EraseError::NotEmpty => Self::NotEmpty,
             EraseError::Database(error) => Self::Database(error),
         }

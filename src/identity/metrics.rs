@@ -1,17 +1,28 @@
 //! What is counted of credentials.
 
-use prometheus::{IntCounter, IntCounterVec};
+use std::time::Duration;
 
+use prometheus::{Histogram, IntCounter, IntCounterVec};
+
+use super::password::{NO_MEMORY, QUEUE_FULL, QUEUE_TIMEOUT};
 use crate::metrics;
+use crate::platform::telemetry::metrics::QUICK;
 
 metrics! {
     /// Credentials.
     pub struct IdentityMetrics {
-        /// Uses of credentials. `kind` is `login`, `register`, `refresh`, `logout` or `token`
-        /// (access tokens shown with requests); `outcome` is `success`, `failure` (wrong, taken
-        /// or expired), `rotated` (a refresh token again within its grace), `reused` (again
-        /// after it: its family is revoked), `overloaded` or `error` (could not be decided).
+        /// Uses of credentials. `kind` is `login`, `register`, `refresh`, `logout`, `confirmation`
+        /// (the own password, asked for again) or `token` (access tokens shown with requests);
+        /// `outcome` is `success`, `failure` (wrong, taken or expired), `rotated` (a refresh token
+        /// again within its grace), `reused` (again after it: its family is revoked), `limited`
+        /// (refused by a limiter of passwords), `overloaded` or `error` (could not be decided).
         pub attempts: IntCounterVec = "auth_attempts_total"["kind", "outcome"];
+        /// Time that password hashes waited for a place; see `auth.max_concurrent_hashes`.
+        pub hash_wait: Histogram = "auth_hash_wait_seconds", buckets QUICK;
+        /// Password hashes that were refused, answered with 503: the queue was full
+        /// (`queue_full`), the wait too long (`queue_timeout`), or the system gave no memory
+        /// (`memory`).
+        pub hashes_refused: IntCounterVec = "auth_hashes_refused_total"["reason"];
     }
 }
 
@@ -23,11 +34,12 @@ pub enum Outcome {
     Failure,
     Rotated,
     Reused,
+    Limited,
     Overloaded,
     Error,
 }
 
-use Outcome::{Error, Failure, Overloaded, Reused, Rotated, Success};
+use Outcome::{Error, Failure, Limited, Overloaded, Reused, Rotated, Success};
 
 /// The counters of one kind, born at zero for every outcome that it can have.
 #[derive(Clone)]
@@ -43,6 +55,7 @@ pub struct AttemptCounters {
     pub register: Attempts,
     pub refresh: Attempts,
     pub logout: Attempts,
+    pub confirmation: Attempts,
     pub token: Attempts,
 }
 
@@ -53,6 +66,7 @@ impl Outcome {
             Failure => "failure",
             Rotated => "rotated",
             Reused => "reused",
+            Limited => "limited",
             Overloaded => "overloaded",
             Error => "error",
         }
@@ -79,14 +93,46 @@ impl Attempts {
     }
 }
 
+/// What the hasher counts, born at zero.
+#[derive(Clone)]
+pub struct HashMetrics {
+    wait: Histogram,
+    refused: IntCounterVec,
+}
+
+impl HashMetrics {
+    /// Makes every series.
+    #[must_use]
+    pub fn new(metrics: &IdentityMetrics) -> Self {
+        for reason in [QUEUE_FULL, QUEUE_TIMEOUT, NO_MEMORY] {
+            metrics.hashes_refused.with_label_values(&[reason]);
+        }
+        Self {
+            wait: metrics.hash_wait.clone(),
+            refused: metrics.hashes_refused.clone(),
+        }
+    }
+
+    /// A hash has its place, after this long.
+    pub fn waited(&self, wait: Duration) {
+        self.wait.observe(wait.as_secs_f64());
+    }
+
+    /// A hash was refused.
+    pub fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+}
+
 impl AttemptCounters {
     /// Makes every series.
     #[must_use]
     pub fn new(metrics: &IdentityMetrics) -> Self {
-        let hashing = [Success, Failure, Overloaded, Error];
+        let guessed = [Success, Failure, Limited, Overloaded, Error];
         Self {
-            login: Attempts::new(metrics, "login", &hashing),
-            register: Attempts::new(metrics, "register", &hashing),
+            login: Attempts::new(metrics, "login", &guessed),
+            confirmation: Attempts::new(metrics, "confirmation", &guessed),
+            register: Attempts::new(metrics, "register", &[Success, Failure, Overloaded, Error]),
             refresh: Attempts::new(
                 metrics,
                 "refresh",

@@ -7,6 +7,7 @@
 //! | [`access`] | access tokens (RFC 9068): signing and verifying |
 //! | [`keyring`] | the keys in use, re-read when their file changes |
 //! | [`authenticator`] | who is behind a request, from memory where that is safe |
+//! | [`throttle`] | how often a password can be guessed |
 //! | [`service`] | what the slice does, free of HTTP |
 //! | [`error`] | why it refuses |
 //! | [`http`] | routes |
@@ -24,6 +25,7 @@ pub mod metrics;
 pub mod password;
 pub mod service;
 pub mod store;
+pub mod throttle;
 
 pub use authenticator::TokenAuthenticator;
 pub use bootstrap::bootstrap;

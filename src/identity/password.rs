@@ -1,18 +1,27 @@
 //! Password hashing: Argon2id (RFC 9106), off the async threads, a few at a time.
 
 use std::sync::{Arc, LazyLock};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::password_hash::{Error, PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use super::domain::Password;
+use super::metrics::HashMetrics;
+use crate::platform::auth::Config;
 
 /// OWASP Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
+
+/// Reasons of refusals, as the metric names them.
+pub(super) const QUEUE_FULL: &str = "queue_full";
+pub(super) const QUEUE_TIMEOUT: &str = "queue_timeout";
+pub(super) const NO_MEMORY: &str = "memory";
 
 static ARGON2: LazyLock<Argon2<'static>> = LazyLock::new(|| {
     // The constants above lie inside every bound of `Params`; a test holds that.
@@ -23,9 +32,9 @@ static ARGON2: LazyLock<Argon2<'static>> = LazyLock::new(|| {
 /// Why a password was neither hashed nor compared.
 #[derive(Debug, thiserror::Error)]
 pub enum HashError {
-    /// As many as allowed are at work already.
-    #[error("too many password hashes at once")]
-    Overloaded,
+    /// Too many at once, or no memory: it can be tried again.
+    #[error("no place to hash a password: {0}")]
+    Overloaded(&'static str),
     /// A defect: a stored hash that cannot be read, no randomness, a panic.
     #[error("password hashing failed: {0}")]
     Failed(String),
@@ -43,19 +52,35 @@ pub enum Verified {
     },
 }
 
-/// Hashes passwords, so many at the same time; each takes 19 MiB while it runs.
+/// Hashes passwords, so many at the same time; each takes 19 MiB while it runs. A few
+/// more wait for a short time, in the order in which they came.
 #[derive(Clone)]
 pub struct Hasher {
-    permits: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    /// Half of the places: changes and confirmations leave the others to logins.
+    confirmations: Arc<Semaphore>,
+    queue: Arc<Semaphore>,
+    timeout: Duration,
+    metrics: HashMetrics,
 }
 
+/// Where a hash may run, until it is dropped.
+type Place = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
+
 impl Hasher {
-    /// A hasher for so many hashes at once.
+    /// A hasher with the places of the configuration.
     #[must_use]
-    pub fn new(max_concurrent: u32) -> Self {
-        let permits = usize::try_from(max_concurrent).unwrap_or(usize::MAX);
+    pub fn new(config: &Config, metrics: HashMetrics) -> Self {
+        let permits = |count: u32| {
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)))
+        };
         Self {
-            permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            places: permits(config.max_concurrent_hashes),
+            confirmations: permits(config.max_concurrent_hashes.div_ceil(2)),
+            queue: permits(config.max_queued_hashes),
+            timeout: config.hash_queue_timeout,
+            metrics,
         }
     }
 
@@ -64,7 +89,7 @@ impl Hasher {
     /// # Errors
     /// [`HashError`].
     pub async fn hash(&self, password: Password) -> Result<String, HashError> {
-        self.run(move || hash(&password)).await
+        self.run(false, move || hash(&password)).await
     }
 
     /// Compares a password with a stored hash. Without one (an unknown user) it
@@ -77,23 +102,107 @@ impl Hasher {
         password: Password,
         stored: Option<String>,
     ) -> Result<Verified, HashError> {
-        self.run(move || verify(&password, stored.as_deref())).await
+        self.run(false, move || verify(&password, stored.as_deref()))
+            .await
+    }
+
+    /// Compares the own password, asked for again, with its hash.
+    ///
+    /// # Errors
+    /// [`HashError`].
+    pub async fn confirm(&self, password: Password, stored: String) -> Result<Verified, HashError> {
+        self.run(true, move || verify(&password, Some(&stored)))
+            .await
+    }
+
+    /// Hashes a new password when the present one is right; `None` when it is not.
+    ///
+    /// # Errors
+    /// [`HashError`].
+    pub async fn replace(
+        &self,
+        current: Password,
+        stored: String,
+        new: Password,
+    ) -> Result<Option<String>, HashError> {
+        self.run(true, move || match verify(&current, Some(&stored))? {
+            Verified::Wrong => Ok(None),
+            Verified::Right { .. } => hash(&new).map(Some),
+        })
+        .await
     }
 
     async fn run<T: Send + 'static>(
         &self,
+        confirms: bool,
         work: impl FnOnce() -> Result<T, HashError> + Send + 'static,
     ) -> Result<T, HashError> {
-        let permit = Arc::clone(&self.permits)
-            .try_acquire_owned()
-            .map_err(|_| HashError::Overloaded)?;
-        tokio::task::spawn_blocking(move || {
-            // Held by the work, not by the request: a client that leaves frees nothing early.
-            let _permit = permit;
-            work()
-        })
+        let result = async {
+            let place = self.place(confirms).await?;
+            run_blocking(move || {
+                // Held by the work, not by the request: a client that leaves frees
+                // nothing early.
+                let _place = place;
+                work()
+            })
+            .await
+        }
+        .await;
+        if let Err(HashError::Overloaded(reason)) = result {
+            self.metrics.refused(reason);
+        }
+        result
+    }
+
+    async fn place(&self, confirms: bool) -> Result<Place, HashError> {
+        let began = Instant::now();
+        let taking = async {
+            // Of the scarcer first, so that who waits for it holds no place.
+            let of_half = if confirms {
+                Some(Arc::clone(&self.confirmations).acquire_owned().await?)
+            } else {
+                None
+            };
+            let place = Arc::clone(&self.places).acquire_owned().await?;
+            Ok((of_half, place))
+        };
+        let mut taking = std::pin::pin!(taking);
+        let place = match futures_util::poll!(taking.as_mut()) {
+            Poll::Ready(place) => place,
+            Poll::Pending => {
+                let queued = self.queue.try_acquire();
+                let _queued = queued.map_err(|_| HashError::Overloaded(QUEUE_FULL))?;
+                tokio::time::timeout(self.timeout, taking)
+                    .await
+                    .map_err(|_| HashError::Overloaded(QUEUE_TIMEOUT))?
+            }
+        };
+        self.metrics.waited(began.elapsed());
+        place.map_err(|error: AcquireError| failed(&error))
+    }
+}
+
+/// Hashes the one password of the start, which nobody else waits for.
+///
+/// # Errors
+/// [`HashError`].
+pub async fn hash_at_start(password: Password) -> Result<String, HashError> {
+    run_blocking(move || hash(&password)).await
+}
+
+async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, HashError> + Send + 'static,
+) -> Result<T, HashError> {
+    tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| HashError::Failed(error.to_string()))?
+}
+
+/// Memory that the system refuses is an overload: it comes back.
+fn refused(error: Error) -> HashError {
+    match error {
+        Error::OutOfMemory => HashError::Overloaded(NO_MEMORY),
+        other => failed(&other),
     }
 }
 
@@ -105,7 +214,7 @@ fn hash(password: &Password) -> Result<String, HashError> {
     ARGON2
         .hash_password(password.expose().as_bytes())
         .map(|hash: PasswordHash| hash.to_string())
-        .map_err(|error| failed(&error))
+        .map_err(refused)
 }
 
 fn verify(password: &Password, stored: Option<&str>) -> Result<Verified, HashError> {
@@ -115,7 +224,7 @@ fn verify(password: &Password, stored: Option<&str>) -> Result<Verified, HashErr
         let bytes = &password.expose().as_bytes();
         ARGON2
             .hash_password_into(&bytes[..bytes.len().min(256)], &[0; 16], &mut discarded)
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| refused(error.into()))?;
         return Ok(Verified::Wrong);
     };
     let stored = PasswordHash::new(stored).map_err(|error| failed(&error))?;
@@ -124,8 +233,8 @@ fn verify(password: &Password, stored: Option<&str>) -> Result<Verified, HashErr
         Ok(()) => Ok(Verified::Right {
             rehashed: Some(hash(password)?),
         }),
-        Err(argon2::password_hash::Error::PasswordInvalid) => Ok(Verified::Wrong),
-        Err(error) => Err(failed(&error)),
+        Err(Error::PasswordInvalid) => Ok(Verified::Wrong),
+        Err(error) => Err(refused(error)),
     }
 }
 
@@ -141,7 +250,9 @@ fn is_current(stored: &PasswordHash) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::metrics::IdentityMetrics;
     use super::*;
+    use crate::platform::settings::{Layers, Reader};
 
     fn password(text: &str) -> Password {
         Password::presented(text.to_owned())
@@ -193,11 +304,46 @@ mod tests {
         assert!(is_current(&PasswordHash::new(&fresh).unwrap()));
     }
 
+    fn hasher(places: u32, queued: u32, timeout: Duration) -> Hasher {
+        let mut config = crate::platform::auth::Config::read(&mut Reader::new(Layers::default()));
+        config.max_concurrent_hashes = places;
+        config.max_queued_hashes = queued;
+        config.hash_queue_timeout = timeout;
+        let metrics = IdentityMetrics::register(&prometheus::Registry::new()).unwrap();
+        Hasher::new(&config, HashMetrics::new(&metrics))
+    }
+
+    async fn refusal(hasher: &Hasher) -> Option<&'static str> {
+        match hasher.hash(password("correct horse battery")).await {
+            Err(HashError::Overloaded(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+
     #[tokio::test]
-    async fn beyond_the_limit_hashing_is_refused_at_once() {
-        let hasher = Hasher::new(1);
-        let _held = Arc::clone(&hasher.permits).try_acquire_owned().unwrap();
-        let refused = hasher.hash(password("correct horse battery")).await;
-        assert!(matches!(refused, Err(HashError::Overloaded)));
+    async fn the_queue_is_bounded_in_length_and_in_time() {
+        let hasher = hasher(1, 1, Duration::from_millis(1));
+        let held = Arc::clone(&hasher.places).try_acquire_owned().unwrap();
+        assert_eq!(refusal(&hasher).await, Some(QUEUE_TIMEOUT));
+        let queued = Arc::clone(&hasher.queue).try_acquire_owned().unwrap();
+        assert_eq!(refusal(&hasher).await, Some(QUEUE_FULL));
+        drop((held, queued));
+        assert_eq!(refusal(&hasher).await, None);
+    }
+
+    #[tokio::test]
+    async fn confirmations_leave_places_to_logins() {
+        let hasher = hasher(2, 0, Duration::ZERO);
+        let _confirming = hasher.place(true).await.unwrap();
+        let second = hasher.place(true).await;
+        assert!(matches!(second, Err(HashError::Overloaded(QUEUE_FULL))));
+        assert!(hasher.place(false).await.is_ok());
+    }
+
+    #[test]
+    fn memory_that_is_refused_is_an_overload_and_no_defect() {
+        let kind = |error| matches!(refused(error), HashError::Overloaded(NO_MEMORY));
+        assert!(kind(Error::OutOfMemory) && kind(argon2::Error::OutOfMemory.into()));
+        assert!(!kind(Error::RngFailure));
     }
 }

@@ -1,6 +1,8 @@
 //! What the slice does, free of HTTP: register, log in, refresh, log out, and what
 //! a user does with the own account.
 
+mod own_user;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +13,12 @@ use uuid::Uuid;
 
 use super::access::AccessTokens;
 use super::authenticator::{TokenAuthenticator, sha256};
-use super::domain::{Email, Name, Password, User, UserChange};
+use super::domain::{Email, Name, Password, User};
 use super::error::IdentityError;
-use super::metrics::{AttemptCounters, Outcome};
+use super::metrics::{AttemptCounters, HashMetrics, IdentityMetrics, Outcome};
 use super::password::{Hasher, Verified};
-use super::store::{
-    ChangeError, Expected, IdentityStore, NewFamily, NewUser, Rotated, Rotation, TokenHash,
-};
+use super::store::{Access, IdentityStore, NewFamily, NewUser, Rotated, Rotation, TokenHash};
+use super::throttle::{Account, Throttle};
 use crate::platform::auth::{Config, Role};
 use crate::platform::clock::{SharedClock, new_id};
 use crate::platform::db::DbError;
@@ -29,6 +30,7 @@ const REFRESH_BYTES: usize = 32;
 pub struct Service {
     store: Arc<dyn IdentityStore>,
     hasher: Hasher,
+    throttle: Throttle,
     tokens: AccessTokens,
     authenticator: Arc<TokenAuthenticator>,
     attempts: AttemptCounters,
@@ -51,6 +53,7 @@ fn outcome<T>(result: &Result<T, IdentityError>) -> Outcome {
     match result {
         Ok(_) => Outcome::Success,
         Err(IdentityError::RefreshRotated) => Outcome::Rotated,
+        Err(IdentityError::TooSoon(_)) => Outcome::Limited,
         Err(IdentityError::Overloaded) => Outcome::Overloaded,
         Err(IdentityError::Database(_) | IdentityError::Defect(_)) => Outcome::Error,
         Err(_) => Outcome::Failure,
@@ -64,14 +67,17 @@ impl Service {
         config: &Config,
         store: Arc<dyn IdentityStore>,
         tokens: AccessTokens,
-        attempts: AttemptCounters,
+        metrics: &IdentityMetrics,
+        throttle: Throttle,
         clock: SharedClock,
     ) -> Self {
+        let attempts = AttemptCounters::new(metrics);
         let authenticator =
             TokenAuthenticator::new(tokens.clone(), Arc::clone(&store), attempts.token.clone());
         Self {
             store,
-            hasher: Hasher::new(config.max_concurrent_hashes),
+            hasher: Hasher::new(config, HashMetrics::new(metrics)),
+            throttle,
             tokens,
             authenticator: Arc::new(authenticator),
             attempts,
@@ -165,18 +171,32 @@ impl Service {
         emails: impl Iterator<Item = Email> + Send,
         password: Password,
     ) -> Result<Tokens, IdentityError> {
-        let mut found = None;
+        let (mut found, mut unknown) = (None, None);
         for email in emails {
             found = self.store.credentials(&email).await?;
             if found.is_some() {
                 break;
             }
+            // One attempt is counted once, whatever forms its address has.
+            unknown.get_or_insert(email);
         }
+        let account = match (&found, &unknown) {
+            (Some(found), _) => Some(Account::Of(found.user)),
+            (None, Some(email)) => Some(Account::Unknown(email)),
+            (None, None) => None,
+        };
+        let guess = match account {
+            Some(account) => Some(self.throttle.login(account).await?),
+            None => None,
+        };
         let hash = found.as_ref().map(|found| found.password_hash.clone());
         let verified = self.hasher.verify(password, hash).await?;
         let (Some(found), Verified::Right { rehashed }) = (found, verified) else {
             return Err(IdentityError::InvalidCredentials);
         };
+        if let Some(guess) = guess {
+            guess.was_right();
+        }
         let now = self.clock.now();
         let (refresh, token) = new_refresh_token()?;
         let family = NewFamily {
@@ -191,7 +211,7 @@ impl Service {
         if !self.store.open_family(family).await? {
             return Err(IdentityError::InvalidCredentials);
         }
-        self.tokens(found.user, found.role, refresh)
+        self.tokens(found.user, found.access, refresh)
     }
 
     /// Rotates a refresh token.
@@ -208,8 +228,8 @@ impl Service {
                 );
                 (Err(IdentityError::RefreshRefused), Outcome::Reused)
             }
-            Ok((Rotated::Done { user, role }, refresh)) => {
-                let result = self.tokens(user, role, refresh);
+            Ok((Rotated::Done { user, access }, refresh)) => {
+                let result = self.tokens(user, access, refresh);
                 let outcome = outcome(&result);
                 (result, outcome)
             }
@@ -240,12 +260,12 @@ impl Service {
     fn tokens(
         &self,
         user: Uuid,
-        role: Role,
+        access: Access,
         refresh: SecretString,
     ) -> Result<Tokens, IdentityError> {
         let access = self
             .tokens
-            .sign(user, role)
+            .sign(user, access)
             .map_err(|error| IdentityError::Defect(error.to_string()))?;
         Ok(Tokens {
             access: access.into(),
@@ -267,69 +287,6 @@ impl Service {
             .map_err(IdentityError::from);
         self.attempts.logout.count(outcome(&result));
         result
-    }
-
-    /// A user.
-    ///
-    /// # Errors
-    /// [`IdentityError::Gone`], failures.
-    pub async fn user(&self, id: Uuid) -> Result<User, IdentityError> {
-        self.store.user(id).await?.ok_or(IdentityError::Gone)
-    }
-
-    /// Changes name or address.
-    ///
-    /// # Errors
-    /// [`IdentityError::Gone`], [`IdentityError::Stale`], [`IdentityError::EmailTaken`],
-    /// failures.
-    pub async fn update(
-        &self,
-        id: Uuid,
-        expected: Expected,
-        change: UserChange,
-    ) -> Result<User, IdentityError> {
-        let now = self.clock.now();
-        Ok(self.store.update_user(id, expected, change, now).await?)
-    }
-
-    /// Replaces the password and revokes every refresh token.
-    ///
-    /// # Errors
-    /// [`IdentityError::WrongPassword`], [`IdentityError::Gone`],
-    /// [`IdentityError::Overloaded`], failures.
-    pub async fn change_password(
-        &self,
-        id: Uuid,
-        current: Password,
-        new: Password,
-    ) -> Result<(), IdentityError> {
-        let stored = self.store.password_hash(id).await?;
-        let stored = stored.ok_or(IdentityError::Gone)?;
-        let verified = self.hasher.verify(current, Some(stored.clone())).await?;
-        if verified == Verified::Wrong {
-            return Err(IdentityError::WrongPassword);
-        }
-        let hash = self.hasher.hash(new).await?;
-        let now = self.clock.now();
-        match self.store.change_password(id, &stored, &hash, now).await {
-            // Somebody changed it meanwhile: what was the password is none any more.
-            Err(ChangeError::Stale) => Err(IdentityError::WrongPassword),
-            other => Ok(other?),
-        }
-    }
-
-    /// Erases a user.
-    ///
-    /// # Errors
-    /// [`IdentityError::Gone`], [`IdentityError::Stale`], [`IdentityError::NotEmpty`],
-    /// failures.
-    pub async fn erase(&self, id: Uuid, expected: Expected) -> Result<(), IdentityError> {
-        self.store
-            .erase_user(id, expected, self.clock.now())
-            .await?;
-        self.authenticator.forget(id);
-        tracing::info!(user = %id, "user erased");
-        Ok(())
     }
 }
 

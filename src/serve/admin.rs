@@ -10,6 +10,7 @@ use crate::platform::admin::{Admin, Info, Switches};
 use crate::platform::clock::SharedClock;
 use crate::platform::db::{Database, migrate as migrations};
 use crate::platform::faults::{self, FaultMetrics, Faults};
+use crate::platform::http::ended::Ended;
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::observe::HttpMetrics;
 use crate::platform::profile::Profiler;
@@ -18,6 +19,7 @@ use crate::platform::telemetry::Telemetry;
 /// What both listeners know of the requests of the public one.
 pub(super) struct Requests {
     pub(super) metrics: HttpMetrics,
+    pub(super) ended: Ended,
     /// Method and route template of every operation.
     pub(super) operations: Vec<(&'static str, String)>,
     faults: Faults,
@@ -41,6 +43,7 @@ impl Requests {
         let targets = operations.iter().cloned().chain(workers);
         Ok(Self {
             metrics,
+            ended: Ended::register(registry)?.with_every_reason(),
             faults: Faults::new(targets, Arc::clone(clock), fault_metrics),
             operations,
             may_fail: config.admin.fault_injection,

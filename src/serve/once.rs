@@ -7,8 +7,12 @@ use anyhow::Context as _;
 use axum::body::Body;
 use http::{Request, header};
 use hyper_util::rt::TokioIo;
+use uuid::Uuid;
 
+use crate::app;
 use crate::config::Config;
+use crate::identity::store::Promotion;
+use crate::platform::clock::{SharedClock, SystemClock};
 use crate::platform::db::{Database, DbMetrics, migrate as migrations};
 use crate::platform::protect::Limits;
 use crate::platform::telemetry::Exemplars;
@@ -40,6 +44,31 @@ pub async fn check(config: &Config) -> Vec<String> {
         failures.push(format!("redis: {error:#}"));
     }
     failures
+}
+
+/// Gives a user the administrator's role; says what it did.
+///
+/// # Errors
+/// When the database cannot be reached, lacks migrations or knows no such user.
+pub async fn promote(config: &Config, user: Uuid) -> anyhow::Result<String> {
+    let database = offline(config)?;
+    let outcome = promote_on(config, &database, user).await;
+    close(&database, config.database.acquire_timeout).await;
+    match outcome? {
+        Promotion::Promoted => Ok(format!("{user} is an administrator now")),
+        Promotion::AlreadyAdministrator => Ok(format!("{user} is an administrator already")),
+        Promotion::NoSuchUser => anyhow::bail!("there is no user {user}"),
+    }
+}
+
+async fn promote_on(config: &Config, database: &Database, user: Uuid) -> anyhow::Result<Promotion> {
+    check_database(config, database)
+        .await
+        .map_err(anyhow::Error::msg)?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let stores = app::Stores::new(database, &clock);
+    let promotion = stores.identity.promote(user, clock.now()).await;
+    promotion.map_err(|error| anyhow::anyhow!("{}: {}", database.place(), error.cause()))
 }
 
 async fn check_database(config: &Config, database: &Database) -> Result<(), String> {

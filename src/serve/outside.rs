@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::identity::bootstrap::{self, BootstrapError};
 use crate::identity::store::IdentityStore;
 use crate::platform::clock::Clock;
-use crate::platform::db::{Database, DbError, ReachError, migrate as migrations};
+use crate::platform::db::{Database, DbError, ProbeError, ReachError, migrate as migrations};
 use crate::platform::health::{Health, Schedule};
 use crate::platform::protect::Limits;
 
@@ -31,8 +31,8 @@ pub(super) async fn reach(config: &Config, database: &Database) -> anyhow::Resul
     }
 }
 
-/// Applies the migrations that are missing; a server that falls silent meanwhile is
-/// waited for again.
+/// Applies the migrations that are missing; a server that falls silent meanwhile, or
+/// cannot be written for now, is waited for again.
 pub(super) async fn migrate(config: &Config, database: &Database) -> anyhow::Result<()> {
     let bound = config.database.acquire_timeout;
     let tell = |line: &str| tracing::warn!("{line}");
@@ -47,6 +47,8 @@ pub(super) async fn migrate(config: &Config, database: &Database) -> anyhow::Res
             }
             done => return done,
         }
+        // The next try may fail at once.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         reach(config, database).await?;
     }
 }
@@ -88,10 +90,10 @@ pub(super) fn watch_database(health: &Health, database: &Database) {
         Arc::new(move || {
             let database = reachable.clone();
             Box::pin(async move {
-                database
-                    .ping()
-                    .await
-                    .map_err(|_| "the database does not answer")
+                database.probe().await.map_err(|error| match error {
+                    ProbeError::Database(_) => "the database does not answer",
+                    ProbeError::ReadOnly => "the database cannot be written",
+                })
             })
         }),
     );

@@ -42,6 +42,7 @@ fn help_names_every_subcommand_and_where_the_configuration_comes_from() {
         "config",
         "openapi",
         "keygen",
+        "admin",
         "healthcheck",
         "APP__",
     ] {

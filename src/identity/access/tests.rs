@@ -7,6 +7,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::platform::auth::Role;
 use crate::platform::auth::keys::KeySet;
 use crate::platform::clock::Clock;
 use crate::platform::settings::{Layers, Raw, Reader, SecretSource, Setting as _};
@@ -21,6 +22,13 @@ impl Clock for Stopped {
 }
 
 const NOW: i64 = 1_800_000_000;
+const ADMIN: Access = access(Role::Admin);
+const PLAIN: Access = access(Role::User);
+
+const fn access(role: Role) -> Access {
+    Access { role, epoch: 3 }
+}
+
 const USER: Uuid = Uuid::from_u128(7);
 
 fn tokens(keys: &str) -> (AccessTokens, Arc<Stopped>) {
@@ -47,7 +55,7 @@ fn hs256(secret: &[u8]) -> String {
 fn a_token_has_the_shape_of_rfc_9068() {
     for keys in [KeySet::generate().unwrap(), hs256(&[1; 32])] {
         let (tokens, _) = tokens(&keys);
-        let token = tokens.sign(USER, Role::Admin).unwrap();
+        let token = tokens.sign(USER, ADMIN).unwrap();
         let header = part(&token, 0);
         assert_eq!(header["typ"], "at+jwt");
         assert_eq!(header["kid"], tokens.keyring.present().keys.signing().kid);
@@ -56,18 +64,20 @@ fn a_token_has_the_shape_of_rfc_9068() {
         assert_eq!(claims["aud"], "audience");
         assert_eq!(claims["sub"], USER.to_string());
         assert_eq!(claims["role"], "admin");
+        assert_eq!(claims["token_epoch"], 3);
         assert_eq!(claims["iat"], NOW);
         assert_eq!(claims["nbf"], NOW);
         assert_eq!(claims["exp"], NOW + 15 * 60);
         assert!(claims["jti"].is_string() && claims["client_id"].is_string());
-        assert_eq!(tokens.verify(&token).unwrap().user, USER);
+        let verified = tokens.verify(&token).unwrap();
+        assert_eq!((verified.user, verified.epoch), (USER, 3));
     }
 }
 
 #[test]
 fn times_hold_within_the_leeway() {
     let (tokens, clock) = tokens(&KeySet::generate().unwrap());
-    let token = tokens.sign(USER, Role::User).unwrap();
+    let token = tokens.sign(USER, PLAIN).unwrap();
     let verified = tokens.verify(&token).unwrap();
     for (offset, valid) in [
         (-LEEWAY - 1, false),
@@ -88,7 +98,7 @@ fn times_hold_within_the_leeway() {
 #[test]
 fn new_keys_void_what_was_verified_under_the_old_ones() {
     let (tokens, _) = tokens(&KeySet::generate().unwrap());
-    let token = tokens.sign(USER, Role::User).unwrap();
+    let token = tokens.sign(USER, PLAIN).unwrap();
     let verified = tokens.verify(&token).unwrap();
     let keys = KeySet::parse(&KeySet::generate().unwrap()).unwrap();
     tokens.keyring.replace(keys);
@@ -116,7 +126,8 @@ fn claims() -> Value {
 fn every_claim_that_counts_is_required_and_compared() {
     let (tokens, _) = tokens(&hs256(&[1; 32]));
     let header = json!({"alg": "HS256", "typ": "at+jwt", "kid": "shared"});
-    assert!(tokens.verify(&forge(&header, &claims(), &[1; 32])).is_ok());
+    let verified = tokens.verify(&forge(&header, &claims(), &[1; 32])).unwrap();
+    assert_eq!(verified.epoch, 0, "of a release without epochs");
     for missing in ["iss", "aud", "exp", "nbf", "sub"] {
         let mut claims = claims();
         claims.as_object_mut().unwrap().remove(missing);

@@ -151,6 +151,7 @@ impl From<IdentityError> for Problem {
                 codes::ACCOUNT_NOT_EMPTY,
                 "An account still holds money; empty it first.",
             ),
+            IdentityError::TooSoon(refusal) => refusal.into(),
             IdentityError::Overloaded => Self::new(
                 problem::codes::OVERLOADED,
                 "Too many passwords are being checked at once; try again.",

@@ -14,6 +14,7 @@ use crate::platform::http::Json;
 use crate::platform::http::etag::{self, Condition};
 use crate::platform::http::extract::Fields;
 use crate::platform::http::problem::{self, Problem};
+use crate::platform::validation::Invalid;
 
 /// What shall change; a field left out, or null, stays.
 #[derive(Deserialize, ToSchema)]
@@ -28,6 +29,19 @@ pub(super) struct Change {
     /// characters are refused.
     #[schema(format = Email, max_length = 254)]
     email: Option<String>,
+    /// The present password. Needed with `email`, else not looked at.
+    #[schema(format = Password)]
+    current_password: Option<String>,
+}
+
+/// What erases the own account.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "current_password": "correct horse battery staple" }))]
+pub(super) struct Erasure {
+    /// The present password.
+    #[schema(format = Password)]
+    current_password: String,
 }
 
 /// A new password.
@@ -45,6 +59,11 @@ pub(super) struct PasswordChange {
     #[schema(format = Password, min_length = 12, max_length = 256)]
     new_password: String,
 }
+
+const MISSING: Invalid = Invalid {
+    code: "REQUIRED",
+    message: "is required",
+};
 
 /// The path is the same for every user, so an answer belongs to one caller only.
 const PRIVATE: [(HeaderName, HeaderValue); 2] = [
@@ -98,7 +117,7 @@ pub(super) async fn read(
     Ok(answer(user))
 }
 
-/// Changes name or address of the own account.
+/// Changes name or address of the own account. A new address needs the password.
 #[utoipa::path(
     patch,
     path = "/api/v1/users/me",
@@ -111,6 +130,7 @@ pub(super) async fn read(
         (status = 200, body = UserBody, headers(("ETag" = String, description = "Version of the user")), description = "The user, changed"),
         (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY, INVALID_HEADER"),
         (status = 401, body = problem::Body, content_type = "application/problem+json", description = "UNAUTHENTICATED"),
+        (status = 403, body = problem::Body, content_type = "application/problem+json", description = "WRONG_PASSWORD"),
         (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
         (status = 409, body = problem::Body, content_type = "application/problem+json", description = "EMAIL_TAKEN"),
         (status = 412, body = problem::Body, content_type = "application/problem+json", description = "PRECONDITION_FAILED"),
@@ -136,17 +156,28 @@ pub(super) async fn update(
     let email = body
         .email
         .map(|email| fields.take("email", Email::parse(&email)));
+    let current = email.as_ref().and_then(|_| {
+        let current = body.current_password.ok_or(MISSING);
+        fields.take("current_password", current)
+    });
     let change = UserChange {
         name: name.flatten(),
         email: email.flatten(),
     };
     let change = fields.finish(Some(change))?;
-    let user = service.update(principal.user, expected, change).await?;
+    let user = match current {
+        Some(current) => {
+            let current = Password::presented(current);
+            let (id, expected) = (principal.user, expected);
+            service.update_address(id, current, expected, change).await
+        }
+        None => service.update(principal.user, expected, change).await,
+    }?;
     Ok(answer(user))
 }
 
 /// Erases the own account: personal data goes, tokens are revoked; ids stay, and so
-/// do accounts and transfers.
+/// do accounts and transfers. It needs the password.
 #[utoipa::path(
     delete,
     path = "/api/v1/users/me",
@@ -154,12 +185,18 @@ pub(super) async fn update(
     tag = "users",
     security(("bearer" = []), ("api_key" = [])),
     params(("If-Match" = Option<String>, Header, description = "ETag that the deletion starts from")),
+    request_body = Erasure,
     responses(
         (status = 204, description = "Erased"),
-        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_HEADER"),
+        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY, INVALID_HEADER"),
         (status = 401, body = problem::Body, content_type = "application/problem+json", description = "UNAUTHENTICATED"),
+        (status = 403, body = problem::Body, content_type = "application/problem+json", description = "WRONG_PASSWORD"),
+        (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
         (status = 409, body = problem::Body, content_type = "application/problem+json", description = "ACCOUNT_NOT_EMPTY"),
         (status = 412, body = problem::Body, content_type = "application/problem+json", description = "PRECONDITION_FAILED"),
+        (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
+        (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),
+        (status = 422, body = problem::Body, content_type = "application/problem+json", description = "VALIDATION_FAILED"),
         (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
         (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
         (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
@@ -169,13 +206,19 @@ pub(super) async fn erase(
     AxumState(service): AxumState<State>,
     principal: Principal,
     headers: HeaderMap,
+    body: Option<Json<Erasure>>,
 ) -> Result<StatusCode, Problem> {
     let expected = expected(&headers)?;
-    service.erase(principal.user, expected).await?;
+    let mut fields = Fields::default();
+    let current = body.map(|Json(body)| body.current_password);
+    let current = fields.take("current_password", current.ok_or(MISSING));
+    let current = Password::presented(fields.finish(current)?);
+    service.erase(principal.user, current, expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Changes the own password; every refresh token is revoked.
+/// Changes the own password. Every refresh token is revoked, and every access token
+/// ends, the one of this request included: at once, or within 10 s on other replicas.
 #[utoipa::path(
     post,
     path = "/api/v1/users/me/password",
@@ -184,7 +227,7 @@ pub(super) async fn erase(
     security(("bearer" = []), ("api_key" = [])),
     request_body = PasswordChange,
     responses(
-        (status = 204, description = "Changed; log in again when the access token ends"),
+        (status = 204, description = "Changed; log in again"),
         (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY"),
         (status = 401, body = problem::Body, content_type = "application/problem+json", description = "UNAUTHENTICATED"),
         (status = 403, body = problem::Body, content_type = "application/problem+json", description = "WRONG_PASSWORD"),

@@ -2,10 +2,9 @@
 
 #[cfg(feature = "postgres")]
 mod postgres;
+mod refresh;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-
-use std::time::Duration;
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
@@ -13,6 +12,8 @@ use uuid::Uuid;
 
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresIdentityStore;
+pub(crate) use refresh::{FoundToken, TokenState};
+pub use refresh::{NewFamily, Rotated, Rotation, TokenHash};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteIdentityStore, is_erased};
 
@@ -24,9 +25,6 @@ use crate::platform::db::DbError;
 /// holds SQLite's write lock for long.
 pub(crate) const CLEANUP_BATCH: u32 = 500;
 
-/// SHA-256 of a refresh token: what is stored in its place.
-pub type TokenHash = [u8; 32];
-
 /// A user about to be made.
 #[derive(Debug, Clone)]
 pub struct NewUser {
@@ -36,116 +34,38 @@ pub struct NewUser {
     pub password_hash: String,
 }
 
+/// What a user's access tokens are good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// What the user may do.
+    pub role: Role,
+    /// Grows when access tokens end before their time; tokens carry it.
+    pub epoch: i64,
+}
+
 /// What a login compares with.
 #[derive(Clone)]
 pub struct StoredCredentials {
     /// Whose they are.
     pub user: Uuid,
-    /// What the user may do.
-    pub role: Role,
+    /// Goes into the access token.
+    pub access: Access,
     /// Argon2id, PHC string.
     pub password_hash: String,
 }
 
-/// A login that was verified, about to become a family of refresh tokens.
-#[derive(Clone)]
-pub struct NewFamily {
-    /// Its id.
-    pub id: Uuid,
-    /// Who logged in.
-    pub user: Uuid,
-    /// The hash that the password was compared with. When it is no longer the
-    /// user's, the password was changed meanwhile and the login is void.
-    pub verified_hash: String,
-    /// What replaces it, when its parameters are out of date.
-    pub rehashed: Option<String>,
-    /// The first token.
-    pub token: TokenHash,
-    /// When it expires.
-    pub expires_at: OffsetDateTime,
-    /// Now.
-    pub now: OffsetDateTime,
-}
-
-/// A refresh: the token that was shown, and what shall follow it.
-#[derive(Debug, Clone, Copy)]
-pub struct Rotation {
-    /// The token that was shown.
-    pub presented: TokenHash,
-    /// Its successor.
-    pub successor: TokenHash,
-    /// When the successor expires.
-    pub expires_at: OffsetDateTime,
-    /// How long a rotated token may come again without harm.
-    pub grace: Duration,
-    /// Now.
-    pub now: OffsetDateTime,
-}
-
-/// What a refresh found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rotated {
-    /// The successor is stored.
-    Done {
-        /// Whose family it is.
-        user: Uuid,
-        /// What the user may do now.
-        role: Role,
-    },
-    /// It was rotated a moment ago: a client's race with itself.
-    WithinGrace,
-    /// It was rotated longer ago: somebody has a copy. The family is revoked.
-    Reused {
-        /// Whose family it was.
-        user: Uuid,
-        /// The family.
-        family: Uuid,
-    },
-    /// Unknown, expired or revoked.
-    Refused,
-}
-
-/// Decides about a token that is known, from what both databases found. Kept out
-/// of the stores so that they cannot drift.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FoundToken {
-    pub(crate) revoked: bool,
-    pub(crate) expires_at: OffsetDateTime,
-    pub(crate) rotated_at: Option<OffsetDateTime>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TokenState {
-    Usable,
-    WithinGrace,
-    Reused,
-    Refused,
-}
-
-impl FoundToken {
-    pub(crate) fn state(&self, now: OffsetDateTime, grace: Duration) -> TokenState {
-        if self.revoked || self.expires_at <= now {
-            return TokenState::Refused;
-        }
-        match self.rotated_at {
-            None => TokenState::Usable,
-            // A clock behind that of the replica which rotated is no time at all.
-            Some(at) if (now - at).max(time::Duration::ZERO) < grace => TokenState::WithinGrace,
-            Some(_) => TokenState::Reused,
-        }
-    }
-}
-
 /// What the backends measure their methods as (`query_type`).
-pub const QUERY_TYPES: [&str; 14] = [
+pub const QUERY_TYPES: [&str; 16] = [
     "create_user",
     "user",
-    "user_role",
+    "user_access",
     "user_credentials",
     "user_password_hash",
     "update_user",
     "change_password",
     "erase_user",
+    "has_administrator",
+    "create_first_administrator",
     "promote_user",
     "open_refresh_family",
     "rotate_refresh_token",
@@ -163,8 +83,8 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// A user that is not erased.
     async fn user(&self, id: Uuid) -> Result<Option<User>, DbError>;
 
-    /// What a user may do; `None` when there is none, or an erased one.
-    async fn role(&self, id: Uuid) -> Result<Option<Role>, DbError>;
+    /// What holds for a user's access tokens; `None` when there is none, or an erased one.
+    async fn access(&self, id: Uuid) -> Result<Option<Access>, DbError>;
 
     /// What a login with this address compares with.
     async fn credentials(&self, email: &Email) -> Result<Option<StoredCredentials>, DbError>;
@@ -172,17 +92,20 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// The password hash of a user that is not erased.
     async fn password_hash(&self, id: Uuid) -> Result<Option<String>, DbError>;
 
-    /// Changes name or address when `expected` accepts the present version.
+    /// Changes name or address when `expected` accepts the present version and
+    /// `verified_hash`, where there is one, is still the password's.
     async fn update_user(
         &self,
         id: Uuid,
+        verified_hash: Option<&str>,
         expected: Expected,
         change: UserChange,
         now: OffsetDateTime,
     ) -> Result<User, ChangeError>;
 
-    /// Replaces the password hash and revokes every refresh token of the user,
-    /// when `verified_hash` is still the present one; else [`ChangeError::Stale`].
+    /// Replaces the password hash, revokes every refresh token of the user and raises the
+    /// token epoch, when `verified_hash` is still the present one; else
+    /// [`ChangeError::Unconfirmed`].
     async fn change_password(
         &self,
         id: Uuid,
@@ -192,17 +115,25 @@ pub trait IdentityStore: Send + Sync + 'static {
     ) -> Result<(), ChangeError>;
 
     /// Erases what is personal and removes every refresh token, after the hooks of
-    /// other slices agreed, all in one transaction.
+    /// other slices agreed, all in one transaction; see [`IdentityStore::update_user`] for
+    /// `verified_hash` and `expected`.
     async fn erase_user(
         &self,
         id: Uuid,
+        verified_hash: Option<&str>,
         expected: Expected,
         now: OffsetDateTime,
     ) -> Result<(), EraseError>;
 
-    /// Gives an address's user the administrator's role; its id when that changed
-    /// something. `None` when the user has the role already, or there is no such user.
-    async fn promote(&self, email: &Email, now: OffsetDateTime) -> Result<Option<Uuid>, DbError>;
+    /// Whether there is an administrator.
+    async fn has_administrator(&self) -> Result<bool, DbError>;
+
+    /// Adds the first administrator when there is none; of several at once, one is added.
+    async fn create_first_administrator(&self, new: NewUser)
+    -> Result<FirstAdministrator, DbError>;
+
+    /// Gives a user that is not erased the administrator's role.
+    async fn promote(&self, id: Uuid, now: OffsetDateTime) -> Result<Promotion, DbError>;
 
     /// Starts a family; false when the login is void, see [`NewFamily::verified_hash`].
     async fn open_family(&self, family: NewFamily) -> Result<bool, DbError>;
@@ -238,6 +169,31 @@ impl Expected {
     }
 }
 
+/// What became of the first administrator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstAdministrator {
+    /// Added.
+    Created,
+    /// Not needed: there is an administrator.
+    NotNeeded,
+    /// Not added: this user has the address and is no administrator.
+    AddressTaken {
+        /// Who.
+        user: Uuid,
+    },
+}
+
+/// What became of a promotion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promotion {
+    /// The user is an administrator now.
+    Promoted,
+    /// The user was one before.
+    AlreadyAdministrator,
+    /// Erased, or never there.
+    NoSuchUser,
+}
+
 /// Why a user was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
@@ -247,6 +203,9 @@ pub enum ChangeError {
     /// Changed meanwhile.
     #[error("the user has changed")]
     Stale,
+    /// The password was changed since it was verified.
+    #[error("the password has changed")]
+    Unconfirmed,
     /// Another user has the address.
     #[error("the address is taken")]
     EmailTaken,
@@ -276,6 +235,9 @@ pub enum EraseError {
     /// Changed meanwhile.
     #[error("the user has changed")]
     Stale,
+    /// The password was changed since it was verified.
+    #[error("the password has changed")]
+    Unconfirmed,
     /// The user still has something that may not be lost.
     #[error("an account still holds money")]
     NotEmpty,
@@ -342,53 +304,14 @@ impl From<UserRow> for User {
     }
 }
 
-/// The table's check admits no other word; the least role stands in for one.
-pub(crate) fn stored_role(text: &str) -> Role {
-    Role::parse(text).unwrap_or(Role::User)
+pub(crate) fn stored_access(role: &str, epoch: i64) -> Access {
+    Access {
+        role: stored_role(role),
+        epoch,
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GRACE: Duration = Duration::from_secs(10);
-
-    fn state(rotated: Option<i64>, expires: i64, revoked: bool, now: i64) -> TokenState {
-        let at = |second| OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(second);
-        FoundToken {
-            revoked,
-            expires_at: at(expires),
-            rotated_at: rotated.map(at),
-        }
-        .state(at(now), GRACE)
-    }
-
-    #[test]
-    fn a_token_is_usable_once_until_it_expires() {
-        assert_eq!(state(None, 100, false, 99), TokenState::Usable);
-        assert_eq!(state(None, 100, false, 100), TokenState::Refused);
-        assert_eq!(state(None, 100, true, 1), TokenState::Refused);
-    }
-
-    #[test]
-    fn a_rotated_token_is_a_race_within_the_grace_and_a_theft_after_it() {
-        assert_eq!(state(Some(50), 100, false, 50), TokenState::WithinGrace);
-        assert_eq!(state(Some(50), 100, false, 59), TokenState::WithinGrace);
-        assert_eq!(state(Some(50), 100, false, 60), TokenState::Reused);
-        // The rotating replica's clock was ahead.
-        assert_eq!(state(Some(50), 100, false, 48), TokenState::WithinGrace);
-        assert_eq!(state(Some(50), 100, true, 51), TokenState::Refused);
-    }
-
-    #[test]
-    fn without_a_grace_the_first_repetition_is_a_theft() {
-        let at = |second| OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(second);
-        let token = FoundToken {
-            revoked: false,
-            expires_at: at(100),
-            rotated_at: Some(at(50)),
-        };
-        assert_eq!(token.state(at(50), Duration::ZERO), TokenState::Reused);
-        assert_eq!(token.state(at(49), Duration::ZERO), TokenState::Reused);
-    }
+/// The table's check admits no other word; the least role stands in for one.
+fn stored_role(text: &str) -> Role {
+    Role::parse(text).unwrap_or(Role::User)
 }

@@ -3,6 +3,7 @@
 //! insert under `user_is_erased`, a function in the database that shares a lock with
 //! [`IdentityStore::erase_user`].
 
+mod administrators;
 mod tokens;
 
 use std::sync::Arc;
@@ -13,11 +14,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    ChangeError, EraseError, ErasureHook, Expected, IdentityStore, NewFamily, NewUser, Rotated,
-    Rotation, StoredCredentials, TokenHash, UserRow, stored_role,
+    Access, ChangeError, EraseError, ErasureHook, Expected, FirstAdministrator, IdentityStore,
+    NewFamily, NewUser, Promotion, Rotated, Rotation, StoredCredentials, TokenHash, UserRow,
+    stored_access,
 };
 use crate::identity::domain::{Email, User, UserChange};
-use crate::platform::auth::Role;
 use crate::platform::db::{Db, DbError};
 
 /// The store on Postgres.
@@ -46,31 +47,57 @@ async fn lock_user(connection: &mut PgConnection, id: Uuid) -> Result<Option<Use
     Ok(row.map(User::from))
 }
 
+/// Whether a password that was verified before the transaction still is the user's; of a
+/// user who is locked.
+async fn is_confirmed(
+    connection: &mut PgConnection,
+    id: Uuid,
+    verified_hash: Option<&str>,
+) -> Result<bool, DbError> {
+    let Some(hash) = verified_hash else {
+        return Ok(true);
+    };
+    let same = sqlx::query_scalar!(
+        "SELECT id FROM users WHERE id = $1 AND password_hash = $2",
+        id,
+        hash
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(same.is_some())
+}
+
+async fn insert_user(connection: &mut PgConnection, new: &NewUser) -> sqlx::Result<()> {
+    let NewUser {
+        user,
+        password_hash,
+    } = new;
+    sqlx::query!(
+        "INSERT INTO users
+             (id, email, name, password_hash, role, version, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+        user.id,
+        user.email.as_str(),
+        user.name.as_str(),
+        password_hash,
+        user.role.as_str(),
+        user.version,
+        user.created_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 #[async_trait]
 impl IdentityStore for PostgresIdentityStore {
     async fn create_user(&self, new: NewUser) -> Result<(), ChangeError> {
         self.db
             .run("create_user", async {
                 let mut connection = self.db.acquire().await?;
-                let NewUser {
-                    user,
-                    password_hash,
-                } = new;
-                sqlx::query!(
-                    "INSERT INTO users
-                         (id, email, name, password_hash, role, version, created_at, updated_at)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
-                    user.id,
-                    user.email.as_str(),
-                    user.name.as_str(),
-                    password_hash,
-                    user.role.as_str(),
-                    user.version,
-                    user.created_at,
-                )
-                .execute(&mut *connection)
-                .await
-                .map_err(ChangeError::from_write)?;
+                insert_user(&mut connection, &new)
+                    .await
+                    .map_err(ChangeError::from_write)?;
                 Ok(())
             })
             .await
@@ -93,17 +120,17 @@ impl IdentityStore for PostgresIdentityStore {
             .await
     }
 
-    async fn role(&self, id: Uuid) -> Result<Option<Role>, DbError> {
+    async fn access(&self, id: Uuid) -> Result<Option<Access>, DbError> {
         self.db
-            .run("user_role", async {
+            .run("user_access", async {
                 let mut connection = self.db.acquire().await?;
-                let role = sqlx::query_scalar!(
-                    "SELECT role FROM users WHERE id = $1 AND erased_at IS NULL",
+                let row = sqlx::query!(
+                    "SELECT role, token_epoch FROM users WHERE id = $1 AND erased_at IS NULL",
                     id
                 )
                 .fetch_optional(&mut *connection)
                 .await?;
-                Ok(role.as_deref().map(stored_role))
+                Ok(row.map(|row| stored_access(&row.role, row.token_epoch)))
             })
             .await
     }
@@ -113,7 +140,7 @@ impl IdentityStore for PostgresIdentityStore {
             .run("user_credentials", async {
                 let mut connection = self.db.acquire().await?;
                 let row = sqlx::query!(
-                    r#"SELECT id, role, password_hash AS "password_hash!"
+                    r#"SELECT id, role, token_epoch, password_hash AS "password_hash!"
                        FROM users WHERE email = $1"#,
                     email.as_str()
                 )
@@ -121,7 +148,7 @@ impl IdentityStore for PostgresIdentityStore {
                 .await?;
                 Ok(row.map(|row| StoredCredentials {
                     user: row.id,
-                    role: stored_role(&row.role),
+                    access: stored_access(&row.role, row.token_epoch),
                     password_hash: row.password_hash,
                 }))
             })
@@ -147,6 +174,7 @@ impl IdentityStore for PostgresIdentityStore {
     async fn update_user(
         &self,
         id: Uuid,
+        verified_hash: Option<&str>,
         expected: Expected,
         change: UserChange,
         now: OffsetDateTime,
@@ -155,6 +183,9 @@ impl IdentityStore for PostgresIdentityStore {
             .run("update_user", async {
                 let mut tx = self.db.begin().await?;
                 let user = lock_user(&mut tx, id).await?.ok_or(ChangeError::Gone)?;
+                if !is_confirmed(&mut tx, id, verified_hash).await? {
+                    return Err(ChangeError::Unconfirmed);
+                }
                 if !expected.accepts(user.version) {
                     return Err(ChangeError::Stale);
                 }
@@ -191,7 +222,8 @@ impl IdentityStore for PostgresIdentityStore {
             .run("change_password", async {
                 let mut tx = self.db.begin().await?;
                 let changed = sqlx::query!(
-                    "UPDATE users SET password_hash = $3, updated_at = $4
+                    "UPDATE users SET password_hash = $3, token_epoch = token_epoch + 1,
+                                      updated_at = $4
                      WHERE id = $1 AND password_hash = $2",
                     id,
                     verified_hash,
@@ -202,7 +234,7 @@ impl IdentityStore for PostgresIdentityStore {
                 .await
                 .map_err(DbError::from)?;
                 if changed.rows_affected() == 0 {
-                    return Err(ChangeError::Stale);
+                    return Err(ChangeError::Unconfirmed);
                 }
                 sqlx::query!(
                     "UPDATE refresh_families SET revoked_at = $2
@@ -222,6 +254,7 @@ impl IdentityStore for PostgresIdentityStore {
     async fn erase_user(
         &self,
         id: Uuid,
+        verified_hash: Option<&str>,
         expected: Expected,
         now: OffsetDateTime,
     ) -> Result<(), EraseError> {
@@ -234,6 +267,9 @@ impl IdentityStore for PostgresIdentityStore {
                     .execute(&mut *tx)
                     .await?;
                 let user = lock_user(&mut tx, id).await?.ok_or(EraseError::Gone)?;
+                if !is_confirmed(&mut tx, id, verified_hash).await? {
+                    return Err(EraseError::Unconfirmed);
+                }
                 if !expected.accepts(user.version) {
                     return Err(EraseError::Stale);
                 }
@@ -259,21 +295,19 @@ impl IdentityStore for PostgresIdentityStore {
             .await
     }
 
-    async fn promote(&self, email: &Email, now: OffsetDateTime) -> Result<Option<Uuid>, DbError> {
-        self.db
-            .run("promote_user", async {
-                let mut connection = self.db.acquire().await?;
-                let promoted = sqlx::query_scalar!(
-                    "UPDATE users SET role = 'admin', version = version + 1, updated_at = $2
-                     WHERE email = $1 AND role <> 'admin' RETURNING id",
-                    email.as_str(),
-                    now,
-                )
-                .fetch_optional(&mut *connection)
-                .await?;
-                Ok(promoted)
-            })
-            .await
+    async fn has_administrator(&self) -> Result<bool, DbError> {
+        administrators::exist(&self.db).await
+    }
+
+    async fn create_first_administrator(
+        &self,
+        new: NewUser,
+    ) -> Result<FirstAdministrator, DbError> {
+        administrators::create_first(&self.db, new).await
+    }
+
+    async fn promote(&self, id: Uuid, now: OffsetDateTime) -> Result<Promotion, DbError> {
+        administrators::promote(&self.db, id, now).await
     }
 
     async fn open_family(&self, family: NewFamily) -> Result<bool, DbError> {

@@ -1,6 +1,7 @@
 //! Users and refresh tokens on SQLite. A transaction holds the write lock from its
 //! beginning, so that nothing it read can change before it writes.
 
+mod administrators;
 mod tokens;
 
 use std::sync::Arc;
@@ -11,11 +12,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    ChangeError, EraseError, ErasureHook, Expected, IdentityStore, NewFamily, NewUser, Rotated,
-    Rotation, StoredCredentials, TokenHash, UserRow, stored_role,
+    Access, ChangeError, EraseError, ErasureHook, Expected, FirstAdministrator, IdentityStore,
+    NewFamily, NewUser, Promotion, Rotated, Rotation, StoredCredentials, TokenHash, UserRow,
+    stored_access,
 };
 use crate::identity::domain::{Email, User, UserChange};
-use crate::platform::auth::Role;
 use crate::platform::clock::{from_micros, to_micros};
 use crate::platform::db::{Db, DbError};
 
@@ -69,6 +70,50 @@ async fn living_user(connection: &mut SqliteConnection, id: Uuid) -> Result<Opti
     Ok(row.map(User::from))
 }
 
+/// Whether a password that was verified before the transaction still is the user's; of a
+/// user who is locked.
+async fn is_confirmed(
+    connection: &mut SqliteConnection,
+    id: Uuid,
+    verified_hash: Option<&str>,
+) -> Result<bool, DbError> {
+    let Some(hash) = verified_hash else {
+        return Ok(true);
+    };
+    let same = sqlx::query_scalar!(
+        r#"SELECT id AS "id: Uuid" FROM users WHERE id = ?1 AND password_hash = ?2"#,
+        id,
+        hash
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(same.is_some())
+}
+
+async fn insert_user(connection: &mut SqliteConnection, new: &NewUser) -> sqlx::Result<()> {
+    let NewUser {
+        user,
+        password_hash,
+    } = new;
+    let created_at = to_micros(user.created_at);
+    let (email, name, role) = (user.email.as_str(), user.name.as_str(), user.role.as_str());
+    sqlx::query!(
+        "INSERT INTO users
+             (id, email, name, password_hash, role, version, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
+        user.id,
+        email,
+        name,
+        password_hash,
+        role,
+        user.version,
+        created_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Whether a user is erased. In a write transaction the answer holds until its end:
 /// whoever inserts something for a user asks there. Rows of users are never removed,
 /// so a user without a row was never one.
@@ -91,28 +136,9 @@ impl IdentityStore for SqliteIdentityStore {
         self.db
             .run("create_user", async {
                 let mut tx = self.db.begin().await?;
-                let NewUser {
-                    user,
-                    password_hash,
-                } = new;
-                let created_at = to_micros(user.created_at);
-                let (email, name, role) =
-                    (user.email.as_str(), user.name.as_str(), user.role.as_str());
-                sqlx::query!(
-                    "INSERT INTO users
-                         (id, email, name, password_hash, role, version, created_at, updated_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
-                    user.id,
-                    email,
-                    name,
-                    password_hash,
-                    role,
-                    user.version,
-                    created_at,
-                )
-                .execute(&mut *tx)
-                .await
-                .map_err(ChangeError::from_write)?;
+                insert_user(&mut tx, &new)
+                    .await
+                    .map_err(ChangeError::from_write)?;
                 tx.commit().await.map_err(DbError::from)?;
                 Ok(())
             })
@@ -128,17 +154,17 @@ impl IdentityStore for SqliteIdentityStore {
             .await
     }
 
-    async fn role(&self, id: Uuid) -> Result<Option<Role>, DbError> {
+    async fn access(&self, id: Uuid) -> Result<Option<Access>, DbError> {
         self.db
-            .run("user_role", async {
+            .run("user_access", async {
                 let mut connection = self.db.acquire().await?;
-                let role = sqlx::query_scalar!(
-                    "SELECT role FROM users WHERE id = ?1 AND erased_at IS NULL",
+                let row = sqlx::query!(
+                    "SELECT role, token_epoch FROM users WHERE id = ?1 AND erased_at IS NULL",
                     id
                 )
                 .fetch_optional(&mut *connection)
                 .await?;
-                Ok(role.as_deref().map(stored_role))
+                Ok(row.map(|row| stored_access(&row.role, row.token_epoch)))
             })
             .await
     }
@@ -149,7 +175,7 @@ impl IdentityStore for SqliteIdentityStore {
                 let mut connection = self.db.acquire().await?;
                 let email = email.as_str();
                 let row = sqlx::query!(
-                    r#"SELECT id AS "id: Uuid", role, password_hash AS "password_hash!"
+                    r#"SELECT id AS "id: Uuid", role, token_epoch, password_hash AS "password_hash!"
                        FROM users WHERE email = ?1"#,
                     email
                 )
@@ -157,7 +183,7 @@ impl IdentityStore for SqliteIdentityStore {
                 .await?;
                 Ok(row.map(|row| StoredCredentials {
                     user: row.id,
-                    role: stored_role(&row.role),
+                    access: stored_access(&row.role, row.token_epoch),
                     password_hash: row.password_hash,
                 }))
             })
@@ -183,6 +209,7 @@ impl IdentityStore for SqliteIdentityStore {
     async fn update_user(
         &self,
         id: Uuid,
+        verified_hash: Option<&str>,
         expected: Expected,
         change: UserChange,
         now: OffsetDateTime,
@@ -191,6 +218,9 @@ impl IdentityStore for SqliteIdentityStore {
             .run("update_user", async {
                 let mut tx = self.db.begin().await?;
                 let user = living_user(&mut tx, id).await?.ok_or(ChangeError::Gone)?;
+                if !is_confirmed(&mut tx, id, verified_hash).await? {
+                    return Err(ChangeError::Unconfirmed);
+                }
                 if !expected.accepts(user.version) {
                     return Err(ChangeError::Stale);
                 }
@@ -230,7 +260,8 @@ impl IdentityStore for SqliteIdentityStore {
                 let now = to_micros(now);
                 let mut tx = self.db.begin().await?;
                 let changed = sqlx::query!(
-                    "UPDATE users SET password_hash = ?3, updated_at = ?4
+                    "UPDATE users SET password_hash = ?3, token_epoch = token_epoch + 1,
+                                      updated_at = ?4
                      WHERE id = ?1 AND password_hash = ?2",
                     id,
                     verified_hash,
@@ -241,7 +272,7 @@ impl IdentityStore for SqliteIdentityStore {
                 .await
                 .map_err(DbError::from)?;
                 if changed.rows_affected() == 0 {
-                    return Err(ChangeError::Stale);
+                    return Err(ChangeError::Unconfirmed);
                 }
                 sqlx::query!(
                     "UPDATE refresh_families SET revoked_at = ?2
@@ -261,6 +292,7 @@ impl IdentityStore for SqliteIdentityStore {
     async fn erase_user(
         &self,
         id: Uuid,
+        verified_hash: Option<&str>,
         expected: Expected,
         now: OffsetDateTime,
     ) -> Result<(), EraseError> {
@@ -268,6 +300,9 @@ impl IdentityStore for SqliteIdentityStore {
             .run("erase_user", async {
                 let mut tx = self.db.begin().await?;
                 let user = living_user(&mut tx, id).await?.ok_or(EraseError::Gone)?;
+                if !is_confirmed(&mut tx, id, verified_hash).await? {
+                    return Err(EraseError::Unconfirmed);
+                }
                 if !expected.accepts(user.version) {
                     return Err(EraseError::Stale);
                 }
@@ -294,23 +329,19 @@ impl IdentityStore for SqliteIdentityStore {
             .await
     }
 
-    async fn promote(&self, email: &Email, now: OffsetDateTime) -> Result<Option<Uuid>, DbError> {
-        self.db
-            .run("promote_user", async {
-                let mut tx = self.db.begin().await?;
-                let (email, now) = (email.as_str(), to_micros(now));
-                let promoted = sqlx::query_scalar!(
-                    r#"UPDATE users SET role = 'admin', version = version + 1, updated_at = ?2
-                       WHERE email = ?1 AND role <> 'admin' RETURNING id AS "id: Uuid""#,
-                    email,
-                    now,
-                )
-                .fetch_optional(&mut *tx)
-                .await?;
-                tx.commit().await?;
-                Ok(promoted)
-            })
-            .await
+    async fn has_administrator(&self) -> Result<bool, DbError> {
+        administrators::exist(&self.db).await
+    }
+
+    async fn create_first_administrator(
+        &self,
+        new: NewUser,
+    ) -> Result<FirstAdministrator, DbError> {
+        administrators::create_first(&self.db, new).await
+    }
+
+    async fn promote(&self, id: Uuid, now: OffsetDateTime) -> Result<Promotion, DbError> {
+        administrators::promote(&self.db, id, now).await
     }
 
     async fn open_family(&self, family: NewFamily) -> Result<bool, DbError> {

@@ -25,9 +25,13 @@ settings! {
         pub refresh_ttl("refresh_ttl"): Duration = Same("30d"), check positive;
         /// A refresh token used again within this after its rotation is 409 and revokes nothing.
         pub refresh_grace("refresh_grace"): Duration = Same("10s");
-        /// Password hashes at the same time; beyond it 503 `OVERLOADED`. Each takes 19 MiB.
+        /// Password hashes at the same time; more wait. Each takes 19 MiB. Changes and confirmations of passwords take half of them at most.
         pub max_concurrent_hashes("max_concurrent_hashes"): u32 = Same("4"), check at_least_one;
-        /// E-mail address of the first administrator, made at the start when it is not there.
+        /// Password hashes that wait at the same time; beyond it 503 `OVERLOADED`.
+        pub max_queued_hashes("max_queued_hashes"): u32 = Same("64");
+        /// Longest wait of a password hash; then 503 `OVERLOADED`.
+        pub hash_queue_timeout("hash_queue_timeout"): Duration = Same("1s");
+        /// E-mail address of the first administrator, made at the start while there is no administrator. Nobody who registered the address is promoted: `admin promote` does that.
         pub bootstrap_admin_email("bootstrap_admin_email"): Option<Secret> = DevelopmentOnly(DEVELOPMENT_EMAIL);
         /// Password of the first administrator.
         pub bootstrap_admin_password("bootstrap_admin_password"): Option<Secret> = DevelopmentOnly(DEVELOPMENT_PASSWORD);

@@ -1,9 +1,11 @@
 //! Pools, with everything set that the defaults leave open.
 
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Config;
+use super::renewal::{Before, Renewal};
 
 /// Whether the driver can read the URL.
 ///
@@ -48,7 +50,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 /// # Errors
 /// When the folder of the file cannot be made.
 #[cfg(feature = "sqlite")]
-pub fn sqlite(config: &Config) -> anyhow::Result<sqlx::SqlitePool> {
+pub(super) fn sqlite(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<sqlx::SqlitePool> {
     use anyhow::Context as _;
     use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
     let options = SqliteConnectOptions::from_str(config.url.expose())?
@@ -65,7 +67,14 @@ pub fn sqlite(config: &Config) -> anyhow::Result<sqlx::SqlitePool> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    Ok(pool_options(config).connect_lazy_with(options))
+    let pool = pool_options(config).before_acquire(move |_, met| {
+        let before = renewal.before_use(met.age, Duration::ZERO);
+        if before == Before::Close {
+            renewal.count(renewal.reason());
+        }
+        Box::pin(std::future::ready(Ok(before != Before::Close)))
+    });
+    Ok(pool.connect_lazy_with(options))
 }
 
 /// Where queries go, as their spans say it; an embedded database is nowhere.
@@ -99,7 +108,7 @@ impl Peer {
 /// # Errors
 /// When the URL cannot be read.
 #[cfg(feature = "postgres")]
-pub fn postgres(config: &Config) -> anyhow::Result<sqlx::PgPool> {
+pub(super) fn postgres(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<sqlx::PgPool> {
     use sqlx::Connection as _;
     use sqlx::postgres::PgConnectOptions;
     let timeout = config.statement_timeout.as_millis().to_string();
@@ -115,17 +124,24 @@ pub fn postgres(config: &Config) -> anyhow::Result<sqlx::PgPool> {
             // A query whose client has hung up ends, instead of running on.
             ("client_connection_check_interval", "500"),
         ]);
-    let pool = pool_options(config).before_acquire(|connection: &mut sqlx::PgConnection, idle| {
-        Box::pin(async move {
-            if idle.idle_for < TRUSTED_IDLE {
-                return Ok(true);
+    let pool =
+        pool_options(config).before_acquire(move |connection: &mut sqlx::PgConnection, met| {
+            let before = renewal.before_use(met.age, met.idle_for);
+            if before == Before::Close {
+                renewal.count(renewal.reason());
             }
-            match tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await {
-                Ok(Ok(())) => Ok(true),
-                // Closed, and the next one tried.
-                Ok(Err(_)) | Err(_) => Ok(false),
-            }
-        })
-    });
+            Box::pin(async move {
+                match before {
+                    Before::Close => return Ok(false),
+                    Before::Use if met.idle_for < TRUSTED_IDLE => return Ok(true),
+                    Before::Use | Before::Ask => {}
+                }
+                match tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await {
+                    Ok(Ok(())) => Ok(true),
+                    // Closed, and the next one tried.
+                    Ok(Err(_)) | Err(_) => Ok(false),
+                }
+            })
+        });
     Ok(pool.connect_lazy_with(options))
 }

@@ -2,10 +2,13 @@
 
 use sqlx::error::ErrorKind;
 
+use super::fault::Fault;
+use super::warm;
+
 /// Why a query has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// Not there, out of connections, or too slow: worth another try.
+    /// The session or the server cannot do it now: worth another try.
     #[error("database unavailable: {0}")]
     Unavailable(#[source] sqlx::Error),
     /// Anything else is a defect.
@@ -15,7 +18,10 @@ pub enum DbError {
 
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
-        let error = if is_unavailable(&error) {
+        let fault = Fault::of(&error);
+        // The session that failed is still in the hands of the query.
+        warm::remember(fault);
+        let error = if fault.is_unavailable() {
             Self::Unavailable(error)
         } else {
             Self::Failed(error)
@@ -53,6 +59,13 @@ impl DbError {
         }
     }
 
+    /// Whether waiting at the start mends it.
+    pub(super) fn is_transient(&self) -> bool {
+        let (Self::Unavailable(error) | Self::Failed(error)) = self;
+        // Whoever speaks another protocol goes on doing so.
+        Fault::of(error).is_transient() && !matches!(error, sqlx::Error::Protocol(_))
+    }
+
     /// The innermost cause, told once: the driver repeats it at every level.
     #[must_use]
     pub fn cause(&self) -> String {
@@ -76,29 +89,5 @@ impl DbError {
             return false;
         };
         error.constraint() == Some(name) || error.message().ends_with(&format!(": {columns}"))
-    }
-}
-
-fn is_unavailable(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_) => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            // Postgres: class 08 connection, 53 resources, 57 operator intervention
-            // (shutdown, statement timeout), 40 serialization and deadlock.
-            // SQLite: 5 and 6 busy or locked (extended codes in the high bits).
-            // 55P03 is the lock timeout, 25P03 a transaction that stood still too long.
-            (matches!(code.get(..2), Some("08" | "53" | "57" | "40"))
-                || matches!(&*code, "55P03" | "25P03"))
-                && code.len() == 5
-                || code
-                    .parse::<u32>()
-                    .is_ok_and(|code| matches!(code & 0xff, 5 | 6))
-                    && code.len() != 5
-        }),
-        _ => false,
     }
 }

@@ -9,20 +9,21 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use sqlx::Executor;
 use sqlx::pool::PoolConnection;
 use tokio::time::timeout;
 
+use super::fault::{Fault, Reason};
 use super::warm::{self, Borrowed, Place, Warm};
 
 /// How long a connection may take to finish what its user has left behind.
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// Gives a connection back, or closes it when that takes longer than [`SETTLE`].
-type Settle<B> = fn(PoolConnection<B>) -> BoxFuture<'static, ()>;
+type Settle<B> = fn(PoolConnection<B>, Arc<Warm<B>>) -> BoxFuture<'static, ()>;
 
 /// A connection of the pool; given back, or closed, when dropped.
 pub struct Lease<B: sqlx::Database>(Option<Held<B>>);
@@ -54,10 +55,16 @@ impl<B: sqlx::Database> Lease<B> {
 }
 
 impl<B: sqlx::Database> Held<B> {
-    /// Has the connection prove itself on its way back to the pool.
+    /// Has the connection prove itself on its way back to the pool, or closes it when
+    /// its query has shown that it is of no further use.
     fn settle(self) {
+        if let Some(reason) = warm::fault() {
+            self.home.failed(self.borrowed.since, reason);
+            let connection = self.borrowed.connection;
+            return discard(&self.home, connection, Some(self.place), reason);
+        }
         let how = self.roll_back.unwrap_or(give_back);
-        settle(how, self.borrowed, self.place);
+        settle(how, self.borrowed, self.place, &self.home);
     }
 }
 
@@ -81,9 +88,30 @@ impl<B: sqlx::Database> Drop for Left<B> {
 }
 
 /// Gives a connection back in a task; its place is free when that has ended.
-pub(super) fn settle<B: sqlx::Database>(how: Settle<B>, borrowed: Borrowed<B>, place: Place) {
+pub(super) fn settle<B: sqlx::Database>(
+    how: Settle<B>,
+    borrowed: Borrowed<B>,
+    place: Place,
+    home: &Arc<Warm<B>>,
+) {
+    let home = Arc::clone(home);
     background(async move {
-        how(borrowed.connection).await;
+        how(borrowed.connection, home).await;
+        drop(place);
+    });
+}
+
+/// Closes a connection in a task, and counts it; its place is free when that has ended.
+pub(super) fn discard<B: sqlx::Database>(
+    home: &Warm<B>,
+    connection: PoolConnection<B>,
+    place: Option<Place>,
+    reason: Reason,
+) {
+    home.renewal.count(reason);
+    background(async move {
+        // The connection is this future's: dropped means closed.
+        let _closed = timeout(SETTLE, connection.close()).await;
         drop(place);
     });
 }
@@ -99,10 +127,14 @@ pub(super) fn background(task: impl Future<Output = ()> + Send + 'static) {
 
 pub(super) fn give_back<B: sqlx::Database>(
     mut connection: PoolConnection<B>,
+    home: Arc<Warm<B>>,
 ) -> BoxFuture<'static, ()> {
     Box::pin(async move {
+        let since = Instant::now();
         // The connection is this future's from here on: dropped means closed.
         if timeout(SETTLE, connection.return_to_pool()).await.is_err() {
+            home.renewal.count(Reason::Silent);
+            home.failed(since, Reason::Silent);
             tracing::debug!("closed a connection that did not come back in time");
         }
     })
@@ -179,12 +211,14 @@ where
     }
 
     async fn say(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
-        (*self.0).execute(sqlx::raw_sql(statement)).await?;
+        let said = (*self.0).execute(sqlx::raw_sql(statement)).await;
+        // Here, because the transaction may be dropped before the error is converted.
+        said.inspect_err(|error| warm::remember(Fault::of(error)))?;
         Ok(())
     }
 }
 
-fn roll_back<B>(mut connection: PoolConnection<B>) -> BoxFuture<'static, ()>
+fn roll_back<B>(mut connection: PoolConnection<B>, home: Arc<Warm<B>>) -> BoxFuture<'static, ()>
 where
     B: sqlx::Database,
     for<'c> &'c mut B::Connection: Executor<'c, Database = B>,
@@ -193,8 +227,9 @@ where
         let undone = (*connection).execute(sqlx::raw_sql("ROLLBACK"));
         // An error of the database's: no transaction was open, or none is any more.
         if let Ok(Ok(_) | Err(sqlx::Error::Database(_))) = timeout(SETTLE, undone).await {
-            give_back(connection).await;
+            give_back(connection, home).await;
         } else {
+            home.renewal.count(Reason::Silent);
             // Dropped in the pool's hands it would be asked for a sign of life first,
             // for as long as the server takes.
             drop(connection.detach());

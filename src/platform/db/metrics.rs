@@ -1,6 +1,6 @@
 //! Metrics of the database.
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntGauge};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
 use crate::metrics;
 use crate::platform::telemetry::metrics::QUICK;
@@ -18,6 +18,9 @@ metrics! {
         pub max: IntGauge = "db_connections_max";
         /// Waits for a connection that ended with `database.acquire_timeout`.
         pub pool_timeouts: IntCounter = "db_pool_timeouts_total";
+        /// Connections closed before their time, because of what their last query met:
+        /// `lost`, `refused`, `read_only`, `resources`, `storage`, `stale_plan`, `state`, `silent`.
+        pub discarded: IntCounterVec = "db_connections_discarded_total"["reason"];
         /// Seconds that a query waited for a connection.
         pub pool_wait: Histogram = "db_pool_wait_seconds", buckets QUICK;
     }

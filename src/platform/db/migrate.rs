@@ -115,7 +115,8 @@ async fn postgres(
     let mut work = std::pin::pin!(POSTGRES.run(&mut connection));
     loop {
         match tokio::time::timeout(PATIENCE, &mut work).await {
-            Ok(done) => return Ok(done?),
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => return Err(database.migration_failed(error)),
             Err(_) => match database.reach(bound).await {
                 Err(silent @ super::ReachError::Silent { .. }) => return Err(silent.into()),
                 _ => tell("waiting for another migrator's lock or a long migration"),

@@ -6,10 +6,13 @@
 mod config;
 pub mod connect;
 mod error;
+mod fault;
 mod lease;
 mod metrics;
 pub mod migrate;
+mod probe;
 mod reach;
+mod renewal;
 mod single;
 mod warm;
 #[cfg(feature = "sqlite")]
@@ -25,11 +28,13 @@ pub use config::{Backend, Config, DatabaseUrl};
 pub use error::DbError;
 pub use lease::{Lease, Transaction};
 pub use metrics::DbMetrics;
+pub use probe::ProbeError;
 pub use reach::ReachError;
 pub use single::Turn;
 #[cfg(feature = "sqlite")]
 pub use writer::WriteTransaction;
 
+use self::renewal::Renewal;
 use crate::platform::telemetry::exposition::{Exemplar, Exemplars};
 use crate::platform::telemetry::metrics::QUICK;
 use crate::platform::telemetry::traces;
@@ -213,10 +218,11 @@ impl Database {
     ) -> anyhow::Result<Self> {
         metrics.max.set(i64::from(config.max_connections));
         let deadline = config.acquire_timeout + config.statement_timeout;
+        let renewal = Renewal::new(Arc::clone(&metrics));
         Ok(match config.url.backend() {
             #[cfg(feature = "sqlite")]
             Backend::Sqlite => Self::Sqlite(Db {
-                warm: warm::Warm::new(connect::sqlite(config)?),
+                warm: warm::Warm::new(connect::sqlite(config, Arc::clone(&renewal))?, renewal),
                 deadline,
                 metrics,
                 peer: Arc::default(),
@@ -226,10 +232,10 @@ impl Database {
             }),
             #[cfg(feature = "postgres")]
             Backend::Postgres => {
-                let pool = connect::postgres(config)?;
+                let pool = connect::postgres(config, Arc::clone(&renewal))?;
                 Self::Postgres(Db {
                     peer: Arc::new(connect::Peer::of(&pool)),
-                    warm: warm::Warm::new(pool),
+                    warm: warm::Warm::new(pool, renewal),
                     deadline,
                     metrics,
                     exemplars,
@@ -245,38 +251,17 @@ impl Database {
     /// A database for unit tests that never ask it.
     #[cfg(all(test, feature = "sqlite"))]
     pub(crate) fn offline(url: &'static str, metrics: DbMetrics) -> Self {
+        let metrics = Arc::new(metrics);
+        let pool = sqlx::pool::PoolOptions::new().connect_lazy(url);
+        let renewal = Renewal::new(Arc::clone(&metrics));
         Self::Sqlite(Db {
-            warm: warm::Warm::new(
-                sqlx::pool::PoolOptions::new()
-                    .connect_lazy(url)
-                    .expect("a URL"),
-            ),
+            warm: warm::Warm::new(pool.expect("a URL"), renewal),
             deadline: Duration::from_secs(1),
-            metrics: Arc::new(metrics),
+            metrics,
             peer: Arc::default(),
             exemplars: Exemplars::default(),
             writers: writer::Queue::default(),
         })
-    }
-
-    /// Asks the database whether it is there.
-    ///
-    /// # Errors
-    /// Why it is not.
-    pub async fn ping(&self) -> Result<(), DbError> {
-        match self {
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(db) => {
-                let mut connection = db.acquire().await?;
-                sqlx::query("SELECT 1").execute(&mut *connection).await?;
-            }
-            #[cfg(feature = "postgres")]
-            Self::Postgres(db) => {
-                let mut connection = db.acquire().await?;
-                sqlx::query("SELECT 1").execute(&mut *connection).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Connections in use, idle, for the gauges of a scrape.

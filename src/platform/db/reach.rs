@@ -8,6 +8,8 @@ use std::time::Duration;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::timeout;
 
+#[cfg(feature = "postgres")]
+use super::fault::Fault;
 use super::{Database, DbError};
 
 /// Why the database was not reached, and where.
@@ -94,6 +96,26 @@ impl Database {
         Ok(())
     }
 
+    /// Why the migrations failed; a server that cannot be written now is told apart.
+    #[cfg(feature = "postgres")]
+    pub(super) fn migration_failed(&self, error: sqlx::migrate::MigrateError) -> anyhow::Error {
+        use sqlx::migrate::MigrateError;
+        match error {
+            MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _)
+                if Fault::of(&cause).is_transient() =>
+            {
+                let error = DbError::from(cause);
+                let refused = ReachError::Refused {
+                    place: self.place(),
+                    transient: error.is_transient(),
+                    cause: error.cause(),
+                };
+                refused.into()
+            }
+            other => other.into(),
+        }
+    }
+
     /// Runs one step against the database within `bound`.
     pub(super) async fn step<T>(
         &self,
@@ -108,7 +130,7 @@ impl Database {
                 let error = DbError::from(error);
                 Err(ReachError::Refused {
                     place: place(),
-                    transient: matches!(error, DbError::Unavailable(_)),
+                    transient: error.is_transient(),
                     cause: error.cause(),
                 })
             }

@@ -17,7 +17,9 @@ use sqlx::pool::PoolConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connect::TRUSTED_IDLE;
+use super::fault::{Fault, Others, Reason};
 use super::lease::{self, Lease};
+use super::renewal::Renewal;
 
 /// How long a connection is used without going through the pool.
 const RECHECK: Duration = Duration::from_secs(10);
@@ -31,13 +33,15 @@ pub(super) struct Warm<B: sqlx::Database> {
     idle: Mutex<Vec<Idle<B>>>,
     /// A task takes back what nobody wants.
     cooling: AtomicBool,
+    /// Which sessions are still trusted.
+    pub(super) renewal: Arc<Renewal>,
 }
 
 /// A connection on its way from the pool to a query and back.
 pub(super) struct Borrowed<B: sqlx::Database> {
     pub(super) connection: PoolConnection<B>,
     /// When it came out of the pool.
-    since: Instant,
+    pub(super) since: Instant,
 }
 
 struct Idle<B: sqlx::Database> {
@@ -49,13 +53,14 @@ struct Idle<B: sqlx::Database> {
 pub(super) type Place = OwnedSemaphorePermit;
 
 impl<B: sqlx::Database> Warm<B> {
-    pub(super) fn new(pool: Pool<B>) -> Arc<Self> {
+    pub(super) fn new(pool: Pool<B>, renewal: Arc<Renewal>) -> Arc<Self> {
         let size = usize::try_from(pool.options().get_max_connections()).unwrap_or(usize::MAX);
         Arc::new(Self {
             pool,
             places: Arc::new(Semaphore::new(size.min(Semaphore::MAX_PERMITS))),
             idle: Mutex::default(),
             cooling: AtomicBool::new(false),
+            renewal,
         })
     }
 
@@ -65,13 +70,14 @@ impl<B: sqlx::Database> Warm<B> {
         let acquired = tokio::time::timeout(bound, async {
             let place = Arc::clone(&self.places).acquire_owned().await;
             let place = place.map_err(|_| sqlx::Error::PoolClosed)?;
-            let borrowed = match self.warmest() {
-                Some(borrowed) => borrowed,
-                None => Borrowed {
-                    // Boxed: the future is large, and seldom needed.
-                    connection: Box::pin(self.pool.acquire()).await?,
-                    since: Instant::now(),
-                },
+            let borrowed = if let Some(borrowed) = self.warmest() {
+                borrowed
+            } else {
+                // Before: a renewal in between distrusts this one as well.
+                let since = Instant::now();
+                // Boxed: the future is large, and seldom needed.
+                let connection = Box::pin(self.pool.acquire()).await?;
+                Borrowed { connection, since }
             };
             Ok(Lease::new(borrowed, place, Arc::clone(self)))
         });
@@ -87,6 +93,10 @@ impl<B: sqlx::Database> Warm<B> {
 
     /// Takes a connection that is at rest: its last answer was read to the end.
     pub(super) fn keep(self: &Arc<Self>, borrowed: Borrowed<B>, place: Place) {
+        if !self.renewal.trusts(borrowed.since) {
+            let reason = self.renewal.reason();
+            return lease::discard(self, borrowed.connection, Some(place), reason);
+        }
         let since = Instant::now();
         let fresh = since.duration_since(borrowed.since) < RECHECK;
         let refused = {
@@ -100,7 +110,7 @@ impl<B: sqlx::Database> Warm<B> {
             }
         };
         if let Some(borrowed) = refused {
-            return lease::settle(lease::give_back, borrowed, place);
+            return lease::settle(lease::give_back, borrowed, place, self);
         }
         drop(place);
         if !self.cooling.swap(true, Ordering::AcqRel) {
@@ -113,7 +123,7 @@ impl<B: sqlx::Database> Warm<B> {
         loop {
             tokio::time::sleep(TRUSTED_IDLE).await;
             for borrowed in self.cold(TRUSTED_IDLE) {
-                lease::background(lease::give_back(borrowed.connection));
+                lease::background(lease::give_back(borrowed.connection, Arc::clone(&self)));
             }
             if self.waiting().is_empty() {
                 self.cooling.store(false, Ordering::Release);
@@ -131,6 +141,34 @@ impl<B: sqlx::Database> Warm<B> {
         // The coldest are at the front.
         let warm = idle.partition_point(|one| one.since.elapsed() >= age);
         idle.drain(..warm).map(|one| one.borrowed).collect()
+    }
+
+    /// Takes the consequence for the others when a session that came out of the pool at
+    /// `since` has failed.
+    pub(super) fn failed(self: &Arc<Self>, since: Instant, reason: Reason) {
+        match reason.others() {
+            Others::Ask => {
+                self.renewal.ask_older();
+                for borrowed in self.cold(Duration::ZERO) {
+                    lease::background(lease::give_back(borrowed.connection, Arc::clone(self)));
+                }
+            }
+            // What an old session says of the time before a renewal is known.
+            Others::Close if self.renewal.trusts(since) => self.renew(reason),
+            Others::Keep | Others::Close => {}
+        }
+    }
+
+    /// Closes every session that is idle now; those in use follow when they come back.
+    pub(super) fn renew(self: &Arc<Self>, reason: Reason) {
+        self.renewal.close_older(reason);
+        tracing::warn!(
+            reason = reason.name(),
+            "the connections of the database are renewed"
+        );
+        for borrowed in self.cold(Duration::ZERO) {
+            lease::discard(self, borrowed.connection, None, reason);
+        }
     }
 
     /// Connections that nobody uses, here and in the pool.
@@ -158,31 +196,64 @@ pub(super) trait Returned: Send {
     fn keep(self: Box<Self>);
 }
 
+/// What is known of the query that runs on this task.
+#[derive(Default)]
+struct Query {
+    returned: Option<Box<dyn Returned>>,
+    /// Why its session is of no further use.
+    fault: Option<Reason>,
+}
+
 tokio::task_local! {
-    static RETURNED: RefCell<Option<Box<dyn Returned>>>;
+    static QUERY: RefCell<Query>;
+}
+
+/// Asks or tells the query that is running on this task, if one is.
+fn of_query<T>(with: impl FnOnce(&mut Query) -> T) -> Option<T> {
+    let with = |query: &RefCell<Query>| {
+        query
+            .try_borrow_mut()
+            .ok()
+            .map(|mut query| with(&mut query))
+    };
+    QUERY.try_with(with).ok().flatten()
 }
 
 /// Leaves a connection to the query that is running on this task; returns it when
 /// none is, or when another one is there already.
 pub(super) fn leave(returned: Box<dyn Returned>) -> Option<Box<dyn Returned>> {
     let mut returned = Some(returned);
-    let _outside = RETURNED.try_with(|slot| {
-        if let Ok(mut slot) = slot.try_borrow_mut()
-            && slot.is_none()
-        {
-            *slot = returned.take();
+    of_query(|query| {
+        if query.returned.is_none() {
+            query.returned = returned.take();
         }
     });
     returned
 }
 
+/// Notes what an error says about the session that the running query holds; the first
+/// fault counts, the others follow from it.
+pub(super) fn remember(fault: Fault) {
+    if let Fault::Session(reason) = fault {
+        of_query(|query| {
+            query.fault.get_or_insert(reason);
+        });
+    }
+}
+
+/// Why the session of the running query is of no further use.
+pub(super) fn fault() -> Option<Reason> {
+    of_query(|query| query.fault).flatten()
+}
+
 /// Runs a query. When it ends well, its connection is kept; when it fails, or is given
-/// up in the middle, the connection has to prove itself.
+/// up in the middle, the connection has to prove itself; when the failure was the
+/// session's, it is closed.
 pub(super) async fn run<T, E>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    RETURNED
-        .scope(RefCell::new(None), async {
+    QUERY
+        .scope(RefCell::default(), async {
             let result = work.await;
-            let returned = RETURNED.with(|slot| slot.borrow_mut().take());
+            let returned = of_query(|query| query.returned.take()).flatten();
             if let (Ok(_), Some(returned)) = (&result, returned) {
                 returned.keep();
             }

@@ -18,8 +18,10 @@ settings! {
         pub request_timeout("request_timeout"): Duration = Same("15s"), check positive;
         /// Slow headers, and new connections before their first byte, end after this.
         pub header_timeout("header_timeout"): Duration = Same("10s"), check positive;
-        /// Keep-alive connections without a request end after this.
+        /// Keep-alive connections without a request end after this, and connections and HTTP/2 streams whose client does not read its answer.
         pub idle_timeout("idle_timeout"): Duration = Same("75s"), check positive;
+        /// Bytes a second of its answers that a client has to read while more of them waits for it; one that reads less for `http.idle_timeout` counts as one that does not read. `0`: any byte is enough.
+        pub min_read_rate("min_read_rate"): ByteSize = Same("256B");
         /// A whole request body must have arrived within this; beyond it 408 `BODY_TIMEOUT`.
         pub body_timeout("body_timeout"): Duration = Same("10s"), check positive;
         /// Largest request body, after decompression; beyond it 413 `BODY_TOO_LARGE`.

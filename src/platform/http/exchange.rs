@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -14,6 +15,7 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::Service;
 
+use super::delivery::{Offer, Pieces};
 use super::unread::{Leftover, RequestBody};
 use super::watch::{Flight, Watch};
 
@@ -37,7 +39,7 @@ impl<S> Exchange<S> {
 impl<S, B> hyper::service::Service<Request<Incoming>> for Exchange<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
-    B: Send + 'static,
+    B: Answer + Send + 'static,
 {
     type Response = Response<FlightBody<B>>;
     type Error = Infallible;
@@ -86,7 +88,7 @@ pin_project! {
 impl<F, B> Future for Exchanging<F, B>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
-    B: Send + 'static,
+    B: Answer + Send + 'static,
 {
     type Output = Result<Response<FlightBody<B>>, Infallible>;
 
@@ -104,8 +106,15 @@ where
                 None => answer,
             }
         };
-        let flight = this.flight.take();
-        if let Some(flight) = &flight {
+        let mut flight = this.flight.take();
+        let mut pieces = None;
+        let mut http2 = false;
+        if let Some(flight) = &mut flight {
+            http2 = flight.answer();
+            if http2 && !flight.watch().fits(answer.body()) {
+                answer.body_mut().hold();
+                pieces = Some(Box::default());
+            }
             if flight.fault().is_some() {
                 // Nothing more is read from this connection.
                 let close = HeaderValue::from_static("close");
@@ -117,9 +126,22 @@ where
         }
         Poll::Ready(Ok(answer.map(|body| FlightBody {
             body,
-            _flight: flight,
+            pieces,
+            http2,
+            flight,
         })))
     }
+}
+
+/// The body of an answer.
+pub trait Answer: HttpBody<Data = Bytes> {
+    /// Asks it not to count as sent with its last data, but when it is polled after that.
+    fn hold(&mut self);
+}
+
+/// Nobody asks whether it was sent.
+impl Answer for Body {
+    fn hold(&mut self) {}
 }
 
 pin_project! {
@@ -127,26 +149,72 @@ pin_project! {
     pub(super) struct FlightBody<B> {
         #[pin]
         body: B,
-        _flight: Option<Flight>,
+        // When it may not fit into the client's windows.
+        pieces: Option<Box<Pieces>>,
+        http2: bool,
+        flight: Option<Flight>,
     }
 }
 
-impl<B: HttpBody> HttpBody for FlightBody<B> {
-    type Data = B::Data;
+impl<B: Answer> HttpBody for FlightBody<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.project().body.poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.project();
+        let Some(flight) = this.flight.as_ref().filter(|_| *this.http2) else {
+            return this.body.poll_frame(cx);
+        };
+        if let Some(pieces) = this.pieces {
+            return poll_pieces(this.body, pieces, flight.watch(), cx);
+        }
+        let polled = this.body.poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            flight.watch().spend(data.len());
+            Offer::Piece { taken: 0 }.tell();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.pieces.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// The next piece of a body that may not fit into the client's windows.
+fn poll_pieces<B: Answer>(
+    body: Pin<&mut B>,
+    pieces: &mut Pieces,
+    watch: &Watch,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    let taken = pieces.asked();
+    let piece = match pieces.next(watch) {
+        Some(piece) => piece,
+        None => match body.poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => {
+                    pieces.put(data);
+                    pieces.next(watch).unwrap_or_default()
+                }
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            },
+            other => {
+                Offer::Nothing.tell();
+                return other;
+            }
+        },
+    };
+    watch.spend(piece.len());
+    Offer::Piece { taken }.tell();
+    Poll::Ready(Some(Ok(Frame::data(piece))))
 }

@@ -4,10 +4,11 @@
 
 use std::borrow::Cow;
 
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -49,6 +50,25 @@ where
             .header(header::ACCEPT_ENCODING, ACCEPTED_ENCODINGS));
         }
         parse(&read_body(request).await?).map(Self)
+    }
+}
+
+impl<T, S> OptionalFromRequest<S> for Json<T>
+where
+    T: DeserializeOwned + 'static,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    /// `None` when there is no body, which is not the same as one of another type.
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Problem> {
+        let typed = request.headers().contains_key(header::CONTENT_TYPE);
+        if !typed && request.body().is_end_stream() {
+            return Ok(None);
+        }
+        <Self as FromRequest<S>>::from_request(request, state)
+            .await
+            .map(Some)
     }
 }
 

@@ -1,16 +1,26 @@
 //! Just enough of HTTP/2 framing (RFC 9113, section 4) to see a header block that
-//! has begun and not ended.
+//! has begun and not ended, and the windows that a client gives.
+
+use super::windows::Windows;
 
 /// The client's connection preface (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER: usize = 9;
 const HEADERS: u8 = 0x1;
+const SETTINGS: u8 = 0x4;
+const WINDOW_UPDATE: u8 = 0x8;
 const CONTINUATION: u8 = 0x9;
 const END_HEADERS: u8 = 0x4;
+/// `SETTINGS_INITIAL_WINDOW_SIZE` (RFC 9113, section 6.5.2).
+const INITIAL_WINDOW_SIZE: u8 = 4;
+/// The first bit is reserved (RFC 9113, section 6.9).
+const MAX_INCREMENT: u32 = u32::MAX >> 1;
+/// A setting has six bytes, the increment of a window four.
+const PAYLOAD: usize = 6;
 
 /// Follows the frames that a client sends.
 #[derive(Debug, Default)]
-pub(super) struct HeaderBlocks {
+pub(super) struct Frames {
     protocol: Protocol,
     /// Bytes of the preface that were seen.
     preface: usize,
@@ -23,6 +33,13 @@ pub(super) struct HeaderBlocks {
     open: bool,
     /// The present frame belongs to a header block and ends it.
     closes: bool,
+    /// The last bytes of a payload that tells of windows.
+    piece: [u8; PAYLOAD],
+    piece_len: usize,
+    /// What the client has let the connection send, since it was told last.
+    opened: u64,
+    /// What it has set for its streams, since that was told last.
+    stream_window: Option<u32>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,7 +50,7 @@ enum Protocol {
     Http2,
 }
 
-impl HeaderBlocks {
+impl Frames {
     /// Whether the client speaks HTTP/2, as far as its bytes tell.
     pub(super) fn is_http2(&self) -> bool {
         self.protocol == Protocol::Http2
@@ -62,6 +79,16 @@ impl HeaderBlocks {
         self.open
     }
 
+    /// Tells what the client has said of its windows.
+    pub(super) fn tell(&mut self, windows: &Windows) {
+        if let Some(window) = self.stream_window.take() {
+            windows.set_stream(window);
+        }
+        if self.opened > 0 {
+            windows.open(std::mem::take(&mut self.opened));
+        }
+    }
+
     /// Takes the next bytes in.
     pub(super) fn read(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
@@ -87,6 +114,9 @@ impl HeaderBlocks {
     fn frame<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         if self.payload > 0 {
             let taken = self.payload.min(bytes.len());
+            if self.has_window() {
+                self.windows(&bytes[..taken]);
+            }
             self.payload -= taken;
             if self.payload == 0 && self.closes {
                 self.open = false;
@@ -98,6 +128,7 @@ impl HeaderBlocks {
         self.header_len += taken;
         if self.header_len == FRAME_HEADER {
             self.header_len = 0;
+            self.piece_len = 0;
             let [a, b, c, kind, flags, ..] = self.header;
             self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
             let in_block = matches!(kind, HEADERS | CONTINUATION);
@@ -108,6 +139,38 @@ impl HeaderBlocks {
             }
         }
         &bytes[taken..]
+    }
+}
+
+impl Frames {
+    /// Whether the present frame tells of a window that matters here: that of new streams,
+    /// or that of the connection.
+    fn has_window(&self) -> bool {
+        let [_, _, _, kind, _, stream @ ..] = self.header;
+        matches!(kind, SETTINGS | WINDOW_UPDATE) && stream == [0; 4]
+    }
+
+    /// Takes in a part of such a payload.
+    fn windows(&mut self, mut bytes: &[u8]) {
+        let kind = self.header[3];
+        let length = if kind == SETTINGS { PAYLOAD } else { 4 };
+        while !bytes.is_empty() {
+            let taken = (length - self.piece_len).min(bytes.len());
+            self.piece[self.piece_len..self.piece_len + taken].copy_from_slice(&bytes[..taken]);
+            self.piece_len += taken;
+            bytes = &bytes[taken..];
+            if self.piece_len < length {
+                return;
+            }
+            self.piece_len = 0;
+            if kind == WINDOW_UPDATE {
+                let [increment @ .., _, _] = self.piece;
+                let increment = u32::from_be_bytes(increment) & MAX_INCREMENT;
+                self.opened = self.opened.saturating_add(increment.into());
+            } else if let [0, INITIAL_WINDOW_SIZE, window @ ..] = self.piece {
+                self.stream_window = Some(u32::from_be_bytes(window));
+            }
+        }
     }
 }
 
@@ -131,7 +194,7 @@ mod tests {
         ]
         .concat();
         for chunk in [1, 2, 7, bytes.len()] {
-            let mut blocks = HeaderBlocks::default();
+            let mut blocks = Frames::default();
             let (last, rest) = bytes.split_last().unwrap();
             for part in rest.chunks(chunk) {
                 blocks.read(part);
@@ -147,7 +210,7 @@ mod tests {
 
     #[test]
     fn pings_and_data_open_nothing() {
-        let mut blocks = HeaderBlocks::default();
+        let mut blocks = Frames::default();
         blocks.read(PREFACE);
         blocks.read(&[frame(0x6, 0, 8), frame(0x0, 0, 200)].concat());
         assert!(!blocks.is_incomplete());
@@ -155,7 +218,7 @@ mod tests {
 
     #[test]
     fn http1_is_told_apart_by_its_first_differing_byte() {
-        let mut blocks = HeaderBlocks::default();
+        let mut blocks = Frames::default();
         blocks.read(b"PR");
         assert!(!blocks.is_http2());
         blocks.read(b"OPFIND / HTTP/1.1\r\n");

@@ -97,7 +97,7 @@ pub mod codes {
         pub TRANSFER_CODING_UNKNOWN = 501, "Transfer coding not implemented";
         /// Too much work at once; `Retry-After` says when to come back.
         pub OVERLOADED = 503, "Overloaded";
-        /// The database does not answer; `Retry-After` says when to come back.
+        /// The database cannot do this now: away, read-only, full, or it refuses this service; `Retry-After` says when to come back.
         pub DATABASE_UNAVAILABLE = 503, "The database is unavailable";
         /// The request took longer than `http.request_timeout`.
         pub DEADLINE_EXCEEDED = 503, "Deadline exceeded";
@@ -229,7 +229,7 @@ impl From<DbError> for Problem {
         match error {
             DbError::Unavailable(_) => Self::new(
                 codes::DATABASE_UNAVAILABLE,
-                "The database does not answer; try again.",
+                "The database cannot do this now; try again.",
             )
             .retry_after(1)
             .because(error),

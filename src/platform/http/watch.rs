@@ -10,31 +10,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use quanta::Instant;
 
+pub use self::patience::{Lapse, Patience};
+
+pub(super) use self::patience::Moment;
 use super::framing::Fault;
+use super::windows::Windows;
 
-/// How long a connection may wait for its client.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// For the first byte of a new connection, and for the rest of a header.
-    pub header: Duration,
-    /// For the next request, and for a client that does not read.
-    pub idle: Duration,
-}
-
-/// Why a connection was given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lapse {
-    /// No or half a header in time.
-    Header,
-    /// No next request in time.
-    Idle,
-    /// The client does not read its answer.
-    Write,
-}
+mod patience;
 
 /// The shared state of one connection. No lock: it is written at every request, and
 /// hardly ever read.
@@ -42,10 +29,13 @@ pub enum Lapse {
 pub struct Watch(Arc<State>);
 
 struct State {
+    patience: Patience,
     /// What moments are counted from.
     born: Instant,
     /// Requests whose answers have not ended.
     in_flight: AtomicU32,
+    /// Requests whose answers have not begun.
+    working: AtomicU32,
     /// Requests that have come; the connection's own task counts them.
     begun: AtomicU32,
     http2: AtomicBool,
@@ -57,42 +47,30 @@ struct State {
     idle_since: Moment,
     /// Since when a header is incomplete.
     header_since: Moment,
-    /// Since when the client has not taken a byte that we have for it.
+    /// Since when the client has taken too few of the bytes that we have for it.
     blocked_since: Moment,
-}
-
-/// Nanoseconds since the connection was born, and one; 0 is never.
-#[derive(Default)]
-struct Moment(AtomicU64);
-
-impl Moment {
-    fn set_now(&self, born: Instant) {
-        let nanos = u64::try_from(born.elapsed().as_nanos()).unwrap_or(u64::MAX - 1);
-        self.0.store(nanos + 1, Ordering::Relaxed);
-    }
-
-    fn clear(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
-    fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
-    }
-
-    fn get(&self, born: Instant) -> Option<Instant> {
-        let nanos = self.0.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(born + Duration::from_nanos(nanos))
-    }
+    /// How many it has taken since then.
+    blocked_taken: AtomicU64,
+    /// What an HTTP/2 client lets us send.
+    windows: Windows,
 }
 
 /// A request in flight; ends when dropped.
-pub struct Flight(Watch);
+pub struct Flight {
+    watch: Watch,
+    /// Its answer has begun.
+    answered: bool,
+}
 
-impl Default for Watch {
-    fn default() -> Self {
+impl Watch {
+    /// The watch of a new connection.
+    #[must_use]
+    pub fn new(patience: Patience) -> Self {
         Self(Arc::new(State {
+            patience,
             born: Instant::now(),
             in_flight: AtomicU32::new(0),
+            working: AtomicU32::new(0),
             begun: AtomicU32::new(0),
             http2: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
@@ -100,22 +78,58 @@ impl Default for Watch {
             idle_since: Moment::default(),
             header_since: Moment::default(),
             blocked_since: Moment::default(),
+            blocked_taken: AtomicU64::new(0),
+            windows: Windows::default(),
         }))
     }
-}
 
-impl Watch {
+    pub(super) fn patience(&self) -> Patience {
+        self.0.patience
+    }
+
+    pub(super) fn windows(&self) -> &Windows {
+        &self.0.windows
+    }
+
+    /// Since when every answer waits for an HTTP/2 client to open its windows.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        let state = &*self.0;
+        let stalls = state.windows.stalls();
+        if stalls == 0 || stalls < state.in_flight() {
+            return None;
+        }
+        // An answer that ended may have been the last that did not wait.
+        let ended = state.idle_since.get(state.born);
+        let stalled = state.windows.stalled_since.get(state.born);
+        stalled.max(ended)
+    }
+
+    /// The client takes too little of an HTTP/2 answer from now on.
+    pub(super) fn stalled(&self) {
+        self.0.windows.stalled_since.set_now(self.0.born);
+        self.0.windows.add_stall();
+    }
+
+    /// The client has caught up with what was given, and is to take more.
+    pub(super) fn progressed(&self) {
+        self.0.windows.stalled_since.set_now(self.0.born);
+    }
+
     /// Notes that the header of a request is complete.
     #[must_use]
     pub fn begin(&self) -> Flight {
         let state = &*self.0;
         state.in_flight.fetch_add(1, Ordering::Relaxed);
+        state.working.fetch_add(1, Ordering::Relaxed);
         let begun = state.begun.load(Ordering::Relaxed);
         state.begun.store(begun.wrapping_add(1), Ordering::Relaxed);
         if !state.http2.load(Ordering::Relaxed) {
             state.header_since.clear();
         }
-        Flight(self.clone())
+        Flight {
+            watch: self.clone(),
+            answered: false,
+        }
     }
 
     /// Notes the fault of a request, counted from 1.
@@ -149,13 +163,27 @@ impl Watch {
         }
     }
 
-    /// Notes whether bytes for the client could be written.
-    pub(super) fn wrote(&self, written: bool) {
+    /// Notes that so many bytes were written, or that none could be.
+    pub(super) fn wrote(&self, written: Poll<usize>) {
         let state = &*self.0;
         match (written, state.blocked_since.is_set()) {
-            (false, false) => state.blocked_since.set_now(state.born),
-            (true, true) => state.blocked_since.clear(),
+            (Poll::Pending, false) => {
+                state.blocked_taken.store(0, Ordering::Relaxed);
+                state.blocked_since.set_now(state.born);
+            }
+            (Poll::Ready(bytes), true) => {
+                let taken = state.blocked_taken.load(Ordering::Relaxed);
+                let taken = taken.saturating_add(bytes as u64);
+                state.blocked_taken.store(taken, Ordering::Relaxed);
+            }
             _ => {}
+        }
+    }
+
+    /// Notes that all bytes for the client were written.
+    pub(super) fn flushed(&self) {
+        if self.0.blocked_since.is_set() {
+            self.0.blocked_since.clear();
         }
     }
 
@@ -183,17 +211,42 @@ impl Watch {
         }
     }
 
-    /// When the present wait will have been too long, and for what.
-    fn deadline(&self, patience: Patience) -> Option<(Instant, Lapse)> {
+    /// Since when every answer waits for the client to read.
+    fn unread_since(&self) -> Option<Instant> {
         let state = &*self.0;
         if let Some(since) = state.blocked_since.get(state.born) {
-            return Some((since + patience.idle, Lapse::Write));
+            let at_work = state.working.load(Ordering::Acquire) > 0;
+            return Some(since).filter(|_| !at_work);
+        }
+        self.stalled_since()
+    }
+
+    /// Whether every answer has waited so long for the client to read.
+    pub(super) fn is_unread_for(&self, time: Duration) -> bool {
+        self.unread_since()
+            .is_some_and(|since| since.elapsed() >= time)
+    }
+
+    /// When the present wait will have been too long, and for what.
+    fn deadline(&self) -> Option<(Instant, Lapse)> {
+        let state = &*self.0;
+        let patience = state.patience;
+        if let Some(since) = state.blocked_since.get(state.born) {
+            let taken = state.blocked_taken.load(Ordering::Relaxed);
+            let waited = since.elapsed();
+            if waited < patience.idle || taken == 0 || !patience.is_met(taken, waited) {
+                return Some((since + patience.idle, Lapse::Write));
+            }
+            // It reads at the rate that is asked of it.
+            state.blocked_taken.store(0, Ordering::Relaxed);
+            state.blocked_since.set_now(state.born);
         }
         if let Some(since) = state.header_since.get(state.born) {
             return Some((since + patience.header, Lapse::Header));
         }
         if state.in_flight() > 0 {
-            return None;
+            let since = self.stalled_since()?;
+            return Some((since + patience.idle, Lapse::Write));
         }
         // Read after `in_flight`: it is no older than the end that brought that to 0.
         match state.idle_since.get(state.born) {
@@ -203,13 +256,13 @@ impl Watch {
     }
 
     /// Resolves when the client has let the connection wait for too long.
-    pub async fn lapse(&self, patience: Patience) -> Lapse {
+    pub async fn lapse(&self) -> Lapse {
         // A wait that begins while this sleeps ends no earlier than the shorter
         // patience from now, so no deadline is overslept.
-        let stride = patience.header.min(patience.idle);
+        let stride = self.0.patience.header.min(self.0.patience.idle);
         loop {
             let now = Instant::now();
-            let wake = match self.deadline(patience) {
+            let wake = match self.deadline() {
                 Some((deadline, lapse)) if deadline <= now => return lapse,
                 Some((deadline, _)) => deadline.min(now + stride),
                 None => now + stride,
@@ -223,19 +276,31 @@ impl Flight {
     /// What is wrong with the framing of the request; on HTTP/1 it is the last one.
     #[inline]
     pub(super) fn fault(&self) -> Option<Fault> {
-        let fault = self.0.0.fault.load(Ordering::Relaxed);
+        let fault = self.watch.0.fault.load(Ordering::Relaxed);
         if fault == 0 {
             return None;
         }
         let [number, request @ ..] = fault.to_le_bytes();
-        let begun = self.0.0.begun.load(Ordering::Relaxed);
+        let begun = self.watch.0.begun.load(Ordering::Relaxed);
         Fault::of_number(number).filter(|_| request.starts_with(&begun.to_le_bytes()))
+    }
+
+    /// Notes that the answer begins; returns whether it goes out by HTTP/2.
+    pub(super) fn answer(&mut self) -> bool {
+        let state = &*self.watch.0;
+        self.answered = true;
+        state.working.fetch_sub(1, Ordering::Release);
+        state.http2.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     /// Notes that the connection leaves HTTP with this answer.
     #[cold]
     pub(super) fn upgrade(&self) {
-        self.0.0.upgraded.store(true, Ordering::Relaxed);
+        self.watch.0.upgraded.store(true, Ordering::Relaxed);
     }
 }
 
@@ -247,46 +312,14 @@ impl State {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let state = &*self.0.0;
+        let state = &*self.watch.0;
+        if !self.answered {
+            state.working.fetch_sub(1, Ordering::Release);
+        }
         state.idle_since.set_now(state.born);
         state.in_flight.fetch_sub(1, Ordering::Release);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PATIENCE: Patience = Patience {
-        header: Duration::from_millis(20),
-        idle: Duration::from_millis(60),
-    };
-
-    #[tokio::test]
-    async fn a_new_connection_waits_for_its_header_a_used_one_for_longer() {
-        let watch = Watch::default();
-        let began = Instant::now();
-        assert_eq!(watch.lapse(PATIENCE).await, Lapse::Header);
-        drop(watch.begin());
-        assert_eq!(watch.lapse(PATIENCE).await, Lapse::Idle);
-        assert!(began.elapsed() >= PATIENCE.header + PATIENCE.idle);
-    }
-
-    #[tokio::test]
-    async fn half_a_header_after_a_request_has_the_shorter_patience() {
-        let watch = Watch::default();
-        drop(watch.begin());
-        watch.bytes_came();
-        assert_eq!(watch.lapse(PATIENCE).await, Lapse::Header);
-    }
-
-    #[tokio::test]
-    async fn a_request_in_flight_has_no_deadline_here() {
-        let watch = Watch::default();
-        let flight = watch.begin();
-        let lapse = tokio::time::timeout(PATIENCE.idle * 3, watch.lapse(PATIENCE)).await;
-        assert!(lapse.is_err());
-        drop(flight);
-        assert_eq!(watch.lapse(PATIENCE).await, Lapse::Idle);
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::framing::Framing;
-use super::h2_frames::HeaderBlocks;
+use super::h2_frames::Frames;
 use super::watch::Watch;
 
 pin_project! {
@@ -16,7 +16,7 @@ pin_project! {
     pub(super) struct Watched<T> {
         #[pin]
         inner: T,
-        frames: HeaderBlocks,
+        frames: Frames,
         framing: Framing,
         // A fault was found: what comes after it is not read.
         ended: bool,
@@ -29,7 +29,7 @@ impl<T> Watched<T> {
     pub(super) fn new(inner: T, watch: Watch) -> Self {
         Self {
             inner,
-            frames: HeaderBlocks::default(),
+            frames: Frames::default(),
             framing: Framing::default(),
             ended: false,
             watch,
@@ -63,6 +63,7 @@ impl<T: AsyncRead> AsyncRead for Watched<T> {
         this.frames.read(read);
         if this.frames.is_http2() {
             this.watch.frames_came(this.frames.is_incomplete());
+            this.frames.tell(this.watch.windows());
             return polled;
         }
         this.watch.bytes_came();
@@ -92,8 +93,12 @@ impl<T: AsyncRead> AsyncRead for Watched<T> {
 }
 
 impl<T> Watched<T> {
-    fn wrote<R>(watch: &Watch, polled: Poll<R>) -> Poll<R> {
-        watch.wrote(polled.is_ready());
+    fn wrote(watch: &Watch, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        watch.wrote(match &polled {
+            Poll::Ready(Ok(written)) => Poll::Ready(*written),
+            Poll::Ready(Err(_)) => Poll::Ready(0),
+            Poll::Pending => Poll::Pending,
+        });
         polled
     }
 }
@@ -123,7 +128,12 @@ impl<T: AsyncWrite> AsyncWrite for Watched<T> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
-        Self::wrote(this.watch, this.inner.poll_flush(cx))
+        let polled = this.inner.poll_flush(cx);
+        match &polled {
+            Poll::Ready(_) => this.watch.flushed(),
+            Poll::Pending => this.watch.wrote(Poll::Pending),
+        }
+        polled
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

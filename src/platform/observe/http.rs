@@ -19,6 +19,7 @@ use tower::{Layer, Service};
 use super::context::Entered;
 use super::pending::Pending;
 use super::{Observation, REQUEST_ID, RequestContext};
+use crate::platform::http::exchange::Answer;
 use crate::platform::http::headers::secure;
 use crate::platform::http::listener::Serve;
 use crate::platform::http::problem::Failure;
@@ -150,6 +151,7 @@ where
                 None
             },
             pending: Some(pending),
+            held: false,
         };
         if ended {
             finish(&mut body.pending);
@@ -201,6 +203,13 @@ pin_project! {
         inner: Body,
         context: Option<Arc<RequestContext>>,
         pending: Option<Box<Pending>>,
+        held: bool,
+    }
+}
+
+impl Answer for ObservedBody {
+    fn hold(&mut self) {
+        self.held = true;
     }
 }
 
@@ -212,6 +221,7 @@ impl ObservedBody {
             inner,
             context: None,
             pending: None,
+            held: false,
         }
     }
 }
@@ -243,7 +253,8 @@ impl HttpBody for ObservedBody {
                 if let (Some(data), Some(pending)) = (frame.data_ref(), this.pending.as_mut()) {
                     pending.record.response_bytes += data.len() as u64;
                 }
-                if inner.is_end_stream() {
+                // Nothing is asked for after trailers.
+                if frame.is_trailers() || (!*this.held && inner.is_end_stream()) {
                     finish(this.pending);
                 }
             }

@@ -36,10 +36,14 @@ settings! {
         pub default_per_second("default.per_second"): f64 = Same("50"), check rate;
         /// Requests at once for one client address.
         pub default_burst("default.burst"): u32 = Same("100"), check at_least_one;
-        /// Sustained requests per second on `/api/*/auth/*`.
+        /// Sustained requests per second for one client address on `/api/*/auth/*`, and wherever a password is asked for again or an address is changed.
         pub auth_per_second("auth.per_second"): f64 = Same("5"), check rate;
-        /// Requests at once on `/api/*/auth/*`.
+        /// Those requests at once.
         pub auth_burst("auth.burst"): u32 = Same("10"), check at_least_one;
+        /// Sustained checks of one account's password per second, over all client addresses together.
+        pub account_per_second("account.per_second"): f64 = Same("0.1"), check rate;
+        /// Those checks at once. Also the wrong passwords in a row from a client address where the password was right before, which are counted apart.
+        pub account_burst("account.burst"): u32 = Same("20"), check at_least_one;
         /// Keys that each limiter remembers at most; beyond it new keys share one bucket until the sweep.
         pub max_keys("max_keys"): u32 = Same("100000"), check at_least_one;
         /// Where the state lives: `local`, or `redis` to share it among replicas.
@@ -69,6 +73,11 @@ impl Config {
                 "rate_limit.auth.per_second",
                 self.auth_per_second,
                 self.auth_burst,
+            ),
+            (
+                "rate_limit.account.per_second",
+                self.account_per_second,
+                self.account_burst,
             ),
         ] {
             if Pace::new(per_second, burst).refill() > LONGEST_REFILL {

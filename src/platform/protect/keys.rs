@@ -22,17 +22,27 @@ pub enum Key {
     Address(IpAddr),
     /// One authenticated user, wherever the requests come from.
     Principal(Uuid),
+    /// One account whose password is asked for: a digest, see [`Key::account`].
+    Account(u128),
     /// All that come while the table is full.
     Overflow,
 }
 
 impl Key {
     /// One IPv6 customer has a /64 at least, and can choose any address in it.
-    pub(super) fn address(address: IpAddr) -> Self {
+    #[must_use]
+    pub fn address(address: IpAddr) -> Self {
         Self::Address(match address {
             IpAddr::V4(_) => address,
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         })
+    }
+
+    /// One account, by what identifies it, apart from others for another `purpose`.
+    #[must_use]
+    pub fn account(purpose: &str, identity: &[u8]) -> Self {
+        // The purpose is text, so that the byte between the two is in none.
+        Self::Account(half_sha256(&[purpose.as_bytes(), &[0xff], identity]))
     }
 
     /// A name for the key outside of this process. The first half of a SHA-256: a
@@ -42,18 +52,25 @@ impl Key {
             Self::Address(IpAddr::V4(v4)) => (4, v4.to_ipv6_mapped().octets()),
             Self::Address(IpAddr::V6(v6)) => (6, v6.octets()),
             Self::Principal(id) => (1, *id.as_bytes()),
+            Self::Account(digest) => (2, digest.to_be_bytes()),
             Self::Overflow => (0, [0; 16]),
         };
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(&[kind]);
-        context.update(&bytes);
-        context
-            .finish()
-            .as_ref()
-            .iter()
-            .take(16)
-            .fold(0, |sum, byte| sum << 8 | u128::from(*byte))
+        half_sha256(&[&[kind], &bytes])
     }
+}
+
+/// The first half of a SHA-256 (FIPS 180-4).
+fn half_sha256(parts: &[&[u8]]) -> u128 {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    context
+        .finish()
+        .as_ref()
+        .iter()
+        .take(16)
+        .fold(0, |sum, byte| sum << 8 | u128::from(*byte))
 }
 
 /// What of the request context is the key.
@@ -61,6 +78,8 @@ impl Key {
 pub(super) enum KeyedBy {
     Address,
     Principal,
+    /// Nothing: the caller of [`super::Limit::take`] gives it.
+    Caller,
 }
 
 /// Takes the key from the request context, and a place in the table for it.
@@ -77,6 +96,7 @@ impl ContextKey {
         RequestContext::with(|context| match self.by {
             KeyedBy::Address => context.map(|context| Key::address(context.client_address)),
             KeyedBy::Principal => context?.principal.get().copied().map(Key::Principal),
+            KeyedBy::Caller => None,
         })
     }
 }
@@ -184,6 +204,9 @@ mod tests {
             address("192.0.2.2"),
             address("2001:db8::1"),
             Key::Principal(Uuid::nil()),
+            Key::account("login", b"a"),
+            Key::account("confirmation", b"a"),
+            Key::account("login", b"b"),
             Key::Overflow,
         ];
         let digests: std::collections::HashSet<u128> = keys.iter().map(Key::digest).collect();

@@ -11,19 +11,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::{IntoResponse as _, Response};
-use governor::clock::QuantaInstant;
+use governor::clock::{Clock as _, QuantaInstant};
 use governor::middleware::NoOpMiddleware;
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use prometheus::IntCounter;
 use tower_governor::GovernorError;
 use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 
 use super::Config;
 use super::config::LimitBackend;
-use super::keys::{ContextKey, KeyedBy, Table};
+use super::keys::{ContextKey, Key, KeyedBy, Table};
 use super::metrics::RateLimitMetrics;
+use super::refusal::TooSoon;
 use super::shared::{Pace, Shared};
-use crate::platform::http::problem::{Problem, codes};
+use crate::platform::http::problem::Problem;
 use crate::platform::lifecycle::Lifecycle;
 
 /// How often limiters forget clients that have gone.
@@ -53,8 +54,10 @@ pub struct Limits {
     pub address: Option<Limit>,
     /// Every authenticated request, by principal.
     pub principal: Option<Limit>,
-    /// The stricter one for credentials.
+    /// The stricter one for credentials, by client address.
     pub auth: Option<Limit>,
+    /// Every check of a password, by the account that it is for.
+    pub account: Option<Limit>,
     shared: Option<Arc<Shared>>,
 }
 
@@ -94,6 +97,12 @@ impl Limits {
                 KeyedBy::Address,
                 config.auth_per_second,
                 config.auth_burst,
+            ),
+            account: limit(
+                "account",
+                KeyedBy::Caller,
+                config.account_per_second,
+                config.account_burst,
             ),
             shared,
         })
@@ -139,7 +148,7 @@ impl Limits {
 
     /// Forgets keys whose bucket is full again.
     pub fn sweep(&self) {
-        for limit in [&self.address, &self.principal, &self.auth]
+        for limit in [&self.address, &self.principal, &self.auth, &self.account]
             .into_iter()
             .flatten()
         {
@@ -185,9 +194,15 @@ impl Limit {
     pub(super) fn ask(
         &self,
     ) -> Option<impl Future<Output = Option<Result<(), Duration>>> + Send + use<>> {
+        self.ask_about(self.0.key.current()?)
+    }
+
+    fn ask_about(
+        &self,
+        key: Key,
+    ) -> Option<impl Future<Output = Option<Result<(), Duration>>> + Send + use<>> {
         let shared = Arc::clone(self.0.shared.as_ref()?);
         let live = shared.live()?;
-        let key = self.0.key.current()?;
         let parts = Arc::clone(&self.0);
         Some(async move {
             let decision = shared.decide(&live, parts.name, key, parts.pace).await;
@@ -199,6 +214,37 @@ impl Limit {
             }
             decision
         })
+    }
+
+    /// Decides in a handler, where a layer does not know enough.
+    ///
+    /// # Errors
+    /// [`TooSoon`].
+    pub async fn take(&self, key: Key) -> Result<(), TooSoon> {
+        let shared = match self.ask_about(key) {
+            Some(asked) => asked.await,
+            None => None,
+        };
+        let decision = shared.unwrap_or_else(|| {
+            let limiter = self.0.local.limiter();
+            let key = self.0.key.table.admit(key);
+            limiter
+                .check_key(&key)
+                .map_err(|until| until.wait_time_from(limiter.clock().now()))
+        });
+        match decision {
+            Ok(()) => {
+                self.0.allowed.inc();
+                Ok(())
+            }
+            Err(wait) => Err(self.too_soon(wait)),
+        }
+    }
+
+    /// How many pass at once.
+    #[must_use]
+    pub fn burst(&self) -> u32 {
+        self.0.pace.burst
     }
 
     /// The limiter of this process.
@@ -220,26 +266,17 @@ impl Limit {
         }
     }
 
-    /// The answer to a request that comes too soon. tower_governor cuts the wait
-    /// down to seconds; it is rounded up here: a client that honours `Retry-After`
-    /// is not refused again.
     pub(super) fn refuse(&self, wait: Duration) -> Response {
+        Problem::from(self.too_soon(wait)).into_response()
+    }
+
+    fn too_soon(&self, wait: Duration) -> TooSoon {
         self.0.rejected.inc();
-        let seconds = wait.as_secs() + 1;
-        let state = format!("\"{}\";r=0;t={seconds}", self.0.name);
-        let mut problem = Problem::new(
-            codes::RATE_LIMITED,
-            "Too many requests; wait and try again.",
-        )
-        .retry_after(seconds)
-        .header(
-            HeaderName::from_static("ratelimit-policy"),
-            self.0.policy.clone(),
-        );
-        if let Ok(state) = HeaderValue::from_str(&state) {
-            problem = problem.header(HeaderName::from_static("ratelimit"), state);
+        TooSoon {
+            limiter: self.0.name,
+            policy: self.0.policy.clone(),
+            wait,
         }
-        problem.into_response()
     }
 }
 
@@ -257,6 +294,8 @@ mod tests {
             default_burst: 2,
             auth_per_second: 1.0,
             auth_burst: 1,
+            account_per_second: 1.0,
+            account_burst: 1,
             max_keys,
             backend: LimitBackend::Local,
             redis_url: None,

@@ -6,7 +6,7 @@ use crate::metrics;
 use crate::platform::telemetry::metrics::QUICK;
 
 metrics! {
-    /// Rate limits. `limiter` is `address`, `principal` or `auth`.
+    /// Rate limits. `limiter` is `address`, `principal`, `auth` or `account`.
     pub struct RateLimitMetrics {
         /// Decisions: `allowed` or `rejected`.
         pub decisions: IntCounterVec = "rate_limit_decisions_total"["limiter", "decision"];

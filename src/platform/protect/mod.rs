@@ -8,12 +8,15 @@ mod limit;
 mod limiting;
 mod metrics;
 mod places;
+mod refusal;
 mod shared;
 mod shares;
 
 pub use config::{Config, LimitBackend};
 pub use guard::{Guard, GuardLayer};
+pub use keys::Key;
 pub use limit::{Limit, Limits};
 pub use metrics::RateLimitMetrics;
 pub use places::{Full, PlaceLimits};
+pub use refusal::TooSoon;
 pub use shares::{Share, Shares};

@@ -5,22 +5,14 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{PREFACE, SETTINGS, ping_over_http2, service};
+use super::{ping_over_http2, service};
 use crate::support::Service;
+use crate::support::http2::{PREFACE, SETTINGS, frame};
 
 const RST_STREAM: u8 = 3;
 const SETTINGS_FRAME: u8 = 4;
 const GOAWAY: u8 = 7;
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let mut frame = length[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
 
 /// The ping on another stream.
 fn ping_on(stream: u32) -> Vec<u8> {

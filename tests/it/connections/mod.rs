@@ -5,18 +5,17 @@
 
 mod http2;
 mod tls;
+mod unread;
 
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::support::http2::{PREFACE, SETTINGS, get};
 use crate::support::{Backend, Service, eventually};
 
 const REQUEST: &[u8] = b"GET /api/v1/ping HTTP/1.1\r\nHost: x\r\n\r\n";
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// An empty SETTINGS frame, which every client sends first.
-const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 async fn service() -> Service {
     Service::builder(Backend::Sqlite)
@@ -90,16 +89,9 @@ async fn connections_without_a_request_end_with_the_idle_timeout() {
     }
 }
 
-/// A HEADERS frame for `GET /api/v1/ping`, by hand (RFC 7541, static table and
-/// literals without indexing).
+/// A HEADERS frame for `GET /api/v1/ping`.
 fn ping_over_http2() -> Vec<u8> {
-    let path = b"/api/v1/ping";
-    let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
-    block.extend(path);
-    block.extend([0x01, 1, b'x']);
-    let mut frame = vec![0, 0, u8::try_from(block.len()).unwrap(), 1, 0x5, 0, 0, 0, 1];
-    frame.extend(block);
-    frame
+    get(1, "/api/v1/ping")
 }
 
 #[tokio::test]

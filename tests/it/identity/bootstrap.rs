@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::client::{PASSWORD, login, read_me, register};
+use super::client::{PASSWORD, leave, login, read_me, register, send};
+use super::database::{execute, value};
 use crate::on_both;
-use crate::support::{Backend, Service, TestDatabase};
+use crate::support::service::ADMIN_EMAIL;
+use crate::support::{Backend, Service, TestDatabase, eventually};
 
 const EMAIL: &str = "root@example.com";
 const FIRST: &str = "the first passphrase of root";
@@ -13,6 +15,23 @@ fn with_administrator(backend: Backend, email: &str, password: &str) -> crate::s
     Service::builder(backend)
         .env("APP__AUTH__BOOTSTRAP_ADMIN_EMAIL", email)
         .env("APP__AUTH__BOOTSTRAP_ADMIN_PASSWORD", password)
+}
+
+/// A service on a database that has no administrator any more.
+async fn without_administrator(backend: Backend, database: &Arc<TestDatabase>) -> Service {
+    let service = Service::builder(backend).database(database).start().await;
+    let set = "UPDATE users SET role = 'user' WHERE email = $1";
+    execute(backend, &service, set, ADMIN_EMAIL.to_owned()).await;
+    service
+}
+
+async fn deposit_status(service: &Service, token: &str) -> u16 {
+    let url = service.url("/api/v1/deposits");
+    let request = service.client.post(url).bearer_auth(token);
+    send(request.json(&serde_json::json!({})))
+        .await
+        .status
+        .as_u16()
 }
 
 async fn role(service: &Service, email: &str, password: &str) -> String {
@@ -43,17 +62,89 @@ on_both! {
         assert_eq!(made(&one) + made(&two) + made(&later), 1);
     }
 
-    async fn somebody_who_has_the_address_becomes_administrator_and_keeps_the_password(backend: Backend) {
+    async fn starts_at_once_with_different_addresses_make_one_administrator(backend: Backend) {
         let database = Arc::new(TestDatabase::create(backend).await);
-        let before = Service::builder(backend).database(&database).start().await;
-        register(&before, EMAIL).await.is(201);
-        assert_eq!(role(&before, EMAIL, PASSWORD).await, "user");
+        let start = |email| with_administrator(backend, email, FIRST).database(&database).start();
+        let (one, _two) = tokio::join!(start(EMAIL), start("other@example.com"));
+        let query = "SELECT count(*) FROM users";
+        assert_eq!(value::<i64>(backend, &one, query).await, 1);
+    }
+
+    async fn a_self_registered_user_is_never_promoted_by_the_configuration(backend: Backend) {
+        let database = Arc::new(TestDatabase::create(backend).await);
+        let before = without_administrator(backend, &database).await;
+        let id = register(&before, EMAIL).await.text("id");
+        drop(before);
+        // There is no administrator: the start tells the command, and serves.
         let after = with_administrator(backend, "Root@Example.com", FIRST)
             .database(&database)
             .start()
             .await;
-        assert_eq!(role(&after, EMAIL, PASSWORD).await, "admin");
+        assert_eq!(role(&after, EMAIL, PASSWORD).await, "user");
         login(&after, EMAIL, FIRST).await.is(401);
+        let logs = after.logs();
+        let told = logs.iter().find(|line| line["level"] == "warn" && line["user"] == id);
+        let command = format!("gantry admin promote --id {id}");
+        assert_eq!(told.expect("a warning")["command"], command);
+        assert!(!after.stdout().join("\n").to_lowercase().contains(EMAIL));
+    }
+
+    async fn an_address_that_the_administrator_left_makes_nobody_an_administrator(backend: Backend) {
+        let database = Arc::new(TestDatabase::create(backend).await);
+        let start = || with_administrator(backend, EMAIL, FIRST).database(&database).start();
+        let first = start().await;
+        let set = "UPDATE users SET email = $1 WHERE role = 'admin'";
+        execute(backend, &first, set, "renamed@example.com".to_owned()).await;
+        register(&first, EMAIL).await.is(201);
+        drop(first);
+        let second = start().await;
+        assert_eq!(role(&second, EMAIL, PASSWORD).await, "user");
+        assert_eq!(role(&second, "renamed@example.com", FIRST).await, "admin");
+        let query = "SELECT count(*) FROM users WHERE role = 'admin'";
+        assert_eq!(value::<i64>(backend, &second, query).await, 1);
+        // An address that nobody has makes no second one either.
+        let third = with_administrator(backend, "third@example.com", FIRST)
+            .database(&database)
+            .start()
+            .await;
+        login(&third, "third@example.com", FIRST).await.is(401);
+    }
+
+    async fn the_command_promotes_a_user(backend: Backend) {
+        let database = Arc::new(TestDatabase::create(backend).await);
+        let service = without_administrator(backend, &database).await;
+        let id = register(&service, EMAIL).await.text("id");
+        let token = login(&service, EMAIL, PASSWORD).await.text("access_token");
+        assert_eq!(deposit_status(&service, &token).await, 403);
+        let promote = async |id: &str| {
+            let mut process = Service::builder(backend)
+                .database(&database)
+                .arguments(&["admin", "promote", "--id", id])
+                .spawn()
+                .await;
+            let code = process.wait().await.code();
+            (code, process.stdout().join("\n") + &process.stderr().join("\n"))
+        };
+        let now = format!("{id} is an administrator now");
+        assert_eq!(promote(&id).await, (Some(0), now));
+        let already = format!("{id} is an administrator already");
+        assert_eq!(promote(&id).await, (Some(0), already));
+        assert_eq!(role(&service, EMAIL, PASSWORD).await, "admin");
+        eventually("the running service knows", async || {
+            (deposit_status(&service, &token).await != 403).then_some(())
+        })
+        .await;
+
+        let gone = register(&service, "gone@example.com").await.text("id");
+        let answer = login(&service, "gone@example.com", PASSWORD).await;
+        let token = answer.text("access_token");
+        leave(&service, &token).await.is(204);
+        for id in [&gone, "01936f0e-7b5a-7c3e-8f4d-2a1b3c4d5e6f"] {
+            let none = format!("error: there is no user {id}");
+            assert_eq!(promote(id).await, (Some(1), none));
+        }
+        let (code, _) = promote("root@example.com").await;
+        assert_eq!(code, Some(2), "clap's code for a command line that is wrong");
     }
 
     async fn an_administrator_that_could_not_be_made_is_bad_configuration(backend: Backend) {

@@ -112,6 +112,12 @@ pub async fn read_me(service: &Service, token: &str) -> Answer {
     send(me(service, Method::GET, token)).await
 }
 
+/// Erases the own account.
+pub async fn leave(service: &Service, token: &str) -> Answer {
+    let body = json!({"current_password": PASSWORD});
+    send(me(service, Method::DELETE, token).json(&body)).await
+}
+
 /// `auth_attempts_total` of one kind and outcome.
 pub async fn attempts(service: &Service, kind: &str, outcome: &str) -> f64 {
     let samples = service.metrics().await;

@@ -108,7 +108,7 @@ on_both! {
         let new = new_user();
         let user = new.user.clone();
         store.create_user(new).await.unwrap();
-        let refused = store.erase_user(user.id, Expected::Any, SystemClock.now()).await;
+        let refused = store.erase_user(user.id, None, Expected::Any, SystemClock.now()).await;
         assert!(matches!(refused, Err(EraseError::NotEmpty)), "{refused:?}");
         assert_eq!(*asked.lock().unwrap(), [user.id]);
         assert_eq!(store.user(user.id).await.unwrap(), Some(user), "its own write included");
@@ -123,15 +123,15 @@ on_both! {
         let user = new.user.clone();
         store.create_user(new).await.unwrap();
         let now = SystemClock.now();
-        let stale = store.erase_user(user.id, Expected::OneOf(vec![7]), now).await;
+        let stale = store.erase_user(user.id, None, Expected::OneOf(vec![7]), now).await;
         assert!(matches!(stale, Err(EraseError::Stale)), "{stale:?}");
-        store.erase_user(user.id, Expected::OneOf(vec![1]), now).await.unwrap();
-        let again = store.erase_user(user.id, Expected::Any, now).await;
+        store.erase_user(user.id, None, Expected::OneOf(vec![1]), now).await.unwrap();
+        let again = store.erase_user(user.id, None, Expected::Any, now).await;
         assert!(matches!(again, Err(EraseError::Gone)), "{again:?}");
         assert_eq!(*asked.lock().unwrap(), [user.id]);
         assert_eq!(store.user(user.id).await.unwrap(), None);
-        assert_eq!(store.role(user.id).await.unwrap(), None);
-        let change = store.update_user(user.id, Expected::Any, UserChange::default(), now).await;
+        assert_eq!(store.access(user.id).await.unwrap(), None);
+        let change = store.update_user(user.id, None, Expected::Any, UserChange::default(), now).await;
         assert!(matches!(change, Err(ChangeError::Gone)), "{change:?}");
     }
 }

@@ -160,6 +160,7 @@ on_both! {
     async fn too_many_hashes_at_once_are_refused_with_a_time_to_come_back(backend: Backend) {
         let service = Service::builder(backend)
             .env("APP__AUTH__MAX_CONCURRENT_HASHES", "1")
+            .env("APP__AUTH__HASH_QUEUE_TIMEOUT", "0s")
             .start()
             .await;
         let answers = futures_util::future::join_all(

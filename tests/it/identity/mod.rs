@@ -4,6 +4,8 @@ mod bootstrap;
 mod client;
 mod database;
 mod erasure;
+mod guesses;
+mod hashing;
 mod keys;
 mod login;
 mod refresh;

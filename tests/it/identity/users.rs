@@ -5,7 +5,9 @@ use std::sync::Arc;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::{Answer, PASSWORD, login, me, post, read_me, refresh, register, send, tokens};
+use super::client::{
+    Answer, PASSWORD, attempts, leave, login, me, post, read_me, refresh, register, send, tokens,
+};
 use crate::on_both;
 use crate::support::{Backend, Service, TestDatabase, eventually};
 
@@ -48,9 +50,13 @@ on_both! {
         let request = me(&service, Method::GET, &token).header("if-none-match", &tag);
         send(request).await.is(200);
         for stale in [tag.as_str(), "\"x\"", &format!("W/{}", changed.etag())] {
-            for method in [Method::PATCH, Method::DELETE] {
+            for (method, body) in [
+                (Method::PATCH, json!({"name": "Eve"})),
+                (Method::PATCH, json!({"email": "eve@example.com", "current_password": PASSWORD})),
+                (Method::DELETE, json!({"current_password": PASSWORD})),
+            ] {
                 let request = me(&service, method, &token).header("if-match", stale);
-                let answer = send(request.json(&json!({"name": "Eve"}))).await;
+                let answer = send(request.json(&body)).await;
                 answer.is_problem(412, "PRECONDITION_FAILED");
             }
         }
@@ -67,15 +73,16 @@ on_both! {
         let nothing = patch(&service, &token, json!({})).await;
         nothing.is(200);
         assert_eq!((nothing.etag(), &nothing.body), (before.etag(), &before.body));
-        let moved = patch(&service, &token, json!({"email": "Countess@Example.com"})).await;
+        let to = |email: &str| json!({"email": email, "current_password": PASSWORD});
+        let moved = patch(&service, &token, to("Countess@Example.com")).await;
         assert_eq!(moved.body["email"], "countess@example.com");
         login(&service, "ada@example.com", PASSWORD).await.is(401);
         login(&service, "countess@example.com", PASSWORD).await.is(200);
-        let conflict = patch(&service, &token, json!({"email": "grace@example.com"})).await;
+        let conflict = patch(&service, &token, to("grace@example.com")).await;
         conflict.is_problem(409, "EMAIL_TAKEN");
         let bad = patch(&service, &token, json!({"email": "x", "name": ""})).await;
         bad.is_problem(422, "VALIDATION_FAILED");
-        assert_eq!(bad.body["errors"].as_array().unwrap().len(), 2);
+        assert_eq!(bad.body["errors"].as_array().unwrap().len(), 3);
         patch(&service, &token, json!({"role": "admin"})).await.is_problem(400, "UNKNOWN_FIELD");
     }
 
@@ -106,16 +113,54 @@ on_both! {
             .is_problem(422, "VALIDATION_FAILED");
         refresh(&service, &first).await.is(200);
         change_password(&service, &token, PASSWORD, new).await.is(204);
+        // Its access tokens end with it, the one that changed it included.
+        read_me(&service, &token).await.is_problem(401, "UNAUTHENTICATED");
         refresh(&service, &second).await.is_problem(401, "INVALID_REFRESH_TOKEN");
         login(&service, "ada@example.com", PASSWORD).await.is(401);
-        login(&service, "ada@example.com", new).await.is(200);
+        let next = login(&service, "ada@example.com", new).await.text("access_token");
+        read_me(&service, &next).await.is(200);
+    }
+
+    async fn a_new_address_and_the_erasure_need_the_password(backend: Backend) {
+        let service = Service::start(backend).await;
+        let (token, _) = tokens(&service, "ada@example.com").await;
+        let before = read_me(&service, &token).await;
+        let missing = patch(&service, &token, json!({"email": "eve@example.com"})).await;
+        missing.is_problem(422, "VALIDATION_FAILED");
+        let erase = async |body: Option<Value>| {
+            let request = me(&service, Method::DELETE, &token);
+            send(match body {
+                Some(body) => request.json(&body),
+                None => request,
+            })
+            .await
+        };
+        for answer in [missing, erase(None).await, erase(Some(json!({}))).await] {
+            answer.is_problem(422, "VALIDATION_FAILED");
+            let error = &answer.body["errors"][0];
+            assert_eq!(error["field"], "current_password");
+            assert_eq!(error["code"], "REQUIRED");
+        }
+        let wrong = "not the passphrase";
+        let body = json!({"email": "eve@example.com", "current_password": wrong});
+        patch(&service, &token, body).await.is_problem(403, "WRONG_PASSWORD");
+        // Not even whether an address is taken is told without it.
+        let body = json!({"email": "admin@example.com", "current_password": wrong});
+        patch(&service, &token, body).await.is_problem(403, "WRONG_PASSWORD");
+        erase(Some(json!({"current_password": wrong}))).await.is_problem(403, "WRONG_PASSWORD");
+        let untyped = me(&service, Method::DELETE, &token).body("{}");
+        send(untyped).await.is_problem(415, "UNSUPPORTED_MEDIA_TYPE");
+        assert_eq!(read_me(&service, &token).await.body, before.body);
+        assert_eq!(attempts(&service, "confirmation", "failure").await, 3.0);
+        leave(&service, &token).await.is(204);
+        assert_eq!(attempts(&service, "confirmation", "success").await, 1.0);
     }
 
     async fn a_deleted_user_is_gone_and_the_address_is_free(backend: Backend) {
         let service = Service::start(backend).await;
         let (token, refresh_token) = tokens(&service, "ada@example.com").await;
         let id = read_me(&service, &token).await.text("id");
-        send(me(&service, Method::DELETE, &token)).await.is(204);
+        leave(&service, &token).await.is(204);
         // At once where it happened.
         let answer = read_me(&service, &token).await;
         answer.is_problem(401, "UNAUTHENTICATED");
@@ -137,7 +182,7 @@ on_both! {
         let answer = login(&service, "uniquely@example.com", PASSWORD).await;
         let row = user_row(backend, &service, &id).await;
         assert_eq!(row, Some((Some("uniquely@example.com".into()), Some("Uniquely Named".into()), true)));
-        send(me(&service, Method::DELETE, &answer.text("access_token"))).await.is(204);
+        leave(&service, &answer.text("access_token")).await.is(204);
         // The row stays, so that other tables can point to it.
         assert_eq!(user_row(backend, &service, &id).await, Some((None, None, false)));
     }
@@ -172,9 +217,10 @@ async fn user_row(
     }
 }
 
-/// Only Postgres serves several processes.
-#[tokio::test]
-async fn a_deletion_reaches_every_replica_within_ten_seconds() {
+/// Two processes on one database, with one user whom both have in memory. Only Postgres
+/// serves several processes. The question is one that looks at neither the user's row nor
+/// the token's signature again.
+async fn replicas() -> (Service, Service, String) {
     let keys = super::keys::keygen().await;
     let database = Arc::new(TestDatabase::create(Backend::Postgres).await);
     let replica = || {
@@ -184,18 +230,59 @@ async fn a_deletion_reaches_every_replica_within_ten_seconds() {
     };
     let (one, two) = tokio::join!(replica().start(), replica().start());
     let (token, _) = tokens(&one, "ada@example.com").await;
-    // Both have the token and the user in memory; the question is one that looks
-    // at neither the user's row nor the token's signature again.
-    let accounts = async |service: &Service| {
-        let request = service.client.get(service.url("/api/v1/accounts"));
-        send(request.bearer_auth(&token)).await.status.as_u16()
-    };
-    assert_eq!((accounts(&one).await, accounts(&two).await), (200, 200));
-    send(me(&one, Method::DELETE, &token)).await.is(204);
-    assert_eq!(accounts(&one).await, 401, "at once where it happened");
+    assert_eq!(accounts(&one, &token).await, 200);
+    assert_eq!(accounts(&two, &token).await, 200);
+    (one, two, token)
+}
+
+async fn accounts(service: &Service, token: &str) -> u16 {
+    let request = service.client.get(service.url("/api/v1/accounts"));
+    send(request.bearer_auth(token)).await.status.as_u16()
+}
+
+#[tokio::test]
+async fn a_deletion_reaches_every_replica_within_ten_seconds() {
+    let (one, two, token) = replicas().await;
+    leave(&one, &token).await.is(204);
+    assert_eq!(
+        accounts(&one, &token).await,
+        401,
+        "at once where it happened"
+    );
     // Bounded by ten seconds.
     eventually("the other replica refuses the token", async || {
-        (accounts(&two).await == 401).then_some(())
+        (accounts(&two, &token).await == 401).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_new_password_ends_access_tokens_on_every_replica_within_ten_seconds() {
+    let (one, two, token) = replicas().await;
+    let new = "an even better passphrase";
+    change_password(&one, &token, PASSWORD, new).await.is(204);
+    assert_eq!(
+        accounts(&one, &token).await,
+        401,
+        "at once where it happened"
+    );
+    eventually("the other replica refuses the token", async || {
+        (accounts(&two, &token).await == 401).then_some(())
+    })
+    .await;
+    // A later token is good at once, also where the user is remembered as before.
+    let next = login(&one, "ada@example.com", new)
+        .await
+        .text("access_token");
+    assert_eq!(accounts(&two, &next).await, 200);
+    change_password(&one, &next, new, PASSWORD).await.is(204);
+    let last = login(&one, "ada@example.com", PASSWORD)
+        .await
+        .text("access_token");
+    assert_eq!(accounts(&two, &last).await, 200);
+    assert_eq!(
+        accounts(&two, &next).await,
+        401,
+        "what was remembered went with it"
+    );
 }

@@ -191,14 +191,13 @@ on_both! {
         let admin = Client::admin(&service).await;
         let (annas, bens) = (anna.open("EUR").await, ben.open("EUR").await);
         admin.deposit(&annas, 10).await;
-        let leave = async || anna.request("DELETE", "/api/v1/users/me").send().await.unwrap();
-        let answer = leave().await;
+        let answer = anna.leave().await;
         assert_eq!(answer.status(), StatusCode::CONFLICT);
         let problem: Value = answer.json().await.unwrap();
         assert_eq!(problem["code"], "ACCOUNT_NOT_EMPTY");
         let answer = anna.post("/api/v1/transfers", &transfer(&annas, &bens, 10)).await;
         assert_eq!(answer.status(), StatusCode::CREATED);
-        assert_eq!(leave().await.status(), StatusCode::NO_CONTENT);
+        assert_eq!(anna.leave().await.status(), StatusCode::NO_CONTENT);
         let answer = ben.post("/api/v1/transfers", &transfer(&bens, &annas, 1)).await;
         assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
         let problem: Value = answer.json().await.unwrap();

@@ -71,6 +71,13 @@ impl Client {
         self.request("POST", path).json(body).send().await.unwrap()
     }
 
+    /// Erases the user.
+    pub async fn leave(&self) -> Response {
+        let body = json!({ "current_password": PASSWORD });
+        let request = self.request("DELETE", "/api/v1/users/me");
+        request.json(&body).send().await.unwrap()
+    }
+
     /// Opens an account; its id.
     pub async fn open(&self, currency: &str) -> String {
         let body = json!({ "currency": currency, "name": "Savings" });

@@ -20,10 +20,17 @@ fn on(server: &PostgresServer) -> Builder {
 }
 
 /// Asks for something from the database; the answer must be the refusal, in time.
-async fn refused(client: &Client) {
+pub(super) async fn refused(client: &Client) {
     let began = Instant::now();
     let answer = client.get("/api/v1/accounts").await;
     let took = began.elapsed();
+    is_refusal(answer).await;
+    // Two seconds more for the machine that runs the tests.
+    assert!(took < BOUND * 2 + Duration::from_secs(2), "{took:?}");
+}
+
+/// The refusal: when to come back, and nothing about the inside.
+pub(super) async fn is_refusal(answer: reqwest::Response) {
     assert_eq!(answer.status(), 503);
     let retry = answer.headers()["retry-after"].to_str().unwrap();
     assert!(retry.parse::<u32>().unwrap() >= 1, "{retry}");
@@ -33,8 +40,6 @@ async fn refused(client: &Client) {
     for word in ["SELECT", "sqlx", "connection", "postgres", "pool"] {
         assert!(!text.contains(word), "{text}");
     }
-    // Two seconds more for the machine that runs the tests.
-    assert!(took < BOUND * 2 + Duration::from_secs(2), "{took:?}");
 }
 
 async fn ready(service: &Service) -> Option<bool> {
@@ -52,7 +57,7 @@ async fn ready(service: &Service) -> Option<bool> {
     Some(status.is_success())
 }
 
-async fn becomes(service: &Service, wanted: bool, bound: Duration) {
+pub(super) async fn becomes(service: &Service, wanted: bool, bound: Duration) {
     let began = Instant::now();
     eventually("readiness follows", async || {
         (ready(service).await? == wanted).then_some(())
@@ -72,7 +77,7 @@ async fn becomes(service: &Service, wanted: bool, bound: Duration) {
 }
 
 /// After its return no request pays for connections that died in the meantime.
-async fn all_is_well(client: &Client) {
+pub(super) async fn all_is_well(client: &Client) {
     for _ in 0..20 {
         assert_eq!(client.get("/api/v1/accounts").await.status(), 200);
     }

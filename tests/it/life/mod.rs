@@ -5,6 +5,7 @@ mod drain;
 mod failure;
 mod hang_up;
 mod hold;
+mod outage;
 mod signals;
 mod start;
 mod streams;

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::routing::get;
 use gantry::platform::http::Patience;
 use gantry::platform::http::admission::Admission;
+use gantry::platform::http::ended::Ended;
 use gantry::platform::http::listener::{self, Serving};
 use gantry::platform::lifecycle::{Config, Lifecycle, LifecycleMetrics, StreamKind};
 use gantry::platform::observe::HttpMetrics;
@@ -67,6 +68,7 @@ impl Rig {
             patience: Patience {
                 header: Duration::from_secs(10),
                 idle: Duration::from_secs(10),
+                rate: 1,
             },
             admission: Admission::new(10, HttpMetrics::register(&registry).unwrap().shed),
             keep_alive: true,
@@ -74,6 +76,7 @@ impl Rig {
             stop: lifecycle.soft(),
             kill: lifecycle.hard(),
             open: IntGauge::new("open", "open").unwrap(),
+            ended: Ended::register(&registry).unwrap(),
         };
         lifecycle.spawn("public listener", listener::serve(socket, routes, serving));
         Self {

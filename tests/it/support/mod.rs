@@ -1,6 +1,7 @@
 //! Starts services and databases for tests, and ends them.
 
 mod database;
+pub mod http2;
 mod metrics;
 mod postgres;
 pub mod service;

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::identity::store::{
-    CLEANUP_BATCH, FoundToken, NewFamily, Rotated, Rotation, TokenHash, TokenState, stored_role,
+    CLEANUP_BATCH, FoundToken, NewFamily, Rotated, Rotation, TokenHash, TokenState, stored_access,
 };
 use crate::platform::db::{Db, DbError};
 use crate::platform::workers;
@@ -181,13 +181,13 @@ async fn decide(connection: &mut PgConnection, rotation: &Rotation) -> Result<Ro
     )
     .fetch_optional(&mut *connection)
     .await?;
-    let role = sqlx::query_scalar!(
-        "SELECT role FROM users WHERE id = $1 AND erased_at IS NULL",
+    let access = sqlx::query!(
+        "SELECT role, token_epoch FROM users WHERE id = $1 AND erased_at IS NULL",
         family.user_id
     )
     .fetch_optional(&mut *connection)
     .await?;
-    let (Some(token), Some(role)) = (token, role) else {
+    let (Some(token), Some(access)) = (token, access) else {
         return Ok(Rotated::Refused);
     };
     let found = FoundToken {
@@ -236,7 +236,7 @@ async fn decide(connection: &mut PgConnection, rotation: &Rotation) -> Result<Ro
             .await?;
             Ok(Rotated::Done {
                 user: family.user_id,
-                role: stored_role(&role),
+                access: stored_access(&access.role, access.token_epoch),
             })
         }
     }

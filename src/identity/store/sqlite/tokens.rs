@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::identity::store::{
-    CLEANUP_BATCH, FoundToken, NewFamily, Rotated, Rotation, TokenHash, TokenState, stored_role,
+    CLEANUP_BATCH, FoundToken, NewFamily, Rotated, Rotation, TokenHash, TokenState, stored_access,
 };
 use crate::platform::clock::{from_micros, to_micros};
 use crate::platform::db::{Db, DbError};
@@ -163,7 +163,7 @@ async fn decide(
     let presented = rotation.presented.as_slice();
     let found = sqlx::query!(
         r#"SELECT f.id AS "family: Uuid", f.user_id AS "user: Uuid", f.revoked_at,
-           t.expires_at, t.rotated_at, u.role
+           t.expires_at, t.rotated_at, u.role, u.token_epoch
     FROM refresh_tokens t
     JOIN refresh_families f ON f.id = t.family_id
     JOIN users u ON u.id = f.user_id
@@ -215,7 +215,7 @@ async fn decide(
             insert_token(connection, rotation.successor, row.family, now, expires_at).await?;
             Ok(Rotated::Done {
                 user: row.user,
-                role: stored_role(&row.role),
+                access: stored_access(&row.role, row.token_epoch),
             })
         }
     }

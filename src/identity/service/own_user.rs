@@ -1,0 +1,143 @@
+//! What a user does with the own account. What would let a thief of an access token keep
+//! the account, or destroy it, asks for the password again.
+
+use uuid::Uuid;
+
+use super::{Service, outcome};
+use crate::identity::domain::{Password, User, UserChange};
+use crate::identity::error::IdentityError;
+use crate::identity::password::Verified;
+use crate::identity::store::Expected;
+
+/// The hash of a password that was right a moment ago.
+struct Confirmed(String);
+
+impl Service {
+    /// A user.
+    ///
+    /// # Errors
+    /// [`IdentityError::Gone`], failures.
+    pub async fn user(&self, id: Uuid) -> Result<User, IdentityError> {
+        self.store.user(id).await?.ok_or(IdentityError::Gone)
+    }
+
+    /// Changes what does not need the password: anything but the address.
+    ///
+    /// # Errors
+    /// [`IdentityError::Gone`], [`IdentityError::Stale`], failures.
+    pub async fn update(
+        &self,
+        id: Uuid,
+        expected: Expected,
+        change: UserChange,
+    ) -> Result<User, IdentityError> {
+        self.change(id, None, expected, change).await
+    }
+
+    /// Changes the address, and what else changes with it.
+    ///
+    /// # Errors
+    /// [`IdentityError::TooSoon`], [`IdentityError::WrongPassword`],
+    /// [`IdentityError::Overloaded`], [`IdentityError::Gone`], [`IdentityError::Stale`],
+    /// [`IdentityError::EmailTaken`], failures.
+    pub async fn update_address(
+        &self,
+        id: Uuid,
+        current: Password,
+        expected: Expected,
+        change: UserChange,
+    ) -> Result<User, IdentityError> {
+        let Confirmed(hash) = self.confirm(id, current).await?;
+        self.change(id, Some(&hash), expected, change).await
+    }
+
+    async fn change(
+        &self,
+        id: Uuid,
+        verified_hash: Option<&str>,
+        expected: Expected,
+        change: UserChange,
+    ) -> Result<User, IdentityError> {
+        let now = self.clock.now();
+        let store = &self.store;
+        let changed = store.update_user(id, verified_hash, expected, change, now);
+        Ok(changed.await?)
+    }
+
+    /// Replaces the password, revokes every refresh token and ends every access token:
+    /// at once here, when their user is asked for again elsewhere.
+    ///
+    /// # Errors
+    /// [`IdentityError::WrongPassword`], [`IdentityError::Gone`],
+    /// [`IdentityError::TooSoon`], [`IdentityError::Overloaded`], failures.
+    pub async fn change_password(
+        &self,
+        id: Uuid,
+        current: Password,
+        new: Password,
+    ) -> Result<(), IdentityError> {
+        let result = self.replace_password(id, current, new).await;
+        self.attempts.confirmation.count(outcome(&result));
+        result
+    }
+
+    async fn replace_password(
+        &self,
+        id: Uuid,
+        current: Password,
+        new: Password,
+    ) -> Result<(), IdentityError> {
+        let guess = self.throttle.confirmation(id).await?;
+        let stored = self.store.password_hash(id).await?;
+        let stored = stored.ok_or(IdentityError::Gone)?;
+        let hash = self.hasher.replace(current, stored.clone(), new).await?;
+        let hash = hash.ok_or(IdentityError::WrongPassword)?;
+        guess.was_right();
+        let now = self.clock.now();
+        self.store.change_password(id, &stored, &hash, now).await?;
+        self.authenticator.forget(id);
+        tracing::info!(user = %id, "password changed");
+        Ok(())
+    }
+
+    /// Erases a user.
+    ///
+    /// # Errors
+    /// [`IdentityError::TooSoon`], [`IdentityError::WrongPassword`],
+    /// [`IdentityError::Overloaded`], [`IdentityError::Gone`], [`IdentityError::Stale`],
+    /// [`IdentityError::NotEmpty`], failures.
+    pub async fn erase(
+        &self,
+        id: Uuid,
+        current: Password,
+        expected: Expected,
+    ) -> Result<(), IdentityError> {
+        let Confirmed(hash) = self.confirm(id, current).await?;
+        self.store
+            .erase_user(id, Some(&hash), expected, self.clock.now())
+            .await?;
+        self.authenticator.forget(id);
+        tracing::info!(user = %id, "user erased");
+        Ok(())
+    }
+
+    /// Asks for the own password again.
+    async fn confirm(&self, id: Uuid, current: Password) -> Result<Confirmed, IdentityError> {
+        let result = self.verify_again(id, current).await;
+        self.attempts.confirmation.count(outcome(&result));
+        result
+    }
+
+    async fn verify_again(&self, id: Uuid, current: Password) -> Result<Confirmed, IdentityError> {
+        let guess = self.throttle.confirmation(id).await?;
+        let stored = self.store.password_hash(id).await?;
+        let stored = stored.ok_or(IdentityError::Gone)?;
+        match self.hasher.confirm(current, stored.clone()).await? {
+            Verified::Wrong => Err(IdentityError::WrongPassword),
+            Verified::Right { .. } => {
+                guess.was_right();
+                Ok(Confirmed(stored))
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Whether the database can be written, for the readiness check.
+
+#[cfg(feature = "postgres")]
+use super::fault::{Fault, Reason};
+use super::{Database, DbError, warm};
+
+/// Why the database is not ready for writes.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// It does not answer.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// It answers, and takes no writes: a standby, or read-only by its settings.
+    #[error("the database is read-only")]
+    ReadOnly,
+}
+
+/// True on a standby, in a read-only database, and for a read-only role.
+#[cfg(feature = "postgres")]
+const IS_READ_ONLY: &str =
+    "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
+
+impl Database {
+    /// Asks whether the database can be written. Sessions of a server that cannot are
+    /// closed, so that what is opened next finds the server that can.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub async fn probe(&self) -> Result<(), ProbeError> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(db) => {
+                warm::run(async {
+                    let mut connection = db.acquire().await?;
+                    let asked = sqlx::query("SELECT 1").execute(&mut *connection).await;
+                    asked.map_err(DbError::from)?;
+                    Ok(())
+                })
+                .await
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(db) => {
+                warm::run(async {
+                    let mut connection = db.acquire().await?;
+                    let answer = sqlx::query_scalar::<_, bool>(IS_READ_ONLY);
+                    let is_read_only = answer.fetch_one(&mut *connection).await;
+                    if is_read_only.map_err(DbError::from)? {
+                        warm::remember(Fault::Session(Reason::ReadOnly));
+                        return Err(ProbeError::ReadOnly);
+                    }
+                    Ok(())
+                })
+                .await
+            }
+        }
+    }
+}

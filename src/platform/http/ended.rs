@@ -1,0 +1,45 @@
+//! What a listener ends because of its clients.
+
+use super::watch::Lapse;
+use crate::metrics;
+
+/// Why connections are ended.
+const REASONS: [Lapse; 4] = [Lapse::Header, Lapse::Idle, Lapse::Write, Lapse::Flood];
+
+metrics! {
+    /// Connections and streams that a listener ended because of their clients.
+    pub struct Ended {
+        /// Connections that the service ended: no or half a header in time (`header`), no
+        /// next request in time (`idle`), answers that were not read, or too slowly
+        /// (`unread`), HTTP/2 frames without end that ask for nothing (`flood`).
+        pub connections: prometheus::IntCounterVec = "http_connections_ended_total"["reason"];
+        /// Answers on HTTP/2 that were given up by themselves, because the client did not
+        /// take them, or too slowly; their requests are recorded as `499`.
+        pub streams_unread: prometheus::IntCounter = "http2_streams_unread_total";
+    }
+}
+
+impl Ended {
+    /// Makes every series appear.
+    #[must_use]
+    pub fn with_every_reason(self) -> Self {
+        for reason in REASONS {
+            self.connections.with_label_values(&[label(reason)]);
+        }
+        self
+    }
+
+    /// Counts a connection that ends.
+    pub(super) fn count(&self, lapse: Lapse) {
+        self.connections.with_label_values(&[label(lapse)]).inc();
+    }
+}
+
+fn label(lapse: Lapse) -> &'static str {
+    match lapse {
+        Lapse::Header => "header",
+        Lapse::Idle => "idle",
+        Lapse::Write => "unread",
+        Lapse::Flood => "flood",
+    }
+}

@@ -1,0 +1,119 @@
+//! Places for password hashes, and what happens when there is none.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use super::client::{PASSWORD, attempts, login, post, register, send, tokens};
+use crate::on_both;
+use crate::support::{Backend, Service, TestDatabase};
+
+/// Honest logins while `attack` is repeated by six at once; how many were let in, and how
+/// often the attack was tried.
+async fn honest_logins(service: &Service, attack: impl AsyncFn()) -> (usize, u32) {
+    register(service, "grace@example.com").await.is(201);
+    let (over, tried) = (AtomicBool::new(false), AtomicU32::new(0));
+    let attackers = join_all((0..6).map(async |_| {
+        while !over.load(Ordering::Relaxed) {
+            attack().await;
+            tried.fetch_add(1, Ordering::Relaxed);
+        }
+    }));
+    let honest = async {
+        let mut admitted = 0;
+        for _ in 0..40 {
+            let answer = login(service, "grace@example.com", PASSWORD).await;
+            admitted += usize::from(answer.status == 200);
+        }
+        over.store(true, Ordering::Relaxed);
+        admitted
+    };
+    let (admitted, _) = tokio::join!(honest, attackers);
+    (admitted, tried.into_inner())
+}
+
+on_both! {
+    async fn six_who_guess_in_a_loop_refuse_no_honest_login(backend: Backend) {
+        let service = Service::start(backend).await;
+        let attack = async || {
+            login(&service, "nobody@example.com", "some wrong passphrase").await;
+        };
+        let (admitted, tried) = honest_logins(&service, attack).await;
+        assert!(tried > 40, "the attack went on: {tried}");
+        assert_eq!(admitted, 40);
+    }
+
+    async fn six_who_change_a_password_in_a_loop_refuse_no_honest_login(backend: Backend) {
+        let service = Service::start(backend).await;
+        let (token, _) = tokens(&service, "ada@example.com").await;
+        let url = service.url("/api/v1/users/me/password");
+        let body = json!({
+            "current_password": "some wrong passphrase", "new_password": "an even better passphrase",
+        });
+        let attack = async || {
+            let request = service.client.post(&url).bearer_auth(&token).json(&body);
+            send(request).await;
+        };
+        let (admitted, tried) = honest_logins(&service, attack).await;
+        assert!(tried > 40, "the attack went on: {tried}");
+        assert_eq!(admitted, 40);
+    }
+
+    async fn hashes_beyond_the_places_wait_for_one(backend: Backend) {
+        let service = Service::builder(backend)
+            .env("APP__AUTH__MAX_CONCURRENT_HASHES", "1")
+            .env("APP__AUTH__HASH_QUEUE_TIMEOUT", "60s")
+            .start()
+            .await;
+        let wrong = || login(&service, "nobody@example.com", PASSWORD);
+        for answer in join_all((0..8).map(|_| wrong())).await {
+            answer.is(401);
+        }
+        assert_eq!(attempts(&service, "login", "overloaded").await, 0.0);
+        let samples = service.metrics().await;
+        assert_eq!(samples.get("auth_hash_wait_seconds_count", &[]), Some(8.0));
+    }
+
+    async fn a_hash_without_memory_is_an_overload(backend: Backend) {
+        let database = Arc::new(TestDatabase::create(backend).await);
+        // Makes the administrator, so that the next process has hashed nothing yet: memory
+        // that was used once stays in the address space.
+        drop(Service::builder(backend).database(&database).start().await);
+        let service = Service::builder(backend).database(&database).start().await;
+        // Room for a thread, not for the 19 MiB of a hash.
+        let limit = address_space(service.pid()) + (8 << 20);
+        let set = Command::new("prlimit")
+            .args([format!("--pid={}", service.pid()), format!("--as={limit}")])
+            .status()
+            .expect("prlimit runs");
+        assert!(set.success());
+        let body = json!({"email": "ada@example.com", "name": "Ada", "password": PASSWORD});
+        for (path, body) in [
+            ("/api/v1/auth/login", json!({"email": "ada@example.com", "password": PASSWORD})),
+            ("/api/v1/auth/register", body),
+        ] {
+            let answer = post(&service, path, &body).await;
+            answer.is_problem(503, "OVERLOADED");
+            assert_eq!(answer.headers["retry-after"], "1");
+        }
+        let samples = service.metrics().await;
+        let refused = samples.get("auth_hashes_refused_total", &[("reason", "memory")]);
+        assert_eq!(refused, Some(2.0));
+    }
+}
+
+/// The process's address space, in bytes.
+fn address_space(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let kib: u64 = line
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    kib << 10
+}
