@@ -34,7 +34,7 @@ pub fn pin_self() -> anyhow::Result<()> {
 
 /// A running server; ended when dropped.
 pub struct Server {
-    name: &'static str,
+    name: String,
     child: Child,
     address: SocketAddr,
     /// Its standard output and standard error.
@@ -45,22 +45,29 @@ pub struct Server {
 impl Server {
     /// One that this program serves itself.
     pub fn this_binary(
-        name: &'static str,
+        name: &str,
         mode: &str,
         folder: &Path,
         sink: Sink,
+        settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
         let address = free_address()?;
         let mut command = pinned(std::env::current_exe()?.as_os_str());
         command
             .arg(mode)
             .env("BENCH_ADDRESS", address.to_string())
+            .envs(settings.iter().copied())
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url());
         Self::start(name, command, address, folder, sink)
     }
 
-    /// The service itself, at production defaults.
-    pub fn service(name: &'static str, folder: &Path, sink: Sink) -> anyhow::Result<Self> {
+    /// The service itself, at production defaults but for these settings.
+    pub fn service(
+        name: &str,
+        folder: &Path,
+        sink: Sink,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let address = free_address()?;
         let binary = BINARY;
         let keys = Command::new(binary).arg("keygen").output()?;
@@ -78,12 +85,13 @@ impl Server {
             .env("APP__LIFECYCLE__DRAIN_DELAY", "0s")
             .env("APP__RATE_LIMIT__DEFAULT__PER_SECOND", "10000000")
             .env("APP__RATE_LIMIT__DEFAULT__BURST", "10000000")
+            .envs(settings.iter().copied())
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url());
         Self::start(name, command, address, folder, sink)
     }
 
     fn start(
-        name: &'static str,
+        name: &str,
         mut command: Command,
         address: SocketAddr,
         folder: &Path,
@@ -96,7 +104,7 @@ impl Server {
             .stderr(File::create(&output[1])?)
             .spawn()?;
         let server = Self {
-            name,
+            name: name.to_owned(),
             child,
             address,
             output,
@@ -110,8 +118,8 @@ impl Server {
         Ok(server)
     }
 
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -126,13 +134,7 @@ impl Server {
     /// Fails when it has written of an error or a panic: what it did then is not what
     /// shall be measured.
     pub fn is_sound(&self) -> anyhow::Result<()> {
-        for path in &self.output {
-            for line in BufReader::new(File::open(path)?).lines() {
-                let line = line?;
-                anyhow::ensure!(!complains(&line), "{} wrote: {line}", self.name);
-            }
-        }
-        Ok(())
+        self.output.iter().try_for_each(|path| is_sound(path))
     }
 
     /// CPU time of the process so far, user and system.
@@ -156,6 +158,15 @@ impl Drop for Server {
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// Fails when a file has a line that tells of an error or a panic.
+pub fn is_sound(path: &Path) -> anyhow::Result<()> {
+    for line in BufReader::new(File::open(path)?).lines() {
+        let line = line?;
+        anyhow::ensure!(!complains(&line), "{}: {line}", path.display());
+    }
+    Ok(())
 }
 
 /// Whether a line is one of a log at the level ERROR, or tells of a panic.

@@ -34,11 +34,11 @@ async fn pong() -> axum::Json<serde_json::Value> {
     axum::Json(serde_json::json!({ "message": "pong" }))
 }
 
-fn address() -> anyhow::Result<SocketAddr> {
+pub fn address() -> anyhow::Result<SocketAddr> {
     Ok(std::env::var("BENCH_ADDRESS")?.parse()?)
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
