@@ -10,7 +10,7 @@ import {
 } from "./page-session.mjs";
 
 const LOAD_SECONDS = 8;
-const TOKEN = "a token for this check only";
+const TOKEN = "a-token-for-this-check-only-0123456789";
 const PRODUCTION = {
     APP_ENV: "production", APP__AUTH__KEYS: keygen(),
     APP__DATABASE__ALLOW_SQLITE: "true", APP__DATABASE__MIGRATE_ON_START: "true",

@@ -82,6 +82,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Runs a command line.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
+    make_files_private();
     match cli.command.unwrap_or(Command::Serve) {
         Command::Openapi => finish(print_openapi()),
         Command::Keygen { out } => finish(keygen(out.as_deref())),
@@ -93,6 +94,10 @@ pub fn run(cli: Cli) -> ExitCode {
         command => match Config::load() {
             Ok((config, effective)) => {
                 speak(&command, config.telemetry.log_format);
+                // The log of the process has them otherwise.
+                if !matches!(command, Command::Serve | Command::Healthcheck { .. }) {
+                    config.warnings.iter().for_each(|warning| say(warning));
+                }
                 run_configured(command, &config, &effective)
             }
             Err(refused) => {
@@ -101,6 +106,13 @@ pub fn run(cli: Cli) -> ExitCode {
             }
         },
     }
+}
+
+/// Databases, what SQLite keeps beside them, locks and folders are for the owner alone,
+/// whatever the shell or the unit file says. Files that are there keep their mode.
+fn make_files_private() {
+    use rustix::fs::Mode;
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
 
 fn run_configured(command: Command, config: &Config, effective: &[Effective]) -> ExitCode {
@@ -268,7 +280,11 @@ fn keygen(out: Option<&std::path::Path>) -> anyhow::Result<()> {
 
 fn print_config(config: &Config, effective: &[Effective]) -> anyhow::Result<()> {
     use std::fmt::Write as _;
-    let mut text = format!("# APP_ENV: {}\n", config.profile.as_str());
+    let mut text = format!("# APP_ENV: {}", config.environment);
+    if config.environment != config.profile.as_str() {
+        write!(text, " (the rules of {})", config.profile.as_str())?;
+    }
+    text.push('\n');
     let width = effective
         .iter()
         .map(|line| line.key.len())
@@ -286,7 +302,7 @@ fn print_config(config: &Config, effective: &[Effective]) -> anyhow::Result<()> 
 }
 
 async fn check(config: &Config) -> anyhow::Result<()> {
-    let failures = serve::check(config).await;
+    let failures = serve::check(config, say).await;
     for failure in &failures {
         say(failure);
     }

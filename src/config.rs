@@ -1,7 +1,7 @@
 //! The whole configuration: every component's section, composed.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::platform::settings::{Effective, Key, Layers, Problem, Profile, Reader};
 use crate::platform::telemetry::LogFormat;
@@ -10,8 +10,12 @@ use crate::{app, identity, platform};
 /// Everything that the process is told, read once at the start.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `APP_ENV`.
+    /// Name of the environment (`APP_ENV`).
+    pub environment: String,
+    /// Whose rules the environment has.
     pub profile: Profile,
+    /// What is set and has no effect, or probably not the one that was meant.
+    pub warnings: Vec<String>,
     /// `OTEL_*` variables.
     pub otel: BTreeMap<String, String>,
     /// The public listener.
@@ -73,11 +77,11 @@ impl Config {
         let environment: Vec<(String, String)> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let directory = environment
-            .iter()
-            .find(|(name, _)| name == "APP_CONFIG_DIR")
-            .map_or_else(|| PathBuf::from("config"), |(_, path)| PathBuf::from(path));
-        Self::read(Layers::load(&directory, Path::new(".env"), environment))
+        Self::read(Layers::load(
+            Path::new("config"),
+            Path::new(".env"),
+            environment,
+        ))
     }
 
     /// Reads merged layers.
@@ -87,7 +91,9 @@ impl Config {
     pub fn read(layers: Layers) -> Result<(Self, Vec<Effective>), Refused> {
         let mut reader = Reader::new(layers);
         let config = Self {
+            environment: reader.environment().name.clone(),
             profile: reader.profile(),
+            warnings: reader.warnings(&platform::telemetry::variable_names()),
             otel: reader.otel().clone(),
             http: platform::http::Config::read(&mut reader),
             admin: platform::admin::Config::read(&mut reader),
@@ -102,6 +108,7 @@ impl Config {
             ledger: app::ledger::Config::read(&mut reader),
         };
         config.http.validate(&mut reader);
+        config.admin.validate(&mut reader);
         config.database.validate(&mut reader);
         config.rate_limit.validate(&mut reader);
         config.auth.validate(&mut reader);

@@ -108,6 +108,9 @@ async fn run_observed(
     let requests = Requests::new(config, max_connections, registry, &clock)?;
     let db_metrics = Arc::new(DbMetrics::register(registry)?);
     let database = Database::new(&config.database, db_metrics, telemetry.exemplars.clone())?;
+    for warning in config.warnings.iter().chain(&database.exposed_files()) {
+        tracing::warn!("{warning}");
+    }
     let health = Health::new(
         lifecycle.clone(),
         Arc::clone(&clock),
@@ -118,8 +121,8 @@ async fn run_observed(
     // answer from the first moment to the end of the drain.
     let admin = listener::bind("admin", config.admin.addr).await?;
     let admin_address = admin.local_addr()?;
-    let admin_routes =
-        admin::shown(config, telemetry, &lifecycle, &database, &clock, &requests).routes(&health);
+    let shown = admin::shown(config, telemetry, &lifecycle, &database, &clock, &requests)?;
+    let admin_routes = shown.routes(&health);
     let serving = |name: &'static str,
                    max_connections: u32,
                    stop: CancellationToken,
@@ -131,6 +134,7 @@ async fn run_observed(
             idle: config.http.idle_timeout,
             rate: config.http.min_read_rate.0,
         },
+        control_frames: config.http.max_control_frames,
         admission: Admission::new(max_connections, requests.metrics.shed.clone()),
         keep_alive: true,
         lifecycle: lifecycle.clone(),

@@ -239,6 +239,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
         ("Ledger", ledger::LedgerMetrics::DESCRIPTORS),
         ("Faults", FaultMetrics::DESCRIPTORS),
         ("Workers", platform::workers::WorkerMetrics::DESCRIPTORS),
+        ("Admin", platform::admin::AdminMetrics::DESCRIPTORS),
         ("Health", platform::health::HealthMetrics::DESCRIPTORS),
         (
             "Lifecycle",

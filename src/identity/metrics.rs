@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
-use super::password::{NO_MEMORY, QUEUE_FULL, QUEUE_TIMEOUT};
+use super::password::{NO_MEMORY, NO_THREAD, QUEUE_FULL, QUEUE_TIMEOUT};
 use crate::metrics;
 use crate::platform::telemetry::metrics::QUICK;
 
@@ -21,7 +21,7 @@ metrics! {
         pub hash_wait: Histogram = "auth_hash_wait_seconds", buckets QUICK;
         /// Password hashes that were refused, answered with 503: the queue was full
         /// (`queue_full`), the wait too long (`queue_timeout`), or the system gave no memory
-        /// (`memory`).
+        /// (`memory`) or no thread (`thread`).
         pub hashes_refused: IntCounterVec = "auth_hashes_refused_total"["reason"];
     }
 }
@@ -104,7 +104,7 @@ impl HashMetrics {
     /// Makes every series.
     #[must_use]
     pub fn new(metrics: &IdentityMetrics) -> Self {
-        for reason in [QUEUE_FULL, QUEUE_TIMEOUT, NO_MEMORY] {
+        for reason in [QUEUE_FULL, QUEUE_TIMEOUT, NO_MEMORY, NO_THREAD] {
             metrics.hashes_refused.with_label_values(&[reason]);
         }
         Self {

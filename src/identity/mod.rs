@@ -3,7 +3,7 @@
 //! | module | what it knows |
 //! | --- | --- |
 //! | [`domain`] | what a user is, and which addresses, names and passwords are acceptable |
-//! | [`password`] | Argon2id, off the async threads, a few at a time |
+//! | [`password`] | Argon2id, on threads of its own, a few at a time |
 //! | [`access`] | access tokens (RFC 9068): signing and verifying |
 //! | [`keyring`] | the keys in use, re-read when their file changes |
 //! | [`authenticator`] | who is behind a request, from memory where that is safe |

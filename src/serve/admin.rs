@@ -6,7 +6,7 @@ use prometheus::Registry;
 
 use crate::app;
 use crate::config::Config;
-use crate::platform::admin::{Admin, Info, Switches};
+use crate::platform::admin::{Admin, AdminMetrics, Info, Switches};
 use crate::platform::clock::SharedClock;
 use crate::platform::db::{Database, migrate as migrations};
 use crate::platform::faults::{self, FaultMetrics, Faults};
@@ -64,9 +64,9 @@ pub(super) fn shown(
     database: &Database,
     clock: &SharedClock,
     requests: &Requests,
-) -> Admin {
+) -> anyhow::Result<Admin> {
     let (pool, faults) = (database.clone(), requests.faults.clone());
-    Admin {
+    Ok(Admin {
         registry: telemetry.registry.clone(),
         exemplars: telemetry.exemplars.clone(),
         before_scrape: Arc::new(move || {
@@ -76,7 +76,14 @@ pub(super) fn shown(
         }),
         profile: config.profile,
         token: config.admin.token.clone(),
-        info: Info::new(config.profile, &**clock, migrations::known(database)),
+        max_token_guesses: config.admin.max_token_guesses,
+        metrics: AdminMetrics::register(&telemetry.registry)?,
+        info: Info::new(
+            &config.environment,
+            config.profile,
+            &**clock,
+            migrations::known(database),
+        ),
         switches: Switches::new(
             &telemetry.logs,
             &config.telemetry.log_filter,
@@ -86,7 +93,7 @@ pub(super) fn shown(
         ),
         faults: requests.faults().cloned(),
         profiler: Profiler::new(lifecycle),
-    }
+    })
 }
 
 /// Method and route template of every operation.

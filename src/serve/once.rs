@@ -17,24 +17,28 @@ use crate::platform::db::{Database, DbMetrics, migrate as migrations};
 use crate::platform::protect::Limits;
 use crate::platform::telemetry::Exemplars;
 
-/// Applies the migrations that are missing; `tell` gets a line while it waits.
+/// Applies the migrations that are missing; `tell` gets a line while it waits, and for
+/// files that others can open.
 ///
 /// # Errors
 /// When the database cannot be reached or a migration fails.
 pub async fn migrate(config: &Config, tell: fn(&str)) -> anyhow::Result<()> {
     let database = offline(config)?;
+    database.exposed_files().iter().for_each(|line| tell(line));
     let bound = config.database.acquire_timeout;
     migrations::run(&database, &config.database.url, bound, tell).await?;
     close(&database, bound).await;
     Ok(())
 }
 
-/// Reaches every dependency; one line per failure. Every step is bounded.
-pub async fn check(config: &Config) -> Vec<String> {
+/// Reaches every dependency; one line per failure. Every step is bounded. `tell` gets
+/// what is no failure and should be mended.
+pub async fn check(config: &Config, tell: fn(&str)) -> Vec<String> {
     let database = match offline(config) {
         Ok(database) => database,
         Err(error) => return vec![format!("database: {error:#}")],
     };
+    database.exposed_files().iter().for_each(|line| tell(line));
     let mut failures = Vec::new();
     if let Err(failure) = check_database(config, &database).await {
         failures.push(failure);

@@ -31,6 +31,59 @@ fn keygen_keeps_a_file_that_exists_and_makes_it_private() {
     assert_eq!(set["keys"].as_array().unwrap().len(), 1);
 }
 
+/// The database, what SQLite keeps beside it, the lock of the migrations, the folder.
+#[tokio::test]
+async fn the_files_of_the_database_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let url = |folder: &std::path::Path| format!("sqlite://{}", folder.join("new/x.db").display());
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::builder(Backend::Sqlite)
+        .env("APP__DATABASE__URL", url(folder.path()))
+        .start()
+        .await;
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let new = folder.path().join("new");
+    assert_eq!(mode(&new), 0o700);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&new).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+        names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
+    }
+    names.sort();
+    assert_eq!(names, ["x.db", "x.db-shm", "x.db-wal", "x.migrate.lock"]);
+    let is_warning = |line: &serde_json::Value| line["message"].to_string().contains("chmod 600");
+    assert!(!service.logs().iter().any(is_warning));
+    drop(service);
+
+    let database = new.join("x.db");
+    std::fs::set_permissions(&database, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let service = Service::builder(Backend::Sqlite)
+        .env("APP__DATABASE__URL", url(folder.path()))
+        .start()
+        .await;
+    assert_eq!(mode(&database), 0o644, "what is there is left as it is");
+    let logs = service.logs();
+    let warning = logs.iter().find(|line| is_warning(line)).unwrap();
+    assert_eq!(warning["level"], "warn");
+    assert!(
+        warning["message"]
+            .to_string()
+            .contains("x.db can be opened")
+    );
+    drop(service);
+    for (command, code) in [("check", 0), ("migrate", 0)] {
+        let mut process = Service::builder(Backend::Sqlite)
+            .arguments(&[command])
+            .env("APP__DATABASE__URL", url(folder.path()))
+            .spawn()
+            .await;
+        assert_eq!(process.wait().await.code(), Some(code));
+        let told = process.stderr().join("\n");
+        assert_eq!(told.matches("chmod 600").count(), 1, "{command}: {told}");
+    }
+}
+
 #[test]
 fn help_names_every_subcommand_and_where_the_configuration_comes_from() {
     let output = binary().arg("--help").output().unwrap();

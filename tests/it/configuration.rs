@@ -46,15 +46,42 @@ async fn production_refuses_what_is_unsafe() {
     let environment = [
         ("APP_ENV", "production"),
         ("APP__HTTP__CORS__ALLOWED_ORIGINS", "*"),
+        ("APP__ADMIN__TOKEN", "canary-short"),
     ];
     let (code, _, stderr) = run(&["serve"], &environment).await;
     assert_eq!(code, Some(64));
+    assert!(!stderr.contains("canary"), "{stderr}");
     for key in [
+        "`admin.token` (environment variable APP__ADMIN__TOKEN) is shorter than 32 characters",
         "`auth.keys`",
         "`database.url`",
         "`http.cors.allowed_origins`",
     ] {
         assert!(stderr.contains(key), "{key} is missing in:\n{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn origins_that_no_browser_sends_are_refused_in_every_profile() {
+    for (origins, why) in [
+        ("*,https://example.org", "`*` stands alone"),
+        ("https://example.org,null", "`null`"),
+        (
+            "https://example.org/app",
+            "the origin is `https://example.org`",
+        ),
+        ("example.org", "is not an origin"),
+    ] {
+        let environment = [("APP__HTTP__CORS__ALLOWED_ORIGINS", origins)];
+        let (code, _, stderr) = run(&["config"], &environment).await;
+        assert_eq!(code, Some(64), "{origins}");
+        assert!(stderr.contains("`http.cors.allowed_origins`"), "{stderr}");
+        assert!(stderr.contains(why), "{origins}: {stderr}");
+    }
+    for origins in ["*", "https://example.org,http://localhost:5173"] {
+        let environment = [("APP__HTTP__CORS__ALLOWED_ORIGINS", origins)];
+        let (code, _, stderr) = run(&["config"], &environment).await;
+        assert_eq!(code, Some(0), "{origins}: {stderr}");
     }
 }
 
@@ -101,6 +128,158 @@ async fn layers_override_each_other_in_the_documented_order() {
         line("database.url").contains("APP__DATABASE__URL"),
         "APP__ stands over DATABASE_URL"
     );
+}
+
+#[tokio::test]
+async fn names_that_are_nearly_right_are_not_passed_over() {
+    let environment = [
+        ("APP_HTTP_ADDR", "127.0.0.1:1"),
+        ("app__admin__token", "canary"),
+        ("APP__HTTP", "canary"),
+        ("APP__HTTP__ADDR__PORT", "canary"),
+    ];
+    let (code, _, stderr) = run(&["serve"], &environment).await;
+    assert_eq!(code, Some(64));
+    for line in [
+        "`http.addr` (environment variable APP_HTTP_ADDR) is set by another name; write APP__HTTP__ADDR,",
+        "`admin.token` (environment variable app__admin__token) is set by another name; write APP__ADMIN__TOKEN,",
+        "`http` (environment variable APP__HTTP) is a section and has no value of its own",
+        "`http.addr.port` (environment variable APP__HTTP__ADDR__PORT) is not a known key; `http.addr` is a value",
+    ] {
+        assert!(stderr.contains(line), "{line} is missing in:\n{stderr}");
+    }
+    assert!(!stderr.contains("canary"), "{stderr}");
+    assert!(stderr.contains("4 problem(s)"), "{stderr}");
+
+    let slips = [
+        ("DATABASE_ULR", "canary", "DATABASE_URL"),
+        ("RUST_LGO", "canary", "RUST_LOG"),
+        (
+            "OTLE_EXPORTER_OTLP_ENDPOINT",
+            "canary",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+        ),
+    ];
+    let environment = slips.map(|(name, value, _)| (name, value));
+    let (code, _, stderr) = run(&["config"], &environment).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let mut service = Service::builder(Backend::Sqlite).env("OTEL_EXPORTER_OTLP_ENDPOIN", "canary");
+    for (name, value) in environment {
+        service = service.env(name, value);
+    }
+    let logs = service.start().await.logs();
+    let warned: Vec<String> = logs
+        .iter()
+        .filter(|line| line["level"] == "warn")
+        .map(ToString::to_string)
+        .collect();
+    for (name, _, meant) in slips {
+        let warning = format!("environment variable {name} is not read; did you mean {meant}?");
+        assert_eq!(stderr.matches(&warning).count(), 1, "{warning}: {stderr}");
+        let times = warned.iter().filter(|line| line.contains(&warning)).count();
+        assert_eq!(times, 1, "{warning}: {warned:#?}");
+    }
+    let meant =
+        "OTEL_EXPORTER_OTLP_ENDPOIN is not known; did you mean OTEL_EXPORTER_OTLP_ENDPOINT?";
+    assert!(
+        warned.iter().any(|line| line.contains(meant)),
+        "{warned:#?}"
+    );
+    assert!(!format!("{stderr}{warned:?}").contains("canary"));
+}
+
+#[tokio::test]
+async fn problems_of_files_name_the_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "base.yaml",
+        "# comment\nhttp:\n  request_timeout: 15\n  adress: x\n\nadmin: 9464\nledger: {currencies: [euro]}\n",
+    );
+    write("development.yml", "");
+    let place = folder.path().to_str().unwrap();
+    let (code, _, stderr) = run(&["serve"], &[("APP_CONFIG_DIR", place)]).await;
+    assert_eq!(code, Some(64));
+    for (key, line, why) in [
+        ("http.request_timeout", ":3", "is not a duration"),
+        (
+            "http.adress",
+            ":4",
+            "is not a known key; did you mean `http.addr` (APP__HTTP__ADDR)?",
+        ),
+        ("admin", ":6", "is a section and has no value of its own"),
+        ("ledger.currencies", ":7", ""),
+    ] {
+        let start = format!("`{key}` ({place}/base.yaml{line}) {why}");
+        assert!(stderr.contains(&start), "{start} is missing in:\n{stderr}");
+    }
+    let other =
+        format!("development.yml` (file) is not read; its name must be {place}/development.yaml");
+    assert!(stderr.contains(&other), "{stderr}");
+    assert!(stderr.contains("5 problem(s)"), "{stderr}");
+}
+
+#[tokio::test]
+async fn the_folder_and_the_environment_that_are_named_exist() {
+    let missing = ("APP_CONFIG_DIR", "/no/such/folder");
+    let (code, _, stderr) = run(&["check"], &[missing]).await;
+    assert_eq!(code, Some(64));
+    let line = "`APP_CONFIG_DIR` (environment variable APP_CONFIG_DIR) names /no/such/folder, which is not a folder";
+    assert!(stderr.contains(line), "{stderr}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().to_str().unwrap();
+    let keys = keys();
+    let environment = |name| {
+        [
+            ("APP_CONFIG_DIR", place),
+            ("APP_ENV", name),
+            ("APP__AUTH__KEYS", keys.as_str()),
+            ("APP__DATABASE__URL", "postgres://x@localhost/x"),
+        ]
+    };
+    for (name, why) in [
+        ("staging", "which needs"),
+        ("Production", "is not the name of an environment"),
+        ("../staging", "is not the name of an environment"),
+        ("base", "is not the name of an environment"),
+    ] {
+        let (code, _, stderr) = run(&["config"], &environment(name)).await;
+        assert_eq!(code, Some(64), "{name}");
+        assert!(
+            stderr.contains("`APP_ENV`") && stderr.contains(why),
+            "{stderr}"
+        );
+    }
+    std::fs::write(
+        folder.path().join("staging.yaml"),
+        "http: {idle_timeout: 12s}\n",
+    )
+    .unwrap();
+    let (code, text, stderr) = run(&["config"], &environment("staging")).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(
+        text.contains("# APP_ENV: staging (the rules of production)"),
+        "{text}"
+    );
+    assert!(text.contains("staging.yaml:1"), "{text}");
+    let line = |key: &str| text.lines().find(|line| line.starts_with(key)).unwrap();
+    assert!(
+        line("database.migrate_on_start").contains("false"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_says_what_to_write() {
+    for (address, advice) in [
+        ("localhost:3000", "write `127.0.0.1:3000`"),
+        (":3000", "write `0.0.0.0:3000` for every interface"),
+    ] {
+        let (code, _, stderr) = run(&["serve"], &[("APP__HTTP__ADDR", address)]).await;
+        assert_eq!(code, Some(64));
+        assert!(stderr.contains(advice), "{stderr}");
+    }
 }
 
 #[tokio::test]

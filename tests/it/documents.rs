@@ -119,14 +119,19 @@ fn configuration() {
     let mut text = String::from(
         "# Configuration\n\nWritten from the `settings!` sections by `make docs`; a test keeps it \
          in step.\n\nBuilt-in defaults, then `config/base.yaml`, then `config/<APP_ENV>.yaml` \
-         (`development` by default, `production`), then `.env` (development only), then the \
+         (`development` by default, `production`, or a name of your own), then `.env` (development only), then the \
          environment: the standard names `DATABASE_URL` (`database.url`), `RUST_LOG` \
          (`telemetry.log_filter`) and `OTEL_*`, and over them `APP__<SECTION>__<KEY>`. Secrets can \
          come from a file: append `_FILE` to the name. `APP_CONFIG_DIR` names another folder than \
          `config`. Durations are written `250ms`, `15s`, `5m`, `12h`, `30d`; sizes `64KiB`, `1MiB`; \
          lists in the environment are comma-separated. Unknown keys, wrong types and values out of \
          range end the process with exit code 64 before a port binds, all of them in one report. \
-         The `config` subcommand prints the effective values and where each came from.\n",
+         The `config` subcommand prints the effective values and where each came from, with the \
+         line in a file.\n\nAny other environment, `staging` for one, has the rules and defaults of \
+         production and needs its file, `config/staging.yaml`: a name that was mistyped does not \
+         start. `APP_ENV` and `APP_CONFIG_DIR` belong in the environment, not in `.env`. A variable \
+         that nearly names a key (`APP_HTTP_ADDR`) is an error that says the right name; one that \
+         nearly has a standard name (`DATABASE_ULR`) is warned of, at the start and by `check`.\n",
     );
     for section in gantry::config::SECTIONS {
         let name = section[0].path.split('.').next().unwrap();

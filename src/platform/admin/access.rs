@@ -1,40 +1,59 @@
 //! Who may use the admin listener, and for what.
 //!
 //! In development a page in a browser can reach a loopback listener through a
-//! name that resolves to it (DNS rebinding), so the `Host` must be loopback. In
-//! production whoever reaches the port may read metrics and probes; everything
+//! name that resolves to it (DNS rebinding), so the `Host` must be loopback. Probes
+//! and metrics answer to any `Host` and to none: load balancers check by HTTP/1.0,
+//! and compose scrapes by the name of the service. In production whoever reaches the port may read metrics and probes; everything
 //! that writes, and `/debug`, needs the token and does not exist without one.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use aws_lc_rs::{constant_time, digest};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{Method, header};
+use prometheus::IntCounter;
 
+use super::Admin;
+use super::guesses::Guesses;
 use crate::platform::auth::{challenged, refused};
 use crate::platform::http::extract::single_header;
 use crate::platform::http::problem::{Problem, codes};
-use crate::platform::settings::{Profile, Secret};
+use crate::platform::observe::RequestContext;
+use crate::platform::settings::Profile;
 
 /// What the profile and the configuration allow.
 pub(super) struct Access {
     profile: Profile,
     /// Of the token: what is compared has one length, whatever is sent.
     digest: Option<digest::Digest>,
+    guesses: Guesses,
+    accepted: IntCounter,
+    refused: IntCounter,
+    limited: IntCounter,
 }
 
 impl Access {
-    pub(super) fn new(profile: Profile, token: Option<&Secret>) -> Self {
+    pub(super) fn new(admin: &Admin) -> Self {
+        let checks = |outcome| admin.metrics.token_checks.with_label_values(&[outcome]);
         Self {
-            profile,
-            digest: token.map(|token| sha256(token.expose())),
+            profile: admin.profile,
+            digest: admin.token.as_ref().map(|token| sha256(token.expose())),
+            guesses: Guesses::new(admin.max_token_guesses),
+            accepted: checks("accepted"),
+            refused: checks("refused"),
+            limited: checks("limited"),
         }
     }
 
     fn check(&self, request: &Request) -> Result<(), Problem> {
-        if self.profile == Profile::Development && !has_loopback_host(request) {
+        if self.profile == Profile::Development
+            && !answers_any_host(request)
+            && !has_loopback_host(request)
+        {
             let detail = "In development the admin listener answers to loopback hosts only.";
             return Err(Problem::new(codes::FORBIDDEN, detail));
         }
@@ -42,9 +61,44 @@ impl Access {
             return Ok(());
         }
         match (&self.digest, self.profile) {
-            (Some(expected), _) => authorize(request, expected),
+            (Some(expected), _) => self.authorize(request, expected),
             (None, Profile::Development) => Ok(()),
             (None, Profile::Production) => Err(super::nothing_here()),
+        }
+    }
+
+    fn authorize(&self, request: &Request, expected: &digest::Digest) -> Result<(), Problem> {
+        let Some(value) = single_header(request.headers(), "authorization")? else {
+            let detail = "This needs the admin token.";
+            return Err(challenged(Problem::new(codes::UNAUTHENTICATED, detail)));
+        };
+        let is_right = || {
+            value
+                .split_once(' ')
+                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+                .map(|(_, token)| sha256(token.trim()))
+                .is_some_and(|token| {
+                    constant_time::verify_slices_are_equal(token.as_ref(), expected.as_ref())
+                        .is_ok()
+                })
+        };
+        let client = RequestContext::with(|context| context.map(|context| context.client_address));
+        let client = client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        match self.guesses.judge(client, Instant::now(), is_right) {
+            Ok(true) => {
+                self.accepted.inc();
+                Ok(())
+            }
+            Ok(false) => {
+                self.refused.inc();
+                Err(refused())
+            }
+            Err(wait) => {
+                self.limited.inc();
+                let detail = "Too many wrong tokens; wait and try again.";
+                let problem = Problem::new(codes::RATE_LIMITED, detail);
+                Err(problem.retry_after(wait.as_secs() + 1))
+            }
         }
     }
 }
@@ -64,26 +118,26 @@ pub(super) async fn guard(
 /// Decided by method and path, not route by route: a new switch is guarded without
 /// anybody thinking of it.
 fn is_guarded(request: &Request) -> bool {
-    let reads = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS
-    );
-    let matched = request.extensions().get::<MatchedPath>();
-    let path = matched.map_or_else(|| request.uri().path(), MatchedPath::as_str);
-    !reads || path == "/debug" || path.starts_with("/debug/")
+    let path = path(request);
+    !reads(request) || path == "/debug" || path.starts_with("/debug/")
 }
 
-fn authorize(request: &Request, expected: &digest::Digest) -> Result<(), Problem> {
-    let Some(value) = single_header(request.headers(), "authorization")? else {
-        let detail = "This needs the admin token.";
-        return Err(challenged(Problem::new(codes::UNAUTHENTICATED, detail)));
-    };
-    let token = value
-        .split_once(' ')
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| sha256(token.trim()))
-        .ok_or_else(refused)?;
-    constant_time::verify_slices_are_equal(token.as_ref(), expected.as_ref()).map_err(|_| refused())
+/// Probes and scrapes. What they read is open to whoever reaches the port in production.
+fn answers_any_host(request: &Request) -> bool {
+    let path = path(request);
+    reads(request) && (path == "/metrics" || path.starts_with("/health/"))
+}
+
+fn reads(request: &Request) -> bool {
+    matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    )
+}
+
+fn path(request: &Request) -> &str {
+    let matched = request.extensions().get::<MatchedPath>();
+    matched.map_or_else(|| request.uri().path(), MatchedPath::as_str)
 }
 
 fn sha256(text: &str) -> digest::Digest {

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crate::platform::settings::Secret;
 use crate::platform::settings::check::at_least_one;
+use crate::platform::settings::{Profile, Reader, Secret};
 use crate::settings;
 
 settings! {
@@ -13,9 +13,33 @@ settings! {
         pub addr("addr"): SocketAddr = PerProfile { development: "127.0.0.1:9464", production: "0.0.0.0:9464" };
         /// Open connections on the admin listener; beyond it they are refused at once and counted. File descriptors are kept for all of them, so that probes and scrapes are answered whatever the public listener has to do.
         pub max_connections("max_connections"): u32 = Same("128"), check at_least_one;
-        /// Bearer token for everything that writes, and for `/debug`; in production those are 404 without one.
+        /// Bearer token for everything that writes, and for `/debug`; in production those are 404 without one, and it has 32 characters at least.
         pub token("token"): Option<Secret> = Unset;
+        /// Wrong tokens of one client (an IPv4 address or an IPv6 /64) within a minute; beyond it 429 for whatever needs the token, counted.
+        pub max_token_guesses("max_token_guesses"): u32 = Same("10"), check at_least_one;
         /// Enables `PUT /faults`.
         pub fault_injection("fault_injection"): bool = PerProfile { development: "true", production: "false" };
+    }
+}
+
+/// Characters of a token in production: 128 bits as hexadecimal digits.
+const SHORTEST_TOKEN: usize = 32;
+
+impl Config {
+    /// Rules of this section that depend on the profile.
+    pub fn validate(&self, reader: &mut Reader) {
+        let Some(token) = &self.token else { return };
+        let token = token.expose();
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            reader.refuse(
+                "admin.token",
+                "holds more than visible ASCII characters, which no `Authorization` carries",
+            );
+        } else if reader.profile() == Profile::Production && token.len() < SHORTEST_TOKEN {
+            reader.refuse(
+                "admin.token",
+                "is shorter than 32 characters; make one with `openssl rand -hex 32`",
+            );
+        }
     }
 }

@@ -24,6 +24,8 @@ pub struct Info {
     /// The compiler.
     rust: &'static str,
     features: Vec<&'static str>,
+    /// `APP_ENV`.
+    environment: String,
     profile: &'static str,
     #[serde(with = "time::serde::rfc3339")]
     started_at: OffsetDateTime,
@@ -38,7 +40,12 @@ pub struct Info {
 impl Info {
     /// A process that starts now.
     #[must_use]
-    pub fn new(profile: Profile, clock: &dyn Clock, migrations: Vec<String>) -> Self {
+    pub fn new(
+        environment: &str,
+        profile: Profile,
+        clock: &dyn Clock,
+        migrations: Vec<String>,
+    ) -> Self {
         let features = [
             ("sqlite", cfg!(feature = "sqlite")),
             ("postgres", cfg!(feature = "postgres")),
@@ -52,6 +59,7 @@ impl Info {
                 .into_iter()
                 .filter_map(|(name, compiled)| compiled.then_some(name))
                 .collect(),
+            environment: environment.to_owned(),
             profile: profile.as_str(),
             started_at: clock.now(),
             uptime_seconds: 0.0,

@@ -4,7 +4,9 @@
 mod access;
 mod config;
 mod context;
+mod guesses;
 mod info;
+mod metrics;
 mod page;
 mod revertible;
 mod switches;
@@ -22,6 +24,7 @@ use prometheus::Registry;
 use access::Access;
 pub use config::Config;
 pub use info::Info;
+pub use metrics::AdminMetrics;
 pub use switches::Switches;
 
 use crate::platform::faults::{self, Faults};
@@ -45,6 +48,10 @@ pub struct Admin {
     pub profile: Profile,
     /// Bearer token for everything that writes, and for `/debug`.
     pub token: Option<Secret>,
+    /// Wrong tokens of one client within a minute.
+    pub max_token_guesses: u32,
+    /// What is counted here.
+    pub metrics: AdminMetrics,
     /// What runs here.
     pub info: Info,
     /// Log filter and trace sampling.
@@ -58,7 +65,7 @@ pub struct Admin {
 impl Admin {
     /// The routes of the admin listener.
     pub fn routes(self, health: &Health) -> Router {
-        let access = Arc::new(Access::new(self.profile, self.token.as_ref()));
+        let access = Arc::new(Access::new(&self));
         let info = self.info.clone().routes();
         let switches = self.switches.clone().routes();
         let profile = self.profiler.clone().routes();

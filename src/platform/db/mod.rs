@@ -7,6 +7,7 @@ mod config;
 pub mod connect;
 mod error;
 mod fault;
+mod files;
 mod lease;
 mod metrics;
 pub mod migrate;

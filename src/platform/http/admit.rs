@@ -8,7 +8,6 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::future::Either;
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
-use http_body_util::Limited;
 use tower::{Layer, Service};
 
 use super::framing;
@@ -61,18 +60,11 @@ where
         if let Some(problem) = refusal(&request, &head, self.max_body_bytes) {
             return Either::Right(ready(Ok(refused(problem))));
         }
-        let encoded = head.encoded;
         if head.accept_encoding && refuses_identity(request.headers()) {
             // An answer that cannot be compressed would become 406 after its work
             // was done; a client may be sent what it did not ask for instead
             // (RFC 9110, section 12.5.3, asks for no more than SHOULD).
             request.headers_mut().remove(header::ACCEPT_ENCODING);
-        }
-        if encoded {
-            // What costs work without giving bytes (empty blocks without end) is
-            // bounded where it comes in; the extractor bounds what comes out.
-            let limit = self.max_body_bytes;
-            request = request.map(|body| Body::new(Limited::new(body, limit)));
         }
         Either::Left(self.inner.call(request))
     }
@@ -91,7 +83,6 @@ struct Head<'a> {
     length: Option<&'a HeaderValue>,
     accept: bool,
     accept_encoding: bool,
-    encoded: bool,
 }
 
 impl<'a> Head<'a> {
@@ -107,8 +98,6 @@ impl<'a> Head<'a> {
                 head.accept = true;
             } else if *name == header::ACCEPT_ENCODING {
                 head.accept_encoding = true;
-            } else if *name == header::CONTENT_ENCODING {
-                head.encoded = true;
             }
         }
         head

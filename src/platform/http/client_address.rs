@@ -1,69 +1,147 @@
 //! Who the client is: the socket's address, or what trusted proxies say of it.
+//!
+//! One header is read. A proxy that writes one of `X-Forwarded-For` and `Forwarded`
+//! passes the other one on as the client sent it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
+
+use super::forwarded;
+use crate::platform::settings::{Raw, Setting};
 
 /// Longest chain of proxies that is walked.
 const MAX_HOPS: usize = 32;
 /// Strangers can send what they like: they are warned of no more often than this.
 const WARN_EVERY: Duration = Duration::from_mins(1);
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The remote end of a connection, in the requests of the admin listener.
 #[derive(Debug, Clone, Copy)]
 pub struct PeerAddress(pub SocketAddr);
 
+/// The header that trusted proxies write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AddressHeader {
+    /// `X-Forwarded-For`: addresses, each of them with or without a port.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` of RFC 7239.
+    Forwarded,
+}
+
+impl AddressHeader {
+    fn name(self) -> HeaderName {
+        match self {
+            Self::XForwardedFor => X_FORWARDED_FOR,
+            Self::Forwarded => header::FORWARDED,
+        }
+    }
+}
+
+impl Setting for AddressHeader {
+    const KIND: &'static str = "x-forwarded-for or forwarded";
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        match raw.text.trim().to_ascii_lowercase().as_str() {
+            "x-forwarded-for" => Ok(Self::XForwardedFor),
+            "forwarded" => Ok(Self::Forwarded),
+            _ => Err(format!("is not {}", Self::KIND)),
+        }
+    }
+}
+
+/// Which of the two headers a request has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AddressHeaders {
+    x_forwarded_for: bool,
+    forwarded: bool,
+}
+
+impl AddressHeaders {
+    /// Remembers the name of a header if it is one of them.
+    pub fn note(&mut self, name: &HeaderName) {
+        if *name == header::FORWARDED {
+            self.forwarded = true;
+        } else if *name == X_FORWARDED_FOR {
+            self.x_forwarded_for = true;
+        }
+    }
+
+    /// Whether there is the one that is read, and whether there is the other.
+    fn of(self, header: AddressHeader) -> (bool, bool) {
+        match header {
+            AddressHeader::XForwardedFor => (self.x_forwarded_for, self.forwarded),
+            AddressHeader::Forwarded => (self.forwarded, self.x_forwarded_for),
+        }
+    }
+}
+
 /// Resolves client addresses.
 #[derive(Debug, Default)]
 pub struct ClientAddress {
     trusted: Vec<IpNet>,
+    header: AddressHeader,
     warned: Mutex<Option<Instant>>,
 }
 
 /// The result of a resolution.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// The client.
+    /// The client; where it cannot be told, the last proxy that is known.
     pub address: IpAddr,
-    /// The peer is not a trusted proxy but sent forwarding headers.
-    pub untrusted_headers: bool,
     /// The resolved client itself lies in a trusted network.
     pub trusted: bool,
+    /// What is wrong with the forwarding headers.
+    pub flaws: Flaws,
+}
+
+/// What can be wrong with forwarding headers; each is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flaws {
+    /// The peer that sent them is not a trusted proxy.
+    pub untrusted: bool,
+    /// A trusted proxy sent the header that is not read.
+    pub ignored: bool,
+    /// A trusted proxy does not tell the client's address.
+    pub unreadable: bool,
 }
 
 impl ClientAddress {
-    /// A resolver that believes the forwarding headers of these networks.
+    /// A resolver that believes this header of these networks.
     #[must_use]
-    pub fn new(trusted: Vec<IpNet>) -> Self {
+    pub fn new(trusted: Vec<IpNet>, header: AddressHeader) -> Self {
         Self {
             trusted,
+            header,
             warned: Mutex::default(),
         }
     }
 
     /// Walks the forwarding chain from the right, as long as the hop that said it
-    /// is trusted; the first one that is not is the client. `forwarded` tells whether
-    /// there is a chain.
-    pub fn resolve(&self, peer: IpAddr, headers: &HeaderMap, forwarded: bool) -> Resolved {
+    /// is trusted; the first one that is not is the client. `present` tells which
+    /// headers there are.
+    pub fn resolve(&self, peer: IpAddr, headers: &HeaderMap, present: AddressHeaders) -> Resolved {
         let peer = canonical(peer);
         let trusted = self.trusts(peer);
-        match (forwarded, trusted) {
-            (true, true) => return self.walk(peer, headers),
-            (true, false) => self.warn(peer),
-            (false, _) => {}
+        if present != AddressHeaders::default() {
+            return if trusted {
+                self.walk(peer, headers, present)
+            } else {
+                self.distrust(peer)
+            };
         }
         Resolved {
             address: peer,
-            untrusted_headers: forwarded,
             trusted,
+            flaws: Flaws::default(),
         }
     }
 
     #[cold]
-    fn warn(&self, peer: IpAddr) {
+    fn distrust(&self, peer: IpAddr) -> Resolved {
         if self.is_time_to_warn(Instant::now()) {
             tracing::warn!(
                 %peer,
@@ -72,26 +150,75 @@ impl ClientAddress {
                  share one bucket of the rate limit"
             );
         }
+        Resolved {
+            address: peer,
+            trusted: false,
+            flaws: Flaws {
+                untrusted: true,
+                ..Flaws::default()
+            },
+        }
     }
 
     /// Behind a trusted peer.
     #[inline(never)]
-    fn walk(&self, peer: IpAddr, headers: &HeaderMap) -> Resolved {
-        let mut address = peer;
-        for hop in hops(headers).into_iter().rev().take(MAX_HOPS) {
-            match hop {
-                Some(hop) => address = canonical(hop),
-                // `unknown` or an obfuscated name: the chain ends where it is readable.
-                None => break,
-            }
-            if !self.trusts(address) {
-                break;
-            }
+    fn walk(&self, peer: IpAddr, headers: &HeaderMap, present: AddressHeaders) -> Resolved {
+        let (is_there, ignored) = present.of(self.header);
+        let (address, is_known) = if is_there {
+            self.first_stranger(peer, headers)
+        } else {
+            (peer, false)
+        };
+        if !is_known {
+            self.warn_unreadable(peer, is_there);
         }
         Resolved {
             address,
-            untrusted_headers: false,
-            trusted: self.trusts(address),
+            // Somebody stands behind the last hop that is known.
+            trusted: is_known && self.trusts(address),
+            flaws: Flaws {
+                untrusted: false,
+                ignored,
+                unreadable: !is_known,
+            },
+        }
+    }
+
+    /// The rightmost hop that is not trusted, or the leftmost one, and `true`; where
+    /// a hop before that cannot be read, the last one that could, and `false`.
+    fn first_stranger(&self, peer: IpAddr, headers: &HeaderMap) -> (IpAddr, bool) {
+        let mut address = peer;
+        let mut hops = hops(self.header, headers).into_iter().rev();
+        for hop in hops.by_ref().take(MAX_HOPS) {
+            // `unknown` or an obfuscated name: the chain ends where it is readable.
+            let Some(hop) = hop else {
+                return (address, false);
+            };
+            address = canonical(hop);
+            if !self.trusts(address) {
+                return (address, true);
+            }
+        }
+        (address, hops.next().is_none())
+    }
+
+    #[cold]
+    fn warn_unreadable(&self, peer: IpAddr, is_there: bool) {
+        if self.is_time_to_warn(Instant::now()) {
+            let header = self.header.name();
+            let why = if is_there {
+                "cannot be read"
+            } else {
+                "is missing, while the other forwarding header is there"
+            };
+            tracing::warn!(
+                %peer,
+                %header,
+                why,
+                "a trusted proxy does not tell the client's address: http.client_address_header \
+                 must name the header that the proxy writes; until then its users share one \
+                 bucket of the rate limit"
+            );
         }
     }
 
@@ -116,39 +243,27 @@ fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// Hops from left to right; `Forwarded` (RFC 7239) wins over `X-Forwarded-For`.
-fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let lines = |name: &str| -> Vec<String> {
-        let values = headers.get_all(name).iter();
-        values
-            .map(|value| value.to_str().unwrap_or("unknown").to_owned())
-            .collect()
-    };
-    let forwarded = lines(header::FORWARDED.as_str());
-    if forwarded.is_empty() {
-        let lines = lines("x-forwarded-for");
-        return lines
-            .iter()
-            .flat_map(|line| line.split(','))
-            .map(parse_hop)
-            .collect();
+/// Hops from left to right; `None` is one that is no address.
+fn hops(header: AddressHeader, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    let mut hops = Vec::new();
+    for line in headers.get_all(header.name()) {
+        match (line.to_str(), header) {
+            (Ok(line), AddressHeader::XForwardedFor) => {
+                let elements = line.split(',').map(str::trim);
+                hops.extend(elements.filter(|hop| !hop.is_empty()).map(parse_hop));
+            }
+            (Ok(line), AddressHeader::Forwarded) => match forwarded::nodes(line) {
+                Some(nodes) => hops.extend(nodes),
+                None => hops.push(None),
+            },
+            (Err(_), _) => hops.push(None),
+        }
     }
-    forwarded
-        .iter()
-        .flat_map(|line| line.split(','))
-        .map(|element| {
-            element
-                .split(';')
-                .filter_map(|pair| pair.split_once('='))
-                .find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))
-                .and_then(|(_, node)| parse_hop(node))
-        })
-        .collect()
+    hops
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `"[2001:db8::1]:80"`.
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
 fn parse_hop(text: &str) -> Option<IpAddr> {
-    let text = text.trim().trim_matches('"');
     text.parse::<IpAddr>()
         .ok()
         .or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
@@ -160,45 +275,111 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    fn resolve(trusted: &[&str], peer: &str, headers: &[(&str, &'static str)]) -> Resolved {
-        let trusted = trusted
-            .iter()
-            .map(|network| network.parse().unwrap())
-            .collect();
-        let lines: HeaderMap = headers
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
-            .collect();
-        let peer = peer.parse().unwrap();
-        ClientAddress::new(trusted).resolve(peer, &lines, !headers.is_empty())
+    use AddressHeader::{Forwarded, XForwardedFor};
+
+    /// Behind a peer of the trusted network 10.0.0.0/8, or a stranger.
+    fn resolve(
+        header: AddressHeader,
+        peer: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Resolved {
+        let mut lines = HeaderMap::new();
+        let mut present = AddressHeaders::default();
+        for (name, value) in headers {
+            let name = HeaderName::from_static(name);
+            present.note(&name);
+            lines.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        ClientAddress::new(vec!["10.0.0.0/8".parse().unwrap()], header).resolve(
+            peer.parse().unwrap(),
+            &lines,
+            present,
+        )
+    }
+
+    fn client(header: AddressHeader, headers: &[(&'static str, &'static str)]) -> String {
+        resolve(header, "::ffff:10.0.0.1", headers)
+            .address
+            .to_string()
     }
 
     #[test]
     fn a_strangers_header_changes_nothing_and_is_seen() {
-        let resolved = resolve(
-            &["10.0.0.0/8"],
-            "198.51.100.7",
-            &[("x-forwarded-for", "1.2.3.4")],
-        );
-        assert_eq!(resolved.address, "198.51.100.7".parse::<IpAddr>().unwrap());
-        assert!(resolved.untrusted_headers);
+        for name in ["x-forwarded-for", "forwarded"] {
+            let resolved = resolve(Forwarded, "198.51.100.7", &[(name, "for=1.2.3.4")]);
+            assert_eq!(resolved.address.to_string(), "198.51.100.7");
+            assert!(resolved.flaws.untrusted && !resolved.flaws.ignored);
+        }
     }
 
     #[test]
-    fn the_chain_is_walked_from_the_right() {
+    fn the_chain_is_walked_from_the_right_over_all_lines() {
         let chain = [("x-forwarded-for", "6.6.6.6, 203.0.113.9, 10.0.0.2")];
-        let resolved = resolve(&["10.0.0.0/8"], "10.0.0.1", &chain);
-        assert_eq!(resolved.address, "203.0.113.9".parse::<IpAddr>().unwrap());
+        assert_eq!(client(XForwardedFor, &chain), "203.0.113.9");
+        let chain = [
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-for", "203.0.113.9:80,,[::ffff:10.0.0.2]:80"),
+        ];
+        assert_eq!(client(XForwardedFor, &chain), "203.0.113.9");
+        let chain = [("forwarded", "for=6.6.6.6"), ("forwarded", "for=10.0.0.2")];
+        assert_eq!(client(Forwarded, &chain), "6.6.6.6");
+    }
+
+    #[test]
+    fn the_other_header_is_the_clients_own_and_has_no_effect() {
+        let both = [
+            ("x-forwarded-for", "203.0.113.9"),
+            ("forwarded", "for=10.0.0.9"),
+        ];
+        let resolved = resolve(XForwardedFor, "10.0.0.1", &both);
+        assert_eq!(resolved.address.to_string(), "203.0.113.9");
+        assert!(resolved.flaws.ignored && !resolved.flaws.unreadable && !resolved.trusted);
+        let both = [
+            ("x-forwarded-for", "10.0.0.9"),
+            ("forwarded", "for=203.0.113.9"),
+        ];
+        let resolved = resolve(Forwarded, "10.0.0.1", &both);
+        assert_eq!(resolved.address.to_string(), "203.0.113.9");
+        assert!(resolved.flaws.ignored && !resolved.flaws.unreadable && !resolved.trusted);
     }
 
     #[test]
     fn forwarded_is_read_with_ports_quotes_and_mapped_addresses() {
         let chain = [(
             "forwarded",
-            r#"for="[2001:db8::1]:4711";proto=https, For=10.0.0.2"#,
+            r#"for="[2001:db8::1]:4711";proto=https, For="[::ffff:10.0.0.2]""#,
         )];
-        let resolved = resolve(&["10.0.0.0/8"], "::ffff:10.0.0.1", &chain);
-        assert_eq!(resolved.address, "2001:db8::1".parse::<IpAddr>().unwrap());
+        assert_eq!(client(Forwarded, &chain), "2001:db8::1");
+        // The client's own element holds a quoted comma; the proxy's stands last.
+        let chain = [(
+            "forwarded",
+            r#"for=10.0.0.9;ext="a, for=10.0.0.8", for=203.0.113.9"#,
+        )];
+        assert_eq!(client(Forwarded, &chain), "203.0.113.9");
+    }
+
+    #[test]
+    fn who_stands_behind_an_unreadable_hop_is_nobody_to_trust() {
+        let endless = "10.0.0.2,".repeat(MAX_HOPS + 1).leak();
+        for (header, headers) in [
+            (XForwardedFor, [("x-forwarded-for", "1.2.3.4, unknown")]),
+            (XForwardedFor, [("x-forwarded-for", "caf\u{e9}")]),
+            (XForwardedFor, [("x-forwarded-for", endless)]),
+            (XForwardedFor, [("forwarded", "for=1.2.3.4")]),
+            (Forwarded, [("forwarded", "for=1.2.3.4, for=_hidden")]),
+            (Forwarded, [("forwarded", "for=\"1.2.3.4, for=5.6.7.8")]),
+            (Forwarded, [("x-forwarded-for", "1.2.3.4")]),
+        ] {
+            let resolved = resolve(header, "10.0.0.2", &headers);
+            assert_eq!(resolved.address.to_string(), "10.0.0.2", "{headers:?}");
+            assert!(
+                resolved.flaws.unreadable && !resolved.trusted,
+                "{headers:?}"
+            );
+        }
+        let inside = [("x-forwarded-for", "10.0.0.3, 10.0.0.2")];
+        let resolved = resolve(XForwardedFor, "10.0.0.1", &inside);
+        assert!(resolved.trusted && !resolved.flaws.unreadable);
     }
 
     #[test]
@@ -208,12 +389,5 @@ mod tests {
         let warned = (0..600)
             .filter(|second| addresses.is_time_to_warn(began + Duration::from_secs(*second)));
         assert_eq!(warned.count(), 10);
-    }
-
-    #[test]
-    fn an_unreadable_hop_ends_the_walk() {
-        let chain = [("x-forwarded-for", "1.2.3.4, unknown")];
-        let resolved = resolve(&["10.0.0.0/8"], "10.0.0.1", &chain);
-        assert_eq!(resolved.address, "10.0.0.1".parse::<IpAddr>().unwrap());
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::AddressHeader;
 use crate::platform::settings::check::{at_least_one, positive};
-use crate::platform::settings::{ByteSize, Reader, SecretSource};
+use crate::platform::settings::{ByteSize, Profile, Reader, SecretSource};
 use crate::settings;
 
 settings! {
@@ -22,9 +23,11 @@ settings! {
         pub idle_timeout("idle_timeout"): Duration = Same("75s"), check positive;
         /// Bytes a second of its answers that a client has to read while more of them waits for it; one that reads less for `http.idle_timeout` counts as one that does not read. `0`: any byte is enough.
         pub min_read_rate("min_read_rate"): ByteSize = Same("256B");
+        /// HTTP/2 frames a second that one connection may send and that ask for nothing (PING, SETTINGS, PRIORITY, `WINDOW_UPDATE`, `RST_STREAM`, empty DATA, unknown types); beyond it the connection is ended and counted. Each request allows 8 more, and each KiB of answers one.
+        pub max_control_frames("max_control_frames"): u32 = Same("1000"), check at_least_one;
         /// A whole request body must have arrived within this; beyond it 408 `BODY_TIMEOUT`.
         pub body_timeout("body_timeout"): Duration = Same("10s"), check positive;
-        /// Largest request body, after decompression; beyond it 413 `BODY_TOO_LARGE`.
+        /// Largest request body, as sent and without its content codings; beyond it 413 `BODY_TOO_LARGE`.
         pub max_body_bytes("max_body_bytes"): ByteSize = Same("1MiB");
         /// Open connections on the public listener; beyond it they are refused at once and counted. Lowered at the start when the limit of file descriptors has no room for them.
         pub max_connections("max_connections"): u32 = Same("10000"), check at_least_one;
@@ -42,9 +45,11 @@ settings! {
         pub tls_cert("tls.cert"): Option<SecretSource> = Unset;
         /// Private key (PEM) of the certificate.
         pub tls_key("tls.key"): Option<SecretSource> = Unset;
-        /// Networks (CIDR) whose `X-Forwarded-For` and `Forwarded` headers are believed.
+        /// Networks (CIDR) whose `http.client_address_header` is believed.
         pub trusted_proxies("trusted_proxies"): Vec<IpNet> = Same("");
-        /// Origins that browsers may call from; `*` for any (refused in production).
+        /// The one header that trusted proxies write and clients cannot: `x-forwarded-for` or `forwarded` (RFC 7239). The other one is ignored, since it may be the client's own, and counted.
+        pub client_address_header("client_address_header"): AddressHeader = Same("x-forwarded-for");
+        /// Origins that browsers may call from, `scheme://host[:port]` as they send it; `*` alone for any (refused in production).
         pub cors_allowed_origins("cors.allowed_origins"): Vec<String> = Same("");
         /// Whether answers carry `Server-Timing`, for the developer tools of browsers. Off, since it tells every client how long the work took.
         pub server_timing("server_timing"): bool = Same("false");
@@ -54,7 +59,6 @@ settings! {
 impl Config {
     /// Rules of this section that span keys or depend on the profile.
     pub fn validate(&self, reader: &mut Reader) {
-        use crate::platform::settings::Profile;
         match (&self.tls_cert, &self.tls_key) {
             (Some(_), None) => reader.refuse("http.tls.key", "is missing beside http.tls.cert"),
             (None, Some(_)) => reader.refuse("http.tls.cert", "is missing beside http.tls.key"),
@@ -64,33 +68,88 @@ impl Config {
                 }
             }
         }
-        for origin in &self.cors_allowed_origins {
-            if origin == "*" {
-                if reader.profile() == Profile::Production {
-                    reader.refuse(
-                        "http.cors.allowed_origins",
-                        "is open to every origin, which production refuses; list the origins",
-                    );
-                }
-            } else if !is_origin(origin) {
-                reader.refuse(
-                    "http.cors.allowed_origins",
-                    &format!(
-                        "holds `{origin}`, which is not an origin such as https://example.org"
-                    ),
-                );
-            }
+        if let Some(problem) = self.origin_problem(reader.profile()) {
+            reader.refuse("http.cors.allowed_origins", &problem);
         }
+    }
+
+    fn origin_problem(&self, profile: Profile) -> Option<String> {
+        let origins = &self.cors_allowed_origins;
+        if origins.iter().any(|origin| origin == "*") {
+            if profile == Profile::Production {
+                let why = "is open to every origin, which production refuses; list the origins";
+                return Some(why.to_owned());
+            }
+            let why = "holds `*` beside others; `*` stands alone";
+            return (origins.len() > 1).then(|| why.to_owned());
+        }
+        origins.iter().find_map(|origin| not_an_origin(origin))
     }
 }
 
-/// Scheme and authority, nothing more (RFC 6454, section 6.2).
-fn is_origin(text: &str) -> bool {
-    text.parse::<http::Uri>().is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.authority().is_some()
-            && !text.ends_with('/')
-            && uri.path() == "/"
-            && uri.query().is_none()
-    })
+/// Why browsers never send this as `Origin`. They send scheme, host and a port that is
+/// not the default one, in lower case and ASCII (RFC 6454, section 6.2).
+fn not_an_origin(text: &str) -> Option<String> {
+    if text == "null" {
+        // Sandboxed frames, local files and redirects of anybody send it.
+        return Some("holds `null`, which pages of anybody can send".to_owned());
+    }
+    let parsed = url::Url::parse(text).ok();
+    let origin = parsed
+        // The parser takes an asterisk for a part of a name.
+        .filter(|url| matches!(url.scheme(), "http" | "https") && !text.contains('*'))
+        .map(|url| url.origin().ascii_serialization());
+    match origin {
+        Some(origin) if origin == text => None,
+        Some(origin) => Some(format!(
+            "holds `{text}`, which no browser sends; the origin is `{origin}`"
+        )),
+        None => Some(format!(
+            "holds `{text}`, which is not an origin such as https://example.org"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_what_browsers_send() {
+        for origin in [
+            "https://example.org",
+            "http://localhost:5173",
+            "https://xn--bcher-kva.example:8443",
+            "http://[::1]:3000",
+        ] {
+            assert_eq!(not_an_origin(origin), None);
+        }
+        for (text, origin) in [
+            ("https://Example.org", "`https://example.org`"),
+            ("https://example.org/", "`https://example.org`"),
+            ("https://example.org/app", "`https://example.org`"),
+            ("https://example.org:443", "`https://example.org`"),
+            ("https://me:secret@example.org", "`https://example.org`"),
+            ("https://example.org?x", "`https://example.org`"),
+            (
+                "https://b\u{fc}cher.example",
+                "`https://xn--bcher-kva.example`",
+            ),
+        ] {
+            let why = not_an_origin(text).unwrap();
+            assert!(why.ends_with(origin), "{text}: {why}");
+        }
+        for text in [
+            "null",
+            "example.org",
+            "*.example.org",
+            "file:///x",
+            "https://",
+            "ws://x",
+        ] {
+            assert!(not_an_origin(text).is_some(), "{text}");
+        }
+        // An asterisk is no part of a host that a browser sends.
+        assert!(not_an_origin("https://*.example.org").is_some());
+    }
 }

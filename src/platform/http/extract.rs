@@ -13,6 +13,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::coding::{self, Codings, Undecodable};
 use super::problem::{FieldError, Problem, codes};
 use crate::platform::observe::{BodyLimits, RequestContext};
 use crate::platform::protect::Full;
@@ -42,13 +43,6 @@ where
                 "The Content-Type of the body must be application/json.",
             ));
         }
-        if is_encoded(request.headers()) {
-            return Err(Problem::new(
-                codes::UNSUPPORTED_MEDIA_TYPE,
-                "The Content-Encoding of the body is not known here.",
-            )
-            .header(header::ACCEPT_ENCODING, ACCEPTED_ENCODINGS));
-        }
         parse(&read_body(request).await?).map(Self)
     }
 }
@@ -72,11 +66,19 @@ where
     }
 }
 
-/// The whole body, within its size and time.
+/// The whole content of a body, without its codings, within its size and time.
 ///
 /// # Errors
-/// 408, 413, 400 when the body breaks off, or 503 when there is no place for it.
+/// 408, 413, 415 when a coding is not known, 400 when the body breaks off or is not what
+/// its coding makes of a content, or 503 when there is no place for it.
 pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
+    let Some(codings) = Codings::of(request.headers()) else {
+        return Err(Problem::new(
+            codes::UNSUPPORTED_MEDIA_TYPE,
+            "The Content-Encoding of the body is not known here.",
+        )
+        .header(header::ACCEPT_ENCODING, coding::ACCEPTED));
+    };
     let limits = RequestContext::with(|context| context.map(|context| context.limits));
     let limits = limits.unwrap_or_default();
     let body = Limited::new(request.into_body(), limits.max_body_bytes);
@@ -87,29 +89,41 @@ pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
         )
         .header(header::CONNECTION, HeaderValue::from_static("close"))),
         Ok(Err(error)) => Err(unreadable(error.as_ref(), limits)),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Ok(collected)) => codings
+            .decode(collected.to_bytes(), limits.max_body_bytes)
+            .map_err(|error| undecodable(error, limits)),
     }
 }
 
 /// Why the body could not be read.
 fn unreadable(error: &(dyn std::error::Error + 'static), limits: BodyLimits) -> Problem {
     if cause::<LengthLimitError>(error).is_some() {
-        return Problem::new(
-            codes::BODY_TOO_LARGE,
-            format!("The body may have {} bytes at most.", limits.max_body_bytes),
-        );
+        return too_large(limits);
     }
     match cause::<Full>(error) {
         Some(full) => full.problem(),
-        None => Problem::new(
+        None => Problem::new(codes::INVALID_BODY, "The body ended early."),
+    }
+}
+
+fn undecodable(error: Undecodable, limits: BodyLimits) -> Problem {
+    match error {
+        Undecodable::TooLarge => too_large(limits),
+        Undecodable::Malformed => Problem::new(
             codes::INVALID_BODY,
-            "The body ended early or could not be decoded.",
+            "The body is cut short, damaged or longer than its Content-Encoding allows.",
         ),
     }
 }
 
-/// The error of this type in a chain: of what came out of the decompression, or, wrapped
-/// in its errors, of what went in.
+fn too_large(limits: BodyLimits) -> Problem {
+    Problem::new(
+        codes::BODY_TOO_LARGE,
+        format!("The body may have {} bytes at most.", limits.max_body_bytes),
+    )
+}
+
+/// The error of this type in a chain.
 fn cause<'a, E: std::error::Error + 'static>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a E> {
@@ -128,18 +142,6 @@ fn cause<'a, E: std::error::Error + 'static>(
         };
     }
     None
-}
-
-/// What the decompression layer understands; RFC 9110, section 12.5.3, on 415.
-const ACCEPTED_ENCODINGS: HeaderValue = HeaderValue::from_static("gzip, br, zstd");
-
-/// Whether a coding is left that nobody has taken off: the layer removes the header
-/// with the coding.
-fn is_encoded(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

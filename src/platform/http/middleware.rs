@@ -15,7 +15,6 @@ use tower::util::option_layer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::Predicate;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tower_http::decompression::RequestDecompressionLayer;
 
 use super::admit::AdmitLayer;
 use super::aside::Aside;
@@ -60,7 +59,10 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
         .layer(ObserveLayer::new(Observation {
             observer,
             router: Asked::new(&router),
-            client_address: Arc::new(ClientAddress::new(config.trusted_proxies.clone())),
+            client_address: Arc::new(ClientAddress::new(
+                config.trusted_proxies.clone(),
+                config.client_address_header,
+            )),
             limits: BodyLimits {
                 max_body_bytes: config.max_body_bytes.as_usize(),
                 body_timeout: config.body_timeout,
@@ -92,11 +94,6 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
         .layer(OnlyWhen {
             header: header::ACCEPT_ENCODING,
             layer: CompressionLayer::new().compress_when(Compressible),
-        })
-        // 7. Decompression of request bodies; the extractor bounds what comes out.
-        .layer(OnlyWhen {
-            header: header::CONTENT_ENCODING,
-            layer: RequestDecompressionLayer::new().pass_through_unaccepted(true),
         })
         // The router's future is large, and would be moved by each of these; its box is not.
         .map_future(Box::pin)

@@ -1,8 +1,8 @@
 //! A layer that only some requests go through.
 //!
-//! Compression and decompression wrap every body that passes them, whether or not
-//! there is work for them; a request without the header that asks for it goes
-//! around them, and the others pay for a box.
+//! Compression wraps every body that passes it, whether or not there is work for it.
+//! A request without the header that asks for it skips the layer; the others allocate
+//! one boxed future.
 
 use std::task::{Context, Poll};
 

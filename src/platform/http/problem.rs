@@ -79,7 +79,7 @@ pub mod codes {
         pub BODY_TIMEOUT = 408, "The body arrived too slowly";
         /// The `If-Match` header names a version that is no longer current.
         pub PRECONDITION_FAILED = 412, "The object has changed";
-        /// The body is larger than `http.max_body_bytes`, as sent or after decompression.
+        /// The body is larger than `http.max_body_bytes`, as sent or without its content codings.
         pub BODY_TOO_LARGE = 413, "The body is too large";
         /// Path and query are longer than 8 KiB.
         pub URI_TOO_LONG = 414, "The URI is too long";

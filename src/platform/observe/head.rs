@@ -8,11 +8,11 @@ use rand::rngs::SmallRng;
 use rand::{RngCore as _, SeedableRng as _};
 
 use super::propagation;
+use crate::platform::http::AddressHeaders;
 
 /// `X-Request-Id`.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static(propagation::TRACEPARENT);
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Longest request id that is taken over from a client.
 const MAX_REQUEST_ID: usize = 128;
 
@@ -25,8 +25,8 @@ pub(super) struct Head<'a> {
     pub(super) user_agent: Option<&'a HeaderValue>,
     /// Whether a caller's trace is told.
     pub(super) traced: bool,
-    /// Whether proxies have left their names.
-    pub(super) forwarded: bool,
+    /// Which headers tell of proxies.
+    pub(super) addresses: AddressHeaders,
 }
 
 impl<'a> Head<'a> {
@@ -43,8 +43,8 @@ impl<'a> Head<'a> {
                 head.request_id.get_or_insert(value);
             } else if *name == TRACEPARENT {
                 head.traced = true;
-            } else if *name == header::FORWARDED || *name == FORWARDED_FOR {
-                head.forwarded = true;
+            } else {
+                head.addresses.note(name);
             }
         }
         head

@@ -47,6 +47,10 @@ metrics! {
         pub error_events_suppressed: IntCounter = "error_events_suppressed_total";
         /// Requests of strangers that carried `X-Forwarded-For` or `Forwarded`; the headers had no effect.
         pub untrusted_forwarded: IntCounter = "client_address_untrusted_forwarded_total";
+        /// Requests through trusted proxies that carried the one of `X-Forwarded-For` and `Forwarded` that is not `http.client_address_header`; it had no effect.
+        pub ignored_forwarded: IntCounter = "client_address_ignored_header_total";
+        /// Requests through trusted proxies whose client could not be told: `http.client_address_header` was missing beside the other one, or could not be read down to an address. They count for the address of the last proxy that is known.
+        pub unreadable_forwarded: IntCounter = "client_address_unreadable_total";
     }
 }
 

@@ -69,9 +69,16 @@ impl Pending {
         let metrics = routes.metrics();
         let headers = request.headers();
         let head = Head::read(headers);
-        let resolved = shared.client_address.resolve(peer, headers, head.forwarded);
-        if resolved.untrusted_headers {
+        let addresses = &shared.client_address;
+        let resolved = addresses.resolve(peer, headers, head.addresses);
+        if resolved.flaws.untrusted {
             metrics.untrusted_forwarded.inc();
+        }
+        if resolved.flaws.ignored {
+            metrics.ignored_forwarded.inc();
+        }
+        if resolved.flaws.unreadable {
+            metrics.unreadable_forwarded.inc();
         }
         metrics.in_flight.inc();
         let traces = &shared.observer.traces;

@@ -32,9 +32,9 @@ settings! {
     pub struct Config("rate_limit") {
         /// Whether requests are limited at all.
         pub enabled("enabled"): bool = Same("true");
-        /// Sustained requests per second for one client address; fractions are allowed.
+        /// Sustained requests per second of one client address (an IPv4 address or an IPv6 /64), and apart from that of one principal: a user with several addresses, or an API key, has one bucket for all of its authenticated requests. Fractions are allowed.
         pub default_per_second("default.per_second"): f64 = Same("50"), check rate;
-        /// Requests at once for one client address.
+        /// Requests at once of one client address, and of one principal.
         pub default_burst("default.burst"): u32 = Same("100"), check at_least_one;
         /// Sustained requests per second for one client address on `/api/*/auth/*`, and wherever a password is asked for again or an address is changed.
         pub auth_per_second("auth.per_second"): f64 = Same("5"), check rate;

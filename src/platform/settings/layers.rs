@@ -5,30 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use config::{FileFormat, Source as _, Value, ValueKind};
-
-use super::{Problem, Raw};
-
-/// What the process is run for; selects defaults and refuses what is unsafe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Profile {
-    /// Kind defaults for one machine.
-    #[default]
-    Development,
-    /// Safe defaults; refuses generated keys and the like.
-    Production,
-}
-
-impl Profile {
-    /// The value of `APP_ENV`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Development => "development",
-            Self::Production => "production",
-        }
-    }
-}
+use super::environment::Environment;
+use super::file::FileLayer;
+use super::{Problem, Profile, Raw, names};
 
 /// A value of one key and the layer that gave it.
 #[derive(Debug, Clone)]
@@ -43,13 +22,17 @@ pub struct Leaf {
 #[derive(Debug, Default)]
 pub struct Layers {
     /// `APP_ENV`.
-    pub profile: Profile,
+    pub environment: Environment,
     /// Dotted key to its value.
     pub leaves: BTreeMap<String, Leaf>,
     /// `OTEL_*` variables that are not empty (the specification reads empty as unset).
     pub otel: BTreeMap<String, String>,
+    /// Every variable that is set, and where it stands.
+    pub variables: BTreeMap<String, String>,
     /// What could not be read.
     pub problems: Vec<Problem>,
+    /// What is no problem and has no effect.
+    pub warnings: Vec<String>,
 }
 
 /// Standard variable names and the keys that they set.
@@ -62,7 +45,8 @@ pub const STANDARD: &[(&str, &str)] = &[
 type Variables = BTreeMap<String, (String, String)>;
 
 impl Layers {
-    /// Reads the files under `directory` and the given environment.
+    /// Reads the files under `directory`, or under `APP_CONFIG_DIR`, and the given
+    /// environment.
     ///
     /// `dotenv` is the `.env` file; it counts in development only.
     #[must_use]
@@ -79,89 +63,61 @@ impl Layers {
             })
             .collect();
         let mut layers = Self::default();
-        layers.profile = layers.read_profile(&environment);
+        let directory = layers.find_directory(directory, &environment);
+        layers.read_environment(&directory, &environment);
         layers.read_file(&directory.join("base.yaml"));
-        let profile_file = directory.join(format!("{}.yaml", layers.profile.as_str()));
-        layers.read_file(&profile_file);
-        if layers.profile == Profile::Development {
+        let own = format!("{}.yaml", layers.environment.name);
+        layers.read_file(&directory.join(own));
+        if layers.environment.profile == Profile::Development {
             let variables = layers.read_dotenv(dotenv);
+            layers.warn_of_early_names(&variables);
             layers.read_variables(&variables);
         }
         layers.read_variables(&environment);
         layers
     }
 
-    fn read_profile(&mut self, environment: &Variables) -> Profile {
-        match environment
-            .get("APP_ENV")
-            .map(|(value, source)| (value.as_str(), source))
-        {
-            None | Some(("" | "development", _)) => Profile::Development,
-            Some(("production", _)) => Profile::Production,
-            Some((_, source)) => {
-                self.problem("APP_ENV", source, "is neither development nor production");
-                Profile::Production
+    /// The built-in folder may be missing; one that somebody names must not.
+    fn find_directory(&mut self, built_in: &Path, environment: &Variables) -> PathBuf {
+        let named = environment.get("APP_CONFIG_DIR");
+        let Some((directory, source)) = named.filter(|(value, _)| !value.is_empty()) else {
+            return built_in.to_owned();
+        };
+        let path = PathBuf::from(directory);
+        if !path.is_dir() {
+            let why = format!("names {directory}, which is not a folder");
+            self.problem("APP_CONFIG_DIR", source, &why);
+        }
+        path
+    }
+
+    fn read_environment(&mut self, directory: &Path, environment: &Variables) {
+        let Some((value, source)) = environment.get("APP_ENV") else {
+            return;
+        };
+        match Environment::read(value, directory) {
+            Ok(environment) => self.environment = environment,
+            Err(why) => {
+                self.problem("APP_ENV", source, &why);
+                self.environment = Environment::of(Profile::Production);
             }
         }
     }
 
     fn read_file(&mut self, path: &Path) {
-        if !path.exists() {
-            return;
-        }
-        let source = path.display().to_string();
-        let file = config::File::from(path).format(FileFormat::Yaml);
-        let table = match file.collect() {
-            Ok(table) => table,
-            Err(error) => {
-                self.problem(&source, "file", &format!("cannot be read: {error}"));
-                return;
-            }
-        };
-        let mut found = BTreeMap::new();
-        for (name, value) in table {
-            self.flatten(&name, value, &source, &mut found);
-        }
-        self.merge(&found);
+        let layer = FileLayer::read(path);
+        self.problems.extend(layer.problems);
+        self.merge(&layer.leaves);
     }
 
-    fn flatten(
-        &mut self,
-        key: &str,
-        value: Value,
-        source: &str,
-        found: &mut BTreeMap<String, Leaf>,
-    ) {
-        let text = match value.kind {
-            // `http:` with nothing below it sets nothing.
-            ValueKind::Nil => return,
-            ValueKind::Table(table) => {
-                for (name, value) in table {
-                    self.flatten(&format!("{key}.{name}"), value, source, found);
-                }
-                return;
+    /// They say which files are read, and that is decided before this one is.
+    fn warn_of_early_names(&mut self, variables: &Variables) {
+        for name in names::EARLY {
+            if let Some((_, source)) = variables.get(name) {
+                let warning = format!("{source} has no effect; set it in the environment");
+                self.warnings.push(warning);
             }
-            ValueKind::Array(items) => {
-                let mut texts = Vec::with_capacity(items.len());
-                for item in items {
-                    match item.into_string() {
-                        Ok(text) => texts.push(text),
-                        Err(_) => {
-                            self.problem(key, source, "holds a list of more than plain values");
-                        }
-                    }
-                }
-                texts.join(",")
-            }
-            kind => kind.to_string(),
-        };
-        found.insert(
-            key.to_owned(),
-            Leaf {
-                raw: Raw::text(text),
-                source: source.to_owned(),
-            },
-        );
+        }
     }
 
     fn read_dotenv(&mut self, path: &Path) -> Variables {
@@ -188,7 +144,8 @@ impl Layers {
     }
 
     fn read_variables(&mut self, variables: &Variables) {
-        for (name, (value, _)) in variables {
+        for (name, (value, source)) in variables {
+            self.variables.insert(name.clone(), source.clone());
             if name.starts_with("OTEL_") && !value.is_empty() {
                 self.otel.insert(name.clone(), value.clone());
             }

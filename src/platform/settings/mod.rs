@@ -8,13 +8,19 @@
 
 pub mod check;
 mod declare;
+mod environment;
+mod file;
 pub mod layers;
+mod lines;
+mod names;
 mod reader;
 mod value;
 pub mod watch_file;
 
 pub use declare::{Default, Key};
-pub use layers::{Layers, Profile};
+pub use environment::{Environment, Profile};
+pub use layers::Layers;
+pub use names::{nearest, nearly_standard, variable};
 pub use reader::{Check, Effective, Problem, Reader};
 pub use value::{ByteSize, Raw, Secret, SecretSource, Setting, parse_duration};
 pub use watch_file::{Look, WatchedFiles};

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::layers::{Layers, Leaf, Profile};
-use super::{Default, Key, Raw, Setting};
+use super::environment::{Environment, Profile};
+use super::layers::{Layers, Leaf};
+use super::{Default, Key, Raw, Setting, names};
 
 /// Something wrong with the configuration: which key, from where, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +62,28 @@ impl Reader {
     /// The profile (`APP_ENV`) that decides between defaults.
     #[must_use]
     pub fn profile(&self) -> Profile {
-        self.layers.profile
+        self.layers.environment.profile
+    }
+
+    /// The environment (`APP_ENV`).
+    #[must_use]
+    pub fn environment(&self) -> &Environment {
+        &self.layers.environment
+    }
+
+    /// What is set without effect, and names that are nearly a standard one: `others`
+    /// are standard names that other code reads.
+    #[must_use]
+    pub fn warnings(&self, others: &[String]) -> Vec<String> {
+        let mut warnings = self.layers.warnings.clone();
+        // Telemetry says itself which of its variables have no effect.
+        let variables = self.layers.variables.iter();
+        for (name, source) in variables.filter(|(name, _)| !name.starts_with("OTEL_")) {
+            if let Some(meant) = names::nearly_standard(name, others) {
+                warnings.push(format!("{source} is not read; did you mean {meant}?"));
+            }
+        }
+        warnings
     }
 
     /// Reads one key. After a problem the default stands in, and the whole
@@ -133,26 +155,30 @@ impl Reader {
         });
     }
 
-    /// Ends the reading: keys that nobody asked for are problems as well.
+    /// Ends the reading: keys that nobody asked for are problems as well, and so are
+    /// variables that nearly name a key.
     ///
     /// # Errors
     /// Every problem that was found.
     pub fn finish(mut self) -> Result<Vec<Effective>, Vec<Problem>> {
         for (key, leaf) in &self.layers.leaves {
             if !self.known.contains(&key.as_str()) {
-                let nearest = self
-                    .known
-                    .iter()
-                    .map(|known| (strsim::jaro_winkler(key, known), known))
-                    .max_by(|a, b| a.0.total_cmp(&b.0))
-                    .filter(|(similarity, _)| *similarity > 0.85);
                 self.problems.push(Problem {
                     key: key.clone(),
                     source: leaf.source.clone(),
-                    why: match nearest {
-                        Some((_, known)) => format!("is not a known key; did you mean `{known}`?"),
-                        None => "is not a known key".to_owned(),
-                    },
+                    why: self.why_unknown(key),
+                });
+            }
+        }
+        for (name, source) in &self.layers.variables {
+            if let Some((key, file)) = names::misspelt(name, &self.known) {
+                self.problems.push(Problem {
+                    key: key.to_owned(),
+                    source: source.clone(),
+                    why: format!(
+                        "is set by another name; write {}{file}, with two underscores between levels",
+                        names::variable(key)
+                    ),
                 });
             }
         }
@@ -160,6 +186,35 @@ impl Reader {
             Ok(self.effective)
         } else {
             Err(self.problems)
+        }
+    }
+
+    fn why_unknown(&self, key: &str) -> String {
+        let below = |whole: &str, part: &str| {
+            whole
+                .strip_prefix(part)
+                .is_some_and(|rest| rest.starts_with('.'))
+        };
+        if let Some(member) = self.known.iter().find(|known| below(known, key)) {
+            return format!(
+                "is a section and has no value of its own; `{member}` is one of its keys"
+            );
+        }
+        if let Some(value) = self.known.iter().find(|known| below(key, known)) {
+            return format!("is not a known key; `{value}` is a value, not a section");
+        }
+        let nearest = self
+            .known
+            .iter()
+            .map(|known| (strsim::jaro_winkler(key, known), known))
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .filter(|(similarity, _)| *similarity > 0.85);
+        match nearest {
+            Some((_, known)) => {
+                let variable = names::variable(known);
+                format!("is not a known key; did you mean `{known}` ({variable})?")
+            }
+            None => "is not a known key".to_owned(),
         }
     }
 }

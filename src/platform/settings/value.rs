@@ -1,7 +1,7 @@
 //! The shapes a key can have, each read from text or a list of texts.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,12 +74,44 @@ macro_rules! from_str {
 }
 
 from_str! {
-    SocketAddr => "a socket address such as 127.0.0.1:3000",
     bool => "true or false",
     u32 => "a whole number",
     u64 => "a whole number",
     usize => "a whole number",
     f64 => "a number",
+}
+
+impl Setting for SocketAddr {
+    const KIND: &'static str = "an IP address and a port such as 127.0.0.1:3000";
+    fn parse(raw: &Raw) -> Result<Self, String> {
+        let text = raw.text.trim();
+        text.parse()
+            .map_err(|_| format!("is not {}{}", Self::KIND, address_advice(text)))
+    }
+}
+
+/// What to write instead of an address that lacks a part or has one too many. Names are
+/// not resolved: a listener binds one address, and a name may have several.
+fn address_advice(text: &str) -> String {
+    let text = text.trim_start_matches("http://").trim_end_matches('/');
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return format!("; write `{address}`");
+    }
+    if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        let address = SocketAddr::new(address, 3000);
+        return format!("; a port is missing, write `{address}`");
+    }
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    match host {
+        _ if !is_port(port) => String::new(),
+        "" | "*" => format!(
+            "; write `0.0.0.0:{port}` for every interface, or `127.0.0.1:{port}` for this machine \
+             alone"
+        ),
+        "localhost" => format!("; write `127.0.0.1:{port}`, or `[::1]:{port}`"),
+        _ => "; write the IP address, names are not resolved".to_owned(),
+    }
 }
 
 impl Setting for String {
@@ -269,6 +301,30 @@ mod tests {
         assert_eq!(size("64KiB"), Some(ByteSize(65_536)));
         assert_eq!(size("17179869184GiB"), None);
         assert_eq!(size("1MB"), None);
+    }
+
+    #[test]
+    fn an_address_that_is_none_says_what_to_write() {
+        let parse = |text: &str| SocketAddr::parse(&Raw::text(text));
+        for good in ["127.0.0.1:3000", " [::1]:0 ", "0.0.0.0:65535"] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for (text, advice) in [
+            ("localhost:3000", "write `127.0.0.1:3000`"),
+            (":3000", "write `0.0.0.0:3000` for every interface"),
+            ("*:3000", "write `0.0.0.0:3000` for every interface"),
+            ("3000", "write `0.0.0.0:3000` for every interface"),
+            ("127.0.0.1", "a port is missing, write `127.0.0.1:3000`"),
+            ("::1", "a port is missing, write `[::1]:3000`"),
+            ("[::]", "a port is missing, write `[::]:3000`"),
+            ("http://127.0.0.1:80/", "write `127.0.0.1:80`"),
+            ("db.example.org:3000", "names are not resolved"),
+            ("127.0.0.1:70000", "an IP address and a port"),
+            ("", "an IP address and a port"),
+        ] {
+            let why = parse(text).unwrap_err();
+            assert!(why.contains(advice), "{text}: {why}");
+        }
     }
 
     #[test]

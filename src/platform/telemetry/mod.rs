@@ -26,6 +26,12 @@ pub use traces::Traces;
 
 use crate::metrics as metrics_block;
 
+/// The `OTEL_*` variables that have an effect here.
+#[must_use]
+pub fn variable_names() -> Vec<String> {
+    otlp::names()
+}
+
 /// Revision of the sources, when the build was told.
 pub const REVISION: &str = match option_env!("BUILD_REVISION") {
     Some(revision) => revision,

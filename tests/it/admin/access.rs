@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{TOKEN, ask, get, production};
 use crate::support::{Backend, Service};
@@ -53,13 +54,14 @@ async fn in_production_the_token_opens_what_writes_and_no_log_shows_it() {
     let mut service = production(folder.path())
         .env("APP__ADMIN__FAULT_INJECTION", "true")
         .env("APP__ADMIN__TOKEN", TOKEN)
+        .env("APP__ADMIN__MAX_TOKEN_GUESSES", "100")
         .start()
         .await;
     let wrong = [
         ("Bearer another-token", "Bearer error=\"invalid_token\""),
         ("Bearer ", "Bearer error=\"invalid_token\""),
         (
-            "Bearer a-token-that-no-log-may-shoW",
+            "Bearer a-token-that-no-log-may-show-012345678X",
             "Bearer error=\"invalid_token\"",
         ),
         ("Basic YTpi", "Bearer error=\"invalid_token\""),
@@ -129,6 +131,95 @@ async fn in_development_the_host_must_be_loopback() {
         let answer = ask(&service, Method::PUT, "/log-filter", Some(&body), &headers).await;
         assert_eq!(answer.status, status, "{host}");
     }
+}
+
+#[tokio::test]
+async fn guesses_of_the_token_are_limited_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = production(folder.path())
+        .env("APP__ADMIN__TOKEN", TOKEN)
+        .env("APP__ADMIN__MAX_TOKEN_GUESSES", "3")
+        .start()
+        .await;
+    let body = json!({ "filter": "debug" });
+    let put = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str())];
+        ask(&service, Method::PUT, "/log-filter", Some(&body), &headers).await
+    };
+    assert_eq!(put(TOKEN).await.status, 200);
+    for _ in 0..3 {
+        assert_eq!(put("a-guess").await.status, 401);
+    }
+    for token in ["a-guess", TOKEN] {
+        let answer = put(token).await;
+        assert_eq!(answer.status, 429, "{token}");
+        assert_eq!(answer.body["code"], "RATE_LIMITED");
+        let wait: u64 = answer.header("retry-after").parse().unwrap();
+        assert!((1..=60).contains(&wait), "{wait}");
+    }
+    let metrics = service.metrics().await;
+    for (outcome, count) in [("accepted", 1.0), ("refused", 3.0), ("limited", 2.0)] {
+        let counted = metrics.get("admin_token_checks_total", &[("outcome", outcome)]);
+        assert_eq!(counted, Some(count), "{outcome}");
+    }
+}
+
+/// Bytes to the admin listener, and what it answers until it closes.
+async fn exchange(service: &Service, request: &str) -> String {
+    let url = service.admin("");
+    let address = url.trim_start_matches("http://");
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let reading = stream.read_to_string(&mut answer);
+    let read = tokio::time::timeout(std::time::Duration::from_secs(10), reading).await;
+    read.expect("the connection was closed").unwrap();
+    answer
+}
+
+/// Load balancers check by HTTP/1.0 without `Host`, compose scrapes by service name.
+#[tokio::test]
+async fn probes_and_scrapes_are_answered_whatever_the_host() {
+    let service = Service::start(Backend::Sqlite).await;
+    let probes = [
+        "/metrics",
+        "/health/live",
+        "/health/ready",
+        "/health/startup",
+    ];
+    let kept = [
+        "/",
+        "/info",
+        "/log-filter",
+        "/trace-sampling",
+        "/faults",
+        "/debug/tasks",
+    ];
+    let paths = probes.map(|path| (path, "200"));
+    for (path, status) in paths.into_iter().chain(kept.map(|path| (path, "403"))) {
+        for host in [
+            "",
+            "Host: gantry:9464\r\n",
+            "Host: [fd00::1]:9464\r\n",
+            "Host: a_b\r\n",
+        ] {
+            for version in ["1.0", "1.1"] {
+                if version == "1.1" && host.is_empty() {
+                    // RFC 9112, section 3.2.
+                    continue;
+                }
+                let request =
+                    format!("GET {path} HTTP/{version}\r\n{host}Connection: close\r\n\r\n");
+                let answer = exchange(&service, &request).await;
+                let line = answer.lines().next().unwrap_or_default();
+                assert!(line.contains(status), "{path} {version} {host:?}: {line}");
+            }
+        }
+    }
+    // What is no read is no probe.
+    let request = "POST /metrics HTTP/1.1\r\nHost: gantry\r\nConnection: close\r\n\r\n";
+    assert!(exchange(&service, request).await.contains(" 403 "));
 }
 
 #[tokio::test]

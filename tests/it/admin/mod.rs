@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::{Backend, Builder, Service};
 
-const TOKEN: &str = "a-token-that-no-log-may-show";
+const TOKEN: &str = "a-token-that-no-log-may-show-0123456789";
 
 /// A service in production with everything that it insists on, and no admin token.
 fn production(folder: &Path) -> Builder {

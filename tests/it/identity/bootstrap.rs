@@ -62,14 +62,6 @@ on_both! {
         assert_eq!(made(&one) + made(&two) + made(&later), 1);
     }
 
-    async fn starts_at_once_with_different_addresses_make_one_administrator(backend: Backend) {
-        let database = Arc::new(TestDatabase::create(backend).await);
-        let start = |email| with_administrator(backend, email, FIRST).database(&database).start();
-        let (one, _two) = tokio::join!(start(EMAIL), start("other@example.com"));
-        let query = "SELECT count(*) FROM users";
-        assert_eq!(value::<i64>(backend, &one, query).await, 1);
-    }
-
     async fn a_self_registered_user_is_never_promoted_by_the_configuration(backend: Backend) {
         let database = Arc::new(TestDatabase::create(backend).await);
         let before = without_administrator(backend, &database).await;

@@ -20,7 +20,8 @@ use crate::on_both;
 use crate::support::{Backend, Service};
 
 /// Another slice that renames the user, as a write of its own, and then agrees or not.
-struct Slice {
+#[derive(Default)]
+pub(super) struct Slice {
     holds_money: bool,
     asked: Arc<Mutex<Vec<uuid::Uuid>>>,
 }
@@ -67,7 +68,7 @@ impl ErasureHook<sqlx::Postgres> for Slice {
     }
 }
 
-fn store(service: &Service, slice: Slice) -> Arc<dyn IdentityStore> {
+pub(super) fn store(service: &Service, slice: Slice) -> Arc<dyn IdentityStore> {
     let url = (
         "APP__DATABASE__URL".to_owned(),
         service.database.url().to_owned(),

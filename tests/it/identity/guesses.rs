@@ -1,11 +1,14 @@
 //! How often passwords can be guessed, and by whom.
 
+use std::sync::Arc;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{Answer, PASSWORD, attempts, me, read_me, register, send};
+use crate::limits::server::common_url;
 use crate::on_both;
-use crate::support::{Backend, Builder, Service};
+use crate::support::{Backend, Builder, Service, TestDatabase};
 
 const WRONG: &str = "not the passphrase";
 
@@ -151,5 +154,29 @@ on_both! {
         }
         is_refused_by(&erase(PASSWORD).await, "account");
         is_refused_by(&erase(PASSWORD).await, "auth");
+    }
+}
+
+/// Only Postgres serves several processes; Redis holds the buckets for them.
+#[tokio::test]
+async fn replicas_share_the_guesses_of_an_account() {
+    let database = Arc::new(TestDatabase::create(Backend::Postgres).await);
+    let prefix = format!("test:{}", uuid::Uuid::now_v7().simple());
+    let replica = || {
+        limited(Backend::Postgres, "1000", "3")
+            .database(&database)
+            .env("APP__RATE_LIMIT__BACKEND", "redis")
+            .env("APP__RATE_LIMIT__REDIS_URL", common_url())
+            .env("APP__RATE_LIMIT__REDIS_PREFIX", &prefix)
+            .env("APP__RATE_LIMIT__REDIS_TIMEOUT", "1s")
+    };
+    let (one, two) = tokio::join!(replica().start(), replica().start());
+    register(&one, "ada@example.com").await.is(201);
+    let guess = |service| login_from(service, "192.0.2.1", "ada@example.com", WRONG);
+    for service in [&one, &two, &one] {
+        guess(service).await.is(401);
+    }
+    for service in [&one, &two] {
+        is_refused_by(&guess(service).await, "account");
     }
 }

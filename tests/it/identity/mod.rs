@@ -1,5 +1,6 @@
 //! Users, credentials and tokens, as clients see them.
 
+mod administrators;
 mod bootstrap;
 mod client;
 mod database;

@@ -6,7 +6,7 @@ mod connections;
 mod faults;
 mod local;
 mod places;
-mod server;
+pub mod server;
 mod shared;
 
 use crate::support::{Backend, Builder, Service};

@@ -172,25 +172,87 @@ async fn forwarded_headers_of_strangers_are_counted_and_warned_of_once() {
     assert_eq!(warned.count(), 1);
 }
 
-#[tokio::test]
-async fn behind_a_trusted_proxy_each_client_has_its_own_bucket() {
-    let service = Service::builder(Backend::Sqlite)
+fn behind_a_proxy(header: &str) -> crate::support::Builder {
+    Service::builder(Backend::Sqlite)
         .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.0/8")
+        .env("APP__HTTP__CLIENT_ADDRESS_HEADER", header)
         .env("APP__RATE_LIMIT__ENABLED", "true")
         .env("APP__RATE_LIMIT__DEFAULT__PER_SECOND", "0.01")
         .env("APP__RATE_LIMIT__DEFAULT__BURST", "1")
-        .start()
-        .await;
-    for (name, value, expected) in [
-        ("x-forwarded-for", "203.0.113.1", 200),
-        ("x-forwarded-for", "6.6.6.6, 203.0.113.1", 429),
-        ("x-forwarded-for", "::ffff:203.0.113.1", 429),
-        ("forwarded", "for=203.0.113.2;proto=https", 200),
-        ("forwarded", "for=\"203.0.113.2:4711\"", 429),
-        ("forwarded", "for=\"[2001:db8::1]\"", 200),
-        ("forwarded", "for=\"[2001:db8::2]:1\"", 429),
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_each_client_has_its_own_bucket() {
+    let service = behind_a_proxy("x-forwarded-for").start().await;
+    for (value, expected) in [
+        ("203.0.113.1", 200),
+        ("6.6.6.6, 203.0.113.1", 429),
+        ("::ffff:203.0.113.1", 429),
     ] {
-        let answer = get(&service, "/api/v1/ping", &[(name, value)]).await;
-        assert_eq!(answer.status(), expected, "{name}: {value}");
+        let answer = get(&service, "/api/v1/ping", &[("x-forwarded-for", value)]).await;
+        assert_eq!(answer.status(), expected, "{value}");
+    }
+    let service = behind_a_proxy("forwarded").start().await;
+    for (value, expected) in [
+        ("for=203.0.113.2;proto=https", 200),
+        ("for=\"203.0.113.2:4711\"", 429),
+        ("for=6.6.6.6;by=\"_a, for=7.7.7.7\", for=203.0.113.2", 429),
+        ("for=\"[2001:db8::1]\"", 200),
+        ("for=\"[2001:db8::2]:1\"", 429),
+        ("for=203.0.113.3;ext=\"a, for=203.0.113.4\"", 200),
+        ("for=203.0.113.3", 429),
+    ] {
+        let answer = get(&service, "/api/v1/ping", &[("forwarded", value)]).await;
+        assert_eq!(answer.status(), expected, "{value}");
+    }
+}
+
+/// A proxy writes one of the headers and passes the other one on as the client sent it.
+#[tokio::test]
+async fn the_header_that_the_proxy_does_not_write_changes_nothing() {
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    let (xff, fwd) = ("x-forwarded-for", "forwarded");
+    for (header, real, other) in [
+        (xff, "203.0.113.1", (fwd, ["for=127.0.0.2", "for=9.9.9.9"])),
+        (fwd, "for=203.0.113.1", (xff, ["127.0.0.2", "9.9.9.9"])),
+    ] {
+        let service = behind_a_proxy(header).start().await;
+        let mut statuses = Vec::new();
+        for forged in other.1 {
+            let headers = [
+                (header, real),
+                (other.0, forged),
+                ("traceparent", &format!("00-{TRACE}-b7ad6b7169203331-01")),
+            ];
+            let answer = get(&service, "/api/v1/ping", &headers).await;
+            let trace = answer.headers()["traceresponse"].to_str().unwrap();
+            assert!(!trace.contains(TRACE), "{header}: a stranger's trace");
+            statuses.push(answer.status().as_u16());
+        }
+        assert_eq!(statuses, [200, 429], "{header}: one client, one bucket");
+        let lines = eventually("two request lines", async || {
+            let mut lines = service.logs();
+            lines.retain(|line| line["route"] == "/api/v1/ping");
+            (lines.len() == 2).then_some(lines)
+        })
+        .await;
+        for line in lines {
+            assert_eq!(line["client_address"], "203.0.113.1", "{header}");
+        }
+        // The proxy that is configured wrongly: the right header does not come at all.
+        get(&service, "/api/v1/ping", &[(other.0, other.1[1])]).await;
+        let metrics = service.metrics().await;
+        for (name, expected) in [
+            ("client_address_ignored_header_total", 3.0),
+            ("client_address_unreadable_total", 1.0),
+            ("client_address_untrusted_forwarded_total", 0.0),
+        ] {
+            assert_eq!(metrics.get(name, &[]), Some(expected), "{header}: {name}");
+        }
+        let warned = service.logs().into_iter().filter(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.contains("http.client_address_header") && line["header"] == header
+        });
+        assert_eq!(warned.count(), 1, "{header}");
     }
 }

@@ -193,7 +193,7 @@ async fn the_admin_listener_answers_problems_and_demands_a_loopback_host_in_deve
     let service = Service::start(Backend::Sqlite).await;
     let foreign = service
         .client
-        .get(service.admin("/metrics"))
+        .get(service.admin("/info"))
         .header("host", "evil.example");
     let (status, body) = problem(foreign.send().await.unwrap()).await;
     assert_eq!((status, body["code"].as_str()), (403, Some("FORBIDDEN")));

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::platform::settings::nearest;
+
 /// Read somewhere in `telemetry`; whether they apply is decided there.
 const READ: [&str; 21] = [
     "OTEL_SDK_DISABLED",
@@ -88,6 +90,18 @@ const APART: [(&str, &str); 9] = [
     ),
 ];
 
+/// Every name that is read.
+pub(in crate::platform::telemetry) fn names() -> Vec<String> {
+    let plain = READ
+        .iter()
+        .map(|read| read.split_once('=').map_or(*read, |(name, _)| name));
+    let families = FAMILIES.iter().flat_map(|(prefix, settings)| {
+        let settings = settings.iter();
+        settings.map(move |setting| format!("{prefix}{setting}"))
+    });
+    plain.map(str::to_owned).chain(families).collect()
+}
+
 fn is_read(name: &str, value: &str) -> bool {
     let both = format!("{name}={}", value.to_ascii_lowercase());
     READ.iter().any(|read| *read == name || *read == both)
@@ -113,12 +127,16 @@ pub(in crate::platform::telemetry) fn without_effect(
     let set = variables
         .iter()
         .filter(|(_, value)| !value.trim().is_empty());
+    let names = names();
     set.filter(|(name, value)| !is_read(name, value.trim()) && !is_service_link(name, value))
         .map(|(name, _)| {
             let apart = APART.iter().find(|(prefix, _)| name.starts_with(prefix));
             match apart {
                 Some((_, why)) => format!("{name} has no effect: {why}"),
-                None => format!("{name} is not known"),
+                None => match nearest(name, names.iter()) {
+                    Some(meant) => format!("{name} is not known; did you mean {meant}?"),
+                    None => format!("{name} is not known"),
+                },
             }
         })
         .collect()
@@ -157,7 +175,17 @@ mod tests {
             ("OTEL_LOG_LEVEL", "debug", "telemetry.log_filter"),
             ("OTEL_CONFIG_FILE", "x", "variables"),
             ("OTEL_SEMCONV_STABILITY_OPT_IN", "http/dup", "stable"),
-            ("OTEL_EXPORTER_OTLP_ENDPIONT", "secret", "is not known"),
+            (
+                "OTEL_EXPORTER_OTLP_ENDPIONT",
+                "secret",
+                "mean OTEL_EXPORTER_OTLP_ENDPOINT?",
+            ),
+            (
+                "OTEL_EXPORTER_OTLP_ENDPOIN",
+                "x",
+                "mean OTEL_EXPORTER_OTLP_ENDPOINT?",
+            ),
+            ("OTEL_TRACE_SAMPLER", "x", "mean OTEL_TRACES_SAMPLER?"),
             ("OTEL_BSP_QUEUE", "x", "is not known"),
         ] {
             let warnings = warnings(&[(name, value)]);

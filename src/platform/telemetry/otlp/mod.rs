@@ -19,7 +19,7 @@ mod wire;
 #[cfg(test)]
 pub(super) use encode::tests::span_with;
 pub(super) use exporter::Settings;
-pub(super) use ignored::without_effect;
+pub(super) use ignored::{names, without_effect};
 pub(super) use lines::LineExporter;
 pub(super) use queue::{Export, Item, Outcomes, Queue, Taken, Worker, on_exporter_thread};
 pub(super) use signal::{Batch, Signal};

@@ -1,0 +1,115 @@
+//! Wrong tokens on the admin listener: how many a client has left.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Clients that are remembered; all others share one count.
+const MAX_CLIENTS: usize = 1_024;
+/// The time that wrong tokens count for.
+const WINDOW: Duration = Duration::from_mins(1);
+/// Stands for the clients beyond [`MAX_CLIENTS`].
+const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+/// Counts wrong tokens by client, an IPv4 address or an IPv6 /64.
+pub(super) struct Guesses {
+    most: u32,
+    windows: Mutex<HashMap<IpAddr, Window>>,
+}
+
+/// From the first wrong token of a client on.
+struct Window {
+    began: Instant,
+    wrong: u32,
+}
+
+impl Guesses {
+    pub(super) fn new(most: u32) -> Self {
+        Self {
+            most,
+            windows: Mutex::default(),
+        }
+    }
+
+    /// Whether a token is right, as `check` finds it; it is not looked at when the
+    /// client has had its wrong ones, and the error says how long that holds.
+    pub(super) fn judge(
+        &self,
+        client: IpAddr,
+        now: Instant,
+        check: impl FnOnce() -> bool,
+    ) -> Result<bool, Duration> {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut client = network(client);
+        if !windows.contains_key(&client) && windows.len() >= MAX_CLIENTS {
+            windows.retain(|_, window| now.duration_since(window.began) < WINDOW);
+            if windows.len() >= MAX_CLIENTS {
+                client = OTHERS;
+            }
+        }
+        if let Some(window) = windows.get(&client) {
+            let left = WINDOW.saturating_sub(now.duration_since(window.began));
+            if left.is_zero() {
+                windows.remove(&client);
+            } else if window.wrong >= self.most {
+                return Err(left);
+            }
+        }
+        let is_right = check();
+        if !is_right {
+            let fresh = Window {
+                began: now,
+                wrong: 0,
+            };
+            windows.entry(client).or_insert(fresh).wrong += 1;
+        }
+        Ok(is_right)
+    }
+}
+
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_the_wrong_ones_not_even_the_right_one_is_looked_at() {
+        let (guesses, began) = (Guesses::new(3), Instant::now());
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let [one, neighbour, other] =
+            ["2001:db8::1", "2001:db8::2:1", "192.0.2.1"].map(|text| text.parse().unwrap());
+        for second in 0..3 {
+            assert_eq!(guesses.judge(one, at(second), || false), Ok(false));
+            assert_eq!(guesses.judge(other, at(second), || true), Ok(true));
+        }
+        for client in [one, neighbour] {
+            let wait = guesses.judge(client, at(20), || unreachable!("it is looked at"));
+            assert_eq!(wait, Err(Duration::from_secs(40)));
+        }
+        assert_eq!(guesses.judge(other, at(20), || true), Ok(true));
+        assert_eq!(guesses.judge(one, at(60), || true), Ok(true));
+    }
+
+    #[test]
+    fn many_addresses_take_a_bounded_memory_and_share_what_is_beyond() {
+        let (guesses, now) = (Guesses::new(2), Instant::now());
+        let mut judged = 0_u32;
+        for client in 0..10_000_u32 {
+            let client = std::net::Ipv4Addr::from_bits(client).into();
+            judged += u32::from(guesses.judge(client, now, || false).is_ok());
+        }
+        assert_eq!(judged, 1_024 + 2);
+        assert_eq!(guesses.windows.lock().unwrap().len(), 1_025);
+        let later = now + WINDOW;
+        let client = "192.0.2.1".parse().unwrap();
+        assert_eq!(guesses.judge(client, later, || false), Ok(false));
+        assert_eq!(guesses.windows.lock().unwrap().len(), 1);
+    }
+}

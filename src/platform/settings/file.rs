@@ -1,0 +1,110 @@
+//! A YAML file as a layer.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use config::{FileFormat, Source as _, Value, ValueKind};
+
+use super::layers::Leaf;
+use super::{Problem, Raw, lines};
+
+/// What a file sets, and what is wrong with it.
+#[derive(Default)]
+pub(super) struct FileLayer {
+    pub(super) leaves: BTreeMap<String, Leaf>,
+    pub(super) problems: Vec<Problem>,
+    path: String,
+    /// The line of each key.
+    lines: BTreeMap<String, usize>,
+}
+
+impl FileLayer {
+    /// Reads a file; one that does not exist sets nothing.
+    pub(super) fn read(path: &Path) -> Self {
+        let mut layer = Self {
+            path: path.display().to_string(),
+            ..Self::default()
+        };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                layer.refuse_other_ending(path);
+                return layer;
+            }
+            Err(error) => {
+                layer.unreadable(&error);
+                return layer;
+            }
+        };
+        match config::File::from_str(&text, FileFormat::Yaml).collect() {
+            Ok(table) => {
+                layer.lines = lines::of(&text);
+                for (name, value) in table {
+                    layer.flatten(&name, value);
+                }
+            }
+            Err(error) => layer.unreadable(&error),
+        }
+        layer
+    }
+
+    fn unreadable(&mut self, error: &dyn std::error::Error) {
+        let path = self.path.clone();
+        self.problem(&path, "file", &format!("cannot be read: {error}"));
+    }
+
+    fn refuse_other_ending(&mut self, path: &Path) {
+        let other = path.with_extension("yml");
+        if other.exists() {
+            let why = format!("is not read; its name must be {}", path.display());
+            self.problem(&other.display().to_string(), "file", &why);
+        }
+    }
+
+    /// File and line of a key.
+    fn place(&self, key: &str) -> String {
+        match self.lines.get(key) {
+            Some(line) => format!("{}:{line}", self.path),
+            None => self.path.clone(),
+        }
+    }
+
+    fn flatten(&mut self, key: &str, value: Value) {
+        let text = match value.kind {
+            // `http:` with nothing below it sets nothing.
+            ValueKind::Nil => return,
+            ValueKind::Table(table) => {
+                for (name, value) in table {
+                    self.flatten(&format!("{key}.{name}"), value);
+                }
+                return;
+            }
+            ValueKind::Array(items) => {
+                let mut texts = Vec::with_capacity(items.len());
+                for item in items {
+                    if let Ok(text) = item.into_string() {
+                        texts.push(text);
+                    } else {
+                        let why = "holds a list of more than plain values";
+                        self.problem(key, &self.place(key), why);
+                    }
+                }
+                texts.join(",")
+            }
+            kind => kind.to_string(),
+        };
+        let leaf = Leaf {
+            raw: Raw::text(text),
+            source: self.place(key),
+        };
+        self.leaves.insert(key.to_owned(), leaf);
+    }
+
+    fn problem(&mut self, key: &str, source: &str, why: &str) {
+        self.problems.push(Problem {
+            key: key.to_owned(),
+            source: source.to_owned(),
+            why: why.to_owned(),
+        });
+    }
+}
