@@ -23,8 +23,11 @@ ARG RUNTIME_IMAGE=gcr.io/distroless/base-nossl-debian12:nonroot
 FROM rust:${RUST_VERSION}-bookworm AS builder
 ARG RUST_VERSION
 # The image's own toolchain, not what rust-toolchain.toml would download again.
-# Poll times and per-task metrics of Tokio need the cfg.
+# Poll times and per-task metrics of Tokio need the cfg. `CFLAGS` is that of
+# `.cargo/config.toml`, which comes with the sources: another value there would
+# compile the C libraries again.
 ENV RUSTUP_TOOLCHAIN=${RUST_VERSION} \
+    CFLAGS="-g0" \
     RUSTFLAGS="--cfg tokio_unstable"
 WORKDIR /build
 

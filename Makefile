@@ -6,13 +6,16 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build and start the service on an embedded database, without any setup
+	@scripts/build-needs
 	cargo run --locked -- serve
 
 demo: ## act as a client of the running service, or of one of its own: make demo ARGS="--help"
-	@cargo build --locked --quiet --bins --example demo
+	@scripts/build-needs
+	@cargo build --locked --bins --example demo
 	@cargo run --locked --quiet --example demo -- $(ARGS)
 
 test: ## check formatting, lints, all tests on SQLite and Postgres, and the query cache
+	@scripts/build-needs
 	@scripts/test
 
 tools: ## bring the outside tools that verify needs into .tools/, pinned
@@ -34,6 +37,7 @@ picture: ## draw the dashboards from a live service into docs/images/
 	@scripts/dashboards-picture
 
 bench: ## measure what the platform costs, relative to bare axum (a release build; two cores)
+	@scripts/build-needs
 	cargo bench --locked --bench http
 
 docs: ## write the generated documents again (metrics, configuration, errors, OpenAPI)

@@ -1,6 +1,7 @@
 //! The life of a process: how soon it is ready, what it holds at rest, what a
 //! scrape takes, how soon it is gone.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
-use crate::process::{BINARY, free_address, resident_mib};
+use crate::process::{BINARY, free_address, is_sound, resident_mib};
 
 /// Processes that are started and ended, one after the other.
 const LIVES: usize = 5;
@@ -17,6 +18,9 @@ const LIVES: usize = 5;
 const SCRAPES: usize = 20;
 /// What a process still does after it is ready is over by then.
 const REST: Duration = Duration::from_secs(1);
+/// What the process writes.
+const OUTPUT: &str = "out";
+const ERRORS: &str = "err";
 
 /// What one process showed.
 struct Life {
@@ -87,12 +91,16 @@ fn live() -> anyhow::Result<Life> {
         series = body.lines().filter(is_series).count();
     }
     scrapes.sort_unstable();
+    let exit = process.end()?;
+    for stream in [OUTPUT, ERRORS] {
+        is_sound(&folder.path().join(stream))?;
+    }
     Ok(Life {
         ready,
         resident_mib,
         scrape: scrapes[SCRAPES / 2],
         series,
-        exit: process.end()?,
+        exit,
     })
 }
 
@@ -107,8 +115,8 @@ impl Process {
             .env("APP__HTTP__ADDR", public.to_string())
             .env("APP__ADMIN__ADDR", admin.to_string())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(File::create(folder.join(OUTPUT))?)
+            .stderr(File::create(folder.join(ERRORS))?)
             .spawn()?;
         Ok(Self(child))
     }

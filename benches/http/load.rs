@@ -48,6 +48,93 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Sends any request and reads the whole answer, which must be a success.
+    async fn ask(&mut self, request: &[u8]) -> anyhow::Result<()> {
+        self.stream.write_all(request).await?;
+        self.buffer.clear();
+        loop {
+            ensure!(
+                self.stream.read_buf(&mut self.buffer).await? > 0,
+                "the connection was closed"
+            );
+            if let Some(end) = end_of_answer(&self.buffer)?
+                && self.buffer.len() >= end
+            {
+                break;
+            }
+        }
+        ensure!(
+            self.buffer.starts_with(b"HTTP/1.1 2"),
+            "{}",
+            String::from_utf8_lossy(&self.buffer)
+        );
+        Ok(())
+    }
+}
+
+/// Where an answer ends, once its head is there.
+fn end_of_answer(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
+    let Some(head) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(&bytes[..head])?.to_ascii_lowercase();
+    let length = text
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"))
+        .context("an answer without a length")?;
+    Ok(Some(head + 4 + length.trim().parse::<usize>()?))
+}
+
+/// Each connection sends its own requests in turn, as fast as they are answered, for
+/// this time; returns how many were answered.
+pub async fn repeated(
+    address: SocketAddr,
+    requests: &[Vec<Vec<u8>>],
+    time: Duration,
+) -> anyhow::Result<u64> {
+    let began = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for own in requests {
+        let own = own.clone();
+        tasks.spawn(async move {
+            let mut connection = Connection::open(address).await?;
+            let mut answered = 0;
+            while began.elapsed() < time {
+                for request in &own {
+                    connection.ask(request).await?;
+                    answered += 1;
+                }
+            }
+            anyhow::Ok(answered)
+        });
+    }
+    let mut all = 0;
+    while let Some(done) = tasks.join_next().await {
+        all += done??;
+    }
+    Ok(all)
+}
+
+/// Connections that have had one answer each, and are kept open.
+pub struct Kept(Vec<Connection>);
+
+impl Kept {
+    pub fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Opens as many as are missing.
+    pub async fn grow(&mut self, address: SocketAddr, count: usize) -> anyhow::Result<()> {
+        while self.0.len() < count {
+            let mut connection = Connection::open(address).await?;
+            connection.request().await?;
+            self.0.push(connection);
+        }
+        Ok(())
+    }
+}
+
 /// As fast as the server answers; returns the time that all requests took.
 pub async fn closed(
     address: SocketAddr,
@@ -120,9 +207,10 @@ pub async fn open(
             let mut latencies = Vec::new();
             while due < began + time {
                 tokio::time::sleep_until(due.into()).await;
-                let sent = Instant::now().max(due);
                 connection.request().await?;
-                latencies.push(sent.elapsed().as_secs_f64() * 1e6);
+                // Not from the sending: a request that waited for the one before it was
+                // late for its client, too.
+                latencies.push(due.elapsed().as_secs_f64() * 1e6);
                 due += pause;
             }
             anyhow::Ok(latencies)

@@ -7,8 +7,11 @@
 //! under a load from another core that checks every answer: at a fixed rate that all
 //! of them can serve, as in production, and as fast as they answer. The figure to
 //! trust on a noisy machine is the CPU time per request, from the operating system's
-//! accounting; the rest is shown beside it. A second table has the life of the
-//! process: start, memory at rest, a scrape, the end.
+//! accounting; the rest is shown beside it. More tables have the life of the process
+//! (start, memory at rest, a scrape, the end), memory by connection, and reads and
+//! transfers on both databases beside bare handlers and pgbench with the same SQL.
+//!
+//! `cargo bench --bench http -- ping|process|memory|ledger` measures one table alone.
 
 #![allow(
     clippy::disallowed_methods,
@@ -17,8 +20,13 @@
     unreachable_pub
 )]
 
+mod accounts;
+mod bare_ledger;
+mod ledger;
 mod life;
 mod load;
+mod memory;
+mod pgbench;
 mod process;
 mod servers;
 
@@ -57,21 +65,39 @@ fn main() -> anyhow::Result<()> {
     {
         Some("serve-bare") => servers::bare(),
         Some("serve-tutorial") => servers::tutorial(),
-        _ => compare(),
+        Some("serve-bare-ledger") => bare_ledger::serve(),
+        // One of the tables alone.
+        Some("ping") => compare(),
+        Some("process") => life::report(),
+        Some("memory") => memory::report(),
+        Some("ledger") => ledger::report(),
+        Some(word) => anyhow::bail!("{word}: ping, process, memory or ledger"),
+        None => {
+            compare()?;
+            life::report()?;
+            memory::report()?;
+            ledger::report()
+        }
     }
 }
 
-fn compare() -> anyhow::Result<()> {
+/// The load's runtime, pinned to its core.
+fn load_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    process::pin_self()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    process::pin_self()?;
-    let sink = runtime.block_on(servers::trace_sink())?;
+    Ok(runtime)
+}
+
+fn compare() -> anyhow::Result<()> {
+    let runtime = load_runtime()?;
     let folder = tempfile::tempdir()?;
+    let sink = || runtime.block_on(servers::trace_sink());
     let mut servers = [
-        Server::this_binary("bare axum", "serve-bare", folder.path(), &sink)?,
-        Server::service("this service", folder.path(), &sink)?,
-        Server::this_binary("tutorial", "serve-tutorial", folder.path(), &sink)?,
+        Server::this_binary("bare axum", "serve-bare", folder.path(), sink()?, &[])?,
+        Server::service("this service", folder.path(), sink()?, &[])?,
+        Server::this_binary("tutorial", "serve-tutorial", folder.path(), sink()?, &[])?,
     ];
     let mut samples: [Vec<Sample>; 3] = Default::default();
     for round in 0..ROUNDS {
@@ -84,9 +110,15 @@ fn compare() -> anyhow::Result<()> {
         }
     }
     eprintln!();
+    for server in &servers {
+        server.is_sound()?;
+    }
+    for server in &servers[1..] {
+        let name = server.name();
+        anyhow::ensure!(server.exported() > 0, "{name} has exported no span");
+    }
     report(&servers, &samples);
-    drop(servers);
-    life::report()
+    Ok(())
 }
 
 async fn measure(server: &Server) -> anyhow::Result<Sample> {

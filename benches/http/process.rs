@@ -1,7 +1,9 @@
 //! The servers as processes of their own, pinned, and what they cost.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -32,35 +34,43 @@ pub fn pin_self() -> anyhow::Result<()> {
 
 /// A running server; ended when dropped.
 pub struct Server {
-    name: &'static str,
+    name: String,
     child: Child,
     address: SocketAddr,
+    /// Its standard output and standard error.
+    output: [PathBuf; 2],
+    sink: Sink,
 }
 
 impl Server {
     /// One that this program serves itself.
     pub fn this_binary(
-        name: &'static str,
+        name: &str,
         mode: &str,
         folder: &Path,
-        sink: &Sink,
+        sink: Sink,
+        settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
         let address = free_address()?;
-        let log = std::fs::File::create(folder.join(format!("{mode}.log")))?;
         let mut command = pinned(std::env::current_exe()?.as_os_str());
         command
             .arg(mode)
             .env("BENCH_ADDRESS", address.to_string())
+            .envs(settings.iter().copied())
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url());
-        Self::start(name, command, address, log)
+        Self::start(name, command, address, folder, sink)
     }
 
-    /// The service itself, at production defaults.
-    pub fn service(name: &'static str, folder: &Path, sink: &Sink) -> anyhow::Result<Self> {
+    /// The service itself, at production defaults but for these settings.
+    pub fn service(
+        name: &str,
+        folder: &Path,
+        sink: Sink,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let address = free_address()?;
         let binary = BINARY;
         let keys = Command::new(binary).arg("keygen").output()?;
-        let log = std::fs::File::create(folder.join("service.log"))?;
         let mut command = pinned(binary.as_ref());
         command
             .arg("serve")
@@ -75,25 +85,30 @@ impl Server {
             .env("APP__LIFECYCLE__DRAIN_DELAY", "0s")
             .env("APP__RATE_LIMIT__DEFAULT__PER_SECOND", "10000000")
             .env("APP__RATE_LIMIT__DEFAULT__BURST", "10000000")
+            .envs(settings.iter().copied())
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url());
-        Self::start(name, command, address, log)
+        Self::start(name, command, address, folder, sink)
     }
 
     fn start(
-        name: &'static str,
+        name: &str,
         mut command: Command,
         address: SocketAddr,
-        log: std::fs::File,
+        folder: &Path,
+        sink: Sink,
     ) -> anyhow::Result<Self> {
+        let output = ["out", "err"].map(|stream| folder.join(format!("{name}.{stream}")));
         let child = command
             .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(Stdio::null())
+            .stdout(File::create(&output[0])?)
+            .stderr(File::create(&output[1])?)
             .spawn()?;
         let server = Self {
-            name,
+            name: name.to_owned(),
             child,
             address,
+            output,
+            sink,
         };
         let deadline = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(address).is_err() {
@@ -103,12 +118,23 @@ impl Server {
         Ok(server)
     }
 
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Batches of spans that it has exported.
+    pub fn exported(&self) -> u64 {
+        self.sink.batches()
+    }
+
+    /// Fails when it has written of an error or a panic: what it did then is not what
+    /// shall be measured.
+    pub fn is_sound(&self) -> anyhow::Result<()> {
+        self.output.iter().try_for_each(|path| is_sound(path))
     }
 
     /// CPU time of the process so far, user and system.
@@ -132,6 +158,24 @@ impl Drop for Server {
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// Fails when a file has a line that tells of an error or a panic.
+pub fn is_sound(path: &Path) -> anyhow::Result<()> {
+    for line in BufReader::new(File::open(path)?).lines() {
+        let line = line?;
+        anyhow::ensure!(!complains(&line), "{}: {line}", path.display());
+    }
+    Ok(())
+}
+
+/// Whether a line is one of a log at the level ERROR, or tells of a panic.
+fn complains(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    line.contains("panicked")
+        || line
+            .split(|c: char| !c.is_alphanumeric())
+            .any(|w| w == "error")
 }
 
 fn pinned(program: &std::ffi::OsStr) -> Command {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -11,6 +12,8 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_sdk::runtime::Tokio;
+use opentelemetry_sdk::trace::span_processor_with_async_runtime::BatchSpanProcessor;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts};
 use tower_governor::GovernorLayer;
@@ -31,11 +34,11 @@ async fn pong() -> axum::Json<serde_json::Value> {
     axum::Json(serde_json::json!({ "message": "pong" }))
 }
 
-fn address() -> anyhow::Result<SocketAddr> {
+pub fn address() -> anyhow::Result<SocketAddr> {
     Ok(std::env::var("BENCH_ADDRESS")?.parse()?)
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -90,8 +93,9 @@ pub fn tutorial() -> anyhow::Result<()> {
         .with_http()
         .with_endpoint(endpoint)
         .build()?;
+    // Its HTTP client needs the runtime's reactor: the SDK's own thread has none.
     let provider = SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
+        .with_span_processor(BatchSpanProcessor::builder(exporter, Tokio).build())
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(
             0.1,
         ))))
@@ -153,30 +157,43 @@ pub fn tutorial() -> anyhow::Result<()> {
     })
 }
 
-/// A collector that takes everything and keeps nothing.
-pub struct Sink(SocketAddr);
+/// A collector that counts what it is sent, and keeps nothing.
+pub struct Sink {
+    address: SocketAddr,
+    batches: Arc<AtomicU64>,
+}
 
 impl Sink {
     pub fn url(&self) -> String {
-        format!("http://{}", self.0)
+        format!("http://{}", self.address)
+    }
+
+    /// Batches of spans that came so far.
+    pub fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
     }
 }
 
-/// Starts the sink on a thread of its own, on the load's core.
+/// Starts a sink on a thread of its own, on the load's core.
 pub async fn trace_sink() -> anyhow::Result<Sink> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await?
         .into_std()?;
     let address = listener.local_addr()?;
+    let batches = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&batches);
     std::thread::spawn(move || -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            let router = Router::new().route("/v1/traces", post(|_: bytes::Bytes| async {}));
+            let take = post(|_: bytes::Bytes| async move {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            let router = Router::new().route("/v1/traces", take);
             Ok(axum::serve(listener, router).await?)
         })
     });
-    Ok(Sink(address))
+    Ok(Sink { address, batches })
 }

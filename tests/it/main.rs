@@ -18,6 +18,7 @@ mod command_line;
 mod configuration;
 mod connections;
 mod documents;
+mod first_build;
 mod identity;
 mod leaks;
 mod ledger;

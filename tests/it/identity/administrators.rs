@@ -36,8 +36,8 @@ on_both! {
             let demote = "UPDATE users SET role = 'user' WHERE role = $1";
             execute(backend, &service, demote, "admin".to_owned()).await;
             assert!(!store.has_administrator().await.unwrap());
-            let make = || store.create_first_administrator(new(Role::Admin));
-            let made = tokio::join!(make(), make(), make(), make());
+            let create = || store.create_first_administrator(new(Role::Admin));
+            let made = tokio::join!(create(), create(), create(), create());
             let made = [made.0, made.1, made.2, made.3].map(Result::unwrap);
             let count_of = |outcome| made.iter().filter(|made| **made == outcome).count();
             assert_eq!(count_of(FirstAdministrator::Created), 1, "{made:?}");

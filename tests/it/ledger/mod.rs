@@ -6,6 +6,7 @@ pub mod client;
 mod crash;
 mod erased;
 mod erasure;
+mod hot_account;
 mod idempotency;
 mod properties;
 mod round_trips;

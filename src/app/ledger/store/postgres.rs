@@ -2,6 +2,7 @@
 //! no two transfers wait for each other in a circle.
 
 mod transfer;
+mod turns;
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, Postgres};
@@ -9,6 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use self::transfer::{TransferRow, ask};
+use self::turns::Turns;
 use super::{CLOSED_NAME, EXPIRED_BATCH, LedgerStore, OpenError, Posted, TransferError, currency};
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
 use crate::identity::store::{ErasureError, ErasureHook};
@@ -22,13 +24,18 @@ use crate::platform::workers;
 pub struct PostgresLedger {
     db: Db<Postgres>,
     clock: SharedClock,
+    turns: Turns,
 }
 
 impl PostgresLedger {
     /// On this database.
     #[must_use]
     pub fn new(db: Db<Postgres>, clock: SharedClock) -> Self {
-        Self { db, clock }
+        Self {
+            db,
+            clock,
+            turns: Turns::new(),
+        }
     }
 }
 
@@ -104,6 +111,7 @@ impl LedgerStore for PostgresLedger {
         claim: Option<&Claim>,
     ) -> Result<Posted, TransferError> {
         let answer = self.db.transact("transfer", || async {
+            let _turn = self.turns.take(order).await;
             let mut connection = self.db.acquire().await?;
             ask(&mut connection, order, claim).await
         });

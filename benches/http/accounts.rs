@@ -1,0 +1,120 @@
+//! Users with two funded accounts each, made through the API of a running service.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+
+use crate::process::Server;
+
+const ADMIN: &str = "admin@example.com";
+const PASSWORD: &str = "correct horse battery staple 41";
+/// Minor units: more than any run moves.
+const FUNDS: i64 = 1_000_000_000_000;
+
+/// What the service is started with, so that [`Pair::open`] may do what it does.
+pub const SETTINGS: [(&str, &str); 4] = [
+    ("APP__AUTH__BOOTSTRAP_ADMIN_EMAIL", ADMIN),
+    ("APP__AUTH__BOOTSTRAP_ADMIN_PASSWORD", PASSWORD),
+    ("APP__RATE_LIMIT__AUTH__PER_SECOND", "100000"),
+    ("APP__RATE_LIMIT__AUTH__BURST", "100000"),
+];
+
+/// Two accounts of one user.
+pub struct Pair {
+    pub owner: String,
+    pub token: String,
+    pub from: String,
+    pub to: String,
+}
+
+impl Pair {
+    /// As many as were asked for, each of a user of its own.
+    pub async fn open(service: &Server, count: usize) -> anyhow::Result<Vec<Self>> {
+        let api = Api {
+            http: reqwest::Client::builder().no_proxy().build()?,
+            address: service.address(),
+        };
+        let admin = api.login(ADMIN).await?;
+        let mut pairs = Vec::new();
+        for _ in 0..count {
+            let email = format!("bench-{}@example.com", uuid::Uuid::now_v7().simple());
+            let body = json!({ "email": email, "name": "Bench", "password": PASSWORD });
+            let user = api.post("auth/register", None, &body).await?;
+            let token = api.login(&email).await?;
+            let mut accounts = Vec::new();
+            for name in ["from", "to"] {
+                let body = json!({ "currency": "EUR", "name": name });
+                let account = text(&api.post("accounts", Some(&token), &body).await?, "id")?;
+                let body = json!({ "account": account, "amount": FUNDS, "reference": "bench" });
+                api.post("deposits", Some(&admin), &body).await?;
+                accounts.push(account);
+            }
+            let (Some(to), Some(from)) = (accounts.pop(), accounts.pop()) else {
+                anyhow::bail!("two accounts were opened");
+            };
+            let owner = text(&user, "id")?;
+            pairs.push(Self {
+                owner,
+                token,
+                from,
+                to,
+            });
+        }
+        Ok(pairs)
+    }
+
+    /// A request as it goes over the wire. The bare handler reads the owner, the
+    /// service the token; both are sent to both.
+    fn request(&self, method: &str, path: &str, body: &str) -> Vec<u8> {
+        format!(
+            "{method} /api/v1/{path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\
+             X-Owner: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.token,
+            self.owner,
+            body.len()
+        )
+        .into_bytes()
+    }
+
+    pub fn read(&self) -> Vec<u8> {
+        self.request("GET", &format!("accounts/{}", self.from), "")
+    }
+
+    pub fn transfer(&self, from: &str, to: &str) -> Vec<u8> {
+        let body = json!({
+            "from_account": from, "to_account": to, "amount": 1, "reference": "bench",
+        });
+        self.request("POST", "transfers", &body.to_string())
+    }
+}
+
+struct Api {
+    http: reqwest::Client,
+    address: SocketAddr,
+}
+
+impl Api {
+    async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> anyhow::Result<Value> {
+        let url = format!("http://{}/api/v1/{path}", self.address);
+        let mut request = self.http.post(url).json(body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await?;
+        let status = answer.status();
+        let body = answer.text().await?;
+        ensure!(status.is_success(), "POST {path}: {status}: {body}");
+        Ok(serde_json::from_str(&body)?)
+    }
+
+    async fn login(&self, email: &str) -> anyhow::Result<String> {
+        let body = json!({ "email": email, "password": PASSWORD });
+        text(&self.post("auth/login", None, &body).await?, "access_token")
+    }
+}
+
+fn text(value: &Value, name: &str) -> anyhow::Result<String> {
+    let text = value[name].as_str().map(str::to_owned);
+    text.with_context(|| format!("the answer has no {name}"))
+}
