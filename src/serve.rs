@@ -134,6 +134,7 @@ async fn run_observed(
             idle: config.http.idle_timeout,
             rate: config.http.min_read_rate.0,
         },
+        control_frames: config.http.max_control_frames,
         admission: Admission::new(max_connections, requests.metrics.shed.clone()),
         keep_alive: true,
         lifecycle: lifecycle.clone(),

@@ -34,6 +34,8 @@ pub struct Serving {
     pub tls: Option<Tls>,
     /// How long a connection may wait for its client.
     pub patience: Patience,
+    /// HTTP/2 frames a second of one connection that ask for nothing.
+    pub control_frames: u32,
     /// Connections at once, in all and of one client.
     pub admission: Admission,
     /// Whether a connection may have more than one request (HTTP/1.1).

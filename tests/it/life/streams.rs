@@ -70,6 +70,7 @@ impl Rig {
                 idle: Duration::from_secs(10),
                 rate: 1,
             },
+            control_frames: 1_000,
             admission: Admission::new(10, HttpMetrics::register(&registry).unwrap().shed),
             keep_alive: true,
             lifecycle: lifecycle.clone(),
