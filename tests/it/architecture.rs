@@ -230,7 +230,11 @@ fn every_method_of_a_store_is_declared_with_its_series() {
             let used: BTreeSet<String> = sources
                 .iter()
                 .filter(|(path, _)| path.starts_with(&beginning))
-                .flat_map(|(_, code)| quoted_after(code, ".run("))
+                .flat_map(|(_, code)| {
+                    let mut names = quoted_after(code, ".run(");
+                    names.extend(quoted_after(code, ".transact("));
+                    names
+                })
                 .collect();
             assert_eq!(used, declared, "{beginning}");
         }
