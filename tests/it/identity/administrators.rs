@@ -39,9 +39,9 @@ on_both! {
             let create = || store.create_first_administrator(new(Role::Admin));
             let made = tokio::join!(create(), create(), create(), create());
             let made = [made.0, made.1, made.2, made.3].map(Result::unwrap);
-            let count_of = |outcome| made.iter().filter(|made| **made == outcome).count();
-            assert_eq!(count_of(FirstAdministrator::Created), 1, "{made:?}");
-            assert_eq!(count_of(FirstAdministrator::NotNeeded), 3, "{made:?}");
+            let made_as = |outcome| made.iter().filter(|made| **made == outcome).count();
+            assert_eq!(made_as(FirstAdministrator::Created), 1, "{made:?}");
+            assert_eq!(made_as(FirstAdministrator::NotNeeded), 3, "{made:?}");
             assert_eq!(value::<i64>(backend, &service, count).await, 1);
         }
     }
