@@ -10,9 +10,10 @@ const REASONS: [Lapse; 4] = [Lapse::Header, Lapse::Idle, Lapse::Write, Lapse::Fl
 metrics! {
     /// Connections and streams that a listener ended because of their clients.
     pub struct Ended {
-        /// Connections that the service ended: no or half a header in time (`header`), no
-        /// next request in time (`idle`), answers that were not read, or too slowly
-        /// (`unread`), HTTP/2 frames without end that ask for nothing (`flood`).
+        /// Connections that the service ended because of their clients.
+        /// `header`: no header in time, or half of one; `idle`: no next request in time;
+        /// `unread`: answers not read, or too slowly; `flood`: HTTP/2 frames without end
+        /// that ask for nothing.
         pub connections: prometheus::IntCounterVec = "http_connections_ended_total"["reason"];
         /// Answers on HTTP/2 that were given up by themselves, because the client did not
         /// take them, or too slowly; their requests are recorded as `499`.
