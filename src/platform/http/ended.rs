@@ -15,11 +15,11 @@ metrics! {
         /// `unread`: answers not read, or too slowly; `flood`: HTTP/2 frames without end
         /// that ask for nothing.
         pub connections: prometheus::IntCounterVec = "http_connections_ended_total"["reason"];
-        /// Answers on HTTP/2 that were given up by themselves, because the client did not
-        /// take them, or too slowly; their requests are recorded as `499`.
+        /// Answers on HTTP/2 that were given up because their client took them too slowly.
+        /// Their connection goes on; their requests are recorded as `499`.
         pub streams_unread: prometheus::IntCounter = "http2_streams_unread_total";
-        /// HTTP/2 connections that were ended for too many frames that ask for nothing
-        /// (`http.max_control_frames`), by the type of the frame that was one too many.
+        /// HTTP/2 connections that were ended for too many frames that ask for nothing.
+        /// The bound is `http.max_control_frames`; `frame` is the type of the one too many.
         pub floods: prometheus::IntCounterVec = "http2_floods_total"["frame"];
     }
 }
