@@ -11,6 +11,7 @@ mod files;
 mod lease;
 mod metrics;
 pub mod migrate;
+mod pooler;
 mod probe;
 mod reach;
 mod renewal;
@@ -29,6 +30,7 @@ pub use config::{Backend, Config, DatabaseUrl};
 pub use error::DbError;
 pub use lease::{Lease, Transaction};
 pub use metrics::DbMetrics;
+pub use pooler::Pooler;
 pub use probe::ProbeError;
 pub use reach::ReachError;
 pub use single::Turn;
@@ -235,7 +237,7 @@ impl Database {
             Backend::Postgres => {
                 let pool = connect::postgres(config, Arc::clone(&renewal))?;
                 Self::Postgres(Db {
-                    peer: Arc::new(connect::Peer::of(&pool)),
+                    peer: Arc::new(connect::Peer::of(&pool, config.pooler)),
                     warm: warm::Warm::new(pool, renewal),
                     deadline,
                     metrics,

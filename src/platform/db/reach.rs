@@ -127,11 +127,15 @@ impl Database {
         match timeout(bound, work).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => {
+                let advice = super::pooler::advice(&error);
                 let error = DbError::from(error);
                 Err(ReachError::Refused {
                     place: place(),
-                    transient: error.is_transient(),
-                    cause: error.cause(),
+                    transient: advice.is_none() && error.is_transient(),
+                    cause: match advice {
+                        Some(advice) => format!("{}: {advice}", error.cause()),
+                        None => error.cause(),
+                    },
                 })
             }
             Err(_) => Err(ReachError::Silent {
