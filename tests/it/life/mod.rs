@@ -9,4 +9,5 @@ mod outage;
 mod signals;
 mod start;
 mod streams;
+mod words;
 mod workers;
