@@ -97,6 +97,8 @@ pub(super) fn watch_database(health: &Health, database: &Database) {
             Box::pin(async move {
                 database.probe().await.map_err(|error| match error {
                     ProbeError::Database(_) => "the database does not answer",
+                    ProbeError::Missing => "the database's file is missing",
+                    ProbeError::Corrupt => "the database is damaged",
                     ProbeError::ReadOnly => "the database cannot be written",
                 })
             })

@@ -54,7 +54,9 @@ pub(super) fn sqlite(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<s
     use anyhow::Context as _;
     use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
     let options = SqliteConnectOptions::from_str(config.url.expose())?
-        .create_if_missing(true)
+        // `reach` makes the file at the start. One that is removed later is no reason
+        // to go on with an empty one.
+        .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)

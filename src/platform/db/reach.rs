@@ -78,7 +78,9 @@ impl Database {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(db) => {
-                let connecting = db.warm.pool.connect_options();
+                let connecting =
+                    sqlx::sqlite::SqliteConnectOptions::clone(&db.warm.pool.connect_options())
+                        .create_if_missing(true);
                 let mut connection = self.step(bound, "connecting", connecting.connect()).await?;
                 let asked = sqlx::query("SELECT 1").execute(&mut connection);
                 self.step(bound, "SELECT 1", asked).await?;
