@@ -1,5 +1,6 @@
 //! What a listener ends because of its clients.
 
+use super::flood;
 use super::watch::Lapse;
 use crate::metrics;
 
@@ -16,6 +17,9 @@ metrics! {
         /// Answers on HTTP/2 that were given up by themselves, because the client did not
         /// take them, or too slowly; their requests are recorded as `499`.
         pub streams_unread: prometheus::IntCounter = "http2_streams_unread_total";
+        /// HTTP/2 connections that were ended for too many frames that ask for nothing
+        /// (`http.max_control_frames`), by the type of the frame that was one too many.
+        pub floods: prometheus::IntCounterVec = "http2_floods_total"["frame"];
     }
 }
 
@@ -26,7 +30,17 @@ impl Ended {
         for reason in REASONS {
             self.connections.with_label_values(&[label(reason)]);
         }
+        for frame in flood::LABELS {
+            self.floods.with_label_values(&[frame]);
+        }
         self
+    }
+
+    /// Counts a connection that ends after a frame of this type.
+    #[cold]
+    pub(super) fn count_flood(&self, frame: u8) {
+        self.count(Lapse::Flood);
+        self.floods.with_label_values(&[flood::label(frame)]).inc();
     }
 
     /// Counts a connection that ends.
