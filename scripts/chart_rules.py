@@ -55,7 +55,8 @@ def check_release(docs, values, root):
     (deployment,) = by_kind["Deployment"]
     check_deployment(deployment, values, sqlite, by_kind)
     check_selectors(docs, by_kind)
-    check_migration(by_kind, sqlite or not on("migration.enabled", True), on("networkPolicy.enabled", True))
+    check_migration(by_kind, sqlite or not on("migration.enabled", True), on("networkPolicy.enabled", True),
+                    values.get("migration.existingSecret", values.get("database.existingSecret")))
     check_test(by_kind, on("networkPolicy.enabled", True))
     need(("PersistentVolumeClaim" in by_kind) == sqlite, "SQLite, and only it, has a claim")
     need(("HorizontalPodAutoscaler" in by_kind) == (on("autoscaling.enabled") and not sqlite), "autoscaler")
@@ -172,7 +173,7 @@ def check_test(by_kind, policy):
         need({p["port"] for rule in doc["spec"]["egress"] for p in rule["ports"]} == {53, 3000}, "it lets the test out")
 
 
-def check_migration(by_kind, absent, policy):
+def check_migration(by_kind, absent, policy, secret):
     if absent:
         need("Job" not in by_kind, "no migration Job where none is asked for")
         return
@@ -188,6 +189,8 @@ def check_migration(by_kind, absent, policy):
     need("serviceAccountName" not in pod, "no account of the release")
     text = yaml.safe_dump(pod)
     need("configMap" not in text and "persistentVolumeClaim" not in text, "nothing of the release is mounted")
+    (mounted,) = (one["secret"] for one in pod["volumes"] if one["name"] == "database")
+    need(mounted["secretName"] == secret, "the URL of the server itself, where one is given")
     (container,) = pod["containers"]
     need(container["args"] == ["migrate"] and "envFrom" not in container, "own environment")
     env = {entry["name"]: entry["value"] for entry in container["env"]}

@@ -161,7 +161,10 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Says which address serves what.
+/// How long the lines of the start may keep the banner waiting.
+const BEFORE_THE_BANNER: Duration = Duration::from_millis(250);
+
+/// Says which address serves what, after the lines of the start.
 fn banner(config: &Config, public: SocketAddr, admin: SocketAddr) {
     if config.profile != Profile::Development || in_json() {
         return;
@@ -173,6 +176,8 @@ fn banner(config: &Config, public: SocketAddr, admin: SocketAddr) {
             format!("http://{address}")
         }
     };
+    // The lines of the start are written by another thread.
+    logs::flush(BEFORE_THE_BANNER);
     let (public, admin) = (host(public), host(admin));
     let user = config
         .auth
@@ -182,7 +187,7 @@ fn banner(config: &Config, public: SocketAddr, admin: SocketAddr) {
         });
     say(&format!(
         "\n  {name} {version} is ready\n\n  API      {public}/api/v1/ping\n  Docs     {public}/docs\n  \
-         Metrics  {admin}/metrics\n  Probes   {admin}/health/ready\n{user}\n  Stop with Ctrl-C\n",
+         Live     {admin}/\n  Metrics  {admin}/metrics\n  Probes   {admin}/health/ready\n{user}\n  Stop with Ctrl-C\n",
         name = env!("CARGO_PKG_NAME"),
         version = env!("CARGO_PKG_VERSION"),
     ));

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use tokio::net::TcpListener;
+use axum::response::Redirect;
+use axum::routing::get;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -21,12 +22,13 @@ use crate::platform::clock::{SharedClock, SystemClock};
 use crate::platform::db::{Database, DbMetrics};
 use crate::platform::health::{Health, HealthMetrics};
 use crate::platform::http::admission::Admission;
-use crate::platform::http::listener::{self, Serve, Serving};
+use crate::platform::http::listener::{self, Reserved, Serve, Serving};
 use crate::platform::http::middleware;
 use crate::platform::http::{Patience, Tls, TlsMetrics};
 use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
 use crate::platform::observe::{Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
+use crate::platform::settings::Profile;
 use crate::platform::telemetry::{Telemetry, logs};
 use crate::platform::workers::{Runner, WorkerMetrics};
 pub use once::{Findings, check, healthcheck, liveness_url, migrate, promote};
@@ -35,6 +37,9 @@ use admin::Requests;
 
 // With what a cut takes, and the end of the runtime, these sum up to less than the five
 // seconds that the chart adds to drain delay, grace period and flush timeout.
+
+/// The exit code of a start that failed, and of a process whose task died.
+const EXIT_FAILED: u8 = 1;
 
 /// Time for the database's connections to close.
 const CLOSE_DATABASE: Duration = Duration::from_secs(2);
@@ -52,17 +57,26 @@ pub async fn run(config: &Config, announce: impl Fn(SocketAddr, SocketAddr)) -> 
     let telemetry = Telemetry::start(&config.telemetry, &config.otel)?;
     let admin = AdminListener::default();
     let outcome = run_observed(config, &telemetry, announce, &admin).await;
-    if let Err(error) = &outcome {
-        tracing::error!(
-            error = format!("{error:#}"),
-            "the process ends with a failure"
-        );
+    let start_failed = outcome.is_err();
+    let outcome = match outcome {
+        // Told once, as the last line; by the caller when the log has no errors.
+        Err(error) if tracing::enabled!(tracing::Level::ERROR) => {
+            tracing::error!(error = format!("{error:#}"), "the start failed");
+            Ok(EXIT_FAILED)
+        }
+        outcome => outcome,
+    };
+    let flush = config.telemetry.flush_timeout + LAST_WORDS;
+    if start_failed {
+        // No line of these comes after the one that says why.
+        let _ended = tokio::time::timeout(flush, telemetry.flush()).await;
+        let _ended = tokio::time::timeout(LAST_SCRAPE, admin.close()).await;
+    } else {
+        // It keeps its bound itself; a little more for counting what was lost.
+        lifecycle::step("telemetry", flush, telemetry.flush()).await;
+        // Scrapeable until here: what became of the last spans can be read.
+        lifecycle::step("admin listener", LAST_SCRAPE, admin.close()).await;
     }
-    let flush = config.telemetry.flush_timeout;
-    // It keeps its bound itself; a little more for counting what was lost.
-    lifecycle::step("telemetry", flush + LAST_WORDS, telemetry.flush()).await;
-    // Scrapeable until here: what became of the last spans can be read.
-    lifecycle::step("admin listener", LAST_SCRAPE, admin.close()).await;
     logs::flush(LAST_WORDS);
     outcome
 }
@@ -105,6 +119,9 @@ async fn run_observed(
     let lifecycle = Lifecycle::new(LifecycleMetrics::register(registry)?);
     lifecycle::watch_signals(&lifecycle)?;
     let max_connections = descriptors::fit(config)?;
+    // Before anything is made: a port that is taken leaves nothing behind.
+    let admin = Reserved::new("admin.addr", config.admin.addr)?;
+    let public = Reserved::new("http.addr", config.http.addr)?;
     let requests = Requests::new(config, max_connections, registry, &clock)?;
     let db_metrics = Arc::new(DbMetrics::register(registry)?);
     let database = Database::new(&config.database, db_metrics, telemetry.exemplars.clone())?;
@@ -119,7 +136,7 @@ async fn run_observed(
 
     // The admin listener comes first and leaves last: probes and scrapes have an
     // answer from the first moment to the end of the drain.
-    let admin = listener::bind("admin", config.admin.addr).await?;
+    let admin = admin.listen("admin")?;
     let admin_address = admin.local_addr()?;
     let shown = admin::shown(config, telemetry, &lifecycle, &database, &clock, &requests)?;
     let admin_routes = shown.routes(&health);
@@ -134,6 +151,7 @@ async fn run_observed(
             idle: config.http.idle_timeout,
             rate: config.http.min_read_rate.0,
         },
+        control_frames: config.http.max_control_frames,
         admission: Admission::new(max_connections, requests.metrics.shed.clone()),
         keep_alive: true,
         lifecycle: lifecycle.clone(),
@@ -160,15 +178,13 @@ async fn run_observed(
     let result = tokio::select! {
         // A signal during the start ends the start.
         () = lifecycle.draining().cancelled_owned() => Ok(None),
-        started = started => started.map(Some),
+        started = started => started.and_then(|started| {
+            let public = public.listen("public")?;
+            Ok(Some((started, public.local_addr()?, public)))
+        }),
     };
-    match result {
-        Ok(Some(Started {
-            service,
-            public,
-            address,
-            tls,
-        })) => {
+    let failure = match result {
+        Ok(Some((Started { service, tls }, address, public))) => {
             if let Some(tls) = &tls {
                 tls.watch(&lifecycle);
             }
@@ -188,32 +204,35 @@ async fn run_observed(
             );
             lifecycle.enter(State::Ready);
             announce(address, admin_address);
+            None
         }
-        Ok(None) => {}
+        Ok(None) => None,
         Err(error) => {
             lifecycle.fail("the start failed");
-            tracing::error!(error = format!("{error:#}"), "the start failed");
+            Some(error)
         }
-    }
+    };
 
     lifecycle.run_down(&config.lifecycle).await;
     lifecycle::step("database", CLOSE_DATABASE, database.close()).await;
-    Ok(match (lifecycle.cuts(), lifecycle.has_failed()) {
+    failure.map_or_else(|| Ok(exit_code(&lifecycle)), Err)
+}
+
+fn exit_code(lifecycle: &Lifecycle) -> u8 {
+    match (lifecycle.cuts(), lifecycle.has_failed()) {
         (0, false) => 0,
-        (0, true) => 1,
+        (0, true) => EXIT_FAILED,
         _ => lifecycle::EXIT_FORCED,
-    })
+    }
 }
 
 /// What the start has to show for itself.
 struct Started<S> {
     service: S,
-    public: TcpListener,
-    address: SocketAddr,
     tls: Option<Tls>,
 }
 
-/// From the database to the public socket.
+/// From the database to the service, which has no socket yet.
 async fn start(
     config: &Config,
     telemetry: &Telemetry,
@@ -274,25 +293,25 @@ async fn start(
         limits: &limits,
         lifecycle: lifecycle.clone(),
     };
-    let service = middleware::around(router.merge(documentation()), health.terse_routes(), parts);
+    let router = router.merge(documentation(config.profile));
+    let service = middleware::around(router, health.terse_routes(), parts);
     limits.start(lifecycle).await;
     outside::watch_limits(health, &limits);
     let tls = match Tls::new(&config.http)? {
         Some(tls) => Some(tls.observed(TlsMetrics::register(registry)?)),
         None => None,
     };
-    let public = listener::bind("public", config.http.addr).await?;
-    Ok(Started {
-        service,
-        address: public.local_addr()?,
-        public,
-        tls,
-    })
+    Ok(Started { service, tls })
 }
 
-/// Swagger UI and the document that it shows, from the binary.
-fn documentation() -> Router {
-    utoipa_swagger_ui::SwaggerUi::new("/docs")
+/// Swagger UI and the document that it shows, from the binary. In development whoever
+/// opens the bare address in a browser is led there.
+fn documentation(profile: Profile) -> Router {
+    let pages: Router = utoipa_swagger_ui::SwaggerUi::new("/docs")
         .url("/openapi.json", app::openapi())
-        .into()
+        .into();
+    match profile {
+        Profile::Development => pages.route("/", get(async || Redirect::temporary("/docs"))),
+        Profile::Production => pages,
+    }
 }

@@ -71,7 +71,7 @@ def parsed(parse):
 
 def sql(text):
     with open(SQL, "a") as file:
-        file.write(text.rstrip().rstrip(";") + ";\n")
+        file.write("BEGIN;\n" + text.rstrip().rstrip(";") + ";\nROLLBACK;\n")
 
 
 CHECKS = {

@@ -197,6 +197,7 @@ pub fn openapi() -> OpenApi {
         info(description = "Accounts, deposits and transfers; money as integer minor units."),
         components(schemas(problem::Body, platform::http::FieldError)),
         tags(
+            (name = "ping", description = "Whether the API answers"),
             (name = "auth", description = "Registration, login, tokens and their keys"),
             (name = "users", description = "The own account"),
             (name = "accounts", description = "Accounts of the ledger"),
@@ -216,7 +217,7 @@ pub fn openapi() -> OpenApi {
     ] {
         document.merge(slice);
     }
-    platform::http::description::add_refusals_of_layers(&mut document);
+    platform::http::description::complete(&mut document, &problem_codes());
     let components = document.components.get_or_insert_default();
     for (name, scheme) in identity::http::security_schemes() {
         components.add_security_scheme(name, scheme);

@@ -150,13 +150,13 @@ pub struct UserChange {
 impl UserChange {
     /// Applies the change; the version counts only what is visible.
     #[must_use]
-    pub fn apply(self, user: &User) -> User {
+    pub fn apply(&self, user: &User) -> User {
         let mut changed = user.clone();
-        if let Some(name) = self.name {
-            changed.name = name;
+        if let Some(name) = &self.name {
+            changed.name.clone_from(name);
         }
-        if let Some(email) = self.email {
-            changed.email = email;
+        if let Some(email) = &self.email {
+            changed.email.clone_from(email);
         }
         if changed != *user {
             changed.version += 1;

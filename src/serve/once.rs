@@ -103,6 +103,8 @@ async fn check_database(config: &Config, database: &Database) -> Result<Vec<Stri
     let bound = config.database.acquire_timeout;
     let reached = database.reach(bound).await;
     reached.map_err(|error| format!("database: {error}"))?;
+    let inspected = database.inspect_pooler(bound).await;
+    inspected.map_err(|error| format!("database: {error}"))?;
     let bound = bound + config.database.statement_timeout;
     let place = database.place();
     match tokio::time::timeout(bound, migrations::pending(database)).await {

@@ -19,7 +19,12 @@ use crate::platform::protect::Limits;
 pub(super) async fn reach(config: &Config, database: &Database) -> anyhow::Result<()> {
     let mut pause = Duration::from_millis(100);
     loop {
-        match database.reach(config.database.acquire_timeout).await {
+        let bound = config.database.acquire_timeout;
+        let reached = async {
+            database.reach(bound).await?;
+            database.inspect_pooler(bound).await
+        };
+        match reached.await {
             Ok(()) => return Ok(()),
             Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "the database is not reachable; trying again");
@@ -98,6 +103,8 @@ pub(super) fn watch_database(health: &Health, database: &Database) {
             Box::pin(async move {
                 database.probe().await.map_err(|error| match error {
                     ProbeError::Database(_) => "the database does not answer",
+                    ProbeError::Missing => "the database's file is missing",
+                    ProbeError::Corrupt => "the database is damaged",
                     ProbeError::ReadOnly => "the database cannot be written",
                 })
             })

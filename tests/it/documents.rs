@@ -260,6 +260,99 @@ fn operation_ids_are_unique_and_telling() {
     assert!(owners.len() >= 17, "{owners:?}");
 }
 
+/// Swagger UI shows of each problem what it means, whatever slice answers it.
+#[test]
+fn every_operation_describes_its_problems_to_the_same_depth() {
+    let document = serde_json::to_value(gantry::app::openapi()).unwrap();
+    let codes: Vec<_> = gantry::app::problem_codes();
+    let (mut answers, always) = (0, ["400", "406", "413", "414", "429", "500", "503"]);
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let here = format!("{method} {path}");
+            let responses = operation["responses"].as_object().unwrap();
+            let mut expected = always.to_vec();
+            if operation.get("requestBody").is_some() {
+                expected.extend(["408", "415", "422"]);
+            }
+            if operation.get("security").is_some() {
+                expected.push("401");
+            }
+            for status in expected {
+                assert!(responses.contains_key(status), "{here} lacks {status}");
+            }
+            for (status, response) in responses {
+                let Some(content) = response["content"].get("application/problem+json") else {
+                    assert!(
+                        status.starts_with(['2', '3']),
+                        "{here}: {status} has no body"
+                    );
+                    continue;
+                };
+                answers += 1;
+                let here = format!("{here}: {status}");
+                assert_eq!(
+                    content["schema"]["$ref"], "#/components/schemas/Problem",
+                    "{here}"
+                );
+                let examples = content["examples"]
+                    .as_object()
+                    .unwrap_or_else(|| panic!("{here}"));
+                let text = response["description"].as_str().unwrap();
+                for code in &codes {
+                    let told = text.split([',', ' ']).any(|word| word == code.code);
+                    assert_eq!(
+                        told,
+                        examples.contains_key(code.code),
+                        "{here}: {}",
+                        code.code
+                    );
+                    let right = !told || code.status.to_string() == *status;
+                    assert!(right, "{here}: {} is {}", code.code, code.status);
+                }
+                assert!(!examples.is_empty(), "{here}: {text} names no code");
+                let headers = response["headers"].as_object();
+                let has = |name| headers.is_some_and(|headers| headers.contains_key(name));
+                assert!(status != "429" || has("Retry-After"), "{here}");
+                assert!(status != "401" || has("WWW-Authenticate"), "{here}");
+            }
+        }
+    }
+    assert!(answers >= 150, "{answers}");
+}
+
+/// What Swagger UI offers exists, and its login works as it stands in development.
+#[test]
+fn what_the_description_offers_is_there() {
+    let document = serde_json::to_value(gantry::app::openapi()).unwrap();
+    let schemes = document["components"]["securitySchemes"]
+        .as_object()
+        .unwrap();
+    assert_eq!(schemes.keys().collect::<Vec<_>>(), ["bearer"]);
+    let tags = document["tags"].as_array().unwrap();
+    for item in document["paths"].as_object().unwrap().values() {
+        for operation in item.as_object().unwrap().values() {
+            let tag = &operation["tags"][0];
+            assert!(tags.iter().any(|known| known["name"] == *tag), "{tag}");
+            let security = operation["security"].as_array().into_iter().flatten();
+            for scheme in security.flat_map(|one| one.as_object().unwrap().keys()) {
+                assert!(schemes.contains_key(scheme), "{scheme}");
+            }
+        }
+    }
+    let login = &document["components"]["schemas"]["Login"]["example"];
+    for (member, key) in [
+        ("email", "auth.bootstrap_admin_email"),
+        ("password", "auth.bootstrap_admin_password"),
+    ] {
+        let mut keys = gantry::config::SECTIONS.iter().copied().flatten();
+        let key = keys.find(|known| known.path == key).unwrap();
+        let Default::DevelopmentOnly(value) = key.default else {
+            panic!("{}", key.path);
+        };
+        assert_eq!(login[member], value, "{member}");
+    }
+}
+
 fn is_method(member: &str) -> bool {
     [
         "get", "put", "post", "delete", "options", "head", "patch", "trace",

@@ -58,7 +58,7 @@ and rotated keys arrive without a restart (whole directories, never subPath). */
 {{- if not (include "chart.isSqlite" .) }}
 - name: database
   secret:
-    secretName: {{ .Values.database.existingSecret | quote }}
+    secretName: {{ .databaseSecret | default .Values.database.existingSecret | quote }}
     defaultMode: 0440
     items: [{key: url, path: url}]
 {{- end }}

@@ -38,8 +38,10 @@ pub(super) struct Registration {
 /// Who wants to log in.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+// The administrator that a development process makes for itself, so that the example
+// logs in as it stands.
 #[schema(example = json!({
-    "email": "ada@example.com", "password": "correct horse battery staple",
+    "email": "admin@example.com", "password": "development-only-password",
 }))]
 pub(super) struct Login {
     /// The registered address.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -64,19 +64,16 @@ pub fn key_routes() -> OpenApiRouter<State> {
     OpenApiRouter::new().routes(routes!(keys::jwks))
 }
 
-/// The two ways to authenticate that operations name in their `security`.
+/// The way to authenticate that operations name in their `security`. API keys join it
+/// when they are issued.
 #[must_use]
-pub fn security_schemes() -> [(&'static str, SecurityScheme); 2] {
+pub fn security_schemes() -> [(&'static str, SecurityScheme); 1] {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
         .description(Some("An access token from /api/v1/auth/login (RFC 9068)"))
         .build();
-    let api_key = ApiKeyValue::with_description("X-API-Key", "A key of the user's own");
-    [
-        ("bearer", SecurityScheme::Http(bearer)),
-        ("api_key", SecurityScheme::ApiKey(ApiKey::Header(api_key))),
-    ]
+    [("bearer", SecurityScheme::Http(bearer))]
 }
 
 /// A user, as clients see one.

@@ -92,7 +92,7 @@ fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
     path = "/api/v1/users/me",
     operation_id = "getOwnUser",
     tag = "users",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     params(("If-None-Match" = Option<String>, Header, description = "ETags that are known already")),
     responses(
         (status = 200, body = UserBody, headers(("ETag" = String, description = "Version of the user")), description = "The user"),
@@ -123,7 +123,7 @@ pub(super) async fn read(
     path = "/api/v1/users/me",
     operation_id = "updateOwnUser",
     tag = "users",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     params(("If-Match" = Option<String>, Header, description = "ETag that the change starts from")),
     request_body = Change,
     responses(
@@ -183,7 +183,7 @@ pub(super) async fn update(
     path = "/api/v1/users/me",
     operation_id = "eraseOwnUser",
     tag = "users",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     params(("If-Match" = Option<String>, Header, description = "ETag that the deletion starts from")),
     request_body = Erasure,
     responses(
@@ -224,7 +224,7 @@ pub(super) async fn erase(
     path = "/api/v1/users/me/password",
     operation_id = "changeOwnPassword",
     tag = "users",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     request_body = PasswordChange,
     responses(
         (status = 204, description = "Changed; log in again"),

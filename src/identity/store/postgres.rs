@@ -93,7 +93,7 @@ async fn insert_user(connection: &mut PgConnection, new: &NewUser) -> sqlx::Resu
 impl IdentityStore for PostgresIdentityStore {
     async fn create_user(&self, new: NewUser) -> Result<(), ChangeError> {
         self.db
-            .run("create_user", async {
+            .transact("create_user", || async {
                 let mut connection = self.db.acquire().await?;
                 insert_user(&mut connection, &new)
                     .await
@@ -105,7 +105,7 @@ impl IdentityStore for PostgresIdentityStore {
 
     async fn user(&self, id: Uuid) -> Result<Option<User>, DbError> {
         self.db
-            .run("user", async {
+            .transact("user", || async {
                 let mut connection = self.db.acquire().await?;
                 let row = sqlx::query_as!(
                     UserRow,
@@ -122,7 +122,7 @@ impl IdentityStore for PostgresIdentityStore {
 
     async fn access(&self, id: Uuid) -> Result<Option<Access>, DbError> {
         self.db
-            .run("user_access", async {
+            .transact("user_access", || async {
                 let mut connection = self.db.acquire().await?;
                 let row = sqlx::query!(
                     "SELECT role, token_epoch FROM users WHERE id = $1 AND erased_at IS NULL",
@@ -137,7 +137,7 @@ impl IdentityStore for PostgresIdentityStore {
 
     async fn credentials(&self, email: &Email) -> Result<Option<StoredCredentials>, DbError> {
         self.db
-            .run("user_credentials", async {
+            .transact("user_credentials", || async {
                 let mut connection = self.db.acquire().await?;
                 let row = sqlx::query!(
                     r#"SELECT id, role, token_epoch, password_hash AS "password_hash!"
@@ -157,7 +157,7 @@ impl IdentityStore for PostgresIdentityStore {
 
     async fn password_hash(&self, id: Uuid) -> Result<Option<String>, DbError> {
         self.db
-            .run("user_password_hash", async {
+            .transact("user_password_hash", || async {
                 let mut connection = self.db.acquire().await?;
                 let hash = sqlx::query_scalar!(
                     r#"SELECT password_hash AS "password_hash!"
@@ -180,7 +180,7 @@ impl IdentityStore for PostgresIdentityStore {
         now: OffsetDateTime,
     ) -> Result<User, ChangeError> {
         self.db
-            .run("update_user", async {
+            .transact("update_user", || async {
                 let mut tx = self.db.begin().await?;
                 let user = lock_user(&mut tx, id).await?.ok_or(ChangeError::Gone)?;
                 if !is_confirmed(&mut tx, id, verified_hash).await? {
@@ -219,7 +219,7 @@ impl IdentityStore for PostgresIdentityStore {
         now: OffsetDateTime,
     ) -> Result<(), ChangeError> {
         self.db
-            .run("change_password", async {
+            .transact("change_password", || async {
                 let mut tx = self.db.begin().await?;
                 let changed = sqlx::query!(
                     "UPDATE users SET password_hash = $3, token_epoch = token_epoch + 1,
@@ -259,7 +259,7 @@ impl IdentityStore for PostgresIdentityStore {
         now: OffsetDateTime,
     ) -> Result<(), EraseError> {
         self.db
-            .run("erase_user", async {
+            .transact("erase_user", || async {
                 let mut tx = self.db.begin().await?;
                 // Inserts for this user that are under way come before the erasure, and
                 // it sees them; later ones wait, and then see it.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Pooler;
 use crate::platform::settings::check::{at_least_one, positive};
 use crate::platform::settings::{Profile, Raw, Reader, Setting};
 use crate::settings;
@@ -75,6 +76,8 @@ settings! {
     pub struct Config("database") {
         /// `sqlite://…` (the file and its folder are created) or `postgres://…`.
         pub url("url"): DatabaseUrl = DevelopmentOnly(concat!("sqlite://data/", env!("CARGO_PKG_NAME"), ".db"));
+        /// What the URL leads to: `none` is the server itself, `session` and `transaction` are the modes of a pooler such as PgBouncer (docs/poolers.md).
+        pub pooler("pooler"): Pooler = Same("none");
         /// Connections at most.
         pub max_connections("max_connections"): u32 = Same("10"), check at_least_one;
         /// Connections kept open.
@@ -104,6 +107,15 @@ impl Config {
             reader.refuse(
                 "database.url",
                 "is SQLite, which production refuses; use Postgres or set database.allow_sqlite",
+            );
+        }
+        if self.pooler != Pooler::None && self.url.backend() == Backend::Sqlite {
+            reader.refuse("database.pooler", "is for Postgres");
+        }
+        if self.pooler == Pooler::Transaction && self.migrate_on_start {
+            reader.refuse(
+                "database.migrate_on_start",
+                "is not possible through a pooler in transaction mode; set it to false and run the migrate subcommand with the URL of the server itself",
             );
         }
         if self.min_connections > self.max_connections {

@@ -4,8 +4,8 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Config;
 use super::renewal::{Before, Renewal};
+use super::{Config, Pooler, pooler};
 
 /// Whether the driver can read the URL.
 ///
@@ -54,7 +54,9 @@ pub(super) fn sqlite(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<s
     use anyhow::Context as _;
     use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
     let options = SqliteConnectOptions::from_str(config.url.expose())?
-        .create_if_missing(true)
+        // `reach` makes the file at the start. One that is removed later is no reason
+        // to go on with an empty one.
+        .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
@@ -84,12 +86,15 @@ pub(super) struct Peer {
     pub(super) port: Option<u16>,
     /// Name of the database.
     pub(super) namespace: Option<String>,
+    /// What stands before it.
+    #[cfg(feature = "postgres")]
+    pub(super) pooler: Pooler,
 }
 
 impl Peer {
     /// The server that this pool connects to.
     #[cfg(feature = "postgres")]
-    pub(super) fn of(pool: &sqlx::PgPool) -> Self {
+    pub(super) fn of(pool: &sqlx::PgPool, pooler: Pooler) -> Self {
         let options = pool.connect_options();
         let socket = options.get_socket();
         Self {
@@ -99,8 +104,22 @@ impl Peer {
             }),
             port: socket.is_none().then(|| options.get_port()),
             namespace: options.get_database().map(str::to_owned),
+            pooler,
         }
     }
+}
+
+/// Options of every connection to a Postgres server.
+///
+/// # Errors
+/// When the URL cannot be read.
+#[cfg(feature = "postgres")]
+pub(super) fn postgres_options(url: &str) -> Result<sqlx::postgres::PgConnectOptions, sqlx::Error> {
+    let options = sqlx::postgres::PgConnectOptions::from_str(url)?;
+    Ok(options
+        .application_name(env!("CARGO_PKG_NAME"))
+        // Poolers refuse it. Since Postgres 12 floats are exact without it.
+        .extra_float_digits(None))
 }
 
 /// Postgres (14 or newer): every statement has a timeout on the server as well.
@@ -109,39 +128,42 @@ impl Peer {
 /// When the URL cannot be read.
 #[cfg(feature = "postgres")]
 pub(super) fn postgres(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<sqlx::PgPool> {
-    use sqlx::Connection as _;
-    use sqlx::postgres::PgConnectOptions;
-    let timeout = config.statement_timeout.as_millis().to_string();
-    // Shorter, so that the error says what the statement was waiting for.
-    let lock_timeout = (config.statement_timeout * 4 / 5).as_millis().max(1);
-    let lock_timeout = lock_timeout.to_string();
-    let options = PgConnectOptions::from_str(config.url.expose())?
-        .application_name(env!("CARGO_PKG_NAME"))
-        .options([
-            ("statement_timeout", timeout.as_str()),
-            ("lock_timeout", lock_timeout.as_str()),
-            ("idle_in_transaction_session_timeout", "30000"),
-            // A query whose client has hung up ends, instead of running on.
-            ("client_connection_check_interval", "500"),
-        ]);
-    let pool =
-        pool_options(config).before_acquire(move |connection: &mut sqlx::PgConnection, met| {
-            let before = renewal.before_use(met.age, met.idle_for);
-            if before == Before::Close {
-                renewal.count(renewal.reason());
+    use sqlx::{Connection as _, Executor as _};
+    let settings = pooler::SessionSettings::new(config.statement_timeout);
+    let options = postgres_options(config.url.expose())?;
+    let (options, statements) = match config.pooler {
+        Pooler::None => (options.options(settings.options()), None),
+        Pooler::Session => (options, Some(Arc::new(settings.statements()))),
+        // They would stay with a session that serves others. The role has them.
+        Pooler::Transaction => (options, None),
+    };
+    let pool = pool_options(config).after_connect(move |connection: &mut sqlx::PgConnection, _| {
+        let statements = statements.clone();
+        Box::pin(async move {
+            if let Some(statements) = statements {
+                let set = sqlx::AssertSqlSafe(statements.as_str());
+                connection.execute(sqlx::raw_sql(set)).await?;
             }
-            Box::pin(async move {
-                match before {
-                    Before::Close => return Ok(false),
-                    Before::Use if met.idle_for < TRUSTED_IDLE => return Ok(true),
-                    Before::Use | Before::Ask => {}
-                }
-                match tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await {
-                    Ok(Ok(())) => Ok(true),
-                    // Closed, and the next one tried.
-                    Ok(Err(_)) | Err(_) => Ok(false),
-                }
-            })
-        });
+            Ok(())
+        })
+    });
+    let pool = pool.before_acquire(move |connection: &mut sqlx::PgConnection, met| {
+        let before = renewal.before_use(met.age, met.idle_for);
+        if before == Before::Close {
+            renewal.count(renewal.reason());
+        }
+        Box::pin(async move {
+            match before {
+                Before::Close => return Ok(false),
+                Before::Use if met.idle_for < TRUSTED_IDLE => return Ok(true),
+                Before::Use | Before::Ask => {}
+            }
+            match tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await {
+                Ok(Ok(())) => Ok(true),
+                // Closed, and the next one tried.
+                Ok(Err(_)) | Err(_) => Ok(false),
+            }
+        })
+    });
     Ok(pool.connect_lazy_with(options))
 }

@@ -26,7 +26,9 @@ impl From<sqlx::Error> for DbError {
         } else {
             Self::Failed(error)
         };
-        error.mark_span();
+        if !warm::repeats(fault) {
+            error.mark_span();
+        }
         error
     }
 }

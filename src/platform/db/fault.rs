@@ -23,10 +23,14 @@ pub(super) enum Reason {
     Refused,
     /// The server can be read only.
     ReadOnly,
+    /// The file of an embedded database can be read only.
+    ReadOnlyFile,
     /// The server ran out of space, memory or connections.
     Resources,
-    /// The storage failed: an I/O error, a damaged page, a file that cannot be written.
+    /// The storage failed: an I/O error, a file that cannot be opened or written.
     Storage,
+    /// The data is damaged.
+    Corrupt,
     /// The schema changed under a prepared statement.
     StalePlan,
     /// The session's transaction is in a state that no store leaves behind.
@@ -48,12 +52,13 @@ pub(super) enum Others {
 
 impl Reason {
     /// Every reason, for the series that exist from the start.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Lost,
         Self::Refused,
         Self::ReadOnly,
         Self::Resources,
         Self::Storage,
+        Self::Corrupt,
         Self::StalePlan,
         Self::State,
         Self::Silent,
@@ -64,9 +69,10 @@ impl Reason {
         match self {
             Self::Lost => "lost",
             Self::Refused => "refused",
-            Self::ReadOnly => "read_only",
+            Self::ReadOnly | Self::ReadOnlyFile => "read_only",
             Self::Resources => "resources",
             Self::Storage => "storage",
+            Self::Corrupt => "corrupt",
             Self::StalePlan => "stale_plan",
             Self::State => "state",
             Self::Silent => "silent",
@@ -78,9 +84,9 @@ impl Reason {
         match self {
             // Most often the network or the whole server.
             Self::Lost | Self::Silent => Others::Ask,
-            // They speak to the same server, hold the same page or the same plan.
-            Self::ReadOnly | Self::Storage | Self::StalePlan => Others::Close,
-            Self::Refused | Self::Resources | Self::State => Others::Keep,
+            // They speak to the same server, or hold the same file, page or plan.
+            Self::ReadOnly | Self::ReadOnlyFile | Self::Corrupt | Self::StalePlan => Others::Close,
+            Self::Refused | Self::Resources | Self::Storage | Self::State => Others::Keep,
         }
     }
 }
@@ -97,7 +103,12 @@ impl Fault {
     /// Whether waiting at the start mends it. Wrong credentials, a file that cannot be
     /// opened or a damaged one need a person.
     pub(super) const fn is_transient(self) -> bool {
-        self.is_unavailable() && !matches!(self, Self::Session(Reason::Refused | Reason::Storage))
+        use Reason::{Corrupt, ReadOnlyFile, Refused, Storage};
+        self.is_unavailable()
+            && !matches!(
+                self,
+                Self::Session(Refused | Storage | Corrupt | ReadOnlyFile)
+            )
     }
 
     /// What `error` says.
@@ -137,7 +148,7 @@ fn of_database(error: &dyn sqlx::error::DatabaseError) -> Fault {
 /// says that the server ended the session with this error.
 #[cfg(feature = "postgres")]
 fn of_postgres(code: &str, routine: Option<&str>, ended: bool) -> Fault {
-    use Reason::{Lost, ReadOnly, Refused, Resources, StalePlan, State, Storage};
+    use Reason::{Corrupt, Lost, ReadOnly, Refused, Resources, StalePlan, State, Storage};
     match (code, code.get(..2).unwrap_or_default()) {
         // "cached plan must not change result type"; any other is a defect.
         ("0A000", _) if routine == Some("RevalidateCachedQuery") => Fault::Session(StalePlan),
@@ -155,8 +166,9 @@ fn of_postgres(code: &str, routine: Option<&str>, ended: bool) -> Fault {
         // Cancelled, by the statement timeout for one: the session goes on.
         ("57014", _) if !ended => Fault::Busy,
         (_, "57") => Fault::Session(Lost),
-        // Errors of the system outside of Postgres, and damaged data.
-        (_, "58") | ("XX001" | "XX002", _) => Fault::Session(Storage),
+        // Errors of the system outside of Postgres.
+        (_, "58") => Fault::Session(Storage),
+        ("XX001" | "XX002", _) => Fault::Session(Corrupt),
         // Serialization and deadlock; 55P03 is the lock timeout.
         (_, "40") | ("55P03", _) if !ended => Fault::Busy,
         _ if ended => Fault::Session(Lost),
@@ -172,8 +184,11 @@ const fn of_sqlite(code: u32) -> Fault {
         5 | 6 | 9 | 15 => Fault::Busy,
         // NOMEM, FULL.
         7 | 13 => Fault::Session(Reason::Resources),
-        // PERM, READONLY, IOERR, CORRUPT, CANTOPEN, NOLFS, NOTADB.
-        3 | 8 | 10 | 11 | 14 | 22 | 26 => Fault::Session(Reason::Storage),
+        8 => Fault::Session(Reason::ReadOnlyFile),
+        // PERM, IOERR, CANTOPEN, NOLFS.
+        3 | 10 | 14 | 22 => Fault::Session(Reason::Storage),
+        // CORRUPT, NOTADB.
+        11 | 26 => Fault::Session(Reason::Corrupt),
         _ => Fault::Statement,
     }
 }
@@ -185,7 +200,7 @@ mod tests {
     #[cfg(feature = "postgres")]
     #[test]
     fn the_classes_of_postgres_say_what_becomes_of_the_session() {
-        use Reason::{Lost, ReadOnly, Refused, Resources, StalePlan, State, Storage};
+        use Reason::{Corrupt, Lost, ReadOnly, Refused, Resources, StalePlan, State, Storage};
         for (code, ended, fault) in [
             ("08006", false, Fault::Session(Lost)),
             ("08P01", true, Fault::Session(Lost)),
@@ -203,7 +218,7 @@ mod tests {
             ("57P01", true, Fault::Session(Lost)),
             ("57P03", true, Fault::Session(Lost)),
             ("58030", false, Fault::Session(Storage)),
-            ("XX001", false, Fault::Session(Storage)),
+            ("XX001", false, Fault::Session(Corrupt)),
             ("XX000", true, Fault::Session(Lost)),
             ("XX000", false, Fault::Statement),
             ("40P01", false, Fault::Busy),
@@ -225,12 +240,12 @@ mod tests {
         for (code, fault) in [
             (5, Fault::Busy),
             (6, Fault::Busy),
-            (8, Fault::Session(Reason::Storage)),
+            (8, Fault::Session(Reason::ReadOnlyFile)),
             (778, Fault::Session(Reason::Storage)),
-            (11, Fault::Session(Reason::Storage)),
+            (11, Fault::Session(Reason::Corrupt)),
             (13, Fault::Session(Reason::Resources)),
             (14, Fault::Session(Reason::Storage)),
-            (26, Fault::Session(Reason::Storage)),
+            (26, Fault::Session(Reason::Corrupt)),
             (1, Fault::Statement),
             (2067, Fault::Statement),
         ] {

@@ -19,7 +19,7 @@ metrics! {
         /// Waits for a connection that ended with `database.acquire_timeout`.
         pub pool_timeouts: IntCounter = "db_pool_timeouts_total";
         /// Connections closed before their time, because of what their last query met.
-        /// `lost`, `refused`, `read_only`, `resources`, `storage`, `stale_plan`, `state`, `silent`.
+        /// `lost`, `refused`, `read_only`, `resources`, `storage`, `corrupt`, `stale_plan`, `state`, `silent`.
         pub discarded: IntCounterVec = "db_connections_discarded_total"["reason"];
         /// Seconds that a query waited for a connection.
         pub pool_wait: Histogram = "db_pool_wait_seconds", buckets QUICK;

@@ -51,7 +51,15 @@ pub async fn run(
             .await
         }
         #[cfg(feature = "postgres")]
-        Database::Postgres(_) => postgres(database, url, bound, tell).await,
+        Database::Postgres(db) => {
+            anyhow::ensure!(
+                db.peer.pooler != super::Pooler::Transaction,
+                "{}: database.pooler is transaction, and the lock of migrations belongs to a session: give migrate the URL of the server itself, and database.pooler=none",
+                database.place()
+            );
+            database.inspect_pooler(bound).await?;
+            postgres(database, url, bound, tell).await
+        }
     }
 }
 
@@ -108,11 +116,14 @@ async fn postgres(
     bound: Duration,
     tell: fn(&str),
 ) -> anyhow::Result<Vec<String>> {
-    use sqlx::ConnectOptions as _;
-    use std::str::FromStr as _;
-    let options = sqlx::postgres::PgConnectOptions::from_str(url.expose())?;
+    use sqlx::{ConnectOptions as _, Executor as _};
+    let options = super::connect::postgres_options(url.expose())?;
     let connecting = options.connect();
     let mut connection = database.step(bound, "connecting", connecting).await?;
+    // The role or the database may have limits that are meant for requests.
+    let limits = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0";
+    let lifted = connection.execute(sqlx::raw_sql(limits));
+    database.step(bound, "lifting limits", lifted).await?;
     // Another migrator may apply some of it first, while this one waits for the lock.
     let history = applied_postgres(&mut connection);
     let applied = database.step(bound, "reading the history", history).await?;

@@ -11,10 +11,13 @@ mod files;
 mod lease;
 mod metrics;
 pub mod migrate;
+mod pooler;
 mod probe;
 mod reach;
 mod renewal;
 mod single;
+#[cfg(feature = "sqlite")]
+mod storage;
 mod warm;
 #[cfg(feature = "sqlite")]
 mod writer;
@@ -29,6 +32,7 @@ pub use config::{Backend, Config, DatabaseUrl};
 pub use error::DbError;
 pub use lease::{Lease, Transaction};
 pub use metrics::DbMetrics;
+pub use pooler::Pooler;
 pub use probe::ProbeError;
 pub use reach::ReachError;
 pub use single::Turn;
@@ -61,6 +65,8 @@ pub struct Db<B: sqlx::Database> {
     exemplars: Exemplars,
     #[cfg(feature = "sqlite")]
     writers: writer::Queue,
+    #[cfg(feature = "sqlite")]
+    file: Arc<storage::File>,
 }
 
 impl<B: sqlx::Database> Clone for Db<B> {
@@ -73,6 +79,8 @@ impl<B: sqlx::Database> Clone for Db<B> {
             exemplars: self.exemplars.clone(),
             #[cfg(feature = "sqlite")]
             writers: Arc::clone(&self.writers),
+            #[cfg(feature = "sqlite")]
+            file: Arc::clone(&self.file),
         }
     }
 }
@@ -134,8 +142,20 @@ impl<B: sqlx::Database> Db<B> {
     where
         E: From<DbError>,
     {
+        self.observe(query_type, warm::run(work)).await
+    }
+
+    /// Measures, spans and bounds.
+    async fn observe<T, E>(
+        &self,
+        query_type: &'static str,
+        work: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, E>
+    where
+        E: From<DbError>,
+    {
         let began = Instant::now();
-        let bounded = tokio::time::timeout(self.deadline, warm::run(work));
+        let bounded = tokio::time::timeout(self.deadline, work);
         // The span of an unsampled request is not even made.
         let trace_id = traces::sampled();
         let result = if trace_id.is_some() {
@@ -215,6 +235,25 @@ impl Db<sqlx::Postgres> {
     pub async fn begin(&self) -> Result<Transaction<sqlx::Postgres>, DbError> {
         Ok(Transaction::begin(self.acquire().await?, "BEGIN").await?)
     }
+
+    /// Like [`Db::run`], for work that is one transaction, or one statement. A schema
+    /// that changes under a prepared statement fails the statement, and with it the
+    /// transaction: nothing of it was done, and it is done once more on a new session.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`DbError::Unavailable`] beyond the deadline.
+    pub async fn transact<T, E, F>(
+        &self,
+        query_type: &'static str,
+        work: impl Fn() -> F + Send + Sync,
+    ) -> Result<T, E>
+    where
+        T: Send,
+        E: From<DbError> + Send,
+        F: Future<Output = Result<T, E>> + Send,
+    {
+        self.observe(query_type, warm::run_again(work)).await
+    }
 }
 
 impl Database {
@@ -240,18 +279,22 @@ impl Database {
                 exemplars,
                 #[cfg(feature = "sqlite")]
                 writers: writer::Queue::default(),
+                #[cfg(feature = "sqlite")]
+                file: Arc::default(),
             }),
             #[cfg(feature = "postgres")]
             Backend::Postgres => {
                 let pool = connect::postgres(config, Arc::clone(&renewal))?;
                 Self::Postgres(Db {
-                    peer: Arc::new(connect::Peer::of(&pool)),
+                    peer: Arc::new(connect::Peer::of(&pool, config.pooler)),
                     warm: warm::Warm::new(pool, renewal),
                     deadline,
                     metrics,
                     exemplars,
                     #[cfg(feature = "sqlite")]
                     writers: writer::Queue::default(),
+                    #[cfg(feature = "sqlite")]
+                    file: Arc::default(),
                 })
             }
             #[allow(unreachable_patterns)]
@@ -272,6 +315,7 @@ impl Database {
             peer: Arc::default(),
             exemplars: Exemplars::default(),
             writers: writer::Queue::default(),
+            file: Arc::default(),
         })
     }
 

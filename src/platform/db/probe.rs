@@ -2,7 +2,9 @@
 
 #[cfg(feature = "postgres")]
 use super::fault::{Fault, Reason};
-use super::{Database, DbError, warm};
+#[cfg(feature = "postgres")]
+use super::warm;
+use super::{Database, DbError};
 
 /// Why the database is not ready for writes.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +15,12 @@ pub enum ProbeError {
     /// It answers, and takes no writes: a standby, or read-only by its settings.
     #[error("the database is read-only")]
     ReadOnly,
+    /// The file of an embedded database was removed.
+    #[error("the database's file is missing")]
+    Missing,
+    /// Damaged data was met, and is not found whole yet.
+    #[error("the database is damaged")]
+    Corrupt,
 }
 
 /// True on a standby, in a read-only database, and for a read-only role.
@@ -29,15 +37,7 @@ impl Database {
     pub async fn probe(&self) -> Result<(), ProbeError> {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(db) => {
-                warm::run(async {
-                    let mut connection = db.acquire().await?;
-                    let asked = sqlx::query("SELECT 1").execute(&mut *connection).await;
-                    asked.map_err(DbError::from)?;
-                    Ok(())
-                })
-                .await
-            }
+            Self::Sqlite(db) => db.probe_file().await,
             #[cfg(feature = "postgres")]
             Self::Postgres(db) => {
                 warm::run(async {

@@ -78,7 +78,9 @@ impl Database {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(db) => {
-                let connecting = db.warm.pool.connect_options();
+                let connecting =
+                    sqlx::sqlite::SqliteConnectOptions::clone(&db.warm.pool.connect_options())
+                        .create_if_missing(true);
                 let mut connection = self.step(bound, "connecting", connecting.connect()).await?;
                 let asked = sqlx::query("SELECT 1").execute(&mut connection);
                 self.step(bound, "SELECT 1", asked).await?;
@@ -127,11 +129,15 @@ impl Database {
         match timeout(bound, work).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => {
+                let advice = super::pooler::advice(&error);
                 let error = DbError::from(error);
                 Err(ReachError::Refused {
                     place: place(),
-                    transient: error.is_transient(),
-                    cause: error.cause(),
+                    transient: advice.is_none() && error.is_transient(),
+                    cause: match advice {
+                        Some(advice) => format!("{}: {advice}", error.cause()),
+                        None => error.cause(),
+                    },
                 })
             }
             Err(_) => Err(ReachError::Silent {

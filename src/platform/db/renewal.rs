@@ -1,6 +1,6 @@
 //! From when on a session is trusted: after some faults the older ones are not.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,10 @@ pub(super) struct Renewal {
     answered_after: AtomicU64,
     /// Why sessions are closed.
     reason: Mutex<Reason>,
+    /// Sessions that failed.
+    failures: AtomicU64,
+    /// A session has met damaged data.
+    corrupt: AtomicBool,
     metrics: Arc<DbMetrics>,
 }
 
@@ -40,6 +44,8 @@ impl Renewal {
             opened_after: AtomicU64::new(0),
             answered_after: AtomicU64::new(0),
             reason: Mutex::new(Reason::Lost),
+            failures: AtomicU64::new(0),
+            corrupt: AtomicBool::new(false),
             metrics,
         })
     }
@@ -88,6 +94,32 @@ impl Renewal {
     /// Why sessions are closed that were open at the last renewal.
     pub(super) fn reason(&self) -> Reason {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a session failed, for the check.
+    pub(super) fn failed(&self, reason: Reason) {
+        self.failures.fetch_add(1, Ordering::AcqRel);
+        if reason == Reason::Corrupt {
+            self.corrupt.store(true, Ordering::Release);
+        }
+    }
+
+    /// Sessions that failed until now.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Acquire)
+    }
+
+    /// Whether damaged data was met, and not found whole since.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn is_corrupt(&self) -> bool {
+        self.corrupt.load(Ordering::Acquire)
+    }
+
+    /// The data was found whole.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn is_whole(&self) {
+        self.corrupt.store(false, Ordering::Release);
     }
 
     /// Counts a session that is closed before its time.

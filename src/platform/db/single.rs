@@ -10,15 +10,16 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The right to do it; ends when dropped, and with the process that holds it.
 pub struct Turn {
-    /// A connection of its own: the lock is the session's, and a long run takes no
-    /// place of the pool. SQLite has one process, and so nobody to keep out.
+    /// A connection of its own, with an open transaction that has the lock: a long run
+    /// takes no place of the pool, and a pooler leaves the session to it until the end.
+    /// SQLite has one process, and so nobody to keep out.
     #[cfg(feature = "postgres")]
     session: Option<sqlx::PgConnection>,
 }
 
 impl Turn {
     /// Makes sure that the right still stands: a server that was restarted has
-    /// forgotten it.
+    /// forgotten it. To be asked more often than `idle_in_transaction_session_timeout`.
     ///
     /// # Errors
     /// When it cannot be confirmed within `bound`.
@@ -40,10 +41,15 @@ impl Turn {
     /// Gives the right back, in good manners.
     pub async fn end(self) {
         #[cfg(feature = "postgres")]
-        if let Some(session) = self.session {
-            use sqlx::Connection as _;
-            // It ends with the socket in any case.
-            let _closed = tokio::time::timeout(GOODBYE, session.close()).await;
+        if let Some(mut session) = self.session {
+            use sqlx::{Connection as _, Executor as _};
+            // It ends with the socket in any case; a pooler keeps the session when it is
+            // left between two transactions.
+            let goodbye = async {
+                session.execute(sqlx::raw_sql("ROLLBACK")).await?;
+                session.close().await
+            };
+            let _closed = tokio::time::timeout(GOODBYE, goodbye).await;
         }
     }
 }
@@ -63,16 +69,22 @@ impl Database {
             })),
             #[cfg(feature = "postgres")]
             Self::Postgres(db) => {
-                use sqlx::ConnectOptions as _;
+                use sqlx::{ConnectOptions as _, Executor as _};
                 let options = db.warm.pool.connect_options();
                 let mut session = options.connect().await?;
-                let taken = sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_lock($1)")
+                session.execute(sqlx::raw_sql("BEGIN")).await?;
+                let taken = sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_xact_lock($1)")
                     .bind(key(name))
                     .fetch_one(&mut session)
                     .await?;
-                Ok(taken.then_some(Turn {
+                let turn = Turn {
                     session: Some(session),
-                }))
+                };
+                if !taken {
+                    turn.end().await;
+                    return Ok(None);
+                }
+                Ok(Some(turn))
             }
         }
     }

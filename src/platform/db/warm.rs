@@ -146,6 +146,7 @@ impl<B: sqlx::Database> Warm<B> {
     /// Takes the consequence for the others when a session that came out of the pool at
     /// `since` has failed.
     pub(super) fn failed(self: &Arc<Self>, since: Instant, reason: Reason) {
+        self.renewal.failed(reason);
         match reason.others() {
             Others::Ask => {
                 self.renewal.ask_older();
@@ -162,9 +163,9 @@ impl<B: sqlx::Database> Warm<B> {
     /// Closes every session that is idle now; those in use follow when they come back.
     pub(super) fn renew(self: &Arc<Self>, reason: Reason) {
         self.renewal.close_older(reason);
-        tracing::warn!(
+        tracing::debug!(
             reason = reason.name(),
-            "the connections of the database are renewed"
+            "renewing the database's connections"
         );
         for borrowed in self.cold(Duration::ZERO) {
             lease::discard(self, borrowed.connection, None, reason);
@@ -202,6 +203,8 @@ struct Query {
     returned: Option<Box<dyn Returned>>,
     /// Why its session is of no further use.
     fault: Option<Reason>,
+    /// It is done once more when its plan is stale.
+    repeats: bool,
 }
 
 tokio::task_local! {
@@ -246,18 +249,47 @@ pub(super) fn fault() -> Option<Reason> {
     of_query(|query| query.fault).flatten()
 }
 
+/// Whether the running query is done once more after this fault.
+pub(super) fn repeats(fault: Fault) -> bool {
+    fault == Fault::Session(Reason::StalePlan) && of_query(|query| query.repeats) == Some(true)
+}
+
 /// Runs a query. When it ends well, its connection is kept; when it fails, or is given
 /// up in the middle, the connection has to prove itself; when the failure was the
 /// session's, it is closed.
 pub(super) async fn run<T, E>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    attempt(work, false).await.0
+}
+
+/// Runs a query, and once more on another session when its plan was stale.
+pub(super) async fn run_again<T, E, F>(work: impl Fn() -> F) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    match attempt(work(), true).await {
+        // Boxed: seldom needed.
+        (Err(_), Some(Reason::StalePlan)) => Box::pin(run(work())).await,
+        (result, _) => result,
+    }
+}
+
+async fn attempt<T, E>(
+    work: impl Future<Output = Result<T, E>>,
+    repeats: bool,
+) -> (Result<T, E>, Option<Reason>) {
+    let query = Query {
+        repeats,
+        ..Query::default()
+    };
     QUERY
-        .scope(RefCell::default(), async {
+        .scope(RefCell::new(query), async {
             let result = work.await;
-            let returned = of_query(|query| query.returned.take()).flatten();
+            let (returned, fault) =
+                of_query(|query| (query.returned.take(), query.fault)).unwrap_or_default();
             if let (Ok(_), Some(returned)) = (&result, returned) {
                 returned.keep();
             }
-            result
+            (result, fault)
         })
         .await
 }

@@ -38,7 +38,8 @@ pub(super) struct Codings(Vec<Coding>);
 /// Why a body has no content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Undecodable {
-    /// Its content, or what lies between two codings, is longer than allowed.
+    /// Its content, what lies between two codings, or the window that its decoder needs,
+    /// is larger than allowed.
     TooLarge,
     /// It is cut short, damaged, or goes on after its end.
     Malformed,
@@ -144,7 +145,9 @@ fn unzstd(body: &[u8], limit: usize) -> Result<Vec<u8>, Undecodable> {
         let read_before = input.pos();
         let mut output = OutBuffer::around(step.as_mut_slice());
         // 0 at the end of a frame.
-        let missing = decoder.run(&mut input, &mut output).map_err(malformed)?;
+        let missing = decoder
+            .run(&mut input, &mut output)
+            .map_err(|error| why(&error))?;
         let written = output.as_slice();
         append(&mut content, written, limit)?;
         let stands_still = written.is_empty() && input.pos() == read_before;
@@ -153,6 +156,15 @@ fn unzstd(body: &[u8], limit: usize) -> Result<Vec<u8>, Undecodable> {
             _ if stands_still => return Err(Undecodable::Malformed),
             _ => {}
         }
+    }
+}
+
+/// A window beyond the limit is told by the library's words alone.
+fn why(error: &std::io::Error) -> Undecodable {
+    if error.to_string().contains("too much memory") {
+        Undecodable::TooLarge
+    } else {
+        Undecodable::Malformed
     }
 }
 

@@ -23,6 +23,8 @@ settings! {
         pub idle_timeout("idle_timeout"): Duration = Same("75s"), check positive;
         /// Bytes a second of its answers that a client has to read while more of them waits for it; one that reads less for `http.idle_timeout` counts as one that does not read. `0`: any byte is enough.
         pub min_read_rate("min_read_rate"): ByteSize = Same("256B");
+        /// HTTP/2 frames a second that one connection may send and that ask for nothing (PING, SETTINGS, PRIORITY, `WINDOW_UPDATE`, `RST_STREAM`, empty DATA, unknown types); beyond it the connection is ended and counted. Each request allows 8 more, and each KiB of answers one.
+        pub max_control_frames("max_control_frames"): u32 = Same("1000"), check at_least_one;
         /// A whole request body must have arrived within this; beyond it 408 `BODY_TIMEOUT`.
         pub body_timeout("body_timeout"): Duration = Same("10s"), check positive;
         /// Largest request body, as sent and without its content codings; beyond it 413 `BODY_TOO_LARGE`.

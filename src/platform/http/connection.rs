@@ -101,7 +101,7 @@ where
         .max_local_error_reset_streams(MAX_LOCAL_RESETS)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
-    let stream = TokioIo::new(Watched::new(stream, watch.clone()));
+    let stream = TokioIo::new(Watched::new(stream, watch.clone(), serving.control_frames));
     let connection = builder.serve_connection_with_upgrades(stream, service);
     tokio::pin!(connection);
     let mut left = false;
@@ -116,7 +116,13 @@ where
         let interruption = tokio::select! {
             biased;
             // Errors of a connection are the client's: resets, broken TLS, nonsense.
-            _ended = connection.as_mut() => return,
+            _ended = connection.as_mut() => {
+                if let Some(frame) = watch.flood() {
+                    serving.ended.count_flood(frame);
+                    tracing::debug!(listener = serving.name, %peer, frame, "the client sent too many HTTP/2 frames that ask for nothing");
+                }
+                return;
+            }
             interruption = interruption => interruption,
         };
         match interruption {
@@ -150,7 +156,11 @@ where
         }
     };
     tokio::select! {
-        _ended = connection => {}
+        _ended = connection => {
+            if let Some(frame) = watch.flood() {
+                serving.ended.count_flood(frame);
+            }
+        }
         () = finished => {}
         () = serving.kill.cancelled() => {
             // A request in flight speaks for itself; an answer that nobody reads has

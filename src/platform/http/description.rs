@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::example::ExampleBuilder;
-use utoipa::openapi::{OpenApi, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{Object, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 
 use super::problem::{Code, codes};
 
@@ -46,9 +48,10 @@ pub fn describe(groups: &[&[&'static Code]]) -> BTreeMap<String, RefOr<Response>
         .collect()
 }
 
-/// Adds what the layers may answer to every operation that does not describe that
-/// status itself.
-pub fn add_refusals_of_layers(document: &mut OpenApi) {
+/// Gives every operation the same depth: what the layers may answer is added where an
+/// operation does not describe that status itself, and problems that are described by
+/// the names of their codes alone get an example a code and their headers.
+pub fn complete(document: &mut OpenApi, codes: &[&'static Code]) {
     let refusals = describe(&[LAYERS]);
     for item in document.paths.paths.values_mut() {
         let operations = [
@@ -65,7 +68,52 @@ pub fn add_refusals_of_layers(document: &mut OpenApi) {
                     .entry(status.clone())
                     .or_insert_with(|| refusal.clone());
             }
+            for (status, response) in described {
+                if let RefOr::T(response) = response {
+                    deepen(status, response, codes);
+                }
+            }
         }
+    }
+}
+
+/// Headers of problems of a status, whatever the operation.
+fn headers(status: &str) -> &'static [(&'static str, &'static str)] {
+    match status {
+        "401" => &[("WWW-Authenticate", "How to authenticate (RFC 6750)")],
+        "429" => &[
+            (
+                "Retry-After",
+                "Seconds until the next request is let through",
+            ),
+            ("RateLimit", "What is left of the quota"),
+            ("RateLimit-Policy", "The quota"),
+        ],
+        _ => &[],
+    }
+}
+
+fn deepen(status: &str, response: &mut Response, codes: &[&'static Code]) {
+    let Some(RefOr::T(content)) = response.content.get_mut("application/problem+json") else {
+        return;
+    };
+    if content.examples.is_empty() {
+        let words = response.description.split(|letter: char| {
+            !(letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_')
+        });
+        content.examples = words
+            .filter_map(|word| codes.iter().find(|code| code.code == word))
+            .map(|code| (code.code.to_owned(), example(code).into()))
+            .collect();
+    }
+    for (name, description) in headers(status) {
+        let header = HeaderBuilder::new()
+            .schema(Some(Object::with_type(Type::String)))
+            .description(Some(*description));
+        response
+            .headers
+            .entry((*name).to_owned())
+            .or_insert_with(|| header.build().into());
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a listener ends because of its clients.
 
+use super::flood;
 use super::watch::Lapse;
 use crate::metrics;
 
@@ -9,13 +10,16 @@ const REASONS: [Lapse; 4] = [Lapse::Header, Lapse::Idle, Lapse::Write, Lapse::Fl
 metrics! {
     /// Connections and streams that a listener ended because of their clients.
     pub struct Ended {
-        /// Connections that the service ended: no or half a header in time (`header`), no
+        /// Connections that the service ended, by reason. No or half a header in time (`header`), no
         /// next request in time (`idle`), answers that were not read, or too slowly
         /// (`unread`), HTTP/2 frames without end that ask for nothing (`flood`).
         pub connections: prometheus::IntCounterVec = "http_connections_ended_total"["reason"];
-        /// Answers on HTTP/2 that were given up by themselves, because the client did not
-        /// take them, or too slowly; their requests are recorded as `499`.
+        /// Answers on HTTP/2 that were given up by themselves, because the client did not take
+        /// them in time. Their requests are recorded as `499`.
         pub streams_unread: prometheus::IntCounter = "http2_streams_unread_total";
+        /// HTTP/2 connections that were ended for too many frames that ask for nothing. The bound
+        /// is `http.max_control_frames`; `frame` is the type of the one that was too many.
+        pub floods: prometheus::IntCounterVec = "http2_floods_total"["frame"];
     }
 }
 
@@ -26,7 +30,17 @@ impl Ended {
         for reason in REASONS {
             self.connections.with_label_values(&[label(reason)]);
         }
+        for frame in flood::LABELS {
+            self.floods.with_label_values(&[frame]);
+        }
         self
+    }
+
+    /// Counts a connection that ends after a frame of this type.
+    #[cold]
+    pub(super) fn count_flood(&self, frame: u8) {
+        self.count(Lapse::Flood);
+        self.floods.with_label_values(&[flood::label(frame)]).inc();
     }
 
     /// Counts a connection that ends.

@@ -1,15 +1,15 @@
 //! Just enough of HTTP/2 framing (RFC 9113, section 4) to see a header block that
 //! has begun and not ended, and the windows that a client gives.
 
+use super::flood::Budget;
+use super::flood::kind::{CONTINUATION, DATA, HEADERS, SETTINGS, WINDOW_UPDATE};
 use super::windows::Windows;
 
 /// The client's connection preface (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER: usize = 9;
-const HEADERS: u8 = 0x1;
-const SETTINGS: u8 = 0x4;
-const WINDOW_UPDATE: u8 = 0x8;
-const CONTINUATION: u8 = 0x9;
+const END_STREAM: u8 = 0x1;
+const PADDED: u8 = 0x8;
 const END_HEADERS: u8 = 0x4;
 /// `SETTINGS_INITIAL_WINDOW_SIZE` (RFC 9113, section 6.5.2).
 const INITIAL_WINDOW_SIZE: u8 = 4;
@@ -19,7 +19,7 @@ const MAX_INCREMENT: u32 = u32::MAX >> 1;
 const PAYLOAD: usize = 6;
 
 /// Follows the frames that a client sends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Frames {
     protocol: Protocol,
     /// Bytes of the preface that were seen.
@@ -40,6 +40,10 @@ pub(super) struct Frames {
     opened: u64,
     /// What it has set for its streams, since that was told last.
     stream_window: Option<u32>,
+    /// Frames that ask for nothing.
+    budget: Budget,
+    /// The type of the frame that was one too many.
+    excess: Option<u8>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -51,6 +55,36 @@ enum Protocol {
 }
 
 impl Frames {
+    /// Of a new connection, whose client may send so many frames a second that ask for
+    /// nothing.
+    pub(super) fn new(control_frames: u32) -> Self {
+        Self {
+            protocol: Protocol::default(),
+            preface: 0,
+            header: [0; FRAME_HEADER],
+            header_len: 0,
+            payload: 0,
+            open: false,
+            closes: false,
+            piece: [0; PAYLOAD],
+            piece_len: 0,
+            opened: 0,
+            stream_window: None,
+            budget: Budget::new(control_frames),
+            excess: None,
+        }
+    }
+
+    /// Notes that so many bytes went to the client.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.budget.sent(bytes);
+    }
+
+    /// The type of the frame that was one too many, if there was one.
+    pub(super) fn excess(&self) -> Option<u8> {
+        self.excess
+    }
+
     /// Whether the client speaks HTTP/2, as far as its bytes tell.
     pub(super) fn is_http2(&self) -> bool {
         self.protocol == Protocol::Http2
@@ -134,6 +168,7 @@ impl Frames {
             let in_block = matches!(kind, HEADERS | CONTINUATION);
             self.closes = in_block && flags & END_HEADERS != 0;
             self.open |= in_block;
+            self.count(kind, flags);
             if self.payload == 0 && self.closes {
                 self.open = false;
             }
@@ -143,6 +178,29 @@ impl Frames {
 }
 
 impl Frames {
+    /// Counts the present frame if it asks for nothing: it carries neither a request nor
+    /// a part of one.
+    fn count(&mut self, kind: u8, flags: u8) {
+        let asks = match kind {
+            HEADERS => {
+                self.budget.request();
+                true
+            }
+            // An end is something, and one byte is. With padding it may be less.
+            DATA => flags & END_STREAM != 0 || self.payload > usize::from(flags & PADDED != 0),
+            _ => false,
+        };
+        // A header block may be long; h2 bounds it.
+        let payload = if kind == CONTINUATION {
+            0
+        } else {
+            self.payload
+        };
+        if !asks && self.budget.is_exceeded(payload) {
+            self.excess.get_or_insert(kind);
+        }
+    }
+
     /// Whether the present frame tells of a window that matters here: that of new streams,
     /// or that of the connection.
     fn has_window(&self) -> bool {
@@ -178,6 +236,10 @@ impl Frames {
 mod tests {
     use super::*;
 
+    fn frames() -> Frames {
+        Frames::new(1_000)
+    }
+
     fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
         let mut frame = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
         frame.extend(std::iter::repeat_n(0, length.into()));
@@ -194,7 +256,7 @@ mod tests {
         ]
         .concat();
         for chunk in [1, 2, 7, bytes.len()] {
-            let mut blocks = Frames::default();
+            let mut blocks = frames();
             let (last, rest) = bytes.split_last().unwrap();
             for part in rest.chunks(chunk) {
                 blocks.read(part);
@@ -210,7 +272,7 @@ mod tests {
 
     #[test]
     fn pings_and_data_open_nothing() {
-        let mut blocks = Frames::default();
+        let mut blocks = frames();
         blocks.read(PREFACE);
         blocks.read(&[frame(0x6, 0, 8), frame(0x0, 0, 200)].concat());
         assert!(!blocks.is_incomplete());
@@ -218,7 +280,7 @@ mod tests {
 
     #[test]
     fn http1_is_told_apart_by_its_first_differing_byte() {
-        let mut blocks = Frames::default();
+        let mut blocks = frames();
         blocks.read(b"PR");
         assert!(!blocks.is_http2());
         blocks.read(b"OPFIND / HTTP/1.1\r\n");

@@ -7,12 +7,13 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::body::Body;
 use axum::middleware::AddExtension;
 use axum::{Extension, Router};
 use http::{Request, Response};
 use prometheus::IntGauge;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Layer as _, Service};
@@ -34,6 +35,8 @@ pub struct Serving {
     pub tls: Option<Tls>,
     /// How long a connection may wait for its client.
     pub patience: Patience,
+    /// HTTP/2 frames a second of one connection that ask for nothing.
+    pub control_frames: u32,
     /// Connections at once, in all and of one client.
     pub admission: Admission,
     /// Whether a connection may have more than one request (HTTP/1.1).
@@ -50,17 +53,55 @@ pub struct Serving {
     pub ended: Ended,
 }
 
-/// Binds, and logs the address that it got.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub async fn bind(name: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    use anyhow::Context as _;
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} ({name})"))?;
-    tracing::info!(listener = name, address = %listener.local_addr()?, "listening");
-    Ok(listener)
+/// Connections that wait to be accepted, at most; the kernel may lower it.
+const BACKLOG: u32 = 1_024;
+
+/// An address that this process has taken and does not listen on yet: clients are
+/// refused, and a port that belongs to another process is found before any work is done.
+pub struct Reserved {
+    socket: TcpSocket,
+    address: SocketAddr,
+    key: &'static str,
+}
+
+impl Reserved {
+    /// Takes the address that `key` of the configuration names.
+    ///
+    /// # Errors
+    /// When the address cannot be taken; names the key.
+    pub fn new(key: &'static str, address: SocketAddr) -> anyhow::Result<Self> {
+        let bind = || -> std::io::Result<TcpSocket> {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            // Connections of a process that has gone do not hold the port.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            Ok(socket)
+        };
+        let socket = bind().with_context(|| cannot_listen(key, address))?;
+        Ok(Self {
+            socket,
+            address,
+            key,
+        })
+    }
+
+    /// Listens, and logs the address that it got.
+    ///
+    /// # Errors
+    /// When another process listens there since; names the key.
+    pub fn listen(self, name: &'static str) -> anyhow::Result<TcpListener> {
+        let listener = self.socket.listen(BACKLOG);
+        let listener = listener.with_context(|| cannot_listen(self.key, self.address))?;
+        tracing::info!(listener = name, address = %listener.local_addr()?, "listening");
+        Ok(listener)
+    }
+}
+
+fn cannot_listen(key: &str, address: SocketAddr) -> String {
+    format!("cannot listen on {address} ({key})")
 }
 
 /// What a listener serves: a router, or one with middleware around it.

@@ -13,6 +13,7 @@ pub mod ended;
 pub mod etag;
 pub mod exchange;
 pub mod extract;
+mod flood;
 mod forwarded;
 pub mod framing;
 mod h2_frames;

@@ -9,7 +9,7 @@
 //! connection ends with the idle timeout.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -41,6 +41,9 @@ struct State {
     http2: AtomicBool,
     /// The connection speaks another protocol now.
     upgraded: AtomicBool,
+    /// There were too many HTTP/2 frames that ask for nothing; the last had this type.
+    flooded: AtomicBool,
+    flooding: AtomicU8,
     /// The request whose framing is at fault, and how; 0 is none.
     fault: AtomicU64,
     /// When an answer ended last.
@@ -74,6 +77,8 @@ impl Watch {
             begun: AtomicU32::new(0),
             http2: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
+            flooded: AtomicBool::new(false),
+            flooding: AtomicU8::new(0),
             fault: AtomicU64::new(0),
             idle_since: Moment::default(),
             header_since: Moment::default(),
@@ -137,6 +142,19 @@ impl Watch {
     pub(super) fn refuse(&self, request: u32, fault: Fault) {
         let noted = u64::from(request) << 8 | u64::from(fault.number());
         self.0.fault.store(noted, Ordering::Relaxed);
+    }
+
+    /// Notes that the connection ends for too many frames that ask for nothing.
+    #[cold]
+    pub(super) fn flooded(&self, frame: u8) {
+        self.0.flooding.store(frame, Ordering::Relaxed);
+        self.0.flooded.store(true, Ordering::Relaxed);
+    }
+
+    /// The type of the frame that was one too many.
+    pub(super) fn flood(&self) -> Option<u8> {
+        let flooded = self.0.flooded.load(Ordering::Relaxed);
+        flooded.then(|| self.0.flooding.load(Ordering::Relaxed))
     }
 
     pub(super) fn is_upgraded(&self) -> bool {

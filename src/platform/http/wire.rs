@@ -25,11 +25,12 @@ pin_project! {
 }
 
 impl<T> Watched<T> {
-    /// Watches a stream.
-    pub(super) fn new(inner: T, watch: Watch) -> Self {
+    /// Watches a stream, whose client may send so many HTTP/2 frames a second that ask for
+    /// nothing.
+    pub(super) fn new(inner: T, watch: Watch, control_frames: u32) -> Self {
         Self {
             inner,
-            frames: Frames::default(),
+            frames: Frames::new(control_frames),
             framing: Framing::default(),
             ended: false,
             watch,
@@ -64,6 +65,11 @@ impl<T: AsyncRead> AsyncRead for Watched<T> {
         if this.frames.is_http2() {
             this.watch.frames_came(this.frames.is_incomplete());
             this.frames.tell(this.watch.windows());
+            if let Some(frame) = this.frames.excess() {
+                this.watch.flooded(frame);
+                *this.ended = true;
+                return Poll::Ready(Err(malformed()));
+            }
             return polled;
         }
         this.watch.bytes_came();
@@ -93,12 +99,22 @@ impl<T: AsyncRead> AsyncRead for Watched<T> {
 }
 
 impl<T> Watched<T> {
-    fn wrote(watch: &Watch, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        watch.wrote(match &polled {
+    fn wrote(
+        watch: &Watch,
+        frames: &mut Frames,
+        polled: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let written = match &polled {
             Poll::Ready(Ok(written)) => Poll::Ready(*written),
             Poll::Ready(Err(_)) => Poll::Ready(0),
             Poll::Pending => Poll::Pending,
-        });
+        };
+        if let Poll::Ready(bytes) = written
+            && frames.is_http2()
+        {
+            frames.sent(bytes);
+        }
+        watch.wrote(written);
         polled
     }
 }
@@ -110,7 +126,8 @@ impl<T: AsyncWrite> AsyncWrite for Watched<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
-        Self::wrote(this.watch, this.inner.poll_write(cx, bytes))
+        let polled = this.inner.poll_write(cx, bytes);
+        Self::wrote(this.watch, this.frames, polled)
     }
 
     fn poll_write_vectored(
@@ -119,7 +136,8 @@ impl<T: AsyncWrite> AsyncWrite for Watched<T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
-        Self::wrote(this.watch, this.inner.poll_write_vectored(cx, slices))
+        let polled = this.inner.poll_write_vectored(cx, slices);
+        Self::wrote(this.watch, this.frames, polled)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -114,7 +114,13 @@ impl Lifecycle {
             let gauge = self.inner.metrics.state.with_label_values(&[label]);
             gauge.set(i64::from(candidate == state));
         }
-        tracing::info!(state = state.as_str(), "lifecycle");
+        match state {
+            State::Starting | State::Ready => tracing::info!(state = state.as_str(), "lifecycle"),
+            // The reason of the end has been told.
+            State::Draining | State::Stopping => {
+                tracing::debug!(state = state.as_str(), "lifecycle");
+            }
+        }
     }
 
     /// Cancelled when the drain begins.

@@ -7,6 +7,8 @@ use super::{Config, Lifecycle, State};
 
 /// What was cut may take this long to let go of what it holds.
 const LETTING_GO: Duration = Duration::from_secs(1);
+/// Milliseconds that nobody asks about: an idle process leaves with one line.
+const WORTH_TELLING: u64 = 100;
 
 /// Waits for a step of the shutdown, at most for `bound`, and logs how long it took.
 /// Returns whether it ended in time.
@@ -19,7 +21,9 @@ pub async fn step(name: &'static str, bound: Duration, work: impl Future<Output 
 
 fn log(step: &'static str, began: Instant, in_time: bool, waited_for: &str) {
     let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    if in_time {
+    if in_time && waited_ms < WORTH_TELLING {
+        tracing::debug!(step, waited_ms, waited_for, "shutdown step");
+    } else if in_time {
         tracing::info!(step, waited_ms, waited_for, "shutdown step");
     } else {
         tracing::warn!(step, waited_ms, waited_for, "shutdown step: out of time");
@@ -32,9 +36,14 @@ impl Lifecycle {
     /// how much did not get to finish.
     pub async fn run_down(&self, config: &Config) {
         self.inner.draining.cancelled().await;
+        // Who was never ready has no load balancer that must learn of its end.
+        let drain_delay = match self.state() {
+            State::Starting => Duration::ZERO,
+            _ => config.drain_delay,
+        };
         self.enter(State::Draining);
         let began = Instant::now();
-        tokio::time::sleep(config.drain_delay).await;
+        tokio::time::sleep(drain_delay).await;
         log("drain delay", began, true, "load balancers");
 
         self.enter(State::Stopping);
@@ -90,6 +99,7 @@ mod tests {
         let lifecycle = lifecycle();
         let soft = lifecycle.soft();
         lifecycle.spawn("worker", async move { soft.cancelled().await });
+        lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
         let began = Instant::now();
         lifecycle.run_down(&CONFIG).await;
@@ -99,10 +109,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_was_never_ready_has_no_drain_delay() {
+        let lifecycle = lifecycle();
+        lifecycle.shut_down("test");
+        let began = Instant::now();
+        let config = Config {
+            drain_delay: Duration::from_mins(1),
+            ..CONFIG
+        };
+        lifecycle.run_down(&config).await;
+        assert!(began.elapsed() < config.drain_delay);
+    }
+
+    #[tokio::test]
     async fn who_ends_at_the_hard_token_without_leaving_work_is_no_cut() {
         let lifecycle = lifecycle();
         let hard = lifecycle.hard();
         lifecycle.spawn("listener", async move { hard.cancelled().await });
+        lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
         let began = Instant::now();
         lifecycle.run_down(&CONFIG).await;
@@ -114,6 +138,7 @@ mod tests {
     async fn who_does_not_hear_the_hard_token_is_cut_and_holds_nobody() {
         let lifecycle = lifecycle();
         lifecycle.spawn("stubborn", std::future::pending());
+        lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
         lifecycle.run_down(&CONFIG).await;
         assert_eq!(lifecycle.cuts(), 1);
@@ -125,6 +150,7 @@ mod tests {
         let stream = lifecycle.stream(StreamKind::Sse, "GET /events");
         let gauge = lifecycle.inner.metrics.streams.with_label_values(&["sse"]);
         assert_eq!(gauge.get(), 1);
+        lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
         let goodbye = async {
             stream.soft().cancelled().await;
@@ -140,6 +166,7 @@ mod tests {
         let lifecycle = lifecycle();
         let stays = lifecycle.stream(StreamKind::Sse, "GET /events");
         let left = lifecycle.stream(StreamKind::WebSocket, "GET /socket");
+        lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
         let client = async {
             left.soft().cancelled().await;

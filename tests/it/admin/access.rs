@@ -47,6 +47,8 @@ async fn in_production_without_a_token_nothing_writes() {
     }
     assert_eq!(get(&service, "/log-filter").await.body["filter"], "info");
     assert_eq!(get(&service, "/faults").await.body["items"], json!([]));
+    // The way to the documentation belongs to development.
+    assert_eq!(super::public(&service, "/").await.0, 404);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! Half a header that was sent in one piece with a whole request before it ends
 //! with the idle timeout: bytes do not tell where hyper's parser stands.
 
+mod floods;
 mod http2;
 mod tls;
 mod unread;

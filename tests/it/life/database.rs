@@ -208,6 +208,10 @@ async fn a_migrator_tells_that_it_waits_and_ends_when_the_server_falls_silent() 
     let server = PostgresServer::start().await;
     let _migrated = on(&server).start().await;
     let mut other = sqlx::PgConnection::connect(&server.url()).await.unwrap();
+    // Limits of the role are for requests, not for migrations.
+    let limits = "ALTER ROLE CURRENT_USER SET statement_timeout = '100ms';
+                  ALTER ROLE CURRENT_USER SET lock_timeout = '100ms'";
+    other.execute(sqlx::raw_sql(limits)).await.unwrap();
     let lock = "BEGIN; LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE";
     other.execute(sqlx::raw_sql(lock)).await.unwrap();
     let mut migrate = on(&server).arguments(&["migrate"]).spawn().await;

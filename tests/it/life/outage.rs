@@ -66,13 +66,13 @@ impl Owned {
     }
 }
 
-async fn write(client: &Client) -> reqwest::Response {
+pub(super) async fn write(client: &Client) -> reqwest::Response {
     let account = json!({"currency": "EUR", "name": "Spending"});
     client.post("/api/v1/accounts", &account).await
 }
 
 /// Writes until one succeeds: returns how many did not.
-async fn first_write(client: &Client) -> u32 {
+pub(super) async fn first_write(client: &Client) -> u32 {
     let began = Instant::now();
     for failed in 0.. {
         let answer = write(client).await;
@@ -86,7 +86,7 @@ async fn first_write(client: &Client) -> u32 {
     unreachable!("it ends with a success or a panic");
 }
 
-async fn discarded(service: &Service, reason: &str) -> f64 {
+pub(super) async fn discarded(service: &Service, reason: &str) -> f64 {
     let metrics = service.metrics().await;
     let name = "db_connections_discarded_total";
     metrics.get(name, &[("reason", reason)]).unwrap()

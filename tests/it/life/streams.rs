@@ -51,11 +51,12 @@ struct Rig {
 }
 
 impl Rig {
-    async fn start() -> Self {
+    fn start() -> Self {
         let registry = Registry::new();
         let lifecycle = Lifecycle::new(LifecycleMetrics::register(&registry).unwrap());
-        let socket = listener::bind("public", "127.0.0.1:0".parse().unwrap())
-            .await
+        let socket = listener::Reserved::new("http.addr", "127.0.0.1:0".parse().unwrap())
+            .unwrap()
+            .listen("public")
             .unwrap();
         let base = format!("http://{}", socket.local_addr().unwrap());
         let routes = Router::new()
@@ -70,6 +71,7 @@ impl Rig {
                 idle: Duration::from_secs(10),
                 rate: 1,
             },
+            control_frames: 1_000,
             admission: Admission::new(10, HttpMetrics::register(&registry).unwrap().shed),
             keep_alive: true,
             lifecycle: lifecycle.clone(),
@@ -121,7 +123,7 @@ impl Rig {
 
 #[tokio::test]
 async fn a_stream_is_counted_ends_in_its_own_words_and_is_no_cut() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     assert_eq!(rig.streams(), 0.0, "born at zero");
     let stream = rig.open("/polite").await;
     assert_eq!(rig.streams(), 1.0);
@@ -132,7 +134,7 @@ async fn a_stream_is_counted_ends_in_its_own_words_and_is_no_cut() {
 
 #[tokio::test]
 async fn a_stream_that_does_not_listen_is_cut_after_the_grace_period() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     let stream = rig.open("/deaf").await;
     let (rest, ()) = tokio::join!(stream.text(), rig.drain());
     assert!(rest.is_err(), "the connection was cut");
@@ -141,7 +143,7 @@ async fn a_stream_that_does_not_listen_is_cut_after_the_grace_period() {
 
 #[tokio::test]
 async fn a_stream_that_its_client_leaves_is_no_cut_and_holds_nothing() {
-    let rig = Rig::start().await;
+    let rig = Rig::start();
     drop(rig.open("/deaf").await);
     eventually("the stream has ended", async || {
         (rig.streams() == 0.0).then_some(())

@@ -211,7 +211,7 @@ fn unpacked_libraries(root: &str) -> String {
     String::from_utf8(said.expect("scripts/unpack runs").stdout).expect("a path")
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     let said = Command::new("id").arg("-u").output().expect("id runs");
     said.stdout.trim_ascii() == b"0"
 }

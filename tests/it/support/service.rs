@@ -21,6 +21,7 @@ pub struct Builder {
     backend: Backend,
     arguments: Vec<String>,
     open_files: Option<(u32, u32)>,
+    obeys_permissions: bool,
     stdin: Stdio,
 }
 
@@ -52,6 +53,12 @@ impl Builder {
         self
     }
 
+    /// Permissions of files hold for it, also when the tests run as root.
+    pub fn obeys_permissions(mut self) -> Self {
+        self.obeys_permissions = true;
+        self
+    }
+
     /// Gives it another standard input than an empty one.
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
         self.stdin = stdin.into();
@@ -67,6 +74,11 @@ impl Builder {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let binary = env!("CARGO_BIN_EXE_gantry");
         let mut command = match self.open_files {
+            None if self.obeys_permissions && super::postgres::is_root() => {
+                let mut drop = Command::new("setpriv");
+                drop.args(["--bounding-set", "-dac_override", "--", binary]);
+                drop
+            }
             None => Command::new(binary),
             Some((soft, hard)) => {
                 let mut shell = Command::new("/bin/sh");
@@ -171,6 +183,7 @@ impl Service {
             backend,
             arguments: vec!["serve".to_owned()],
             open_files: None,
+            obeys_permissions: false,
             stdin: Stdio::null(),
         }
     }

@@ -72,7 +72,7 @@ impl From<Account> for AccountBody {
     path = "/api/v1/accounts",
     operation_id = "openAccount",
     tag = "accounts",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     request_body = NewAccountBody,
     responses(
         (status = 201, body = AccountBody, description = "The account", headers(
@@ -104,7 +104,7 @@ pub(super) async fn open(
     path = "/api/v1/accounts",
     operation_id = "listAccounts",
     tag = "accounts",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     params(PageQuery),
     responses((status = 200, body = Page<AccountBody>, description = "A page of accounts"), Listing)
 )]
@@ -123,7 +123,7 @@ pub(super) async fn list(
     path = "/api/v1/accounts/{id}",
     operation_id = "getAccount",
     tag = "accounts",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     params(
         ("id" = Uuid, Path, description = "The account"),
         ("If-None-Match" = Option<String>, Header, description = "ETags that are known already"),

@@ -44,7 +44,7 @@ pub(super) struct NewDepositBody {
     path = "/api/v1/deposits",
     operation_id = "createDeposit",
     tag = "deposits",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     params((
         "Idempotency-Key" = Option<String>, Header,
         description = "Chosen by the client, new for each deposit: 1 to 255 visible ASCII characters",

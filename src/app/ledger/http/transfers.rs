@@ -113,7 +113,7 @@ pub(super) fn created(posted: Posted) -> impl IntoResponse {
     path = "/api/v1/transfers",
     operation_id = "createTransfer",
     tag = "transfers",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     params((
         "Idempotency-Key" = Option<String>, Header,
         description = "Chosen by the client, new for each transfer: 1 to 255 visible ASCII characters",
@@ -163,7 +163,7 @@ pub(super) async fn create(
     path = "/api/v1/transfers",
     operation_id = "listTransfers",
     tag = "transfers",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     params(PageQuery),
     responses((status = 200, body = Page<TransferBody>, description = "A page of transfers"), Listing)
 )]
@@ -182,7 +182,7 @@ pub(super) async fn list(
     path = "/api/v1/transfers/{id}",
     operation_id = "getTransfer",
     tag = "transfers",
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The transfer")),
     responses((status = 200, body = TransferBody, description = "The transfer"), Reading)
 )]

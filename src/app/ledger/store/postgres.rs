@@ -36,7 +36,7 @@ impl PostgresLedger {
 impl LedgerStore for PostgresLedger {
     async fn open_account(&self, account: &NewAccount) -> Result<Account, OpenError> {
         self.db
-            .run("open_account", async {
+            .transact("open_account", || async {
                 let mut connection = self.db.acquire().await?;
                 let done = sqlx::query!(
                     "INSERT INTO accounts (id, owner_id, currency, name, created_at)
@@ -59,7 +59,7 @@ impl LedgerStore for PostgresLedger {
 
     async fn account(&self, owner: Uuid, id: Uuid) -> Result<Option<Account>, DbError> {
         self.db
-            .run("get_account", async {
+            .transact("get_account", || async {
                 let mut connection = self.db.acquire().await?;
                 sqlx::query_as!(
                     AccountRow,
@@ -78,7 +78,7 @@ impl LedgerStore for PostgresLedger {
 
     async fn accounts(&self, owner: Uuid, page: PageRequest) -> Result<Vec<Account>, DbError> {
         self.db
-            .run("list_accounts", async {
+            .transact("list_accounts", || async {
                 let mut connection = self.db.acquire().await?;
                 sqlx::query_as!(
                     AccountRow,
@@ -103,7 +103,7 @@ impl LedgerStore for PostgresLedger {
         order: &Order,
         claim: Option<&Claim>,
     ) -> Result<Posted, TransferError> {
-        let answer = self.db.run("transfer", async {
+        let answer = self.db.transact("transfer", || async {
             let mut connection = self.db.acquire().await?;
             ask(&mut connection, order, claim).await
         });
@@ -112,7 +112,7 @@ impl LedgerStore for PostgresLedger {
 
     async fn transfer_of(&self, user: Uuid, id: Uuid) -> Result<Option<Transfer>, DbError> {
         self.db
-            .run("get_transfer", async {
+            .transact("get_transfer", || async {
                 let mut connection = self.db.acquire().await?;
                 sqlx::query_as!(
                     TransferRow,
@@ -131,7 +131,7 @@ impl LedgerStore for PostgresLedger {
 
     async fn transfers(&self, user: Uuid, page: PageRequest) -> Result<Vec<Transfer>, DbError> {
         self.db
-            .run("list_transfers", async {
+            .transact("list_transfers", || async {
                 let mut connection = self.db.acquire().await?;
                 // Two scans of one index each; UNION drops the second copy of a
                 // transfer between two accounts of the user.
@@ -168,7 +168,7 @@ impl LedgerStore for PostgresLedger {
             // SKIP LOCKED: replicas that clean at once take different rows.
             let batch = self
                 .db
-                .run("remove_expired_idempotency_keys", async {
+                .transact("remove_expired_idempotency_keys", || async {
                     let mut connection = self.db.acquire().await?;
                     let done = sqlx::query!(
                         "DELETE FROM idempotency_keys WHERE (user_id, key) IN (

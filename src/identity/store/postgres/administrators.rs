@@ -10,7 +10,7 @@ use crate::platform::auth::Role;
 use crate::platform::db::{Db, DbError};
 
 pub(super) async fn exist(db: &Db<Postgres>) -> Result<bool, DbError> {
-    db.run("has_administrator", async {
+    db.transact("has_administrator", || async {
         let mut connection = db.acquire().await?;
         one_exists(&mut connection).await
     })
@@ -30,7 +30,7 @@ pub(super) async fn create_first(
     db: &Db<Postgres>,
     new: NewUser,
 ) -> Result<FirstAdministrator, DbError> {
-    db.run("create_first_administrator", async {
+    db.transact("create_first_administrator", || async {
         let mut tx = db.begin().await?;
         // Processes that start at once come one after the other, also when each is
         // configured with another address.
@@ -59,7 +59,7 @@ pub(super) async fn promote(
     id: Uuid,
     now: OffsetDateTime,
 ) -> Result<Promotion, DbError> {
-    db.run("promote_user", async {
+    db.transact("promote_user", || async {
         let mut tx = db.begin().await?;
         match lock_user(&mut tx, id).await? {
             None => return Ok(Promotion::NoSuchUser),

@@ -11,7 +11,7 @@ use crate::platform::db::{Db, DbError};
 use crate::platform::workers;
 
 pub(super) async fn open_family(db: &Db<Postgres>, family: NewFamily) -> Result<bool, DbError> {
-    db.run("open_refresh_family", async {
+    db.transact("open_refresh_family", || async {
         let mut tx = db.begin().await?;
         // The lock holds off a change of the password until the family is
         // there to be revoked by it.
@@ -60,7 +60,7 @@ pub(super) async fn open_family(db: &Db<Postgres>, family: NewFamily) -> Result<
 }
 
 pub(super) async fn rotate(db: &Db<Postgres>, rotation: Rotation) -> Result<Rotated, DbError> {
-    db.run("rotate_refresh_token", async {
+    db.transact("rotate_refresh_token", || async {
         let mut tx = db.begin().await?;
         let outcome = decide(&mut tx, &rotation).await?;
         tx.commit().await?;
@@ -74,7 +74,7 @@ pub(super) async fn revoke_family(
     token: TokenHash,
     now: OffsetDateTime,
 ) -> Result<(), DbError> {
-    db.run("revoke_refresh_family", async {
+    db.transact("revoke_refresh_family", || async {
         let mut connection = db.acquire().await?;
         sqlx::query!(
             "UPDATE refresh_families SET revoked_at = $2
@@ -95,7 +95,7 @@ pub(super) async fn remove_expired(db: &Db<Postgres>, now: OffsetDateTime) -> Re
     let mut removed = 0;
     loop {
         let tokens = db
-            .run("remove_expired_refresh_tokens", async {
+            .transact("remove_expired_refresh_tokens", || async {
                 let mut connection = db.acquire().await?;
                 // Rows that a refresh holds are left for the next run.
                 let done = sqlx::query!(
@@ -120,7 +120,7 @@ pub(super) async fn remove_expired(db: &Db<Postgres>, now: OffsetDateTime) -> Re
     }
     loop {
         let families = db
-            .run("remove_expired_refresh_families", async {
+            .transact("remove_expired_refresh_families", || async {
                 let mut connection = db.acquire().await?;
                 let done = sqlx::query!(
                     "DELETE FROM refresh_families WHERE id IN (

@@ -1,0 +1,165 @@
+//! Whether SQLite's file is there, whole, and takes a write.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::oneshot;
+
+use super::fault::Reason;
+use super::{Db, DbError, ProbeError, lease, warm};
+
+/// Time between two writes of the check while no session fails: each costs a sync of
+/// the disk. After a failure every run of the check writes.
+const WRITE_EVERY: Duration = Duration::from_secs(5);
+
+/// What the check knows of the file.
+#[derive(Default)]
+pub(super) struct File(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// Device and inode: another file under the name is another database.
+    identity: Option<(u64, u64)>,
+    /// When the last write succeeded, and how many sessions had failed by then.
+    written: Option<(Instant, u64)>,
+    /// Looks whether damaged data is whole again.
+    inspection: Option<oneshot::Receiver<bool>>,
+}
+
+impl File {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Db<sqlx::Sqlite> {
+    /// Asks whether the file is the one that the sessions have open, is whole as far as
+    /// is known, and can be written.
+    pub(super) async fn probe_file(&self) -> Result<(), ProbeError> {
+        self.same_file().await?;
+        if self.warm.renewal.is_corrupt() && !self.inspect() {
+            return Err(ProbeError::Corrupt);
+        }
+        let failures = self.warm.renewal.failures();
+        let is_recent = self
+            .file
+            .known()
+            .written
+            .is_some_and(|(at, before)| before == failures && at.elapsed() < WRITE_EVERY);
+        if is_recent {
+            return warm::run(self.read_header()).await;
+        }
+        let written = warm::run(self.write_header()).await;
+        self.file.known().written = written.is_ok().then(|| (Instant::now(), failures));
+        written
+    }
+
+    /// Sessions of a file that was removed or replaced are closed: what they write is
+    /// nowhere any more.
+    async fn same_file(&self) -> Result<(), ProbeError> {
+        let options = self.warm.pool.connect_options();
+        let path = options.get_filename().to_owned();
+        if is_in_memory(&path) {
+            return Ok(());
+        }
+        let found = tokio::task::spawn_blocking(move || identity(path)).await;
+        let found = found.ok().flatten();
+        let changed = {
+            let mut known = self.file.known();
+            let before = known.identity;
+            if found.is_some() {
+                known.identity = found;
+            }
+            before.is_some() && before != found
+        };
+        if changed {
+            self.warm.renew(Reason::Storage);
+            self.file.known().written = None;
+            self.warm.renewal.is_whole();
+        }
+        found.map(|_| ()).ok_or(ProbeError::Missing)
+    }
+
+    async fn read_header(&self) -> Result<(), ProbeError> {
+        let mut connection = self.acquire().await?;
+        let asked = sqlx::query("SELECT count(*) FROM sqlite_master");
+        asked
+            .execute(&mut *connection)
+            .await
+            .map_err(DbError::from)?;
+        Ok(())
+    }
+
+    /// Writes the number of the file's user version that is there already: one page of
+    /// the log, and a sync.
+    async fn write_header(&self) -> Result<(), ProbeError> {
+        let mut transaction = self.begin().await?;
+        let written = async {
+            let version: i32 = sqlx::query_scalar("PRAGMA user_version")
+                .fetch_one(&mut *transaction)
+                .await?;
+            let write = format!("PRAGMA user_version = {version}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(write))
+                .execute(&mut *transaction)
+                .await
+        };
+        written.await.map_err(DbError::from)?;
+        transaction.commit().await.map_err(DbError::from)?;
+        Ok(())
+    }
+
+    /// Whether damaged data is whole again. It may take long, so a task of its own asks,
+    /// one at a time, and the check looks at its answer.
+    fn inspect(&self) -> bool {
+        let mut known = self.file.known();
+        let Some(inspection) = &mut known.inspection else {
+            let (sender, receiver) = oneshot::channel();
+            let inspection = self.inspection();
+            lease::background(async move {
+                // Nobody listens when the process ends.
+                let _unheard = sender.send(inspection.await);
+            });
+            known.inspection = Some(receiver);
+            return false;
+        };
+        let is_whole = match inspection.try_recv() {
+            Ok(is_whole) => is_whole,
+            Err(oneshot::error::TryRecvError::Empty) => return false,
+            Err(oneshot::error::TryRecvError::Closed) => false,
+        };
+        known.inspection = None;
+        if is_whole {
+            self.warm.renewal.is_whole();
+        }
+        is_whole
+    }
+
+    /// `PRAGMA quick_check` on a connection of its own.
+    fn inspection(&self) -> impl Future<Output = bool> + use<> {
+        let options = self.warm.pool.connect_options();
+        async move {
+            let Ok(mut connection) = options.connect().await else {
+                return false;
+            };
+            let check = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)");
+            let answer = check.fetch_one(&mut connection).await;
+            let _closed = connection.close().await;
+            answer.is_ok_and(|answer| answer == "ok")
+        }
+    }
+}
+
+fn identity(path: PathBuf) -> Option<(u64, u64)> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+/// The driver's name for a database without a file.
+fn is_in_memory(path: &Path) -> bool {
+    path.as_os_str()
+        .as_encoded_bytes()
+        .starts_with(b"file:sqlx-in-memory")
+}

@@ -1,0 +1,162 @@
+//! SQLite's storage fails under a running service, and recovers.
+
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
+
+use super::database::{all_is_well, becomes, is_refusal};
+use super::outage::{discarded, first_write, write};
+use crate::ledger::client::Client;
+use crate::support::{Backend, Builder, Service, eventually};
+
+fn builder() -> Builder {
+    Service::builder(Backend::Sqlite)
+        .env("APP__DATABASE__MAX_CONNECTIONS", "4")
+        .env("APP__DATABASE__ACQUIRE_TIMEOUT", "1s")
+}
+
+fn path(service: &Service) -> PathBuf {
+    let url = service.database.url();
+    PathBuf::from(url.strip_prefix("sqlite://").unwrap())
+}
+
+async fn beside(service: &Service) -> SqliteConnection {
+    SqliteConnection::connect(service.database.url())
+        .await
+        .unwrap()
+}
+
+async fn says(service: &Service, why: &str) {
+    let answer = service.client.get(service.admin("/health/ready?verbose"));
+    let told = answer.send().await.unwrap().text().await.unwrap();
+    assert!(told.contains(why), "{told}");
+}
+
+/// The whole file is sound, and no write is half there.
+async fn is_whole(service: &Service) {
+    let mut beside = beside(service).await;
+    let check: String = sqlx::query_scalar("PRAGMA integrity_check")
+        .fetch_one(&mut beside)
+        .await
+        .unwrap();
+    assert_eq!(check, "ok");
+}
+
+/// The largest file that the service may write from now on.
+fn largest_file(service: &Service, bytes: &str) {
+    let pid = service.pid().to_string();
+    let limit = format!("--fsize={bytes}:unlimited");
+    let mut command = Command::new("prlimit");
+    let set = command.args(["--pid", &pid, &limit]).status();
+    assert!(set.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_grow_refuses_writes_and_takes_them_when_there_is_space() {
+    let mut service = builder().start().await;
+    let client = Client::register(&service, "ada").await;
+    assert_eq!(write(&client).await.status(), StatusCode::CREATED);
+    largest_file(&service, "4096");
+    for _ in 0..3 {
+        is_refusal(write(&client).await).await;
+    }
+    becomes(&service, false, Duration::from_secs(10)).await;
+    // The later ones may not even open a session, whose index cannot grow either.
+    assert!(discarded(&service, "storage").await >= 1.0);
+    largest_file(&service, "unlimited");
+    assert!(first_write(&client).await <= 1);
+    becomes(&service, true, Duration::from_secs(10)).await;
+    all_is_well(&client).await;
+    is_whole(&service).await;
+    assert_eq!(service.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_file_without_permission_to_write_refuses_writes_until_it_has_it() {
+    let service = builder()
+        .obeys_permissions()
+        .env("APP__DATABASE__MAX_LIFETIME", "1s")
+        .start()
+        .await;
+    let client = Client::register(&service, "ada").await;
+    assert_eq!(write(&client).await.status(), StatusCode::CREATED);
+    let allow = |mode: u32| {
+        let file = path(&service);
+        std::fs::set_permissions(file, Permissions::from_mode(mode)).unwrap();
+    };
+    allow(0o400);
+    // Sessions that have the file open may go on; new ones may only read.
+    eventually("a new session writes", async || {
+        let ask = || client.get("/api/v1/accounts");
+        tokio::join!(ask(), ask(), ask(), ask());
+        let answer = write(&client).await;
+        (answer.status() != StatusCode::CREATED).then_some(answer)
+    })
+    .await;
+    becomes(&service, false, Duration::from_secs(10)).await;
+    is_refusal(write(&client).await).await;
+    allow(0o600);
+    assert!(first_write(&client).await <= 1);
+    becomes(&service, true, Duration::from_secs(10)).await;
+    assert!(discarded(&service, "read_only").await >= 1.0);
+    is_whole(&service).await;
+}
+
+#[tokio::test]
+async fn a_file_that_was_moved_away_takes_no_writes_and_is_found_again() {
+    let service = builder().start().await;
+    let client = Client::register(&service, "ada").await;
+    assert_eq!(write(&client).await.status(), StatusCode::CREATED);
+    let away = path(&service).with_extension("away");
+    std::fs::rename(path(&service), &away).unwrap();
+    becomes(&service, false, Duration::from_secs(5)).await;
+    says(&service, "the database's file is missing").await;
+    is_refusal(write(&client).await).await;
+    is_refusal(client.get("/api/v1/accounts").await).await;
+    assert!(!path(&service).exists(), "an empty one is no substitute");
+    std::fs::rename(&away, path(&service)).unwrap();
+    assert!(first_write(&client).await <= 1);
+    becomes(&service, true, Duration::from_secs(10)).await;
+    all_is_well(&client).await;
+    is_whole(&service).await;
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_a_refusal_and_not_ready_until_it_is_whole_again() {
+    let service = builder().start().await;
+    let client = Client::register(&service, "ada").await;
+    assert_eq!(write(&client).await.status(), StatusCode::CREATED);
+    let mut other = beside(&service).await;
+    let root = "SELECT rootpage FROM sqlite_master WHERE name = 'accounts'";
+    let root: u32 = sqlx::query_scalar(root)
+        .fetch_one(&mut other)
+        .await
+        .unwrap();
+    other
+        .execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        .await
+        .unwrap();
+    let mut access = OpenOptions::new();
+    let file = access.read(true).write(true).open(path(&service)).unwrap();
+    let offset = u64::from(root - 1) * 4096;
+    let mut good = [0; 4096];
+    file.read_exact_at(&mut good, offset).unwrap();
+    file.write_all_at(&[0xff; 4096], offset).unwrap();
+    // A commit of somebody else has the sessions read their pages again.
+    other.execute("PRAGMA user_version = 0").await.unwrap();
+    is_refusal(client.get("/api/v1/accounts").await).await;
+    is_refusal(write(&client).await).await;
+    becomes(&service, false, Duration::from_secs(5)).await;
+    says(&service, "the database is damaged").await;
+    file.write_all_at(&good, offset).unwrap();
+    assert!(first_write(&client).await <= 1);
+    becomes(&service, true, Duration::from_secs(10)).await;
+    assert!(discarded(&service, "corrupt").await >= 2.0);
+    all_is_well(&client).await;
+    is_whole(&service).await;
+}
