@@ -100,7 +100,7 @@ async fn refused_methods_make_no_histograms() {
     const METHODS: [&str; 10] = [
         "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "BREW",
     ];
-    const UNMATCHED: [&str; 2] = ["/", "/wp-login.php"];
+    const UNMATCHED: [&str; 2] = ["/nothing", "/wp-login.php"];
     let service = Service::start(Backend::Sqlite).await;
     let document = service.client.get(service.url("/openapi.json")).send();
     let document: serde_json::Value = document.await.unwrap().json().await.unwrap();

@@ -125,13 +125,14 @@ async fn postgres(
     let lifted = connection.execute(sqlx::raw_sql(limits));
     database.step(bound, "lifting limits", lifted).await?;
     // Another migrator may apply some of it first, while this one waits for the lock.
-    let history = applied_postgres(&mut connection);
-    let applied = database.step(bound, "reading the history", history).await?;
-    let missing = missing(&POSTGRES, &applied);
-    let mut work = std::pin::pin!(POSTGRES.run(&mut connection));
+    let mut work = std::pin::pin!(async {
+        let applied = applied_postgres(&mut connection).await?;
+        POSTGRES.run(&mut connection).await?;
+        Ok(missing(&POSTGRES, &applied))
+    });
     loop {
         match tokio::time::timeout(PATIENCE, &mut work).await {
-            Ok(Ok(())) => return Ok(missing),
+            Ok(Ok(missing)) => return Ok(missing),
             Ok(Err(error)) => return Err(database.migration_failed(error)),
             Err(_) => match database.reach(bound).await {
                 Err(silent @ super::ReachError::Silent { .. }) => return Err(silent.into()),
