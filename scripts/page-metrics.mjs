@@ -1,7 +1,7 @@
 // What /metrics says, worked out apart from the page's own code: the other half of the
 // comparison in page-probe.mjs.
 
-const LINE = /^([a-z_]+)(?:\{(.*)\})? (\S+)$/;
+const LINE = /^([a-z0-9_]+)(?:\{(.*)\})? (\S+)$/;
 
 export async function scrape(url) {
     return read(await (await fetch(`${url}/metrics`)).text());
