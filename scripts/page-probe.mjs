@@ -69,7 +69,10 @@ async function looks() {
                 Object.groupBy(tiles, (tile) => tile.getBoundingClientRect().top)).map(({ length }) => length));
             assert.equal(new Set(lines).size, 1, `rows of tiles at ${width}: ${lines}`);
             const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-            assert.ok(wide <= width, `${wide} pixels in a window of ${width}`);
+            const beyond = await page.$$eval("body *", (all, width) => all
+                .filter((one) => one.getBoundingClientRect().right > width)
+                .map((one) => `${one.tagName} ${one.id} ${one.className}: ${one.textContent.trim().slice(0, 40)}`), width);
+            assert.ok(wide <= width, `${wide} pixels in a window of ${width}: ${beyond.join("; ")}`);
             const { violations } = await page.evaluate(() => window.axe.run(document));
             assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes.map((node) => node.html)]), []);
         }

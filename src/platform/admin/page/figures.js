@@ -213,7 +213,9 @@ export function health({ state, status, checks = {} }) {
 export function identity({ name, version, revision, profile }) {
     byId("name").textContent = name;
     Object.assign(byId("build").dataset, { version, revision });
-    byId("build").textContent = [version, revision, profile].filter(Boolean).join(" · ");
+    byId("build").title = revision;
+    // As much of a commit as tells it apart.
+    byId("build").textContent = [version, revision?.slice(0, 12), profile].filter(Boolean).join(" · ");
 }
 
 export function uptime(started, time) {
