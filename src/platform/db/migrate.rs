@@ -26,9 +26,9 @@ fn tolerant(mut migrator: Migrator) -> Migrator {
 /// looks at whether the server still answers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Applies what is missing, and returns what that was. Several processes may do this at once: the others wait for
-/// the lock of the first without a bound, and `tell` is told. A server that stops
-/// answering meanwhile ends the wait.
+/// Applies what is missing, and returns what that was. Several processes may do this at
+/// once: the others wait for the lock of the first without a bound, and `tell` is told.
+/// A server that stops answering meanwhile ends the wait.
 ///
 /// # Errors
 /// When a migration fails, one that was applied has changed since, or the server does

@@ -163,10 +163,6 @@ impl<B: sqlx::Database> Warm<B> {
     /// Closes every session that is idle now; those in use follow when they come back.
     pub(super) fn renew(self: &Arc<Self>, reason: Reason) {
         self.renewal.close_older(reason);
-        tracing::debug!(
-            reason = reason.name(),
-            "renewing the database's connections"
-        );
         for borrowed in self.cold(Duration::ZERO) {
             lease::discard(self, borrowed.connection, None, reason);
         }

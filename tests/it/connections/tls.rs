@@ -86,6 +86,17 @@ async fn started(service: &mut Service) -> String {
     .await
 }
 
+async fn a_broken_pair_is_told(service: &Service) {
+    eventually("the broken pair is told", async || {
+        let lines = service.logs();
+        let told = |line: &serde_json::Value| {
+            line["message"] == "the new certificate is broken; the old one stays"
+        };
+        lines.iter().any(told).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn both_protocols_are_served_and_a_new_certificate_needs_no_restart() {
     let (first, second) = (Pair::make(), Pair::make());
@@ -145,14 +156,7 @@ async fn both_protocols_are_served_and_a_new_certificate_needs_no_restart() {
 
     // A certificate without its key keeps the old pair.
     std::fs::write(path("cert.pem"), &second.certificate).unwrap();
-    eventually("the broken pair is told", async || {
-        let lines = service.logs();
-        let told = |line: &serde_json::Value| {
-            line["message"] == "the new certificate is broken; the old one stays"
-        };
-        lines.iter().any(told).then_some(())
-    })
-    .await;
+    a_broken_pair_is_told(&service).await;
     connect(&address, &first, b"h2").await.unwrap();
 
     second.write(folder.path());
@@ -203,14 +207,7 @@ async fn the_expiry_of_the_certificate_that_is_served_is_a_metric() {
     .await;
     // What is refused is not told.
     std::fs::write(path("cert.pem"), &first.certificate).unwrap();
-    eventually("the broken pair is told", async || {
-        let lines = service.logs();
-        let told = |line: &serde_json::Value| {
-            line["message"] == "the new certificate is broken; the old one stays"
-        };
-        lines.iter().any(told).then_some(())
-    })
-    .await;
+    a_broken_pair_is_told(&service).await;
     assert_eq!(expiry(&service).await, Some(2_208_988_800.0));
 
     let plain = Service::start(Backend::Sqlite).await;

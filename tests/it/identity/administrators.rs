@@ -1,31 +1,13 @@
 //! Administrators, as the store makes them.
 
-use gantry::identity::domain::{Email, Name, User};
-use gantry::identity::store::{Expected, FirstAdministrator, NewUser, Promotion};
+use gantry::identity::store::{Expected, FirstAdministrator, Promotion};
 use gantry::platform::auth::Role;
-use gantry::platform::clock::{Clock as _, SystemClock, new_id};
+use gantry::platform::clock::{Clock as _, SystemClock};
 
 use super::database::{execute, value};
-use super::erasure::{Slice, store};
+use super::erasure::{Slice, new_user, store};
 use crate::on_both;
 use crate::support::{Backend, Service};
-
-fn new(role: Role) -> NewUser {
-    let id = new_id();
-    let user = User {
-        id,
-        email: Email::parse(&format!("{}@example.com", id.simple())).unwrap(),
-        name: Name::parse("Ada").unwrap(),
-        role,
-        created_at: SystemClock.now(),
-        version: 1,
-    };
-    let password_hash = "$argon2id$".to_owned();
-    NewUser {
-        user,
-        password_hash,
-    }
-}
 
 on_both! {
     async fn of_several_first_administrators_at_once_one_is_made(backend: Backend) {
@@ -36,7 +18,7 @@ on_both! {
             let demote = "UPDATE users SET role = 'user' WHERE role = $1";
             execute(backend, &service, demote, "admin".to_owned()).await;
             assert!(!store.has_administrator().await.unwrap());
-            let create = || store.create_first_administrator(new(Role::Admin));
+            let create = || store.create_first_administrator(new_user(Role::Admin));
             let made = tokio::join!(create(), create(), create(), create());
             let made = [made.0, made.1, made.2, made.3].map(Result::unwrap);
             let made_as = |outcome| made.iter().filter(|made| **made == outcome).count();
@@ -49,7 +31,7 @@ on_both! {
     async fn an_erased_user_is_not_promoted(backend: Backend) {
         let service = Service::start(backend).await;
         let store = store(&service, Slice::default());
-        let (user, now) = (new(Role::User), SystemClock.now());
+        let (user, now) = (new_user(Role::User), SystemClock.now());
         let id = user.user.id;
         store.create_user(user).await.unwrap();
         assert_eq!(store.promote(id, now).await.unwrap(), Promotion::Promoted);

@@ -83,12 +83,14 @@ pub(super) fn store(service: &Service, slice: Slice) -> Arc<dyn IdentityStore> {
     }
 }
 
-fn new_user() -> NewUser {
+/// A user with an address of its own.
+pub(super) fn new_user(role: Role) -> NewUser {
+    let id = new_id();
     let user = User {
-        id: new_id(),
-        email: Email::parse("ada@example.com").unwrap(),
+        id,
+        email: Email::parse(&format!("{}@example.com", id.simple())).unwrap(),
         name: Name::parse("Ada").unwrap(),
-        role: Role::User,
+        role,
         created_at: SystemClock.now(),
         version: 1,
     };
@@ -106,7 +108,7 @@ on_both! {
         let asked = Arc::default();
         let slice = Slice { holds_money: true, asked: Arc::clone(&asked) };
         let store = store(&service, slice);
-        let new = new_user();
+        let new = new_user(Role::User);
         let user = new.user.clone();
         store.create_user(new).await.unwrap();
         let refused = store.erase_user(user.id, None, Expected::Any, SystemClock.now()).await;
@@ -120,7 +122,7 @@ on_both! {
         let asked: Arc<Mutex<Vec<uuid::Uuid>>> = Arc::default();
         let slice = Slice { holds_money: false, asked: Arc::clone(&asked) };
         let store = store(&service, slice);
-        let new = new_user();
+        let new = new_user(Role::User);
         let user = new.user.clone();
         store.create_user(new).await.unwrap();
         let now = SystemClock.now();
