@@ -38,7 +38,7 @@ picture: ## draw the dashboards from a live service into docs/images/
 
 bench: ## measure what the platform costs, relative to bare axum (a release build; two cores)
 	@scripts/build-needs
-	cargo bench --locked --bench http
+	POSTGRES_DURABLE=yes scripts/postgres run -- cargo bench --locked --bench http
 
 docs: ## write the generated documents again (metrics, configuration, errors, OpenAPI)
 	UPDATE_DOCUMENTS=1 cargo test --locked --quiet --test it documents::

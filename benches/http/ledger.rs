@@ -72,16 +72,22 @@ pub fn report() -> anyhow::Result<()> {
         .await?;
         let Ok(server) = std::env::var("TEST_DATABASE_URL") else {
             println!();
-            println!("No Postgres: scripts/postgres run -- make bench");
+            println!("No Postgres: TEST_DATABASE_URL is not set");
             return Ok(());
         };
-        let options: PgConnectOptions = server.parse()?;
         let name = format!("bench_{}", std::process::id());
-        let mut admin = options.connect().await?;
+        let mut admin = server.parse::<PgConnectOptions>()?.connect().await?;
+        let (fsync,): (String,) = sqlx::query_as("SHOW fsync").fetch_one(&mut admin).await?;
+        anyhow::ensure!(
+            fsync == "on",
+            "this Postgres does not write to its disk; use: POSTGRES_DURABLE=yes scripts/postgres run -- ..."
+        );
         let create = format!("CREATE DATABASE {name}");
         admin.execute(sqlx::AssertSqlSafe(create)).await?;
-        let url = options.database(&name).to_url_lossy().to_string();
-        let measured = postgres(&url, folder.path()).await;
+        // Not by way of sqlx's options: their text has parameters that pgbench refuses.
+        let mut url = url::Url::parse(&server)?;
+        url.set_path(&name);
+        let measured = postgres(url.as_str(), folder.path()).await;
         let remove = format!("DROP DATABASE {name} WITH (FORCE)");
         admin.execute(sqlx::AssertSqlSafe(remove)).await?;
         measured

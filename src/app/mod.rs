@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 use prometheus::Registry;
 use tower::ServiceBuilder;
 use tower::util::option_layer;
@@ -33,7 +32,7 @@ use crate::identity::store::SqliteIdentityStore;
 use crate::identity::store::{ErasureHook, IdentityStore};
 use crate::identity::throttle::Throttle;
 use crate::identity::{self, IdentityMetrics};
-use crate::platform::auth::{Authenticator, authenticate};
+use crate::platform::auth::AuthenticateLayer;
 use crate::platform::clock::SharedClock;
 use crate::platform::db::Database;
 use crate::platform::faults::{FaultLayer, FaultMetrics, Faults};
@@ -115,10 +114,9 @@ pub fn build(parts: &Parts<'_>) -> anyhow::Result<Router> {
     let ledger = ledger(parts)?;
     clean_up(parts, Arc::clone(&identity), ledger.clone());
 
-    let authenticator: Arc<dyn Authenticator> = identity.authenticator();
     // Outermost first: who it is, then whether that one asks too much.
     let protected = ServiceBuilder::new()
-        .layer(from_fn_with_state(authenticator, authenticate))
+        .layer(AuthenticateLayer(identity.authenticator()))
         .layer(option_layer(parts.limits.principal.clone()));
     let credentials = option_layer(parts.limits.auth.clone());
 

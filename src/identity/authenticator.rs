@@ -66,26 +66,37 @@ impl TokenAuthenticator {
             return None;
         }
         let key: [u8; 32] = sha256(token.as_bytes());
-        if let Some(known) = self.verified.get(&key) {
-            if self.tokens.still_holds(&known) {
-                return Some(known);
-            }
-            self.verified.remove(&key);
+        if let Some(verified) = self.verified_before(&key) {
+            return Some(verified);
         }
         let verified = self.tokens.verify(token).ok()?;
         self.verified.insert(key, verified);
         Some(verified)
     }
 
-    /// What holds for the user of a token. A token of a later epoch than is remembered
-    /// shows that what is remembered is old.
-    async fn access(&self, token: &VerifiedToken) -> Result<Option<Access>, DbError> {
-        if let Some(state) = self.states.get(&token.user)
-            && state.read_at.elapsed() < STATE_LIFE
+    fn verified_before(&self, key: &[u8; 32]) -> Option<VerifiedToken> {
+        let known = self.verified.get(key)?;
+        if self.tokens.still_holds(&known) {
+            return Some(known);
+        }
+        self.verified.remove(key);
+        None
+    }
+
+    /// What is remembered of the user of a token. A token of a later epoch shows that it
+    /// is old.
+    fn state(&self, token: &VerifiedToken) -> Option<UserState> {
+        let state = self.states.get(&token.user)?;
+        let holds = state.read_at.elapsed() < STATE_LIFE
             && state
                 .access
-                .is_none_or(|access| access.epoch >= token.epoch)
-        {
+                .is_none_or(|access| access.epoch >= token.epoch);
+        holds.then_some(state)
+    }
+
+    /// What holds for the user of a token.
+    async fn access(&self, token: &VerifiedToken) -> Result<Option<Access>, DbError> {
+        if let Some(state) = self.state(token) {
             return Ok(state.access);
         }
         // Its life counts from before the question: the answer may be old on arrival.
@@ -105,15 +116,34 @@ impl TokenAuthenticator {
         let token = self.verify(token).ok_or(AuthError::Refused)?;
         // The role of this moment, not the one that the token was signed with.
         let access = self.access(&token).await?;
-        let access = access.filter(|access| access.epoch == token.epoch);
-        let role = access.ok_or(AuthError::Refused)?.role;
-        let user = token.user;
-        Ok(Principal { user, role })
+        principal(&token, access).ok_or(AuthError::Refused)
     }
+}
+
+/// A token is good as long as its epoch is the user's.
+fn principal(token: &VerifiedToken, access: Option<Access>) -> Option<Principal> {
+    let access = access.filter(|access| access.epoch == token.epoch)?;
+    Some(Principal {
+        user: token.user,
+        role: access.role,
+    })
 }
 
 #[async_trait]
 impl Authenticator for TokenAuthenticator {
+    fn remembered(&self, credentials: Credentials<'_>) -> Option<Principal> {
+        let Credentials::Bearer(token) = credentials else {
+            return None;
+        };
+        if token.len() > MAX_TOKEN {
+            return None;
+        }
+        let token = self.verified_before(&sha256(token.as_bytes()))?;
+        let found = principal(&token, self.state(&token)?.access)?;
+        self.attempts.count(Outcome::Success);
+        Some(found)
+    }
+
     async fn authenticate(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError> {
         let result = self.find(credentials).await;
         self.attempts.count(match &result {

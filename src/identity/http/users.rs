@@ -2,7 +2,7 @@
 
 use axum::extract::State as AxumState;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -11,7 +11,7 @@ use crate::identity::domain::{Email, Name, Password, User, UserChange};
 use crate::identity::store::Expected;
 use crate::platform::auth::Principal;
 use crate::platform::http::Json;
-use crate::platform::http::etag::{self, Condition};
+use crate::platform::http::etag::{self, Condition, IfMatch, IfNoneMatch};
 use crate::platform::http::extract::Fields;
 use crate::platform::http::problem::{self, Problem};
 use crate::platform::validation::Invalid;
@@ -79,11 +79,11 @@ fn answer(user: User) -> Response {
     (PRIVATE, tag, Json(UserBody::from(user))).into_response()
 }
 
-fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
-    Ok(match etag::if_match(headers)? {
+fn expected(IfMatch(condition): IfMatch) -> Expected {
+    match condition {
         Condition::Absent | Condition::Anything => Expected::Any,
         Condition::Versions(versions) => Expected::OneOf(versions),
-    })
+    }
 }
 
 /// The own account.
@@ -107,10 +107,10 @@ fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
 pub(super) async fn read(
     AxumState(service): AxumState<State>,
     principal: Principal,
-    headers: HeaderMap,
+    known: IfNoneMatch,
 ) -> Result<Response, Problem> {
     let user = service.user(principal.user).await?;
-    if etag::not_modified(&headers, user.version)? {
+    if known.names(user.version) {
         let tag = [(header::ETAG, etag::tag(user.version))];
         return Ok((StatusCode::NOT_MODIFIED, PRIVATE, tag).into_response());
     }
@@ -145,10 +145,10 @@ pub(super) async fn read(
 pub(super) async fn update(
     AxumState(service): AxumState<State>,
     principal: Principal,
-    headers: HeaderMap,
+    base: IfMatch,
     Json(body): Json<Change>,
 ) -> Result<Response, Problem> {
-    let expected = expected(&headers)?;
+    let expected = expected(base);
     let mut fields = Fields::default();
     let name = body
         .name
@@ -205,10 +205,10 @@ pub(super) async fn update(
 pub(super) async fn erase(
     AxumState(service): AxumState<State>,
     principal: Principal,
-    headers: HeaderMap,
+    base: IfMatch,
     body: Option<Json<Erasure>>,
 ) -> Result<StatusCode, Problem> {
-    let expected = expected(&headers)?;
+    let expected = expected(base);
     let mut fields = Fields::default();
     let current = body.map(|Json(body)| body.current_password);
     let current = fields.take("current_password", current.ok_or(MISSING));

@@ -1,56 +1,118 @@
 //! Authentication as a layer at the routes that need it: decided before the body
 //! is read or an upgrade begins.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use axum::extract::{FromRequestParts, Request, State};
-use axum::middleware::Next;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request};
 use axum::response::{IntoResponse as _, Response};
+use futures_util::future::{BoxFuture, Either};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
+use tower::{Layer, Service};
 
 use super::{AuthError, Authenticator, Credentials, Principal, Role};
 use crate::platform::http::extract::single_header;
 use crate::platform::http::problem::{Problem, codes};
 use crate::platform::observe::RequestContext;
 
-/// Lets authenticated requests through, with their [`Principal`]. Use it with
-/// `axum::middleware::from_fn_with_state`.
-pub async fn authenticate(
-    State(authenticator): State<Arc<dyn Authenticator>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let principal = match credentials(request.headers()) {
-        Ok(Some(credentials)) => authenticator.authenticate(credentials).await,
-        Ok(None) => return missing().into_response(),
-        Err(problem) => return problem.into_response(),
-    };
-    match principal {
-        Ok(principal) => {
-            if let Some(context) = RequestContext::current() {
-                // Once a request: the layer stands once around a route.
-                let _set = context.principal.set(principal.user);
-            }
-            request.extensions_mut().insert(principal);
-            next.run(request).await
+/// Lets authenticated requests through, with their [`Principal`].
+#[derive(Clone)]
+pub struct AuthenticateLayer(pub Arc<dyn Authenticator>);
+
+impl<S> Layer<S> for AuthenticateLayer {
+    type Service = Authenticate<S>;
+
+    fn layer(&self, inner: S) -> Authenticate<S> {
+        Authenticate {
+            inner,
+            authenticator: Arc::clone(&self.0),
         }
-        Err(AuthError::Refused) => refused().into_response(),
-        Err(AuthError::Database(error)) => Problem::from(error).into_response(),
     }
 }
 
-fn credentials(headers: &HeaderMap) -> Result<Option<Credentials<'_>>, Problem> {
+/// The service of [`AuthenticateLayer`]. A request whose principal is remembered passes
+/// without a box and a copy of the service, which axum's `from_fn` makes.
+#[derive(Clone)]
+pub struct Authenticate<S> {
+    inner: S,
+    authenticator: Arc<dyn Authenticator>,
+}
+
+impl<S> Service<Request> for Authenticate<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let remembered = credentials(request.headers())
+            .ok()
+            .and_then(|credentials| self.authenticator.remembered(credentials));
+        if let Some(principal) = remembered {
+            identify(&mut request, principal);
+            return Either::Left(self.inner.call(request));
+        }
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        let authenticator = Arc::clone(&self.authenticator);
+        Either::Right(Box::pin(authenticate(authenticator, ready, request)))
+    }
+}
+
+async fn authenticate<S>(
+    authenticator: Arc<dyn Authenticator>,
+    mut inner: S,
+    mut request: Request,
+) -> Result<Response, Infallible>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    let principal = match credentials(request.headers()) {
+        Ok(credentials) => authenticator.authenticate(credentials).await,
+        Err(problem) => return Ok(problem.into_response()),
+    };
+    match principal {
+        Ok(principal) => {
+            identify(&mut request, principal);
+            inner.call(request).await
+        }
+        Err(AuthError::Refused) => Ok(refused().into_response()),
+        Err(AuthError::Database(error)) => Ok(Problem::from(error).into_response()),
+    }
+}
+
+/// Notes whose request it is.
+fn identify(request: &mut Request<Body>, principal: Principal) {
+    if let Some(context) = RequestContext::current() {
+        // Once a request: the layer stands once around a route.
+        let _set = context.principal.set(principal.user);
+    }
+    request.extensions_mut().insert(principal);
+}
+
+fn credentials(headers: &HeaderMap) -> Result<Credentials<'_>, Problem> {
     if let Some(value) = single_header(headers, "authorization")? {
         let bearer = value
             .split_once(' ')
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         return match bearer {
-            Some((_, token)) => Ok(Some(Credentials::Bearer(token.trim()))),
+            Some((_, token)) => Ok(Credentials::Bearer(token.trim())),
             None => Err(refused()),
         };
     }
-    Ok(single_header(headers, "x-api-key")?.map(Credentials::ApiKey))
+    single_header(headers, "x-api-key")?
+        .map(Credentials::ApiKey)
+        .ok_or_else(missing)
 }
 
 /// RFC 6750, section 3: without credentials the challenge says no more than how.

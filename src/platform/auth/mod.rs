@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 pub use config::Config;
-pub use layer::{RequireAdmin, authenticate, challenged, refused};
+pub use layer::{Authenticate, AuthenticateLayer, RequireAdmin, challenged, refused};
 
 /// What a principal may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +75,10 @@ pub enum AuthError {
 /// Finds the principal behind credentials.
 #[async_trait]
 pub trait Authenticator: Send + Sync + 'static {
+    /// The principal behind credentials that were found good a moment ago; `None` when
+    /// they have to be looked at.
+    fn remembered(&self, credentials: Credentials<'_>) -> Option<Principal>;
+
     /// # Errors
     /// [`AuthError::Refused`] for credentials that are not good, else why they
     /// could not be checked.

@@ -1,13 +1,18 @@
 //! One connection, from its first byte to its last.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::BoxError;
 use axum::body::Body;
 use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prometheus::IntGauge;
@@ -35,6 +40,9 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_LOCAL_RESETS: usize = 100;
 /// An HTTP/2 connection with open streams is pinged, and ends without an answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Head and body are written in one piece: answers are small, and to copy them costs less
+/// than to hand the kernel a list.
+const WRITEV: bool = false;
 /// After a connection has no request in flight, the time for its last bytes to leave.
 const LINGER: Duration = Duration::from_millis(50);
 /// Once the listener stops, the time that a client has which takes nothing of its answers.
@@ -103,7 +111,8 @@ async fn shake_hands(
             Ok(Ok(stream)) => {
                 let watch = Watch::new(serving.patience);
                 let service = service.connected(peer);
-                let connection = requests(stream, false, service, &watch, &serving);
+                let is_http1 = stream.get_ref().1.alpn_protocol() == Some(b"http/1.1");
+                let connection = requests(stream, is_http1, service, &watch, &serving);
                 run(connection, watch, peer, Arc::clone(&serving)).await;
             }
             Ok(Err(error)) => {
@@ -120,8 +129,8 @@ async fn shake_hands(
 
 /// Whether the first bytes of a connection can only be HTTP/1; `None` when none come.
 ///
-/// hyper-util finds out as well, but hands hyper the bytes that it read for that by
-/// themselves; hyper's buffer, too small for the rest then by those bytes, doubles.
+/// hyper-util finds out as well, but hands hyper the 24 bytes that it read for that by
+/// themselves; hyper's buffer of 8 KiB, too small for the rest by those bytes, doubles.
 async fn speaks_http1(stream: &TcpStream, serving: &Serving) -> Option<bool> {
     let mut first = [0; PREFACE.len()];
     let peeked = tokio::select! {
@@ -138,9 +147,49 @@ async fn speaks_http1(stream: &TcpStream, serving: &Serving) -> Option<bool> {
     }
 }
 
-/// hyper's part of a connection.
-type Requests<T, S> =
-    auto::UpgradeableConnection<'static, TokioIo<Watched<T>>, Exchange<S>, Deliveries>;
+/// hyper's part of a connection, for one protocol or for both.
+trait Requests: Send {
+    /// Serves what comes, until the connection has ended. Errors of a connection are the
+    /// client's: resets, broken TLS, nonsense.
+    fn poll_ended(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()>;
+
+    /// Ends the connection after the requests that are in flight.
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> Requests for http1::UpgradeableConnection<I, S>
+where
+    Self: Future + Send,
+    S: hyper::service::HttpService<Incoming, ResBody = B, Error: Into<BoxError>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: http_body::Body<Error: Into<BoxError>> + 'static,
+{
+    fn poll_ended(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.poll(context).map(drop)
+    }
+
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        Self::graceful_shutdown(self);
+    }
+}
+
+impl<I, S, E, B> Requests for auto::UpgradeableConnection<'_, I, S, E>
+where
+    Self: Future + Send,
+    S: hyper::service::HttpService<Incoming, ResBody = B, Error: Into<BoxError>>,
+    S::Future: 'static,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    B: http_body::Body<Error: Into<BoxError>> + 'static,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
+{
+    fn poll_ended(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.poll(context).map(drop)
+    }
+
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        Self::graceful_shutdown(self);
+    }
+}
 
 /// Has hyper read what comes over a connection that stands.
 fn requests<T, S, B>(
@@ -149,12 +198,25 @@ fn requests<T, S, B>(
     service: S,
     watch: &Watch,
     serving: &Serving,
-) -> Pin<Box<Requests<T, S>>>
+) -> Pin<Box<dyn Requests>>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Connected<B>,
     B: Answer<Error = axum::Error> + Send + 'static,
 {
+    let stream = TokioIo::new(Watched::new(stream, watch.clone(), serving.control_frames));
+    let service = Exchange::new(service, watch.clone());
+    // hyper-util has no switch for this: with upgrades it finds the protocol out itself.
+    if is_http1 {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .keep_alive(serving.keep_alive)
+            .writev(WRITEV)
+            .max_buf_size(MAX_HEADER_BYTES);
+        return Box::pin(builder.serve_connection(stream, service).with_upgrades());
+    }
     let streams = Deliveries::new(watch.clone(), serving.ended.streams_unread.clone());
     let mut builder = auto::Builder::new(streams);
     builder
@@ -162,9 +224,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .keep_alive(serving.keep_alive)
-        // Head and body in one piece: answers are small, and to copy them costs less
-        // than to hand the kernel a list.
-        .writev(false)
+        .writev(WRITEV)
         .max_buf_size(MAX_HEADER_BYTES);
     builder
         .http2()
@@ -175,26 +235,17 @@ where
         .max_local_error_reset_streams(MAX_LOCAL_RESETS)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
-    if is_http1 {
-        builder = builder.http1_only();
-    }
-    let stream = Watched::new(stream, watch.clone(), serving.control_frames);
-    let service = Exchange::new(service, watch.clone());
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let connection = builder.serve_connection_with_upgrades(stream, service);
     Box::pin(connection.into_owned())
 }
 
 /// Runs a connection until it ends, is told to, or its client makes it.
-async fn run<T, S, B>(
-    mut connection: Pin<Box<Requests<T, S>>>,
+async fn run(
+    mut connection: Pin<Box<dyn Requests>>,
     watch: Watch,
     peer: SocketAddr,
     serving: Arc<Serving>,
-) where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Connected<B>,
-    B: Answer<Error = axum::Error> + Send + 'static,
-{
+) {
     let mut left = false;
     loop {
         let stays = !left;
@@ -207,8 +258,7 @@ async fn run<T, S, B>(
         }));
         let interruption = tokio::select! {
             biased;
-            // Errors of a connection are the client's: resets, broken TLS, nonsense.
-            _ended = connection.as_mut() => {
+            () = poll_fn(|context| connection.as_mut().poll_ended(context)) => {
                 if let Some(frame) = watch.flood() {
                     serving.ended.count_flood(frame);
                     tracing::debug!(listener = serving.name, %peer, frame, "the client sent too many HTTP/2 frames that ask for nothing");
@@ -248,7 +298,7 @@ async fn run<T, S, B>(
         }
     };
     tokio::select! {
-        _ended = connection => {
+        () = poll_fn(|context| connection.as_mut().poll_ended(context)) => {
             if let Some(frame) = watch.flood() {
                 serving.ended.count_flood(frame);
             }

@@ -1,5 +1,7 @@
 //! Entity tags (RFC 9110, section 8.8.3): the version of an object, in quotes.
 
+use axum::extract::FromRequestParts;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::problem::{Problem, codes};
@@ -23,25 +25,42 @@ pub enum Condition {
     Versions(Vec<i64>),
 }
 
-/// Reads `If-Match`. The comparison is strong: a weak tag never matches.
-///
-/// # Errors
-/// `INVALID_HEADER`.
-pub fn if_match(headers: &HeaderMap) -> Result<Condition, Problem> {
-    read(headers, &header::IF_MATCH, false)
+/// The condition of `If-Match` (RFC 9110, section 13.1.1). The comparison is strong: a
+/// weak tag never matches. Malformed it is 400 `INVALID_HEADER`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IfMatch(pub Condition);
+
+/// The condition of `If-None-Match` (RFC 9110, section 13.1.2). The comparison is weak.
+/// Malformed it is 400 `INVALID_HEADER`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IfNoneMatch(pub Condition);
+
+impl IfNoneMatch {
+    /// Whether it names this version: then a `GET` is 304.
+    #[must_use]
+    pub fn names(&self, version: i64) -> bool {
+        match &self.0 {
+            Condition::Absent => false,
+            Condition::Anything => true,
+            Condition::Versions(versions) => versions.contains(&version),
+        }
+    }
 }
 
-/// Whether `If-None-Match` names this version: then a `GET` is 304. The comparison
-/// is weak.
-///
-/// # Errors
-/// `INVALID_HEADER`.
-pub fn not_modified(headers: &HeaderMap, version: i64) -> Result<bool, Problem> {
-    Ok(match read(headers, &header::IF_NONE_MATCH, true)? {
-        Condition::Absent => false,
-        Condition::Anything => true,
-        Condition::Versions(versions) => versions.contains(&version),
-    })
+impl<S: Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        read(&parts.headers, &header::IF_MATCH, false).map(Self)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for IfNoneMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        read(&parts.headers, &header::IF_NONE_MATCH, true).map(Self)
+    }
 }
 
 fn read(headers: &HeaderMap, name: &HeaderName, weak: bool) -> Result<Condition, Problem> {
@@ -101,7 +120,7 @@ mod tests {
     }
 
     fn matches(lines: &[&str]) -> Option<Condition> {
-        if_match(&headers(&header::IF_MATCH, lines)).ok()
+        read(&headers(&header::IF_MATCH, lines), &header::IF_MATCH, false).ok()
     }
 
     #[test]
@@ -130,12 +149,14 @@ mod tests {
 
     #[test]
     fn if_none_match_compares_weakly() {
-        let unmodified =
-            |line: &str| not_modified(&headers(&header::IF_NONE_MATCH, &[line]), 3).unwrap();
+        let names = |lines: &[&str]| {
+            let headers = headers(&header::IF_NONE_MATCH, lines);
+            IfNoneMatch(read(&headers, &header::IF_NONE_MATCH, true).unwrap()).names(3)
+        };
         for same in ["\"3\"", "W/\"3\"", "\"2\", \"3\"", "*"] {
-            assert!(unmodified(same), "{same}");
+            assert!(names(&[same]), "{same}");
         }
-        assert!(!unmodified("\"2\""));
-        assert!(!not_modified(&HeaderMap::new(), 3).unwrap());
+        assert!(!names(&["\"2\""]));
+        assert!(!names(&[]));
     }
 }

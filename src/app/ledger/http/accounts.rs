@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -12,8 +12,9 @@ use super::problems::{Listing, Opening, Reading, not_found};
 use crate::app::ledger::Ledger;
 use crate::app::ledger::domain::{Account, AccountName};
 use crate::platform::auth::Principal;
+use crate::platform::http::etag::{self, IfNoneMatch};
 use crate::platform::http::page::{Page, PageQuery};
-use crate::platform::http::{Fields, Json, Path, Problem, Query, etag};
+use crate::platform::http::{Fields, Json, Path, Problem, Query};
 
 /// An account that is to be opened.
 #[derive(Deserialize, ToSchema)]
@@ -140,12 +141,12 @@ pub(super) async fn read(
     State(ledger): State<Ledger>,
     principal: Principal,
     Path(id): Path<Uuid>,
-    headers: HeaderMap,
+    known: IfNoneMatch,
 ) -> Result<Response, Problem> {
     let account = ledger.account(principal.user, id).await?;
     let account = account.ok_or_else(|| not_found("There is no account of yours with this id."))?;
     let tag = [(header::ETAG, etag::tag(account.version))];
-    if etag::not_modified(&headers, account.version)? {
+    if known.names(account.version) {
         return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
     }
     Ok((tag, Json(AccountBody::from(account))).into_response())
