@@ -35,9 +35,11 @@ WORKDIR /build
 # crate: minutes, and cached until the manifest changes. Tests and benches are
 # targets of files that are not here yet.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/settings/Cargo.toml crates/settings/
 RUN cp Cargo.toml /tmp/Cargo.toml \
     && sed -i '/^\[\[\(test\|bench\|example\)\]\]/,/^$/d' Cargo.toml \
     && mkdir src && touch src/lib.rs \
+    && for crate in crates/*; do mkdir "$crate/src" && touch "$crate/src/lib.rs"; done \
     && echo 'fn main() {}' > build.rs && cp build.rs src/main.rs \
     && cargo build --release --locked \
     && mv /tmp/Cargo.toml Cargo.toml
@@ -47,7 +49,7 @@ COPY . .
 # the project only. The empty crate is newer than the sources: touch them, or
 # cargo would ship it.
 ARG REVISION=unknown
-RUN find src build.rs -name '*.rs' -exec touch {} + \
+RUN find src crates build.rs -name '*.rs' -exec touch {} + \
     && BUILD_REVISION="${REVISION}" cargo build --release --locked --bin gantry \
     && mkdir -p /out/lib /out/data \
     && cp target/release/gantry /out/gantry \

@@ -47,7 +47,7 @@ fmt: ## format the sources
 	cargo fmt --all
 
 lint: ## check the lints, warnings denied
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --workspace --locked --all-targets -- -D warnings
 
 sqlx-prepare: ## write the query cache .sqlx/ again, after a query or a migration changed
 	@scripts/sqlx-prepare

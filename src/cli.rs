@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Config;
 use crate::platform::auth::keys::KeySet;
-use crate::platform::settings::{Effective, Problem, Profile};
+use settings::{Effective, Problem, Profile};
 use crate::platform::telemetry::{LogFormat, logs};
 use crate::{app, serve};
 
@@ -75,7 +75,7 @@ enum AdminCommand {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    crate::platform::settings::parse_duration(text)
+    settings::parse_duration(text)
         .ok_or_else(|| "expected a duration such as 500ms or 3s".to_owned())
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::platform::settings::{Effective, Key, Layers, Problem, Profile, Reader};
+use settings::{Effective, Key, Layers, Problem, Profile, Reader};
 use crate::platform::telemetry::LogFormat;
 use crate::{app, identity, platform};
 

@@ -1,4 +1,10 @@
-//! The crate map.
+//! The service. The crates under `crates/` are what every service keeps:
+//!
+//! | crate | what it has |
+//! | --- | --- |
+//! | [`settings`] | configuration as documented keys, the clock, refusals of values |
+//!
+//! The rest is in modules:
 //!
 //! | module | keep or replace | what lives there |
 //! | --- | --- | --- |

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app;
 use crate::config::Config;
-use crate::platform::clock::{SharedClock, SystemClock};
+use settings::clock::{SharedClock, SystemClock};
 use crate::platform::db::{Database, DbMetrics};
 use crate::platform::health::{Health, HealthMetrics};
 use crate::platform::http::admission::Admission;
@@ -28,7 +28,7 @@ use crate::platform::http::{Patience, Tls, TlsMetrics};
 use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
 use crate::platform::observe::{Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
-use crate::platform::settings::Profile;
+use settings::Profile;
 use crate::platform::telemetry::{Telemetry, logs};
 use crate::platform::workers::{Runner, WorkerMetrics};
 pub use once::{Findings, check, healthcheck, liveness_url, migrate, promote};

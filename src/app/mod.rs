@@ -33,7 +33,7 @@ use crate::identity::store::{ErasureHook, IdentityStore};
 use crate::identity::throttle::Throttle;
 use crate::identity::{self, IdentityMetrics};
 use crate::platform::auth::AuthenticateLayer;
-use crate::platform::clock::SharedClock;
+use settings::clock::SharedClock;
 use crate::platform::db::Database;
 use crate::platform::faults::{FaultLayer, FaultMetrics, Faults};
 use crate::platform::http::problem::{self, Code};

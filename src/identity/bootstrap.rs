@@ -6,9 +6,9 @@ use super::domain::{Email, Name, Password, User};
 use super::password::hash_at_start;
 use super::store::{FirstAdministrator, IdentityStore, NewUser};
 use crate::platform::auth::{Config, Role};
-use crate::platform::clock::{Clock, new_id};
+use settings::clock::{Clock, new_id};
 use crate::platform::db::DbError;
-use crate::platform::settings::Reader;
+use settings::Reader;
 
 /// What the first administrator is called until somebody says otherwise.
 const NAME: &str = "Administrator";

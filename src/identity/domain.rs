@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::platform::auth::Role;
-use crate::platform::validation::{Invalid, is_plain_line, is_visible};
+use settings::validation::{Invalid, is_plain_line, is_visible};
 
 mod email;
 mod guessing;

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::platform::auth::Config;
 use crate::platform::auth::keys::KeySet;
 use crate::platform::lifecycle::Lifecycle;
-use crate::platform::settings::{Look, SecretSource, WatchedFiles};
+use settings::{Look, SecretSource, WatchedFiles};
 
 /// The present key set; cheap to clone, the same for all clones.
 #[derive(Clone)]
@@ -96,7 +96,7 @@ impl Keyring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::settings::Secret;
+    use settings::Secret;
 
     #[test]
     fn a_changed_file_replaces_the_keys_and_a_broken_one_does_not() {

@@ -270,7 +270,7 @@ fn is_current(stored: &PasswordHash) -> bool {
 mod tests {
     use super::super::metrics::IdentityMetrics;
     use super::*;
-    use crate::platform::settings::{Layers, Reader};
+    use settings::{Layers, Reader};
 
     fn password(text: &str) -> Password {
         Password::presented(text.to_owned())

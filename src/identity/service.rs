@@ -20,7 +20,7 @@ use super::password::{Hasher, Verified};
 use super::store::{Access, IdentityStore, NewFamily, NewUser, Rotated, Rotation, TokenHash};
 use super::throttle::{Account, Throttle};
 use crate::platform::auth::{Config, Role};
-use crate::platform::clock::{SharedClock, new_id};
+use settings::clock::{SharedClock, new_id};
 use crate::platform::db::DbError;
 
 /// Bytes of a refresh token: 256 bits, as in RFC 6749, section 10.10, and more.

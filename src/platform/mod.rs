@@ -4,7 +4,6 @@
 
 pub mod admin;
 pub mod auth;
-pub mod clock;
 pub mod db;
 pub mod faults;
 pub mod grpc;
@@ -15,7 +14,5 @@ pub mod live;
 pub mod observe;
 pub mod profile;
 pub mod protect;
-pub mod settings;
 pub mod telemetry;
-pub mod validation;
 pub mod workers;

@@ -7,7 +7,7 @@ use prometheus::Registry;
 use crate::app;
 use crate::config::Config;
 use crate::platform::admin::{Admin, AdminMetrics, Info, Pages, Switches};
-use crate::platform::clock::SharedClock;
+use settings::clock::SharedClock;
 use crate::platform::db::{Database, migrate as migrations};
 use crate::platform::faults::{self, FaultMetrics, Faults};
 use crate::platform::http::ended::Ended;

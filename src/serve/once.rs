@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::app;
 use crate::config::Config;
 use crate::identity::store::Promotion;
-use crate::platform::clock::{SharedClock, SystemClock};
+use settings::clock::{SharedClock, SystemClock};
 use crate::platform::db::{Database, DbMetrics, migrate as migrations};
 use crate::platform::protect::Limits;
 use crate::platform::telemetry::Exemplars;

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use crate::config::Config;
 use crate::identity::bootstrap::{self, BootstrapError};
 use crate::identity::store::IdentityStore;
-use crate::platform::clock::Clock;
+use settings::clock::Clock;
 use crate::platform::db::{Database, DbError, ProbeError, ReachError, migrate as migrations};
 use crate::platform::health::{Health, Schedule};
 use crate::platform::protect::Limits;

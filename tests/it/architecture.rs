@@ -1,6 +1,6 @@
 //! Reads the sources and holds them to the house plan.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn root() -> &'static Path {
@@ -20,14 +20,17 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Source without its unit tests and comments: path below `src`, and text.
+/// Sources of the service without unit tests and comments: path below `src`, and text.
 fn sources() -> Vec<(String, String)> {
-    let sources = root().join("src");
-    files(&sources, "rs")
+    sources_below(&root().join("src"))
+}
+
+fn sources_below(folder: &Path) -> Vec<(String, String)> {
+    files(folder, "rs")
         .into_iter()
         .map(|path| {
             let name = path
-                .strip_prefix(&sources)
+                .strip_prefix(folder)
                 .unwrap()
                 .to_str()
                 .unwrap()
@@ -43,6 +46,14 @@ fn sources() -> Vec<(String, String)> {
             (name, lines.collect::<Vec<_>>().join("\n"))
         })
         .collect()
+}
+
+/// The crates that every service keeps: name and folder.
+fn crates() -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(root().join("crates")).unwrap();
+    let folders = entries.map(|entry| entry.unwrap().path());
+    let named = folders.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path));
+    named.collect()
 }
 
 /// Sources whose path passes must not contain any of the words.
@@ -70,6 +81,60 @@ fn the_platform_knows_nothing_above_it() {
             "crate::cli",
         ],
     );
+}
+
+#[test]
+fn crates_know_no_word_of_the_example_application() {
+    // Words of the slices under `src/app` that no other field has.
+    let words = ["ledger", "transfer", "deposit", "currency", "balance"];
+    for (name, folder) in crates() {
+        for (path, code) in sources_below(&folder) {
+            let code = code.to_lowercase();
+            for word in words {
+                assert!(!code.contains(word), "{name}/{path} has `{word}`");
+            }
+        }
+    }
+}
+
+#[test]
+fn modules_inside_a_crate_have_no_cycle() {
+    for (name, folder) in crates() {
+        let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (path, code) in sources_below(&folder.join("src")) {
+            let module = path.split(['/', '.']).next().unwrap().to_owned();
+            if module == "lib" {
+                continue;
+            }
+            let found = code.match_indices("crate::").map(|(at, word)| {
+                let rest = &code[at + word.len()..];
+                let end = rest.find(|next: char| !next.is_alphanumeric() && next != '_');
+                rest[..end.unwrap_or(rest.len())].to_owned()
+            });
+            let used = uses.entry(module.clone()).or_default();
+            used.extend(found.filter(|other| *other != module));
+        }
+        // Modules whose uses are all gone can go as well; what stays is a cycle.
+        while let Some(last) = uses
+            .iter()
+            .find(|(_, used)| used.iter().all(|other| !uses.contains_key(other)))
+            .map(|(module, _)| module.clone())
+        {
+            uses.remove(&last);
+        }
+        assert!(uses.is_empty(), "{name}: modules use each other: {uses:?}");
+    }
+}
+
+#[test]
+fn the_page_of_every_crate_has_an_example_that_is_compiled() {
+    for (name, folder) in crates() {
+        let page = std::fs::read_to_string(folder.join("src/lib.rs")).unwrap();
+        assert!(page.lines().any(|line| line == "//! ```"), "{name}");
+        let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        assert!(!manifest.contains("doctest = false"), "{name}");
+        assert!(manifest.contains("[lints]\nworkspace = true"), "{name}");
+    }
 }
 
 #[test]
@@ -192,7 +257,7 @@ fn the_projects_name_stands_only_where_the_template_says() {
 
 #[test]
 fn files_can_be_read_in_one_sitting() {
-    for folder in ["src", "tests"] {
+    for folder in ["src", "crates", "tests"] {
         for path in files(&root().join(folder), "rs") {
             let lines = std::fs::read_to_string(&path).unwrap().lines().count();
             assert!(lines <= 420, "{} has {lines} lines", path.display());

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use gantry::platform::settings::{Default, Key};
+use settings::{Default, Key};
 use gantry::platform::telemetry::metrics::unit;
 
 /// Compares a document with what the code says, or writes it when asked to.

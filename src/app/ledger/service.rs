@@ -13,7 +13,7 @@ use super::domain::{
 };
 use super::store::{LedgerStore, OpenError, Posted, TransferError};
 use super::{Config, LedgerMetrics};
-use crate::platform::clock::{SharedClock, new_id};
+use settings::clock::{SharedClock, new_id};
 use crate::platform::db::DbError;
 use crate::platform::http::page::{Page, PageRequest};
 

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::platform::auth::Role;
 use crate::platform::auth::keys::KeySet;
-use crate::platform::clock::Clock;
-use crate::platform::settings::{Layers, Raw, Reader, SecretSource, Setting as _};
+use settings::clock::Clock;
+use settings::{Layers, Raw, Reader, SecretSource, Setting as _};
 
 /// A clock that stands where it is put.
 struct Stopped(AtomicI64);

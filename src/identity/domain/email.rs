@@ -2,7 +2,7 @@
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
-use crate::platform::validation::{Invalid, composed, has_compatibility_characters, is_invisible};
+use settings::validation::{Invalid, composed, has_compatibility_characters, is_invisible};
 
 /// Longest address that mail can be sent to (RFC 5321, section 4.5.3.1.3, less the
 /// angle brackets of a path).

@@ -14,7 +14,7 @@ use crate::platform::http::Json;
 use crate::platform::http::etag::{self, Condition, IfMatch, IfNoneMatch};
 use crate::platform::http::extract::Fields;
 use crate::platform::http::problem::{self, Problem};
-use crate::platform::validation::Invalid;
+use settings::validation::Invalid;
 
 /// What shall change; a field left out, or null, stays.
 #[derive(Deserialize, ToSchema)]

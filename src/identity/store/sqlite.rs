@@ -17,7 +17,7 @@ use super::{
     stored_access,
 };
 use crate::identity::domain::{Email, User, UserChange};
-use crate::platform::clock::{from_micros, to_micros};
+use settings::clock::{from_micros, to_micros};
 use crate::platform::db::{Db, DbError};
 
 /// The store on SQLite.

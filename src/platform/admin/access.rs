@@ -23,7 +23,7 @@ use crate::platform::auth::{challenged, refused};
 use crate::platform::http::extract::single_header;
 use crate::platform::http::problem::{Problem, codes};
 use crate::platform::observe::RequestContext;
-use crate::platform::settings::Profile;
+use settings::Profile;
 
 /// What the profile and the configuration allow.
 pub(super) struct Access {

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::platform::settings::check::at_least_one;
-use crate::platform::settings::{Profile, Reader, Secret};
-use crate::settings;
+use settings::check::at_least_one;
+use settings::{Profile, Reader, Secret};
+use settings::settings;
 
 settings! {
     /// The admin listener: metrics, probes, switches. Never expose it to the internet.

@@ -10,9 +10,9 @@ use axum::routing::get;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::platform::clock::Clock;
+use settings::clock::Clock;
 use crate::platform::http::Json;
-use crate::platform::settings::Profile;
+use settings::Profile;
 use crate::platform::telemetry::REVISION;
 
 /// Nothing of the configuration stands in it, and so no secret.

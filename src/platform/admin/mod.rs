@@ -34,7 +34,7 @@ use crate::platform::health::Health;
 use crate::platform::http::framing;
 use crate::platform::http::problem::{Problem, codes};
 use crate::platform::profile::Profiler;
-use crate::platform::settings::{Profile, Secret};
+use settings::{Profile, Secret};
 use crate::platform::telemetry::exposition::{self, Exemplars};
 
 /// What the admin listener shows.

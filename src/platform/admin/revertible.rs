@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::platform::clock::SharedClock;
+use settings::clock::SharedClock;
 use crate::platform::lifecycle::Lifecycle;
 
 /// Puts a value into force, or says why it cannot be.
@@ -149,7 +149,7 @@ impl<T: Clone + Send + 'static> Revertible<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::clock::SystemClock;
+    use settings::clock::SystemClock;
     use crate::platform::lifecycle::LifecycleMetrics;
     use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -15,7 +15,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use super::revertible::{Revertible, Shown, Ttl};
-use crate::platform::clock::SharedClock;
+use settings::clock::SharedClock;
 use crate::platform::http::{FieldError, Fields, Json, Problem};
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::telemetry::{Logs, Traces, logs};

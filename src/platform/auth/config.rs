@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::platform::settings::check::{at_least_one, positive};
-use crate::platform::settings::{Profile, Reader, Secret, SecretSource};
-use crate::settings;
+use settings::check::{at_least_one, positive};
+use settings::{Profile, Reader, Secret, SecretSource};
+use settings::settings;
 
 /// Known to everybody, and so refused in production.
 const DEVELOPMENT_PASSWORD: &str = "development-only-password";

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::Pooler;
-use crate::platform::settings::check::{at_least_one, positive};
-use crate::platform::settings::{Profile, Raw, Reader, Setting};
-use crate::settings;
+use settings::check::{at_least_one, positive};
+use settings::{Profile, Raw, Reader, Setting};
+use settings::settings;
 
 /// Where the database is, and so which backend stands behind the stores.
 #[derive(Clone)]

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::platform::settings::{Raw, Setting};
+use settings::{Raw, Setting};
 
 /// What `database.url` leads to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

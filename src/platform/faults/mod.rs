@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::metrics;
-use crate::platform::clock::SharedClock;
+use settings::clock::SharedClock;
 use crate::platform::http::{Fields, Problem};
-use crate::platform::validation::{self, Invalid};
+use settings::validation::{self, Invalid};
 
 pub use http::routes;
 pub use layer::{FaultLayer, InjectFault};
@@ -293,7 +293,7 @@ fn error_status(status: Option<u16>) -> Result<Option<u16>, Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::clock::SystemClock;
+    use settings::clock::SystemClock;
 
     fn faults() -> Faults {
         let metrics = FaultMetrics::register(&prometheus::Registry::new()).unwrap();

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::settings;
+use settings::settings;
 
 settings! {
     /// The gRPC listener.

@@ -20,7 +20,7 @@ use prometheus::IntGaugeVec;
 use serde_json::json;
 
 use crate::metrics;
-use crate::platform::clock::SharedClock;
+use settings::clock::SharedClock;
 use crate::platform::lifecycle::{Lifecycle, State};
 
 pub use check::{Probe, Schedule};

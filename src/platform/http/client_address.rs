@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 
 use super::forwarded;
-use crate::platform::settings::{Raw, Setting};
+use settings::{Raw, Setting};
 
 /// Longest chain of proxies that is walked.
 const MAX_HOPS: usize = 32;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::AddressHeader;
-use crate::platform::settings::check::{at_least_one, positive};
-use crate::platform::settings::{ByteSize, Profile, Reader, SecretSource};
-use crate::settings;
+use settings::check::{at_least_one, positive};
+use settings::{ByteSize, Profile, Reader, SecretSource};
+use settings::settings;
 
 settings! {
     /// The public listener and what it lets in.

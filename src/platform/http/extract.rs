@@ -17,7 +17,7 @@ use super::coding::{self, Codings, Undecodable};
 use super::problem::{FieldError, Problem, codes};
 use crate::platform::observe::{BodyLimits, RequestContext};
 use crate::platform::protect::Full;
-use crate::platform::validation::Invalid;
+use settings::validation::Invalid;
 
 /// A JSON body, in and out.
 #[derive(Debug)]

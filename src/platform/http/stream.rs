@@ -72,7 +72,7 @@ mod tests {
     use crate::platform::lifecycle::{Lifecycle, LifecycleMetrics};
     use crate::platform::observe::{HttpMetrics, Observer, RouteTable};
     use crate::platform::protect::{self, Limits, RateLimitMetrics};
-    use crate::platform::settings::{Layers, Reader};
+    use settings::{Layers, Reader};
     use crate::platform::telemetry::{self, Telemetry};
 
     const DEADLINE: &str = "50ms";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::settings;
+use settings::settings;
 
 settings! {
     /// The drain.

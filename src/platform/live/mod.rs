@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::platform::settings::ByteSize;
-use crate::platform::settings::check::{at_least_one, positive};
-use crate::settings;
+use settings::ByteSize;
+use settings::check::{at_least_one, positive};
+use settings::settings;
 
 settings! {
     /// Limits of WebSockets and event streams.

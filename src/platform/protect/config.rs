@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::shared::{self, Pace};
-use crate::platform::settings::check::{at_least_one, positive, rate};
-use crate::platform::settings::{Raw, Reader, Secret, Setting};
-use crate::settings;
+use settings::check::{at_least_one, positive, rate};
+use settings::{Raw, Reader, Secret, Setting};
+use settings::settings;
 
 /// Where the state of the limiters lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::platform::settings::check::ratio;
-use crate::platform::settings::{Raw, Setting};
-use crate::settings;
+use settings::check::ratio;
+use settings::{Raw, Setting};
+use settings::settings;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::platform::settings::check::positive;
-use crate::settings;
+use settings::check::positive;
+use settings::settings;
 
 settings! {
     /// Background work.

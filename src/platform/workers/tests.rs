@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use prometheus::Registry;
 
 use super::*;
-use crate::platform::clock::SystemClock;
+use settings::clock::SystemClock;
 use crate::platform::db::DbMetrics;
 use crate::platform::health::HealthMetrics;
 use crate::platform::lifecycle::{self, LifecycleMetrics};

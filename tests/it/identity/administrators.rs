@@ -2,7 +2,7 @@
 
 use gantry::identity::store::{Expected, FirstAdministrator, Promotion};
 use gantry::platform::auth::Role;
-use gantry::platform::clock::{Clock as _, SystemClock};
+use settings::clock::{Clock as _, SystemClock};
 
 use super::database::{execute, value};
 use super::erasure::{Slice, new_user, store};

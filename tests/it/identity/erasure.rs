@@ -11,9 +11,9 @@ use gantry::identity::store::{
     PostgresIdentityStore, SqliteIdentityStore,
 };
 use gantry::platform::auth::Role;
-use gantry::platform::clock::{Clock as _, SystemClock, new_id};
+use settings::clock::{Clock as _, SystemClock, new_id};
 use gantry::platform::db::{self, Database, DbError, DbMetrics};
-use gantry::platform::settings::{Layers, Reader};
+use settings::{Layers, Reader};
 use gantry::platform::telemetry::Exemplars;
 
 use crate::on_both;

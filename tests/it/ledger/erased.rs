@@ -12,7 +12,7 @@ use gantry::identity::store::{
     SqliteIdentityStore,
 };
 use gantry::platform::auth::Role;
-use gantry::platform::clock::{SystemClock, new_id};
+use settings::clock::{SystemClock, new_id};
 use gantry::platform::db::Database;
 use serde_json::{Value, json};
 use uuid::Uuid;

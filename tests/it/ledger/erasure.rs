@@ -3,7 +3,7 @@
 use gantry::app::ledger::domain::Refusal;
 use gantry::app::ledger::store::TransferError;
 use gantry::identity::store::ErasureError;
-use gantry::platform::clock::new_id;
+use settings::clock::new_id;
 
 use super::{Fixture, claim, deposit, payment};
 use crate::on_both;

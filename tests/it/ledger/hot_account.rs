@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry::platform::clock::new_id;
+use settings::clock::new_id;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::{Fixture, payment};

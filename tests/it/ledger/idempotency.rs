@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gantry::app::ledger::domain::{Order, Refusal};
 use gantry::app::ledger::store::{EXPIRED_BATCH, TransferError};
-use gantry::platform::clock::new_id;
+use settings::clock::new_id;
 use gantry::platform::db::Database;
 
 use super::{Fixture, claim, deposit, now, payment, send_until_free};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use gantry::app::ledger::domain::{MAX_BALANCE, Order, Refusal};
 use gantry::app::ledger::store::{Posted, TransferError};
-use gantry::platform::clock::new_id;
+use settings::clock::new_id;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};

@@ -8,7 +8,7 @@ use gantry::app::ledger::domain::{
     Currency, MAX_AMOUNT, MAX_BALANCE, Order, Party, Refusal, Source, post,
 };
 use gantry::app::ledger::store::TransferError;
-use gantry::platform::clock::new_id;
+use settings::clock::new_id;
 use gantry::platform::db::Database;
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use gantry::app::ledger::domain::{MAX_AMOUNT, MAX_BALANCE, Refusal};
 use gantry::app::ledger::store::TransferError;
-use gantry::platform::clock::new_id;
+use settings::clock::new_id;
 use gantry::platform::http::page::PageRequest;
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::platform::validation::{Invalid, is_plain_line, is_visible};
+use settings::validation::{Invalid, is_plain_line, is_visible};
 
 /// What one transfer moves at most: 10^15 minor units, ten trillion euros. No
 /// business need is behind it; it keeps every sum far from the ends of `i64`.

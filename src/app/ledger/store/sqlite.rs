@@ -16,7 +16,7 @@ use super::{
 };
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
 use crate::identity::store::{ErasureError, ErasureHook, is_erased};
-use crate::platform::clock::{SharedClock, from_micros, to_micros};
+use settings::clock::{SharedClock, from_micros, to_micros};
 use crate::platform::db::{Db, DbError};
 use crate::platform::http::page::PageRequest;
 use crate::platform::workers;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{insert_user, living_user};
 use crate::identity::store::{FirstAdministrator, NewUser, Promotion};
 use crate::platform::auth::Role;
-use crate::platform::clock::to_micros;
+use settings::clock::to_micros;
 use crate::platform::db::{Db, DbError};
 
 pub(super) async fn exist(db: &Db<Sqlite>) -> Result<bool, DbError> {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::identity::store::{
     CLEANUP_BATCH, FoundToken, NewFamily, Rotated, Rotation, TokenHash, TokenState, stored_access,
 };
-use crate::platform::clock::{from_micros, to_micros};
+use settings::clock::{from_micros, to_micros};
 use crate::platform::db::{Db, DbError};
 use crate::platform::workers;
 

@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 use super::Config;
 use crate::metrics;
 use crate::platform::lifecycle::Lifecycle;
-use crate::platform::settings::{Look, SecretSource, WatchedFiles};
+use settings::{Look, SecretSource, WatchedFiles};
 
 /// Why a certificate and its key cannot be used. No text of the files is repeated.
 #[derive(Debug, thiserror::Error)]

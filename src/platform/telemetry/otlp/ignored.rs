@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::platform::settings::nearest;
+use settings::nearest;
 
 /// Read somewhere in `telemetry`; whether they apply is decided there.
 const READ: [&str; 21] = [

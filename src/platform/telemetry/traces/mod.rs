@@ -249,7 +249,7 @@ fn scope() -> InstrumentationScope {
 
 /// What every signal says of this process; the operator's attributes win.
 fn resource(attributes: &[(String, String)]) -> Resource {
-    let instance = crate::platform::clock::new_id().to_string();
+    let instance = settings::clock::new_id().to_string();
     Resource::builder_empty()
         .with_detector(Box::new(TelemetryResourceDetector))
         .with_attributes([

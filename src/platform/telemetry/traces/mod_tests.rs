@@ -1,5 +1,5 @@
 use super::*;
-use crate::platform::settings::{Layers, Reader};
+use settings::{Layers, Reader};
 use opentelemetry::trace::{SpanId, SpanKind, TraceFlags, TraceState};
 use tracing_subscriber::layer::SubscriberExt as _;
 

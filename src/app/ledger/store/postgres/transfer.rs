@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::app::ledger::domain::{Claim, MAX_BALANCE, Order, Source, Transfer};
 use crate::app::ledger::store::{Posted, TransferError, corrupt, currency, refused};
-use crate::platform::clock::new_id;
+use settings::clock::new_id;
 use crate::platform::db::DbError;
 
 /// Calls `ledger_transfer`, which the migrations make: it checks the user, claims the

@@ -8,7 +8,7 @@ use crate::app::ledger::domain::{
     Claim, Currency, Order, Party, Posting, Refusal, Source, Transfer, post,
 };
 use crate::app::ledger::store::{Posted, Recorded, TransferError, currency};
-use crate::platform::clock::{from_micros, new_id, to_micros};
+use settings::clock::{from_micros, new_id, to_micros};
 use crate::platform::db::DbError;
 
 /// The answer that the key had before, if it is the same order's.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Secret, SecretSource};
+use crate::value::{Secret, SecretSource};
 
 /// How often files are looked at; a change counts within 10 s.
 const LOOK: Duration = Duration::from_secs(2);
@@ -99,7 +99,7 @@ impl WatchedFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::settings::{Raw, Setting as _};
+    use crate::value::{Raw, Setting as _};
 
     fn source(text: &str, file: Option<std::path::PathBuf>) -> SecretSource {
         let text = text.to_owned();

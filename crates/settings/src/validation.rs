@@ -6,7 +6,7 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::props::{BidiControl, DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointSetData};
 
-use crate::platform::settings::parse_duration;
+use crate::value::parse_duration;
 
 /// A refusal: a word to match on and a sentence; never the value.
 #[derive(Debug, Clone, PartialEq, Eq)]

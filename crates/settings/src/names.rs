@@ -1,9 +1,13 @@
 //! Names of variables that nothing reads, and what was probably meant.
 
-use super::layers::STANDARD;
+/// Standard variable names and the keys that they set.
+pub(crate) const STANDARD: &[(&str, &str)] = &[
+    ("DATABASE_URL", "database.url"),
+    ("RUST_LOG", "telemetry.log_filter"),
+];
 
 /// Read before any layer is.
-pub(super) const EARLY: [&str; 2] = ["APP_ENV", "APP_CONFIG_DIR"];
+pub(crate) const EARLY: [&str; 2] = ["APP_ENV", "APP_CONFIG_DIR"];
 
 /// The variable of a key.
 #[must_use]
@@ -14,7 +18,7 @@ pub fn variable(key: &str) -> String {
 /// The key that a variable nearly names: `APP_HTTP_ADDR`, `APP_HTTP__ADDR` or
 /// `app__http__addr` for `http.addr`. One underscore separates words, two separate
 /// levels, and names have upper case.
-pub(super) fn misspelt<'a>(name: &str, known: &[&'a str]) -> Option<(&'a str, &'static str)> {
+pub(crate) fn misspelt<'a>(name: &str, known: &[&'a str]) -> Option<(&'a str, &'static str)> {
     let upper = name.to_uppercase();
     let rest = upper.strip_prefix("APP_")?;
     if name.starts_with("APP__") || EARLY.contains(&name) {

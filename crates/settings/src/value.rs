@@ -27,6 +27,15 @@ impl Raw {
     }
 }
 
+/// A value of one key and the layer that gave it.
+#[derive(Debug, Clone)]
+pub struct Leaf {
+    /// The text, and the file when it came from a `_FILE` variant.
+    pub raw: Raw,
+    /// For people: `config/base.yaml`, `environment variable DATABASE_URL`.
+    pub source: String,
+}
+
 /// A shape of configuration values.
 pub trait Setting: Sized {
     /// Name of the shape in documentation and errors.

@@ -5,18 +5,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::environment::Environment;
-use super::file::FileLayer;
-use super::{Problem, Profile, Raw, names};
-
-/// A value of one key and the layer that gave it.
-#[derive(Debug, Clone)]
-pub struct Leaf {
-    /// The text, and the file when it came from a `_FILE` variant.
-    pub raw: Raw,
-    /// For people: `config/base.yaml`, `environment variable DATABASE_URL`.
-    pub source: String,
-}
+use crate::environment::{Environment, Profile};
+use crate::file::FileLayer;
+use crate::names::{self, STANDARD};
+use crate::problem::Problem;
+use crate::value::{Leaf, Raw};
 
 /// All layers, merged.
 #[derive(Debug, Default)]
@@ -34,12 +27,6 @@ pub struct Layers {
     /// What is no problem and has no effect.
     pub warnings: Vec<String>,
 }
-
-/// Standard variable names and the keys that they set.
-pub const STANDARD: &[(&str, &str)] = &[
-    ("DATABASE_URL", "database.url"),
-    ("RUST_LOG", "telemetry.log_filter"),
-];
 
 /// A set of variables: the name, its value, and where it stands.
 type Variables = BTreeMap<String, (String, String)>;

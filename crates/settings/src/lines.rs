@@ -6,7 +6,7 @@ use yaml_rust2::parser::{Event, MarkedEventReceiver, Parser};
 use yaml_rust2::scanner::Marker;
 
 /// The line of each dotted key, counted from 1; what cannot be read is left out.
-pub(super) fn of(text: &str) -> BTreeMap<String, usize> {
+pub(crate) fn of(text: &str) -> BTreeMap<String, usize> {
     let mut lines = Lines::default();
     // The same parser has read the file already, and says what is wrong with it.
     let _read = Parser::new_from_str(text).load(&mut lines, false);

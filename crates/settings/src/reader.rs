@@ -1,27 +1,11 @@
 //! Turns layered texts into typed values, and collects every problem on the way.
 
-use std::fmt;
-
-use super::environment::{Environment, Profile};
-use super::layers::{Layers, Leaf};
-use super::{Default, Key, Raw, Setting, names};
-
-/// Something wrong with the configuration: which key, from where, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Dotted key, or the name of a variable or file.
-    pub key: String,
-    /// Where the value came from.
-    pub source: String,
-    /// What is wrong, as the rest of a sentence that begins with the key.
-    pub why: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` ({}) {}", self.key, self.source, self.why)
-    }
-}
+use crate::declare::{Default, Key};
+use crate::environment::{Environment, Profile};
+use crate::layers::Layers;
+use crate::names;
+use crate::problem::Problem;
+use crate::value::{Leaf, Raw, Setting};
 
 /// One line of the effective configuration.
 #[derive(Debug, Clone)]

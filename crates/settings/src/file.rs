@@ -5,14 +5,15 @@ use std::path::Path;
 
 use config::{FileFormat, Source as _, Value, ValueKind};
 
-use super::layers::Leaf;
-use super::{Problem, Raw, lines};
+use crate::lines;
+use crate::problem::Problem;
+use crate::value::{Leaf, Raw};
 
 /// What a file sets, and what is wrong with it.
 #[derive(Default)]
-pub(super) struct FileLayer {
-    pub(super) leaves: BTreeMap<String, Leaf>,
-    pub(super) problems: Vec<Problem>,
+pub(crate) struct FileLayer {
+    pub(crate) leaves: BTreeMap<String, Leaf>,
+    pub(crate) problems: Vec<Problem>,
     path: String,
     /// The line of each key.
     lines: BTreeMap<String, usize>,
@@ -20,7 +21,7 @@ pub(super) struct FileLayer {
 
 impl FileLayer {
     /// Reads a file; one that does not exist sets nothing.
-    pub(super) fn read(path: &Path) -> Self {
+    pub(crate) fn read(path: &Path) -> Self {
         let mut layer = Self {
             path: path.display().to_string(),
             ..Self::default()

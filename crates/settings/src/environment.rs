@@ -40,7 +40,7 @@ impl Default for Environment {
 
 impl Environment {
     /// A built-in environment.
-    pub(super) fn of(profile: Profile) -> Self {
+    pub(crate) fn of(profile: Profile) -> Self {
         Self {
             name: profile.as_str().to_owned(),
             profile,
@@ -51,7 +51,7 @@ impl Environment {
     ///
     /// # Errors
     /// When there is no such environment; what is wrong, as the rest of a sentence.
-    pub(super) fn read(value: &str, directory: &Path) -> Result<Self, String> {
+    pub(crate) fn read(value: &str, directory: &Path) -> Result<Self, String> {
         match value {
             "" | "development" => return Ok(Self::of(Profile::Development)),
             "production" => return Ok(Self::of(Profile::Production)),

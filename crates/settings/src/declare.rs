@@ -69,26 +69,26 @@ macro_rules! settings {
 
         impl $name {
             /// The keys of this section, in the order of their declaration.
-            pub const KEYS: &'static [$crate::platform::settings::Key] = {
+            pub const KEYS: &'static [$crate::Key] = {
                 #[allow(unused_imports)]
-                use $crate::platform::settings::Default::{DevelopmentOnly, PerProfile, Same, Unset};
-                &[ $( $crate::platform::settings::Key {
+                use $crate::Default::{DevelopmentOnly, PerProfile, Same, Unset};
+                &[ $( $crate::Key {
                     path: concat!($section, ".", $key),
                     doc: concat!($($doc, "\n"),+),
-                    kind: <$ty as $crate::platform::settings::Setting>::KIND,
+                    kind: <$ty as $crate::Setting>::KIND,
                     default: $default,
-                    optional: <$ty as $crate::platform::settings::Setting>::OPTIONAL,
-                    secret: <$ty as $crate::platform::settings::Setting>::SECRET,
+                    optional: <$ty as $crate::Setting>::OPTIONAL,
+                    secret: <$ty as $crate::Setting>::SECRET,
                 }, )* ]
             };
 
             /// Reads the section; problems are collected in the reader.
             #[must_use]
-            pub fn read(reader: &mut $crate::platform::settings::Reader) -> Self {
+            pub fn read(reader: &mut $crate::Reader) -> Self {
                 let mut keys = Self::KEYS.iter();
                 Self {
                     $( $field: {
-                        let check: Option<$crate::platform::settings::Check<$ty>> =
+                        let check: Option<$crate::Check<$ty>> =
                             $crate::settings!(@check $($check)?);
                         reader.value(keys.next(), check)
                     }, )*

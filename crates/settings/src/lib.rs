@@ -1,0 +1,54 @@
+//! Configuration as documented, typed keys, and what every other crate takes from
+//! outside in the same way: the time, ids, and refusals of values.
+//!
+//! A section stands beside the code that it configures and is declared with
+//! [`settings!`]: one documented line for each key, with its default. The service composes
+//! the sections. [`Layers`] merges files, standard variables and `APP__` variables;
+//! [`Reader`] turns them into values and collects every problem for one report.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use settings::{Layers, Reader, check, settings};
+//!
+//! settings! {
+//!     /// The mailer.
+//!     pub struct Mailer("mailer") {
+//!         /// Time that the server has for one message.
+//!         pub timeout("timeout"): Duration = Same("5s"), check check::positive;
+//!         /// Messages in flight at most.
+//!         pub max_in_flight("max_in_flight"): u32 = Same("4"), check check::at_least_one;
+//!     }
+//! }
+//!
+//! let environment = [("APP__MAILER__TIMEOUT".to_owned(), "250ms".to_owned())];
+//! let layers = Layers::load("no/folder".as_ref(), "no/.env".as_ref(), environment);
+//! let mut reader = Reader::new(layers);
+//! let mailer = Mailer::read(&mut reader);
+//! assert_eq!(mailer.timeout, Duration::from_millis(250));
+//! assert_eq!(mailer.max_in_flight, 4);
+//! assert!(reader.finish().is_ok());
+//! ```
+
+pub mod check;
+pub mod clock;
+mod declare;
+mod environment;
+mod file;
+pub mod layers;
+mod lines;
+mod names;
+mod problem;
+mod reader;
+pub mod validation;
+mod value;
+pub mod watch_file;
+
+pub use declare::{Default, Key};
+pub use environment::{Environment, Profile};
+pub use layers::Layers;
+pub use names::{nearest, nearly_standard, variable};
+pub use problem::Problem;
+pub use reader::{Check, Effective, Reader};
+pub use value::{ByteSize, Leaf, Raw, Secret, SecretSource, Setting, parse_duration};
+pub use watch_file::{Look, WatchedFiles};
