@@ -36,6 +36,7 @@ WORKDIR /build
 # targets of files that are not here yet.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/settings/Cargo.toml crates/settings/
+COPY crates/telemetry/Cargo.toml crates/telemetry/
 RUN cp Cargo.toml /tmp/Cargo.toml \
     && sed -i '/^\[\[\(test\|bench\|example\)\]\]/,/^$/d' Cargo.toml \
     && mkdir src && touch src/lib.rs \

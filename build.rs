@@ -63,17 +63,26 @@ fn list_runbooks() -> std::io::Result<()> {
     std::fs::write(Path::new(&out).join("runbooks.rs"), text)
 }
 
-/// Writes the targets of log lines as two slices: the modules of this crate, and the
-/// packages of `Cargo.lock`, whose lines have their names as targets.
+/// Writes the targets of log lines as two slices: the modules of the service and its
+/// crates, and the packages of `Cargo.lock`, whose lines have their names as targets.
 fn list_targets() -> std::io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (sources, lock) = (root.join("src"), root.join("Cargo.lock"));
-    for path in [&sources, &lock] {
-        println!("cargo::rerun-if-changed={}", path.display());
-    }
     let mut modules = Vec::new();
-    list_modules(&sources, "", &mut modules)?;
+    let own = env!("CARGO_PKG_NAME").replace('-', "_");
+    let mut sources = vec![(own, root.join("src"))];
+    for entry in std::fs::read_dir(root.join("crates"))? {
+        let folder = entry?.path();
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        sources.push((name.replace('-', "_"), folder.join("src")));
+    }
+    for (name, folder) in sources {
+        println!("cargo::rerun-if-changed={}", folder.display());
+        list_modules(&folder, &name, &mut modules)?;
+        modules.push(name);
+    }
     modules.sort();
+    let lock = root.join("Cargo.lock");
+    println!("cargo::rerun-if-changed={}", lock.display());
     let mut packages = Vec::new();
     for line in std::fs::read_to_string(lock)?.lines() {
         if let Some(name) = line.strip_prefix("name = ") {

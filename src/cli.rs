@@ -7,11 +7,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use settings::{Effective, Problem, Profile};
+use telemetry::{LogFormat, logs};
 
 use crate::config::Config;
 use crate::platform::auth::keys::KeySet;
-use settings::{Effective, Problem, Profile};
-use crate::platform::telemetry::{LogFormat, logs};
 use crate::{app, serve};
 
 /// Bad configuration (`EX_USAGE` of sysexits), decided before a port binds.

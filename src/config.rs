@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use settings::{Effective, Key, Layers, Problem, Profile, Reader};
-use crate::platform::telemetry::LogFormat;
+use telemetry::LogFormat;
+
 use crate::{app, identity, platform};
 
 /// Everything that the process is told, read once at the start.
@@ -37,7 +38,7 @@ pub struct Config {
     /// Background work.
     pub workers: platform::workers::Config,
     /// Logs and traces.
-    pub telemetry: platform::telemetry::Config,
+    pub telemetry: telemetry::Config,
     /// The example application.
     pub ledger: app::ledger::Config,
 }
@@ -62,7 +63,7 @@ pub const SECTIONS: &[&[Key]] = &[
     platform::live::Config::KEYS,
     platform::lifecycle::Config::KEYS,
     platform::workers::Config::KEYS,
-    platform::telemetry::Config::KEYS,
+    telemetry::Config::KEYS,
     app::ledger::Config::KEYS,
 ];
 
@@ -93,7 +94,7 @@ impl Config {
         let config = Self {
             environment: reader.environment().name.clone(),
             profile: reader.profile(),
-            warnings: reader.warnings(&platform::telemetry::variable_names()),
+            warnings: reader.warnings(&telemetry::variable_names()),
             otel: reader.otel().clone(),
             http: platform::http::Config::read(&mut reader),
             admin: platform::admin::Config::read(&mut reader),
@@ -104,7 +105,7 @@ impl Config {
             live: platform::live::Config::read(&mut reader),
             lifecycle: platform::lifecycle::Config::read(&mut reader),
             workers: platform::workers::Config::read(&mut reader),
-            telemetry: platform::telemetry::Config::read(&mut reader),
+            telemetry: telemetry::Config::read(&mut reader),
             ledger: app::ledger::Config::read(&mut reader),
         };
         config.http.validate(&mut reader);

@@ -3,6 +3,7 @@
 //! | crate | what it has |
 //! | --- | --- |
 //! | [`settings`] | configuration as documented keys, the clock, refusals of values |
+//! | [`telemetry`] | metrics, exposition, logs, traces and their export |
 //!
 //! The rest is in modules:
 //!
@@ -27,3 +28,15 @@ pub mod config;
 pub mod identity;
 pub mod platform;
 pub mod serve;
+
+// MODULES and PACKAGES; from the build script.
+include!(concat!(env!("OUT_DIR"), "/targets.rs"));
+
+/// What telemetry says of this service.
+pub const SERVICE: telemetry::Service = telemetry::Service {
+    name: env!("CARGO_PKG_NAME"),
+    version: env!("CARGO_PKG_VERSION"),
+    revision: env!("BUILD_REVISION"),
+    modules: MODULES,
+    packages: PACKAGES,
+};

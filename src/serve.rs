@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app;
 use crate::config::Config;
-use settings::clock::{SharedClock, SystemClock};
 use crate::platform::db::{Database, DbMetrics};
 use crate::platform::health::{Health, HealthMetrics};
 use crate::platform::http::admission::Admission;
@@ -26,14 +25,15 @@ use crate::platform::http::listener::{self, Reserved, Serve, Serving};
 use crate::platform::http::middleware;
 use crate::platform::http::{Patience, Tls, TlsMetrics};
 use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
-use crate::platform::observe::{Observer, RouteTable};
+use crate::platform::observe::{Observer, RequestContext, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
-use settings::Profile;
-use crate::platform::telemetry::{Telemetry, logs};
 use crate::platform::workers::{Runner, WorkerMetrics};
 pub use once::{Findings, check, healthcheck, liveness_url, migrate, promote};
 
 use admin::Requests;
+use settings::Profile;
+use settings::clock::{SharedClock, SystemClock};
+use telemetry::{Telemetry, logs};
 
 // With what a cut takes, and the end of the runtime, these sum up to less than the five
 // seconds that the chart adds to drain delay, grace period and flush timeout.
@@ -51,7 +51,12 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 /// # Errors
 /// When the process cannot start.
 pub async fn run(config: &Config, announce: impl Fn(SocketAddr, SocketAddr)) -> anyhow::Result<u8> {
-    let telemetry = Telemetry::start(&config.telemetry, &config.otel)?;
+    let telemetry = Telemetry::start(
+        crate::SERVICE,
+        &config.telemetry,
+        &config.otel,
+        RequestContext::correlate,
+    )?;
     let admin = AdminListener::default();
     // A failure is told once, by the caller, as the last line.
     let outcome = run_observed(config, &telemetry, announce, &admin).await;

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use axum::Router;
 use prometheus::Registry;
+use settings::clock::SharedClock;
+use telemetry::metrics::Descriptor;
 use tower::ServiceBuilder;
 use tower::util::option_layer;
 use utoipa::OpenApi as _;
@@ -33,13 +35,11 @@ use crate::identity::store::{ErasureHook, IdentityStore};
 use crate::identity::throttle::Throttle;
 use crate::identity::{self, IdentityMetrics};
 use crate::platform::auth::AuthenticateLayer;
-use settings::clock::SharedClock;
 use crate::platform::db::Database;
 use crate::platform::faults::{FaultLayer, FaultMetrics, Faults};
 use crate::platform::http::problem::{self, Code};
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::protect::Limits;
-use crate::platform::telemetry::metrics::Descriptor;
 use crate::platform::workers::{self, Next, Runner, Trigger, Worker};
 use crate::platform::{self, db};
 
@@ -245,15 +245,9 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
             "Lifecycle",
             platform::lifecycle::LifecycleMetrics::DESCRIPTORS,
         ),
-        (
-            "Telemetry",
-            platform::telemetry::TelemetryMetrics::DESCRIPTORS,
-        ),
-        ("Runtime", platform::telemetry::TokioMetrics::DESCRIPTORS),
-        (
-            "Allocator",
-            platform::telemetry::AllocatorMetrics::DESCRIPTORS,
-        ),
+        ("Telemetry", telemetry::TelemetryMetrics::DESCRIPTORS),
+        ("Runtime", telemetry::TokioMetrics::DESCRIPTORS),
+        ("Allocator", telemetry::AllocatorMetrics::DESCRIPTORS),
     ]
 }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use jsonwebtoken::{Header, Validation};
 use serde::{Deserialize, Serialize};
+use settings::clock::{SharedClock, new_id};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::keyring::Keyring;
 use super::store::Access;
 use crate::platform::auth::Config;
-use settings::clock::{SharedClock, new_id};
 
 /// How far the clocks of two replicas may differ (the contract allows 5 s).
 const LEEWAY: i64 = 2;

@@ -1,14 +1,14 @@
 //! The first administrator, from the configuration.
 
+use settings::Reader;
+use settings::clock::{Clock, new_id};
 use uuid::Uuid;
 
 use super::domain::{Email, Name, Password, User};
 use super::password::hash_at_start;
 use super::store::{FirstAdministrator, IdentityStore, NewUser};
 use crate::platform::auth::{Config, Role};
-use settings::clock::{Clock, new_id};
 use crate::platform::db::DbError;
-use settings::Reader;
 
 /// What the first administrator is called until somebody says otherwise.
 const NAME: &str = "Administrator";

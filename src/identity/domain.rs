@@ -1,11 +1,11 @@
 //! Users, and what their parts may be. Parsed at the border, plain inside.
 
 use secrecy::{ExposeSecret as _, SecretString};
+use settings::validation::{Invalid, is_plain_line, is_visible};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::platform::auth::Role;
-use settings::validation::{Invalid, is_plain_line, is_visible};
 
 mod email;
 mod guessing;

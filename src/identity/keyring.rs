@@ -3,10 +3,11 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use settings::{Look, SecretSource, WatchedFiles};
+
 use crate::platform::auth::Config;
 use crate::platform::auth::keys::KeySet;
 use crate::platform::lifecycle::Lifecycle;
-use settings::{Look, SecretSource, WatchedFiles};
 
 /// The present key set; cheap to clone, the same for all clones.
 #[derive(Clone)]

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec};
+use telemetry::metrics;
+use telemetry::metrics::QUICK;
 
 use super::password::{NO_MEMORY, NO_THREAD, QUEUE_FULL, QUEUE_TIMEOUT};
-use crate::metrics;
-use crate::platform::telemetry::metrics::QUICK;
 
 metrics! {
     /// Credentials.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use secrecy::{ExposeSecret as _, SecretString};
+use settings::clock::{SharedClock, new_id};
 use uuid::Uuid;
 
 use super::access::AccessTokens;
@@ -20,7 +21,6 @@ use super::password::{Hasher, Verified};
 use super::store::{Access, IdentityStore, NewFamily, NewUser, Rotated, Rotation, TokenHash};
 use super::throttle::{Account, Throttle};
 use crate::platform::auth::{Config, Role};
-use settings::clock::{SharedClock, new_id};
 use crate::platform::db::DbError;
 
 /// Bytes of a refresh token: 256 bits, as in RFC 6749, section 10.10, and more.

@@ -14,5 +14,4 @@ pub mod live;
 pub mod observe;
 pub mod profile;
 pub mod protect;
-pub mod telemetry;
 pub mod workers;

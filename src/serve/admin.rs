@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use prometheus::Registry;
+use settings::clock::SharedClock;
+use telemetry::Telemetry;
 
 use crate::app;
 use crate::config::Config;
 use crate::platform::admin::{Admin, AdminMetrics, Info, Pages, Switches};
-use settings::clock::SharedClock;
 use crate::platform::db::{Database, migrate as migrations};
 use crate::platform::faults::{self, FaultMetrics, Faults};
 use crate::platform::http::ended::Ended;
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::observe::HttpMetrics;
 use crate::platform::profile::Profiler;
-use crate::platform::telemetry::Telemetry;
 
 /// The pages of `docs/runbooks`, listed by the build script.
 const RUNBOOKS: Pages = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
@@ -82,6 +82,7 @@ pub(super) fn shown(
         max_token_guesses: config.admin.max_token_guesses,
         metrics: AdminMetrics::register(&telemetry.registry)?,
         info: Info::new(
+            &crate::SERVICE,
             &config.environment,
             config.profile,
             &**clock,

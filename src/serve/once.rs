@@ -7,15 +7,15 @@ use anyhow::Context as _;
 use axum::body::Body;
 use http::{Request, header};
 use hyper_util::rt::TokioIo;
+use settings::clock::{SharedClock, SystemClock};
+use telemetry::Exemplars;
 use uuid::Uuid;
 
 use crate::app;
 use crate::config::Config;
 use crate::identity::store::Promotion;
-use settings::clock::{SharedClock, SystemClock};
 use crate::platform::db::{Database, DbMetrics, migrate as migrations};
 use crate::platform::protect::Limits;
-use crate::platform::telemetry::Exemplars;
 
 /// Applies the migrations that are missing; `tell` gets a line while it waits, for files
 /// that others can open, and for what was done.

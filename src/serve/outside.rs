@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
+use settings::clock::Clock;
 
 use crate::config::Config;
 use crate::identity::bootstrap::{self, BootstrapError};
 use crate::identity::store::IdentityStore;
-use settings::clock::Clock;
 use crate::platform::db::{Database, DbError, ProbeError, ReachError, migrate as migrations};
 use crate::platform::health::{Health, Schedule};
 use crate::platform::protect::Limits;

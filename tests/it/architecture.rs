@@ -111,8 +111,8 @@ fn modules_inside_a_crate_have_no_cycle() {
                 let end = rest.find(|next: char| !next.is_alphanumeric() && next != '_');
                 rest[..end.unwrap_or(rest.len())].to_owned()
             });
-            let used = uses.entry(module.clone()).or_default();
-            used.extend(found.filter(|other| *other != module));
+            let imports = uses.entry(module.clone()).or_default();
+            imports.extend(found.filter(|other| *other != module));
         }
         // Modules whose uses are all gone can go as well; what stays is a cycle.
         while let Some(last) = uses

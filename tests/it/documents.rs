@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use settings::{Default, Key};
-use gantry::platform::telemetry::metrics::unit;
+use telemetry::metrics::unit;
 
 /// Compares a document with what the code says, or writes it when asked to.
 pub fn golden(path: &str, expected: &str) {

@@ -37,17 +37,7 @@ pub struct Key {
 
 /// Declares a section: a struct, how it is read, and its documentation.
 ///
-/// ```ignore
-/// settings! {
-///     /// The public listener.
-///     pub struct Config("http") {
-///         /// Listen address.
-///         pub addr("addr"): SocketAddr = Same("0.0.0.0:3000");
-///         /// Whole-request deadline.
-///         pub request_timeout("request_timeout"): Duration = Same("15s"), check positive;
-///     }
-/// }
-/// ```
+/// The page of the crate has an example.
 ///
 /// A check is a `fn(&T) -> Result<(), String>`; its message says what is allowed.
 #[macro_export]

@@ -1,10 +1,10 @@
 //! Metrics of the ledger.
 
 use prometheus::{IntCounterVec, Registry};
+use telemetry::metrics;
 
 use super::domain::Refusal;
 use super::store::{Posted, TransferError};
-use crate::metrics;
 
 metrics! {
     /// The ledger.

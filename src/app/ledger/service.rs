@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use prometheus::Registry;
+use settings::clock::{SharedClock, new_id};
 use time::Duration;
 use uuid::Uuid;
 
@@ -13,7 +14,6 @@ use super::domain::{
 };
 use super::store::{LedgerStore, OpenError, Posted, TransferError};
 use super::{Config, LedgerMetrics};
-use settings::clock::{SharedClock, new_id};
 use crate::platform::db::DbError;
 use crate::platform::http::page::{Page, PageRequest};
 

@@ -5,12 +5,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
+use settings::clock::Clock;
+use settings::{Layers, Raw, Reader, SecretSource, Setting as _};
 
 use super::*;
 use crate::platform::auth::Role;
 use crate::platform::auth::keys::KeySet;
-use settings::clock::Clock;
-use settings::{Layers, Raw, Reader, SecretSource, Setting as _};
 
 /// A clock that stands where it is put.
 struct Stopped(AtomicI64);

@@ -4,6 +4,7 @@ use axum::extract::State as AxumState;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
+use settings::validation::Invalid;
 use utoipa::ToSchema;
 
 use super::{State, UserBody};
@@ -14,7 +15,6 @@ use crate::platform::http::Json;
 use crate::platform::http::etag::{self, Condition, IfMatch, IfNoneMatch};
 use crate::platform::http::extract::Fields;
 use crate::platform::http::problem::{self, Problem};
-use settings::validation::Invalid;
 
 /// What shall change; a field left out, or null, stays.
 #[derive(Deserialize, ToSchema)]

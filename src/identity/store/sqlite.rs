@@ -7,6 +7,7 @@ mod tokens;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use settings::clock::{from_micros, to_micros};
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -17,7 +18,6 @@ use super::{
     stored_access,
 };
 use crate::identity::domain::{Email, User, UserChange};
-use settings::clock::{from_micros, to_micros};
 use crate::platform::db::{Db, DbError};
 
 /// The store on SQLite.

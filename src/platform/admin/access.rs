@@ -16,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{Method, header};
 use prometheus::IntCounter;
+use settings::Profile;
 
 use super::Admin;
 use super::guesses::Guesses;
@@ -23,7 +24,6 @@ use crate::platform::auth::{challenged, refused};
 use crate::platform::http::extract::single_header;
 use crate::platform::http::problem::{Problem, codes};
 use crate::platform::observe::RequestContext;
-use settings::Profile;
 
 /// What the profile and the configuration allow.
 pub(super) struct Access {

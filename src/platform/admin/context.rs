@@ -10,10 +10,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, header};
+use telemetry::logs::Panicked;
 
 use crate::platform::http::problem::{Failure, Problem};
 use crate::platform::observe::{BodyLimits, REQUEST_ID, RequestContext, within};
-use crate::platform::telemetry::logs::Panicked;
 
 /// Switches are small; nobody sends a megabyte to them.
 const LIMITS: BodyLimits = BodyLimits {

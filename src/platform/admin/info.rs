@@ -8,12 +8,12 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use serde::Serialize;
+use settings::Profile;
+use settings::clock::Clock;
+use telemetry::Service;
 use time::OffsetDateTime;
 
-use settings::clock::Clock;
 use crate::platform::http::Json;
-use settings::Profile;
-use crate::platform::telemetry::REVISION;
 
 /// Nothing of the configuration stands in it, and so no secret.
 #[derive(Debug, Clone, Serialize)]
@@ -41,6 +41,7 @@ impl Info {
     /// A process that starts now.
     #[must_use]
     pub fn new(
+        service: &Service,
         environment: &str,
         profile: Profile,
         clock: &dyn Clock,
@@ -51,9 +52,9 @@ impl Info {
             ("postgres", cfg!(feature = "postgres")),
         ];
         Self {
-            name: env!("CARGO_PKG_NAME"),
-            version: env!("CARGO_PKG_VERSION"),
-            revision: REVISION,
+            name: service.name,
+            version: service.version,
+            revision: service.revision,
             rust: env!("BUILD_RUSTC"),
             features: features
                 .into_iter()

@@ -2,7 +2,7 @@
 
 use prometheus::IntCounterVec;
 
-use crate::metrics;
+use telemetry::metrics;
 
 metrics! {
     /// The admin listener.

@@ -19,7 +19,7 @@ use axum::extract::State;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use prometheus::Registry;
 
 use access::Access;
@@ -27,15 +27,15 @@ pub use config::Config;
 pub use info::Info;
 pub use metrics::AdminMetrics;
 pub use runbooks::Pages;
+use settings::{Profile, Secret};
 pub use switches::Switches;
+use telemetry::exposition::{self, Exemplars, Format};
 
 use crate::platform::faults::{self, Faults};
 use crate::platform::health::Health;
 use crate::platform::http::framing;
 use crate::platform::http::problem::{Problem, codes};
 use crate::platform::profile::Profiler;
-use settings::{Profile, Secret};
-use crate::platform::telemetry::exposition::{self, Exemplars};
 
 /// What the admin listener shows.
 #[derive(Clone)]
@@ -105,6 +105,13 @@ fn nothing_here() -> Problem {
 
 async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     (admin.before_scrape)();
-    exposition::answer(&admin.registry, &admin.exemplars, &headers)
-        .unwrap_or_else(|error| Problem::internal(error).into_response())
+    let format = Format::negotiate(&headers);
+    let head = [
+        (header::CONTENT_TYPE, format.content_type()),
+        (header::VARY, "accept"),
+    ];
+    match exposition::encode(&admin.registry, &admin.exemplars, format) {
+        Ok(page) => (head, page).into_response(),
+        Err(error) => Problem::internal(error).into_response(),
+    }
 }

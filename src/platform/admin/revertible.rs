@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use settings::clock::SharedClock;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use settings::clock::SharedClock;
 use crate::platform::lifecycle::Lifecycle;
 
 /// Puts a value into force, or says why it cannot be.
@@ -149,8 +149,8 @@ impl<T: Clone + Send + 'static> Revertible<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use settings::clock::SystemClock;
     use crate::platform::lifecycle::LifecycleMetrics;
+    use settings::clock::SystemClock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     /// Time is what the test says.

@@ -10,20 +10,21 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use settings::clock::SharedClock;
+use settings::validation;
+use telemetry::{Logs, Traces};
 use time::format_description::well_known::Rfc3339;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use super::revertible::{Revertible, Shown, Ttl};
-use settings::clock::SharedClock;
 use crate::platform::http::{FieldError, Fields, Json, Problem};
 use crate::platform::lifecycle::Lifecycle;
-use crate::platform::telemetry::{Logs, Traces, logs};
-use crate::platform::validation;
 
 /// The switches of a process.
 #[derive(Clone)]
 pub struct Switches {
+    logs: Logs,
     log_filter: Revertible<String>,
     trace_ratio: Revertible<f64>,
 }
@@ -38,7 +39,7 @@ impl Switches {
         clock: &SharedClock,
         lifecycle: &Lifecycle,
     ) -> Self {
-        let logs = logs.clone();
+        let filtered = logs.clone();
         let set_filter = move |filter: &String| {
             let say = || tracing::warn!(filter, "the log filter changes");
             // Said before, since the new filter may swallow it; unless the old one does.
@@ -46,7 +47,7 @@ impl Switches {
             if heard {
                 say();
             }
-            logs.set_filter(filter)?;
+            filtered.set_filter(filter)?;
             if !heard {
                 say();
             }
@@ -60,6 +61,7 @@ impl Switches {
             Ok(())
         };
         Self {
+            logs: logs.clone(),
             log_filter: Revertible::new(
                 "log filter",
                 log_filter.to_owned(),
@@ -149,7 +151,7 @@ async fn set_log_filter(
         }])
     })?;
     let Json(mut state) = state("filter", &shown);
-    if let (Some(hint), Value::Object(state)) = (logs::hint(&shown.value), &mut state) {
+    if let (Some(hint), Value::Object(state)) = (switches.logs.hint(&shown.value), &mut state) {
         state.insert("hint".to_owned(), json!(hint));
     }
     Ok(Json(state))

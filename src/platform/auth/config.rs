@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use settings::check::{at_least_one, positive};
-use settings::{Profile, Reader, Secret, SecretSource};
 use settings::settings;
+use settings::{Profile, Reader, Secret, SecretSource};
 
 /// Known to everybody, and so refused in production.
 const DEVELOPMENT_PASSWORD: &str = "development-only-password";

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::Pooler;
 use settings::check::{at_least_one, positive};
-use settings::{Profile, Raw, Reader, Setting};
 use settings::settings;
+use settings::{Profile, Raw, Reader, Setting};
+
+use super::Pooler;
 
 /// Where the database is, and so which backend stands behind the stores.
 #[derive(Clone)]

@@ -2,8 +2,8 @@
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
-use crate::metrics;
-use crate::platform::telemetry::metrics::QUICK;
+use telemetry::metrics;
+use telemetry::metrics::QUICK;
 
 metrics! {
     /// The database as this process sees it.

@@ -26,6 +26,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::TraceId;
+use telemetry::exposition::{Exemplar, Exemplars};
+use telemetry::metrics::QUICK;
+use telemetry::traces;
 use tracing::Instrument as _;
 
 pub use config::{Backend, Config, DatabaseUrl};
@@ -40,9 +43,6 @@ pub use single::Turn;
 pub use writer::WriteTransaction;
 
 use self::renewal::Renewal;
-use crate::platform::telemetry::exposition::{Exemplar, Exemplars};
-use crate::platform::telemetry::metrics::QUICK;
-use crate::platform::telemetry::traces;
 
 /// The pool of the backend that the configuration names.
 #[derive(Clone)]

@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use prometheus::{IntCounterVec, IntGauge};
 use serde::{Deserialize, Serialize};
+use settings::clock::SharedClock;
+use settings::validation::{self, Invalid};
+use telemetry::metrics;
 use time::OffsetDateTime;
 
-use crate::metrics;
-use settings::clock::SharedClock;
 use crate::platform::http::{Fields, Problem};
-use settings::validation::{self, Invalid};
 
 pub use http::routes;
 pub use layer::{FaultLayer, InjectFault};

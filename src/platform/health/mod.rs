@@ -19,14 +19,14 @@ use http::StatusCode;
 use prometheus::IntGaugeVec;
 use serde_json::json;
 
-use crate::metrics;
-use settings::clock::SharedClock;
 use crate::platform::lifecycle::{Lifecycle, State};
 
 pub use check::{Probe, Schedule};
 pub use heartbeat::Heartbeat;
 
 use check::{Check, Status};
+use settings::clock::SharedClock;
+use telemetry::metrics;
 
 const LIVE: &str = "/health/live";
 const STARTUP: &str = "/health/startup";

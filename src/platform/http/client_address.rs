@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
+use settings::{Raw, Setting};
 
 use super::forwarded;
-use settings::{Raw, Setting};
 
 /// Longest chain of proxies that is walked.
 const MAX_HOPS: usize = 32;

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use settings::check::{at_least_one, positive};
+use settings::settings;
+use settings::{ByteSize, Profile, Reader, SecretSource};
 
 use super::AddressHeader;
-use settings::check::{at_least_one, positive};
-use settings::{ByteSize, Profile, Reader, SecretSource};
-use settings::settings;
 
 settings! {
     /// The public listener and what it lets in.

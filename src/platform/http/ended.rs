@@ -1,8 +1,9 @@
 //! What a listener ends because of its clients.
 
+use telemetry::metrics;
+
 use super::flood;
 use super::watch::Lapse;
-use crate::metrics;
 
 /// Why connections are ended.
 const REASONS: [Lapse; 4] = [Lapse::Header, Lapse::Idle, Lapse::Write, Lapse::Flood];

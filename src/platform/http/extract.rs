@@ -12,12 +12,12 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use settings::validation::Invalid;
 
 use super::coding::{self, Codings, Undecodable};
 use super::problem::{FieldError, Problem, codes};
 use crate::platform::observe::{BodyLimits, RequestContext};
 use crate::platform::protect::Full;
-use settings::validation::Invalid;
 
 /// A JSON body, in and out.
 #[derive(Debug)]

@@ -73,7 +73,7 @@ mod tests {
     use crate::platform::observe::{HttpMetrics, Observer, RouteTable};
     use crate::platform::protect::{self, Limits, RateLimitMetrics};
     use settings::{Layers, Reader};
-    use crate::platform::telemetry::{self, Telemetry};
+    use telemetry::{self, Telemetry};
 
     const DEADLINE: &str = "50ms";
 
@@ -97,8 +97,13 @@ mod tests {
         let mut reader = Reader::new(Layers::load(nowhere, nowhere, environment));
         // The process of the tests keeps its own way to report panics.
         let hook = std::panic::take_hook();
-        let telemetry =
-            Telemetry::start(&telemetry::Config::read(&mut reader), &BTreeMap::default()).unwrap();
+        let telemetry = Telemetry::start(
+            crate::SERVICE,
+            &telemetry::Config::read(&mut reader),
+            &BTreeMap::default(),
+            crate::platform::observe::RequestContext::correlate,
+        )
+        .unwrap();
         std::panic::set_hook(hook);
         let registry = &telemetry.registry;
         let metrics = HttpMetrics::register(registry).unwrap();

@@ -23,8 +23,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::metrics;
-use crate::platform::telemetry::logs::panic_message;
+use telemetry::logs::panic_message;
+use telemetry::metrics;
 
 pub use config::Config;
 pub use phases::step;

@@ -11,10 +11,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use telemetry::logs;
 use tokio::signal::unix::{self, SignalKind};
 
 use super::{EXIT_FORCED, Lifecycle};
-use crate::platform::telemetry::logs;
 
 /// How long a process that leaves at once waits for its last lines to be written.
 const LAST_WORDS: Duration = Duration::from_millis(250);

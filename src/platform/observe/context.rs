@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::trace::{SpanId, TraceId};
 use pin_project_lite::pin_project;
 use quanta::Instant;
+use telemetry::Correlation;
 use uuid::Uuid;
 
 use super::head::{Head, method_label, random_ids};
@@ -99,6 +100,18 @@ impl RequestContext {
             Ok(current) => look(current.as_deref()),
             Err(_) => look(None),
         })
+    }
+
+    /// For the log lines of this thread: the ids of the request that it is polling.
+    pub fn correlate(line: &mut dyn FnMut(Option<Correlation<'_>>)) {
+        Self::with(|request| {
+            line(request.map(|request| Correlation {
+                trace_id: request.trace_id,
+                span_id: request.span_id,
+                sampled: request.sampled,
+                request_id: &request.request_id,
+            }));
+        });
     }
 
     /// The context of the request that this thread is polling.

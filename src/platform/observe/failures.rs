@@ -7,9 +7,9 @@ use std::time::SystemTime;
 
 use prometheus::IntCounter;
 use quanta::Instant;
+use telemetry::logs::Panicked;
 
 use super::RequestRecord;
-use crate::platform::telemetry::logs::Panicked;
 
 /// Kinds that are remembered; codes, routes and types of causes are closed sets,
 /// so that a service has far fewer.

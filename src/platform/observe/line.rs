@@ -1,9 +1,10 @@
 //! What the request line says of a record.
 
+use telemetry::Logs;
+use telemetry::logs::{RequestFacts, RequestLine};
+
 use super::RequestRecord;
 use super::visible::visible;
-use crate::platform::telemetry::Logs;
-use crate::platform::telemetry::logs::{RequestFacts, RequestLine};
 
 /// Bytes of a path that are written.
 pub(super) const MAX_PATH: usize = 512;

@@ -5,11 +5,11 @@ use std::sync::{Arc, OnceLock};
 use prometheus::{
     Counter, CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
+use telemetry::exposition::{Exemplar, Exemplars, Slots};
+use telemetry::metrics;
+use telemetry::metrics::LATENCY;
 
 use super::routes::UNMATCHED;
-use crate::metrics;
-use crate::platform::telemetry::exposition::{Exemplar, Exemplars, Slots};
-use crate::platform::telemetry::metrics::LATENCY;
 
 metrics! {
     /// What clients ask for and what they get. `path` is the route template or

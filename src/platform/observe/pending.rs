@@ -8,6 +8,7 @@ use axum::body::Body;
 use http::{HeaderMap, Request, Version};
 use opentelemetry::trace::{SpanContext, SpanId, TraceId};
 use quanta::Instant;
+use telemetry::traces::context_of;
 
 use super::context::{Entered, Lendable, now};
 use super::head::{Head, method_label, random_ids};
@@ -16,7 +17,6 @@ use super::span::span_context;
 use super::{Asked, BodyLimits, Observer, Remote, RequestContext, RequestRecord};
 use crate::platform::http::ClientAddress;
 use crate::platform::lifecycle::Lifecycle;
-use crate::platform::telemetry::traces::context_of;
 
 /// The status of a request whose client left before the end: nginx's word for it.
 const CLIENT_CLOSED: u16 = 499;

@@ -8,9 +8,9 @@ use opentelemetry::propagation::{Injector, TextMapPropagator as _};
 use opentelemetry::trace::{SpanContext, TraceContextExt as _, TraceFlags, TraceState};
 use opentelemetry::{Context, baggage::BaggageExt as _};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
+use telemetry::Traces;
 
 use super::RequestContext;
-use crate::platform::telemetry::Traces;
 
 pub(super) const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
@@ -134,6 +134,8 @@ fn write(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use settings::{Layers, Reader};
+    use telemetry::TelemetryMetrics;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -143,6 +145,18 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         headers
+    }
+
+    /// Traces with these variables and the defaults of everything else.
+    fn traces_with(variables: &[(&str, &str)]) -> Traces {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let metrics = TelemetryMetrics::register(&prometheus::Registry::new()).unwrap();
+        let nowhere = std::path::Path::new("/nonexistent");
+        let config = telemetry::Config::read(&mut Reader::new(Layers::load(nowhere, nowhere, [])));
+        Traces::start(crate::SERVICE, &config, &variables, &metrics).unwrap()
     }
 
     #[test]
@@ -181,7 +195,7 @@ mod tests {
 
     #[test]
     fn calls_carry_the_span_that_they_are_made_in() {
-        let traces = Traces::with(&[]);
+        let traces = traces_with(&[]);
         let stale = headers(&[("traceparent", "stale"), ("tracestate", "stale=1")]);
         let mut outgoing = stale.clone();
         inject(&traces, &mut outgoing);
@@ -195,7 +209,7 @@ mod tests {
 
         let mut outgoing = stale;
         inject(
-            &Traces::with(&[("OTEL_PROPAGATORS", "baggage")]),
+            &traces_with(&[("OTEL_PROPAGATORS", "baggage")]),
             &mut outgoing,
         );
         assert!(outgoing.is_empty(), "nobody may know of the trace");
@@ -219,7 +233,7 @@ mod tests {
         }));
         let _entered = super::super::context::Entered::new(&mut request);
         let mut outgoing = HeaderMap::new();
-        inject(&Traces::with(&[]), &mut outgoing);
+        inject(&traces_with(&[]), &mut outgoing);
         let expected = format!("00-{}-{}-00", "ab".repeat(16), "cd".repeat(8));
         assert_eq!(outgoing["traceparent"], expected.as_str());
         assert_eq!(outgoing.len(), 1);

@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Method};
+use telemetry::exposition::Exemplar;
+use telemetry::{Logs, Traces};
 
 use super::context::{Entered, Lendable};
 use super::failures::Failures;
 use super::{Remote, RouteMetrics, RouteTable, line, span};
 use crate::platform::http::problem::Failure;
-use crate::platform::telemetry::exposition::Exemplar;
-use crate::platform::telemetry::{Logs, Traces};
 
 /// All that is written of a request when it has ended.
 pub struct RequestRecord {

@@ -18,13 +18,13 @@ use axum::extract::MatchedPath;
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use http::{Method, Request, Uri};
+use telemetry::exposition::Exemplars;
 use tower::Service;
 
 use super::head::{METHODS, method_index};
 use super::metrics::{Timing, Timings};
 use super::{HttpMetrics, RouteMetrics};
 use crate::platform::http::problem::Code;
-use crate::platform::telemetry::exposition::Exemplars;
 
 /// The value of `path` where there is no route.
 pub(super) const UNMATCHED: &str = "unmatched";

@@ -16,13 +16,13 @@ use opentelemetry::trace::{
 use opentelemetry::{InstrumentationScope, KeyValue, StringValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use opentelemetry_semantic_conventions::attribute;
+use telemetry::dotted::dotted;
 
 use super::RequestRecord;
 use super::line::MAX_PATH;
 use super::propagation::Remote;
 use super::routes::UNMATCHED;
 use super::visible::visible;
-use crate::platform::telemetry::dotted::dotted;
 
 /// Bytes of a client's header or method that a span repeats.
 const MAX_TEXT: usize = 256;

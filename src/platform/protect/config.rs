@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::shared::{self, Pace};
 use settings::check::{at_least_one, positive, rate};
-use settings::{Raw, Reader, Secret, Setting};
 use settings::settings;
+use settings::{Raw, Reader, Secret, Setting};
+
+use super::shared::{self, Pace};
 
 /// Where the state of the limiters lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::Request;
 use http_body::Body as _;
 use pin_project_lite::pin_project;
+use telemetry::logs::Panicked;
 use tokio::time::Sleep;
 use tower::{Layer, Service};
 
@@ -25,7 +26,6 @@ use super::places::{Full, Place, PlaceLimits, Places};
 use crate::platform::http::problem::{Problem, codes};
 use crate::platform::http::stream::is_stream;
 use crate::platform::observe::HttpMetrics;
-use crate::platform::telemetry::logs::Panicked;
 
 /// Installs [`Guard`]. Leaked once, so that requests hold a `&'static` reference instead
 /// of counting references.

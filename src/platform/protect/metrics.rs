@@ -2,8 +2,8 @@
 
 use prometheus::{Histogram, IntCounterVec, IntGauge, IntGaugeVec};
 
-use crate::metrics;
-use crate::platform::telemetry::metrics::QUICK;
+use telemetry::metrics;
+use telemetry::metrics::QUICK;
 
 metrics! {
     /// Rate limits. `limiter` is `address`, `principal`, `auth` or `account`.

@@ -12,19 +12,19 @@ use futures_util::future::BoxFuture;
 use prometheus::{HistogramVec, IntCounterVec};
 use tokio::sync::Notify;
 
-use crate::metrics;
 use crate::platform::db::Database;
 use crate::platform::faults::Faults;
 use crate::platform::health::{Health, Schedule};
 use crate::platform::lifecycle::Lifecycle;
 use crate::platform::observe::Cause;
-use crate::platform::telemetry::metrics::LATENCY;
 
 pub use config::Config;
 pub use run::stopping;
 
 use pace::Pace;
 use run::Outcome;
+use telemetry::metrics;
+use telemetry::metrics::LATENCY;
 
 metrics! {
     /// Background work.

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use prometheus::Registry;
+use settings::clock::SystemClock;
 
 use super::*;
-use settings::clock::SystemClock;
 use crate::platform::db::DbMetrics;
 use crate::platform::health::HealthMetrics;
 use crate::platform::lifecycle::{self, LifecycleMetrics};

@@ -11,10 +11,10 @@ use gantry::identity::store::{
     PostgresIdentityStore, SqliteIdentityStore,
 };
 use gantry::platform::auth::Role;
-use settings::clock::{Clock as _, SystemClock, new_id};
 use gantry::platform::db::{self, Database, DbError, DbMetrics};
+use settings::clock::{Clock as _, SystemClock, new_id};
 use settings::{Layers, Reader};
-use gantry::platform::telemetry::Exemplars;
+use telemetry::Exemplars;
 
 use crate::on_both;
 use crate::support::{Backend, Service};

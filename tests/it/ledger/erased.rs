@@ -12,9 +12,9 @@ use gantry::identity::store::{
     SqliteIdentityStore,
 };
 use gantry::platform::auth::Role;
-use settings::clock::{SystemClock, new_id};
 use gantry::platform::db::Database;
 use serde_json::{Value, json};
+use settings::clock::{SystemClock, new_id};
 use uuid::Uuid;
 
 use super::client::{Client, transfer};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use gantry::app::ledger::domain::{Order, Refusal};
 use gantry::app::ledger::store::{EXPIRED_BATCH, TransferError};
-use settings::clock::new_id;
 use gantry::platform::db::Database;
+use settings::clock::new_id;
 
 use super::{Fixture, claim, deposit, now, payment, send_until_free};
 use crate::on_both;

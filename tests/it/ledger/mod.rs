@@ -25,10 +25,10 @@ use gantry::app::ledger::store::sqlite::SqliteLedger;
 use gantry::app::ledger::store::{LedgerStore, Posted, TransferError};
 use gantry::config::Config;
 use gantry::identity::store::{ErasureError, ErasureHook as _};
-use settings::clock::{Clock as _, SystemClock, new_id};
 use gantry::platform::db::{Database, DbMetrics, migrate};
 use settings::Layers;
-use gantry::platform::telemetry::Exemplars;
+use settings::clock::{Clock as _, SystemClock, new_id};
+use telemetry::Exemplars;
 use time::OffsetDateTime;
 use uuid::Uuid;
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use gantry::app::ledger::domain::{MAX_BALANCE, Order, Refusal};
 use gantry::app::ledger::store::{Posted, TransferError};
-use settings::clock::new_id;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use settings::clock::new_id;
 use uuid::Uuid;
 
 use super::{Fixture, claim, deposit, payment, send_until_free};

@@ -8,8 +8,8 @@ use gantry::app::ledger::domain::{
     Currency, MAX_AMOUNT, MAX_BALANCE, Order, Party, Refusal, Source, post,
 };
 use gantry::app::ledger::store::TransferError;
-use settings::clock::new_id;
 use gantry::platform::db::Database;
+use settings::clock::new_id;
 use uuid::Uuid;
 
 use super::{Fixture, deposit, payment};

@@ -2,8 +2,8 @@
 
 use gantry::app::ledger::domain::{MAX_AMOUNT, MAX_BALANCE, Refusal};
 use gantry::app::ledger::store::TransferError;
-use settings::clock::new_id;
 use gantry::platform::http::page::PageRequest;
+use settings::clock::new_id;
 use uuid::Uuid;
 
 use super::{Fixture, deposit, payment};

@@ -63,7 +63,7 @@ async fn the_request_line_has_the_documented_fields_and_no_others() {
         "span_id",
         "request_id",
     ];
-    let documented = gantry::platform::telemetry::logs::REQUEST_LINE;
+    let documented = telemetry::logs::REQUEST_LINE;
     for name in line.as_object().unwrap().keys() {
         let known =
             always.contains(&name.as_str()) || documented.iter().any(|(field, _)| field == name);
@@ -87,7 +87,7 @@ fn the_documentation_of_the_request_line_is_in_step() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/logging.md"));
     let page = page.expect("docs/logging.md");
     let mut table = String::new();
-    for (name, meaning) in gantry::platform::telemetry::logs::REQUEST_LINE {
+    for (name, meaning) in telemetry::logs::REQUEST_LINE {
         writeln!(table, "| `{name}` | {meaning} |").unwrap();
     }
     assert!(
@@ -99,7 +99,7 @@ fn the_documentation_of_the_request_line_is_in_step() {
         .find(|line| line.starts_with("{\"timestamp\"") && line.contains("\"target\":\"request\""))
         .expect("an example of the request line");
     let example: Value = serde_json::from_str(example).expect("the example is JSON");
-    for (name, _) in gantry::platform::telemetry::logs::REQUEST_LINE {
+    for (name, _) in telemetry::logs::REQUEST_LINE {
         let optional = *name == "code";
         assert!(
             optional || !example[name].is_null(),

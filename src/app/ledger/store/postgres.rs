@@ -5,6 +5,7 @@ mod transfer;
 mod turns;
 
 use async_trait::async_trait;
+use settings::clock::SharedClock;
 use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -14,7 +15,6 @@ use self::turns::Turns;
 use super::{CLOSED_NAME, EXPIRED_BATCH, LedgerStore, OpenError, Posted, TransferError, currency};
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
 use crate::identity::store::{ErasureError, ErasureHook};
-use settings::clock::SharedClock;
 use crate::platform::db::{Db, DbError};
 use crate::platform::http::page::PageRequest;
 use crate::platform::workers;

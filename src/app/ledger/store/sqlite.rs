@@ -5,6 +5,7 @@ mod running;
 mod transfer;
 
 use async_trait::async_trait;
+use settings::clock::{SharedClock, from_micros, to_micros};
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -16,7 +17,6 @@ use super::{
 };
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
 use crate::identity::store::{ErasureError, ErasureHook, is_erased};
-use settings::clock::{SharedClock, from_micros, to_micros};
 use crate::platform::db::{Db, DbError};
 use crate::platform::http::page::PageRequest;
 use crate::platform::workers;

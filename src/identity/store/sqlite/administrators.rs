@@ -1,5 +1,6 @@
 //! Administrators on SQLite.
 
+use settings::clock::to_micros;
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -7,7 +8,6 @@ use uuid::Uuid;
 use super::{insert_user, living_user};
 use crate::identity::store::{FirstAdministrator, NewUser, Promotion};
 use crate::platform::auth::Role;
-use settings::clock::to_micros;
 use crate::platform::db::{Db, DbError};
 
 pub(super) async fn exist(db: &Db<Sqlite>) -> Result<bool, DbError> {

@@ -1,5 +1,6 @@
 //! Refresh tokens on SQLite.
 
+use settings::clock::{from_micros, to_micros};
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -7,7 +8,6 @@ use uuid::Uuid;
 use crate::identity::store::{
     CLEANUP_BATCH, FoundToken, NewFamily, Rotated, Rotation, TokenHash, TokenState, stored_access,
 };
-use settings::clock::{from_micros, to_micros};
 use crate::platform::db::{Db, DbError};
 use crate::platform::workers;
 

@@ -6,6 +6,8 @@ mod expiry;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::IntGauge;
+use settings::{Look, SecretSource, WatchedFiles};
+use telemetry::metrics;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -15,9 +17,7 @@ use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use super::Config;
-use crate::metrics;
 use crate::platform::lifecycle::Lifecycle;
-use settings::{Look, SecretSource, WatchedFiles};
 
 /// Why a certificate and its key cannot be used. No text of the files is repeated.
 #[derive(Debug, thiserror::Error)]

@@ -1,12 +1,12 @@
 //! One transfer: one statement, and so one transaction and one round trip.
 
+use settings::clock::new_id;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::app::ledger::domain::{Claim, MAX_BALANCE, Order, Source, Transfer};
 use crate::app::ledger::store::{Posted, TransferError, corrupt, currency, refused};
-use settings::clock::new_id;
 use crate::platform::db::DbError;
 
 /// Calls `ledger_transfer`, which the migrations make: it checks the user, claims the

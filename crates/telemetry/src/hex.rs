@@ -1,0 +1,28 @@
+//! Lower-case hexadecimal, as `traceparent` and log lines have it.
+
+/// The two digits of each byte; `as_flattened` makes one text of them. Counted, not looked
+/// up: all bytes at once, and a table would take others' place in the processor's cache.
+#[must_use]
+pub fn digits<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
+    let mut digits = [[0; 2]; N];
+    for (digits, byte) in digits.iter_mut().zip(bytes) {
+        *digits = [digit(byte >> 4), digit(byte & 15)];
+    }
+    digits
+}
+
+fn digit(nibble: u8) -> u8 {
+    nibble + if nibble < 10 { b'0' } else { b'a' - 10 }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_byte_has_its_digits() {
+        for byte in 0..=u8::MAX {
+            let digits = super::digits([byte, 0x0f]);
+            let text = std::str::from_utf8(digits.as_flattened()).unwrap();
+            assert_eq!(text, format!("{byte:02x}0f"));
+        }
+    }
+}
