@@ -9,6 +9,7 @@ mod heartbeat;
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
@@ -31,6 +32,9 @@ use telemetry::metrics;
 const LIVE: &str = "/health/live";
 const STARTUP: &str = "/health/startup";
 const READY: &str = "/health/ready";
+/// Until a check has held for the first time it runs again after this pause, which
+/// doubles up to a quarter of its interval: a start does not wait for a schedule.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The paths of all probes.
 pub const PROBES: [&str; 3] = [LIVE, STARTUP, READY];
 
@@ -105,8 +109,8 @@ impl Health {
         let stop = self.lifecycle.soft();
         let clock = Arc::clone(&self.clock);
         self.lifecycle.spawn(task, async move {
-            // The first good result counts at once, so that a start is not delayed.
-            let mut streak = schedule.successes;
+            let mut streak = 0;
+            let mut starting = Some(FIRST_PAUSE);
             loop {
                 let result = tokio::select! {
                     () = stop.cancelled() => return,
@@ -114,9 +118,17 @@ impl Health {
                         result.unwrap_or(Err("timed out"))
                     }
                 };
+                if starting.is_some() {
+                    // The first good result counts at once.
+                    streak = schedule.successes;
+                }
                 streak = check.apply(result, streak, schedule, clock.now());
                 let pause = if check.is_up() {
+                    starting = None;
                     schedule.interval
+                } else if let Some(pause) = starting {
+                    starting = Some((pause * 2).min(schedule.interval / 4));
+                    pause
                 } else {
                     schedule.interval / 4
                 };
@@ -220,4 +232,45 @@ async fn ready(AxumState((health, verbose)): AxumState<(Health, bool)>) -> Respo
         Json(json!({ "status": word, "state": state, "checks": checks })),
     )
         .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+    use crate::platform::clock::SystemClock;
+    use crate::platform::lifecycle::LifecycleMetrics;
+
+    #[tokio::test]
+    async fn a_start_does_not_wait_for_the_schedule_of_a_check() {
+        let registry = prometheus::Registry::new();
+        let lifecycle = Lifecycle::new(LifecycleMetrics::register(&registry).unwrap());
+        let metrics = HealthMetrics::register(&registry).unwrap();
+        let health = Health::new(lifecycle, Arc::new(SystemClock), metrics);
+        let looks = Arc::new(AtomicU32::new(0));
+        let held = Arc::new(tokio::sync::Notify::new());
+        let (seen, holds) = (Arc::clone(&looks), Arc::clone(&held));
+        let schedule = Schedule {
+            interval: Duration::from_hours(1),
+            ..Schedule::default()
+        };
+        let probe: Probe = Arc::new(move || {
+            let result = match seen.fetch_add(1, Ordering::Relaxed) {
+                0..3 => Err("not there yet"),
+                _ => {
+                    holds.notify_one();
+                    Ok(())
+                }
+            };
+            Box::pin(std::future::ready(result))
+        });
+        health.watch("database", true, schedule, probe);
+        let bound = Duration::from_secs(30);
+        tokio::time::timeout(bound, held.notified()).await.unwrap();
+        // The result is taken in by the same poll that asked for it.
+        tokio::task::yield_now().await;
+        assert!(health.snapshot().iter().all(|check| check.is_up()));
+        assert_eq!(looks.load(Ordering::Relaxed), 4);
+    }
 }

@@ -18,6 +18,7 @@ mod forwarded;
 pub mod framing;
 mod h2_frames;
 pub(crate) mod headers;
+mod linger;
 pub mod listener;
 pub mod middleware;
 mod only_when;

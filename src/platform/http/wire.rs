@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::framing::Framing;
 use super::h2_frames::Frames;
+use super::linger::Linger;
 use super::watch::Watch;
 
 pin_project! {
@@ -20,6 +21,7 @@ pin_project! {
         framing: Framing,
         // A fault was found: what comes after it is not read.
         ended: bool,
+        linger: Linger,
         watch: Watch,
     }
 }
@@ -33,6 +35,7 @@ impl<T> Watched<T> {
             frames: Frames::new(control_frames),
             framing: Framing::default(),
             ended: false,
+            linger: Linger::default(),
             watch,
         }
     }
@@ -119,7 +122,7 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T: AsyncWrite> AsyncWrite for Watched<T> {
+impl<T: AsyncRead + AsyncWrite> AsyncWrite for Watched<T> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -155,6 +158,10 @@ impl<T: AsyncWrite> AsyncWrite for Watched<T> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().inner.poll_shutdown(cx)
+        let this = self.project();
+        if this.frames.is_http2() {
+            return this.inner.poll_shutdown(cx);
+        }
+        this.linger.poll_shutdown(this.inner, cx)
     }
 }
