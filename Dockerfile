@@ -37,6 +37,7 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY crates/settings/Cargo.toml crates/settings/
 COPY crates/telemetry/Cargo.toml crates/telemetry/
+COPY crates/lifecycle/Cargo.toml crates/lifecycle/
 RUN cp Cargo.toml /tmp/Cargo.toml \
     && sed -i '/^\[\[\(test\|bench\|example\)\]\]/,/^$/d' Cargo.toml \
     && mkdir src && touch src/lib.rs \

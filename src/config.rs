@@ -34,7 +34,7 @@ pub struct Config {
     /// Streams to clients.
     pub live: platform::live::Config,
     /// The drain.
-    pub lifecycle: platform::lifecycle::Config,
+    pub lifecycle: lifecycle::Config,
     /// Background work.
     pub workers: platform::workers::Config,
     /// Logs and traces.
@@ -61,7 +61,7 @@ pub const SECTIONS: &[&[Key]] = &[
     platform::protect::Config::KEYS,
     platform::auth::Config::KEYS,
     platform::live::Config::KEYS,
-    platform::lifecycle::Config::KEYS,
+    lifecycle::Config::KEYS,
     platform::workers::Config::KEYS,
     telemetry::Config::KEYS,
     app::ledger::Config::KEYS,
@@ -103,7 +103,7 @@ impl Config {
             rate_limit: platform::protect::Config::read(&mut reader),
             auth: platform::auth::Config::read(&mut reader),
             live: platform::live::Config::read(&mut reader),
-            lifecycle: platform::lifecycle::Config::read(&mut reader),
+            lifecycle: lifecycle::Config::read(&mut reader),
             workers: platform::workers::Config::read(&mut reader),
             telemetry: telemetry::Config::read(&mut reader),
             ledger: app::ledger::Config::read(&mut reader),

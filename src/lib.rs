@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`settings`] | configuration as documented keys, the clock, refusals of values |
 //! | [`telemetry`] | metrics, exposition, logs, traces and their export |
+//! | [`lifecycle`] | shutdown by tokens, tracked tasks, signals, health |
 //!
 //! The rest is in modules:
 //!

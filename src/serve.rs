@@ -19,18 +19,19 @@ use tokio_util::sync::CancellationToken;
 use crate::app;
 use crate::config::Config;
 use crate::platform::db::{Database, DbMetrics};
-use crate::platform::health::{Health, HealthMetrics};
 use crate::platform::http::admission::Admission;
 use crate::platform::http::listener::{self, Reserved, Serve, Serving};
 use crate::platform::http::middleware;
+use crate::platform::http::probes::{self, Detail};
 use crate::platform::http::{Patience, Tls, TlsMetrics};
-use crate::platform::lifecycle::{self, Lifecycle, LifecycleMetrics, State};
 use crate::platform::observe::{Observer, RequestContext, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
 use crate::platform::workers::{Runner, WorkerMetrics};
 pub use once::{Findings, check, healthcheck, liveness_url, migrate, promote};
 
 use admin::Requests;
+use lifecycle::health::{Health, HealthMetrics};
+use lifecycle::{self, Lifecycle, LifecycleMetrics, State};
 use settings::Profile;
 use settings::clock::{SharedClock, SystemClock};
 use telemetry::{Telemetry, logs};
@@ -282,7 +283,11 @@ async fn start(
         lifecycle: lifecycle.clone(),
     };
     let router = router.merge(documentation(config.profile));
-    let service = middleware::around(router, health.terse_routes(), parts);
+    let service = middleware::around(
+        router,
+        probes::routes(health.clone(), Detail::Status),
+        parts,
+    );
     limits.start(lifecycle).await;
     outside::watch_limits(health, &limits);
     let tls = match Tls::new(&config.http)? {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use lifecycle::Lifecycle;
 use prometheus::Registry;
 use settings::clock::SharedClock;
 use telemetry::metrics::Descriptor;
@@ -38,7 +39,6 @@ use crate::platform::auth::AuthenticateLayer;
 use crate::platform::db::Database;
 use crate::platform::faults::{FaultLayer, FaultMetrics, Faults};
 use crate::platform::http::problem::{self, Code};
-use crate::platform::lifecycle::Lifecycle;
 use crate::platform::protect::Limits;
 use crate::platform::workers::{self, Next, Runner, Trigger, Worker};
 use crate::platform::{self, db};
@@ -240,11 +240,8 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
         ("Faults", FaultMetrics::DESCRIPTORS),
         ("Workers", platform::workers::WorkerMetrics::DESCRIPTORS),
         ("Admin", platform::admin::AdminMetrics::DESCRIPTORS),
-        ("Health", platform::health::HealthMetrics::DESCRIPTORS),
-        (
-            "Lifecycle",
-            platform::lifecycle::LifecycleMetrics::DESCRIPTORS,
-        ),
+        ("Health", lifecycle::health::HealthMetrics::DESCRIPTORS),
+        ("Lifecycle", lifecycle::LifecycleMetrics::DESCRIPTORS),
         ("Telemetry", telemetry::TelemetryMetrics::DESCRIPTORS),
         ("Runtime", telemetry::TokioMetrics::DESCRIPTORS),
         ("Allocator", telemetry::AllocatorMetrics::DESCRIPTORS),

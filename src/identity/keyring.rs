@@ -3,11 +3,11 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use lifecycle::Lifecycle;
 use settings::{Look, SecretSource, WatchedFiles};
 
 use crate::platform::auth::Config;
 use crate::platform::auth::keys::KeySet;
-use crate::platform::lifecycle::Lifecycle;
 
 /// The present key set; cheap to clone, the same for all clones.
 #[derive(Clone)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lifecycle::Lifecycle;
 use prometheus::Registry;
 use settings::clock::SharedClock;
 use telemetry::Telemetry;
@@ -12,7 +13,6 @@ use crate::platform::admin::{Admin, AdminMetrics, Info, Pages, Switches};
 use crate::platform::db::{Database, migrate as migrations};
 use crate::platform::faults::{self, FaultMetrics, Faults};
 use crate::platform::http::ended::Ended;
-use crate::platform::lifecycle::Lifecycle;
 use crate::platform::observe::HttpMetrics;
 use crate::platform::profile::Profiler;
 

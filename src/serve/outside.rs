@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
+use lifecycle::health::{Health, Schedule};
 use settings::clock::Clock;
 
 use crate::config::Config;
 use crate::identity::bootstrap::{self, BootstrapError};
 use crate::identity::store::IdentityStore;
 use crate::platform::db::{Database, DbError, ProbeError, ReachError, migrate as migrations};
-use crate::platform::health::{Health, Schedule};
 use crate::platform::protect::Limits;
 
 /// Waits for the database with backoff. What waiting cannot mend (credentials, a

@@ -58,6 +58,9 @@ pub(super) fn register(registry: &Registry) -> prometheus::Result<()> {
 mod tests {
     use super::*;
 
+    #[global_allocator]
+    static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
     #[test]
     fn what_is_held_is_shown() {
         let registry = Registry::new();

@@ -25,6 +25,7 @@ use prometheus::Registry;
 use access::Access;
 pub use config::Config;
 pub use info::Info;
+use lifecycle::health::Health;
 pub use metrics::AdminMetrics;
 pub use runbooks::Pages;
 use settings::{Profile, Secret};
@@ -32,8 +33,8 @@ pub use switches::Switches;
 use telemetry::exposition::{self, Exemplars, Format};
 
 use crate::platform::faults::{self, Faults};
-use crate::platform::health::Health;
 use crate::platform::http::framing;
+use crate::platform::http::probes::{self, Detail};
 use crate::platform::http::problem::{Problem, codes};
 use crate::platform::profile::Profiler;
 
@@ -78,7 +79,7 @@ impl Admin {
         Router::new()
             .route("/metrics", get(metrics))
             .with_state(self)
-            .merge(health.verbose_routes())
+            .merge(probes::routes(health.clone(), Detail::Checks))
             .merge(info)
             .merge(page::routes())
             .merge(runbooks)

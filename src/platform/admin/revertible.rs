@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::platform::lifecycle::Lifecycle;
+use lifecycle::Lifecycle;
 
 /// Puts a value into force, or says why it cannot be.
 type Apply<T> = Box<dyn Fn(&T) -> Result<(), String> + Send + Sync>;
@@ -149,7 +149,7 @@ impl<T: Clone + Send + 'static> Revertible<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::lifecycle::LifecycleMetrics;
+    use lifecycle::LifecycleMetrics;
     use settings::clock::SystemClock;
     use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use lifecycle::Lifecycle;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use settings::clock::SharedClock;
@@ -19,7 +20,6 @@ use tracing_subscriber::EnvFilter;
 
 use super::revertible::{Revertible, Shown, Ttl};
 use crate::platform::http::{FieldError, Fields, Json, Problem};
-use crate::platform::lifecycle::Lifecycle;
 
 /// The switches of a process.
 #[derive(Clone)]

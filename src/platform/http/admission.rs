@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::platform::health;
+use super::probes;
 use crate::platform::protect::{Share, Shares};
 
 /// Connections that are refused with an answer at once; beyond it without one.
@@ -179,7 +179,7 @@ fn is_head_of_probe(head: &[u8]) -> bool {
         let rest = target.strip_prefix(probe.as_bytes());
         rest.is_some_and(|rest| matches!(rest.first(), Some(b' ' | b'?')))
     };
-    head.ends_with(b"\r\n\r\n") && health::PROBES.iter().any(|probe| names(probe))
+    head.ends_with(b"\r\n\r\n") && probes::PROBES.iter().any(|probe| names(probe))
 }
 
 /// Answers without serving: a connection too many costs one write.

@@ -14,7 +14,7 @@ use tower::Service;
 
 use super::framing::Fault;
 use super::listener::Serve;
-use crate::platform::health;
+use super::probes;
 use crate::platform::observe::http::ObservedBody;
 
 impl<S: Serve<Body = ObservedBody>> Serve for Aside<S> {
@@ -53,7 +53,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         // One whose framing is at fault is refused like any other request.
-        if health::PROBES.contains(&request.uri().path())
+        if probes::PROBES.contains(&request.uri().path())
             && request.extensions().get::<Fault>().is_none()
         {
             return Either::Right(probe(&mut self.probes, request));

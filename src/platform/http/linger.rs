@@ -96,16 +96,18 @@ mod tests {
     #[tokio::test]
     async fn what_the_client_has_sent_too_much_costs_it_no_answer() {
         let (mut client, mut server) = pair().await;
-        client.write_all(&[b'x'; 100 << 10]).await.unwrap();
+        client.write_all(&vec![b'x'; 100 << 10]).await.unwrap();
         server.write_all(b"answer").await.unwrap();
-        let closed = tokio::spawn(close(server));
-        let mut answer = Vec::new();
-        // A reset would be an error here.
-        client.read_to_end(&mut answer).await.unwrap();
+        let reading = async {
+            let mut answer = Vec::new();
+            // A reset would be an error here.
+            client.read_to_end(&mut answer).await.unwrap();
+            client.write_all(&[b'x'; 1 << 10]).await.unwrap();
+            drop(client);
+            answer
+        };
+        let (answer, ()) = tokio::join!(reading, close(server));
         assert_eq!(answer, b"answer");
-        client.write_all(&[b'x'; 1 << 10]).await.unwrap();
-        drop(client);
-        closed.await.unwrap();
     }
 
     #[tokio::test]

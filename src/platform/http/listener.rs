@@ -13,6 +13,7 @@ use axum::body::Body;
 use axum::middleware::AddExtension;
 use axum::{Extension, Router};
 use http::{Request, Response};
+use lifecycle::Lifecycle;
 use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,6 @@ use super::ended::Ended;
 use super::exchange::Answer;
 use super::watch::Patience;
 use super::{PeerAddress, Tls};
-use crate::platform::lifecycle::Lifecycle;
 
 /// Limits and tokens of one listener.
 #[derive(Clone)]

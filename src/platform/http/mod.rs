@@ -23,6 +23,7 @@ pub mod listener;
 pub mod middleware;
 mod only_when;
 pub mod page;
+pub mod probes;
 pub mod problem;
 mod rarely;
 pub mod stream;

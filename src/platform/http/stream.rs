@@ -69,9 +69,9 @@ mod tests {
     use super::StreamLayer;
     use crate::platform::http::listener::Serve as _;
     use crate::platform::http::{self, middleware};
-    use crate::platform::lifecycle::{Lifecycle, LifecycleMetrics};
     use crate::platform::observe::{HttpMetrics, Observer, RouteTable};
     use crate::platform::protect::{self, Limits, RateLimitMetrics};
+    use lifecycle::{Lifecycle, LifecycleMetrics};
     use settings::{Layers, Reader};
     use telemetry::{self, Telemetry};
 

@@ -12,6 +12,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use lifecycle::State;
 use pin_project_lite::pin_project;
 use quanta::Instant;
 use telemetry::hex;
@@ -24,7 +25,6 @@ use crate::platform::http::exchange::Answer;
 use crate::platform::http::headers::secure;
 use crate::platform::http::listener::Serve;
 use crate::platform::http::problem::Failure;
-use crate::platform::lifecycle::State;
 
 /// `traceresponse` (W3C Trace Context, level 2): the trace that the request belongs
 /// to, whether or not it is sampled; it is the one in the log.

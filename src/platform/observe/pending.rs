@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use http::{HeaderMap, Request, Version};
+use lifecycle::Lifecycle;
 use opentelemetry::trace::{SpanContext, SpanId, TraceId};
 use quanta::Instant;
 use telemetry::traces::context_of;
@@ -16,7 +17,6 @@ use super::propagation;
 use super::span::span_context;
 use super::{Asked, BodyLimits, Observer, Remote, RequestContext, RequestRecord};
 use crate::platform::http::ClientAddress;
-use crate::platform::lifecycle::Lifecycle;
 
 /// The status of a request whose client left before the end: nginx's word for it.
 const CLIENT_CLOSED: u16 = 499;

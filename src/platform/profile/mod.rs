@@ -15,13 +15,13 @@ use axum::Router;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{HeaderValue, header};
+use lifecycle::Lifecycle;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::platform::http::problem::codes::INVALID_QUERY;
 use crate::platform::http::{Json, Problem};
-use crate::platform::lifecycle::Lifecycle;
 
 /// Problems of profiles.
 pub mod codes {

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use governor::clock::{Clock as _, QuantaInstant};
 use governor::middleware::NoOpMiddleware;
 use http::HeaderValue;
+use lifecycle::Lifecycle;
 use prometheus::IntCounter;
 use tower_governor::GovernorError;
 use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
@@ -25,7 +26,6 @@ use super::metrics::RateLimitMetrics;
 use super::refusal::TooSoon;
 use super::shared::{Pace, Shared};
 use crate::platform::http::problem::Problem;
-use crate::platform::lifecycle::Lifecycle;
 
 /// How often limiters forget clients that have gone.
 const SWEEP: Duration = Duration::from_secs(10);

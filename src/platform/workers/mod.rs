@@ -14,13 +14,13 @@ use tokio::sync::Notify;
 
 use crate::platform::db::Database;
 use crate::platform::faults::Faults;
-use crate::platform::health::{Health, Schedule};
-use crate::platform::lifecycle::Lifecycle;
 use crate::platform::observe::Cause;
 
 pub use config::Config;
 pub use run::stopping;
 
+use lifecycle::Lifecycle;
+use lifecycle::health::{Health, Schedule};
 use pace::Pace;
 use run::Outcome;
 use telemetry::metrics;

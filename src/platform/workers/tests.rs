@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use lifecycle::health::HealthMetrics;
+use lifecycle::{self, LifecycleMetrics};
 use prometheus::Registry;
 use settings::clock::SystemClock;
 
 use super::*;
 use crate::platform::db::DbMetrics;
-use crate::platform::health::HealthMetrics;
-use crate::platform::lifecycle::{self, LifecycleMetrics};
 
 struct Rig {
     lifecycle: Lifecycle,

@@ -145,7 +145,7 @@ async fn scrapes_are_answered_while_the_last_requests_finish() {
 #[tokio::test]
 async fn a_request_in_flight_finishes_and_each_step_is_logged() {
     let mut service = Service::builder(Backend::Sqlite)
-        .env("RUST_LOG", "info,gantry::platform::lifecycle=debug")
+        .env("RUST_LOG", "info,lifecycle=debug")
         .env("APP__LIFECYCLE__GRACE_PERIOD", "20s")
         .start()
         .await;

@@ -14,7 +14,7 @@ async fn fault(service: &Service, fault: &Value) {
 #[tokio::test]
 async fn a_task_that_panics_begins_an_orderly_shutdown_that_fails() {
     let mut service = Service::builder(Backend::Sqlite)
-        .env("RUST_LOG", "info,gantry::platform::lifecycle=debug")
+        .env("RUST_LOG", "info,lifecycle=debug")
         .env("APP__WORKERS__CLEANUP_INTERVAL", "50ms")
         .env("APP__LIFECYCLE__GRACE_PERIOD", "20s")
         .start()

@@ -11,8 +11,8 @@ use gantry::platform::http::Patience;
 use gantry::platform::http::admission::Admission;
 use gantry::platform::http::ended::Ended;
 use gantry::platform::http::listener::{self, Serving};
-use gantry::platform::lifecycle::{Config, Lifecycle, LifecycleMetrics, StreamKind};
 use gantry::platform::observe::HttpMetrics;
+use lifecycle::{Config, Lifecycle, LifecycleMetrics, StreamKind};
 use prometheus::{IntGauge, Registry};
 
 use crate::support::{Samples, eventually};

@@ -5,6 +5,7 @@ mod expiry;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use lifecycle::Lifecycle;
 use prometheus::IntGauge;
 use settings::{Look, SecretSource, WatchedFiles};
 use telemetry::metrics;
@@ -17,7 +18,6 @@ use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use super::Config;
-use crate::platform::lifecycle::Lifecycle;
 
 /// Why a certificate and its key cannot be used. No text of the files is repeated.
 #[derive(Debug, thiserror::Error)]

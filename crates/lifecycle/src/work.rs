@@ -11,7 +11,7 @@ const SHOWN: usize = 8;
 
 /// The tasks and streams that have not ended.
 #[derive(Clone, Default)]
-pub(super) struct Work(Arc<Mutex<Board>>);
+pub(crate) struct Work(Arc<Mutex<Board>>);
 
 #[derive(Default)]
 struct Board {
@@ -22,7 +22,7 @@ struct Board {
 }
 
 /// One of them; ends when dropped.
-pub(super) struct Entry {
+pub(crate) struct Entry {
     work: Work,
     id: u64,
 }
@@ -32,7 +32,7 @@ impl Work {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn enter(&self, kind: &'static str, name: Cow<'static, str>) -> Entry {
+    pub(crate) fn enter(&self, kind: &'static str, name: Cow<'static, str>) -> Entry {
         let mut board = self.board();
         let id = board.next;
         board.next += 1;
@@ -45,12 +45,12 @@ impl Work {
     }
 
     /// Remembers from now on what ends, and when.
-    pub(super) fn watch(&self) {
+    pub(crate) fn watch(&self) {
         self.board().ended = Some(Vec::new());
     }
 
     /// What ended since `began`, slowest first: `public listener 120 ms, cleanup 3 ms`.
-    pub(super) fn waited_for(&self, began: Instant) -> String {
+    pub(crate) fn waited_for(&self, began: Instant) -> String {
         let mut ended = self.board().ended.take().unwrap_or_default();
         ended.sort_by_key(|(_, at)| std::cmp::Reverse(*at));
         let mut text = String::new();
@@ -66,7 +66,7 @@ impl Work {
     }
 
     /// Kind and name of what has not ended.
-    pub(super) fn open(&self) -> Vec<(&'static str, Cow<'static, str>)> {
+    pub(crate) fn open(&self) -> Vec<(&'static str, Cow<'static, str>)> {
         self.board().open.values().cloned().collect()
     }
 }

@@ -13,7 +13,7 @@ pub enum State {
     Stopping,
 }
 
-pub(super) const STATES: [State; 4] = [
+pub(crate) const STATES: [State; 4] = [
     State::Starting,
     State::Ready,
     State::Draining,

@@ -14,7 +14,8 @@ use rustix::process::Signal;
 use telemetry::logs;
 use tokio::signal::unix::{self, SignalKind};
 
-use super::{EXIT_FORCED, Lifecycle};
+use crate::EXIT_FORCED;
+use crate::process::Lifecycle;
 
 /// How long a process that leaves at once waits for its last lines to be written.
 const LAST_WORDS: Duration = Duration::from_millis(250);
@@ -47,11 +48,11 @@ mod linux {
     use super::Signal;
 
     /// The power fails (`power.target` of some supervisors).
-    pub(super) const ENDING: [(Signal, &str); 1] = [(Signal::POWER, "SIGPWR")];
-    pub(super) const WITHOUT_EFFECT: [(Signal, &str); 2] =
+    pub(crate) const ENDING: [(Signal, &str); 1] = [(Signal::POWER, "SIGPWR")];
+    pub(crate) const WITHOUT_EFFECT: [(Signal, &str); 2] =
         [(Signal::IO, "SIGIO"), (Signal::STKFLT, "SIGSTKFLT")];
     /// Real-time signals (signal(7)); the C library keeps 32 and 33 for itself.
-    pub(super) const REAL_TIME: RangeInclusive<i32> = 34..=64;
+    pub(crate) const REAL_TIME: RangeInclusive<i32> = 34..=64;
 }
 
 /// A signal that is waited for.

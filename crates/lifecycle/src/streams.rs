@@ -6,31 +6,9 @@ use prometheus::IntGauge;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::Lifecycle;
-use super::work::Entry;
-
-/// The kinds of streams: label values of `http_streams_open`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamKind {
-    /// Server-sent events.
-    Sse,
-    /// WebSockets.
-    WebSocket,
-}
-
-impl StreamKind {
-    /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Sse, Self::WebSocket];
-
-    /// The label value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Sse => "sse",
-            Self::WebSocket => "websocket",
-        }
-    }
-}
+use crate::process::Lifecycle;
+use crate::stream_kind::StreamKind;
+use crate::work::Entry;
 
 /// An open stream, held by whoever writes it. The drain waits for it.
 ///

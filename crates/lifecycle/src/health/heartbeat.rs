@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::platform::lifecycle::Lifecycle;
+use crate::process::Lifecycle;
 
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Beyond this the runtime is stuck rather than busy: every thread of it blocked, or
@@ -33,7 +33,7 @@ impl Default for Heartbeat {
 impl Heartbeat {
     /// Beats for as long as there is a runtime: neither a drain nor a slow flush of
     /// telemetry is a reason to be dead.
-    pub(super) fn start(&self, lifecycle: &Lifecycle) {
+    pub(crate) fn start(&self, lifecycle: &Lifecycle) {
         let heart = self.clone();
         lifecycle.accompany("heartbeat", CancellationToken::new(), async move {
             loop {

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Config, Lifecycle, State};
+use crate::config::Config;
+use crate::process::Lifecycle;
+use crate::state::State;
 
 /// What was cut may take this long to let go of what it holds.
 const LETTING_GO: Duration = Duration::from_secs(1);
@@ -85,9 +87,9 @@ impl Lifecycle {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::lifecycle;
-    use super::super::{State, StreamKind};
     use super::*;
+    use crate::process::tests::lifecycle;
+    use crate::stream_kind::StreamKind;
 
     const CONFIG: Config = Config {
         drain_delay: Duration::from_millis(30),

@@ -36,22 +36,48 @@ impl Default for Schedule {
 /// A check: returns why it does not hold, in words that may be shown.
 pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), &'static str>> + Send + Sync>;
 
-#[derive(Debug, Clone)]
-pub(super) struct Status {
-    pub(super) up: bool,
-    pub(super) since: OffsetDateTime,
-    pub(super) last_error: Option<&'static str>,
+#[derive(Debug)]
+pub(crate) struct Status {
+    pub(crate) up: bool,
+    pub(crate) since: OffsetDateTime,
+    pub(crate) last_error: Option<&'static str>,
 }
 
-pub(super) struct Check {
-    pub(super) name: Cow<'static, str>,
-    pub(super) critical: bool,
-    pub(super) status: Mutex<Status>,
-    pub(super) gauge: IntGauge,
+pub(crate) struct Check {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) critical: bool,
+    pub(crate) status: Mutex<Status>,
+    pub(crate) gauge: IntGauge,
+}
+
+/// What is known of a check.
+#[derive(Debug, Clone)]
+pub struct CheckReport {
+    /// Its name.
+    pub name: Cow<'static, str>,
+    /// Whether it takes the process out of service.
+    pub critical: bool,
+    /// Whether it holds.
+    pub up: bool,
+    /// Since when.
+    pub since: OffsetDateTime,
+    /// Why it failed last.
+    pub last_error: Option<&'static str>,
 }
 
 impl Check {
-    pub(super) fn is_up(&self) -> bool {
+    pub(crate) fn report(&self) -> CheckReport {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        CheckReport {
+            name: self.name.clone(),
+            critical: self.critical,
+            up: status.up,
+            since: status.since,
+            last_error: status.last_error,
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
         self.status
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -59,7 +85,7 @@ impl Check {
     }
 
     /// Takes a result in; returns how many results of the other kind came in a row.
-    pub(super) fn apply(
+    pub(crate) fn apply(
         &self,
         result: Result<(), &'static str>,
         streak: u32,

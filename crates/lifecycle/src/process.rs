@@ -5,13 +5,6 @@
 //! `hard` (what is left is cut). Every long-lived task is tracked and named; one
 //! that ends by itself, or panics, begins an orderly shutdown that fails.
 
-mod config;
-mod phases;
-mod signals;
-mod state;
-mod streams;
-mod work;
-
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -26,17 +19,9 @@ use tokio_util::task::TaskTracker;
 use telemetry::logs::panic_message;
 use telemetry::metrics;
 
-pub use config::Config;
-pub use phases::step;
-pub use signals::watch_signals;
-pub use state::State;
-pub use streams::{Stream, StreamKind};
-
-use state::STATES;
-use work::Work;
-
-/// Exit code of a shutdown that had to cut something (`EX_SOFTWARE` of sysexits).
-pub const EXIT_FORCED: u8 = 70;
+use crate::state::{STATES, State};
+use crate::stream_kind::StreamKind;
+use crate::work::Work;
 
 metrics! {
     /// Where the process is in its life, and what outlives a request.
@@ -51,20 +36,20 @@ metrics! {
 /// Shared by everything that lives as long as the process.
 #[derive(Clone)]
 pub struct Lifecycle {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    draining: CancellationToken,
-    soft: CancellationToken,
-    hard: CancellationToken,
+pub(crate) struct Inner {
+    pub(crate) draining: CancellationToken,
+    pub(crate) soft: CancellationToken,
+    pub(crate) hard: CancellationToken,
     /// What the drain waits for: tasks and streams.
-    tracker: TaskTracker,
-    work: Work,
-    cuts: AtomicU64,
-    failed: AtomicBool,
-    state: AtomicU8,
-    metrics: LifecycleMetrics,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) work: Work,
+    pub(crate) cuts: AtomicU64,
+    pub(crate) failed: AtomicBool,
+    pub(crate) state: AtomicU8,
+    pub(crate) metrics: LifecycleMetrics,
 }
 
 impl Lifecycle {
@@ -169,7 +154,7 @@ impl Lifecycle {
         }
     }
 
-    fn cut(&self, kind: &str, name: &str) {
+    pub(crate) fn cut(&self, kind: &str, name: &str) {
         self.inner.cuts.fetch_add(1, Ordering::AcqRel);
         tracing::warn!(kind, name, "cut: it outlived the grace period");
     }
@@ -241,10 +226,10 @@ impl Lifecycle {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(super) fn lifecycle() -> Lifecycle {
+    pub(crate) fn lifecycle() -> Lifecycle {
         Lifecycle::new(LifecycleMetrics::register(&prometheus::Registry::new()).unwrap())
     }
 

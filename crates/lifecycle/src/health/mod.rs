@@ -11,33 +11,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Json;
-use axum::Router;
-use axum::extract::State as AxumState;
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use http::StatusCode;
 use prometheus::IntGaugeVec;
-use serde_json::json;
 
-use crate::platform::lifecycle::{Lifecycle, State};
+use crate::process::Lifecycle;
+use crate::state::State;
 
-pub use check::{Probe, Schedule};
+pub use check::{CheckReport, Probe, Schedule};
 pub use heartbeat::Heartbeat;
 
 use check::{Check, Status};
 use settings::clock::SharedClock;
 use telemetry::metrics;
 
-const LIVE: &str = "/health/live";
-const STARTUP: &str = "/health/startup";
-const READY: &str = "/health/ready";
 /// Until a check has held for the first time it runs again after this pause, which
 /// doubles up to a quarter of its interval: a start does not wait for a schedule.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// The paths of all probes.
-pub const PROBES: [&str; 3] = [LIVE, STARTUP, READY];
-
 metrics! {
     /// Readiness.
     pub struct HealthMetrics {
@@ -157,81 +145,30 @@ impl Health {
             .clone()
     }
 
-    /// Probes that say nothing but `{"status": …}`, for the public listener.
-    pub fn terse_routes(&self) -> Router {
-        self.routes(false)
+    /// What is known of every check.
+    #[must_use]
+    pub fn report(&self) -> Vec<CheckReport> {
+        let checks = self.snapshot();
+        checks.iter().map(|check| check.report()).collect()
     }
 
-    /// Probes that explain themselves, for the admin listener.
-    pub fn verbose_routes(&self) -> Router {
-        self.routes(true)
+    /// Whether the runtime turns, and nothing else.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.heartbeat.beats()
     }
 
-    fn routes(&self, verbose: bool) -> Router {
-        Router::new()
-            .route(LIVE, get(live))
-            .route(STARTUP, get(startup))
-            .route(READY, get(ready))
-            .with_state((self.clone(), verbose))
+    /// Whether the process has initialised itself; it waits for nobody else.
+    #[must_use]
+    pub fn is_initialised(&self) -> bool {
+        self.initialised.load(Ordering::Acquire)
     }
-}
 
-/// Whether the runtime turns, and nothing else.
-async fn live(AxumState((health, _)): AxumState<(Health, bool)>) -> Response {
-    terse(health.heartbeat.beats())
-}
-
-/// Whether the process has initialised itself; it waits for nobody else.
-async fn startup(AxumState((health, _)): AxumState<(Health, bool)>) -> Response {
-    terse(health.initialised.load(Ordering::Acquire))
-}
-
-fn words(good: bool) -> (StatusCode, &'static str) {
-    if good {
-        (StatusCode::OK, "ok")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+    /// Where the process is in its life.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.lifecycle.state()
     }
-}
-
-fn terse(good: bool) -> Response {
-    let (status, word) = words(good);
-    (status, Json(json!({ "status": word }))).into_response()
-}
-
-async fn ready(AxumState((health, verbose)): AxumState<(Health, bool)>) -> Response {
-    let ready = health.is_ready();
-    if !verbose {
-        return terse(ready);
-    }
-    let (status, word) = words(ready);
-    let checks: serde_json::Map<_, _> = health
-        .snapshot()
-        .iter()
-        .map(|check| {
-            let status = check
-                .status
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            let since = status
-                .since
-                .format(&time::format_description::well_known::Rfc3339);
-            let entry = json!({
-                "up": status.up,
-                "critical": check.critical,
-                "since": since.unwrap_or_default(),
-                "last_error": status.last_error.filter(|_| !status.up),
-            });
-            (check.name.to_string(), entry)
-        })
-        .collect();
-    let state = health.lifecycle.state().as_str();
-    (
-        status,
-        Json(json!({ "status": word, "state": state, "checks": checks })),
-    )
-        .into_response()
 }
 
 #[cfg(test)]
@@ -239,8 +176,8 @@ mod tests {
     use std::sync::atomic::AtomicU32;
 
     use super::*;
-    use crate::platform::clock::SystemClock;
-    use crate::platform::lifecycle::LifecycleMetrics;
+    use crate::process::LifecycleMetrics;
+    use settings::clock::SystemClock;
 
     #[tokio::test]
     async fn a_start_does_not_wait_for_the_schedule_of_a_check() {
@@ -256,12 +193,11 @@ mod tests {
             ..Schedule::default()
         };
         let probe: Probe = Arc::new(move || {
-            let result = match seen.fetch_add(1, Ordering::Relaxed) {
-                0..3 => Err("not there yet"),
-                _ => {
-                    holds.notify_one();
-                    Ok(())
-                }
+            let result = if seen.fetch_add(1, Ordering::Relaxed) < 3 {
+                Err("not there yet")
+            } else {
+                holds.notify_one();
+                Ok(())
             };
             Box::pin(std::future::ready(result))
         });

@@ -1,0 +1,24 @@
+//! Kinds of streams.
+
+/// The kinds of streams: label values of `http_streams_open`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamKind {
+    /// Server-sent events.
+    Sse,
+    /// WebSockets.
+    WebSocket,
+}
+
+impl StreamKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Sse, Self::WebSocket];
+
+    /// The label value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sse => "sse",
+            Self::WebSocket => "websocket",
+        }
+    }
+}
