@@ -214,6 +214,8 @@ where
             .header_read_timeout(None)
             .keep_alive(serving.keep_alive)
             .writev(WRITEV)
+            // The bound of the buffer alone is rounded up to what one read brings.
+            .max_header_size(MAX_HEADER_BYTES)
             .max_buf_size(MAX_HEADER_BYTES);
         return Box::pin(builder.serve_connection(stream, service).with_upgrades());
     }

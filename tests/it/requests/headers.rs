@@ -249,10 +249,14 @@ async fn the_header_that_the_proxy_does_not_write_changes_nothing() {
         ] {
             assert_eq!(metrics.get(name, &[]), Some(expected), "{header}: {name}");
         }
-        let warned = service.logs().into_iter().filter(|line| {
-            let message = line["message"].as_str().unwrap_or_default();
-            message.contains("http.client_address_header") && line["header"] == header
+        let warned = eventually("a line about the header", async || {
+            let mut lines = service.logs();
+            lines.retain(|line| {
+                let message = line["message"].as_str().unwrap_or_default();
+                message.contains("http.client_address_header") && line["header"] == header
+            });
+            (!lines.is_empty()).then_some(lines)
         });
-        assert_eq!(warned.count(), 1, "{header}");
+        assert_eq!(warned.await.len(), 1, "{header}");
     }
 }
