@@ -14,7 +14,7 @@ demo: ## act as a client of the running service, or of one of its own: make demo
 	@cargo build --locked --bins --example demo
 	@cargo run --locked --quiet --example demo -- $(ARGS)
 
-test: ## check formatting, lints, all tests on SQLite and Postgres, and the query cache
+test: ## check formatting, dependencies, lints, all tests on SQLite and Postgres, and the query cache
 	@scripts/build-needs
 	@scripts/test
 

@@ -45,6 +45,21 @@ tool() {
     printf '%s/.tools/bin/%s' "$PWD" "$1"
 }
 
+# Brings pinned packages of npm into .tools/NAME, and prints that folder.
+npm_tools() { # name, package@version...
+    local folder=$PWD/.tools/$1
+    shift
+    command -v npm >/dev/null || die "npm is missing: install Node.js 20.11 or newer"
+    if [[ $(cat "$folder/pins" 2>/dev/null) != "$*" ]]; then
+        mkdir -p "$folder"
+        echo '{"private": true}' >"$folder/package.json"
+        npm install --prefix "$folder" --no-audit --no-fund --loglevel error --ignore-scripts "$@" >/dev/null ||
+            die "npm could not install $*"
+        echo "$*" >"$folder/pins"
+    fi
+    printf '%s' "$folder"
+}
+
 # Free loopback ports, all different, one a line.
 free_ports() {
     python3 -c '

@@ -1,9 +1,9 @@
 """Holds every Markdown page of the project to a parser of Markdown.
 
-markdown_fences.py PROMTOOL SHELLCHECK SERVICE SQL PUBLIC ADMIN PAGE..., called by 42-runbooks
-in the project's root. Pages must have sound fences and links that lead somewhere. What
-stands in a fence is checked by the tool of its language. SQL is written to the file
-SQL, which the caller gives to a server. Requests that pages name must be offered by
+markdown_fences.py PROMTOOL SHELLCHECK SERVICE MERMAID SQL PUBLIC ADMIN PAGE..., called by
+42-runbooks in the project's root. Pages must have sound fences and links that lead somewhere. What
+stands in a fence is checked by the tool of its language. MERMAID is the folder of
+Mermaid's parser. SQL is written to the file SQL, which the caller gives to a server. Requests that pages name must be offered by
 docs/openapi.json, or by the listeners of the running service at PUBLIC and ADMIN.
 So must subcommands of the binary SERVICE, targets of make, and scripts.
 Prints every fault and exits 1 when there is one.
@@ -23,10 +23,12 @@ import yaml
 
 from markdown_pages import Page, broken_links
 
-PROMTOOL, SHELLCHECK, SERVICE, SQL, PUBLIC, ADMIN = sys.argv[1:7]
+PROMTOOL, SHELLCHECK, SERVICE, MERMAID, SQL, PUBLIC, ADMIN = sys.argv[1:8]
 DESCRIBED = json.loads(pathlib.Path("docs/openapi.json").read_text())["paths"]
 # Prose and pictures of letters; there is nothing to check.
 FREE = {"text"}
+# Checked together: the parser takes a second to start.
+TOGETHER = {"mermaid"}
 # Pages about requests that must fail.
 REFUSED = {"docs/bad-input.md"}
 METHODS = "GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS"
@@ -72,6 +74,18 @@ def parsed(parse):
 def sql(text):
     with open(SQL, "a") as file:
         file.write("BEGIN;\n" + text.rstrip().rstrip(";") + ";\nROLLBACK;\n")
+
+
+def mermaid_faults(pages):
+    """Yields place and fault of every diagram that Mermaid cannot parse."""
+    diagrams = [(where, text) for page in pages for where, language, text in page.fences
+                if language == "mermaid"]
+    parsed = subprocess.run(["node", "scripts/verify.d/mermaid_parse.mjs", MERMAID], check=True,
+                            input=json.dumps([text for _, text in diagrams]),
+                            stdout=subprocess.PIPE, text=True).stdout
+    for (where, _), error in zip(diagrams, json.loads(parsed), strict=True):
+        if error:
+            yield where, f"mermaid: {error}"
 
 
 CHECKS = {
@@ -137,7 +151,7 @@ def main():
     name = pathlib.Path(SERVICE).name
     described = subprocess.run([SERVICE, "--help"], check=True, capture_output=True, text=True).stdout
     offers = set(re.findall(r"^  ([a-z]+)", described, flags=re.M))
-    pages = [Page(path) for path in sys.argv[7:]]
+    pages = [Page(path) for path in sys.argv[8:]]
     named = 0
     for page in pages:
         faults += page.faults
@@ -146,7 +160,7 @@ def main():
             if language in CHECKS:
                 if wrong := CHECKS[language](text):
                     faults.append((where, f"{language}: {wrong}"))
-            elif language not in FREE:
+            elif language not in FREE | TOGETHER:
                 faults.append((where, f"no language that is checked: {language or 'none'}"))
         for where, command in commands(page):
             if (found := re.match(r"make ([a-z][\w-]*)", command)) and found[1] not in targets:
@@ -160,6 +174,7 @@ def main():
                 named += 1
                 if not offered(method, path):
                     faults.append((where, f"{method or 'path'} {path}: not offered"))
+    faults += mermaid_faults(pages)
     links = sum(len(page.links) for page in pages)
     faults += broken_links(pages)
     if faults:

@@ -342,6 +342,47 @@ async fn an_env_file_counts_in_development_only() {
     }
 }
 
+/// Every line that `.env.example` offers, as `NAME=value`.
+fn example_variables() -> Vec<String> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".env.example");
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| line.strip_prefix('#').unwrap_or(line))
+        .filter(|line| !line.is_empty() && !line.starts_with(' '))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test]
+async fn every_line_of_the_example_env_file_takes_effect() {
+    let variables = example_variables();
+    assert!(variables.len() > 5, "{variables:?}");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    std::fs::write(folder.path().join("data/keys.json"), keys()).unwrap();
+    std::fs::write(folder.path().join(".env"), variables.join("\n")).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_gantry"))
+        .arg("config")
+        .current_dir(folder.path())
+        .env_clear()
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(stderr, "", "a warning");
+    for variable in &variables {
+        let (name, _) = variable.split_once('=').unwrap();
+        let source = format!("# {name} in .env");
+        let telemetry = format!("{name} ");
+        assert!(
+            text.lines()
+                .any(|line| line.ends_with(&source) || line.starts_with(&telemetry)),
+            "{name} has no effect:\n{text}"
+        );
+    }
+}
+
 fn keys() -> String {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_gantry"))
         .arg("keygen")
