@@ -5,6 +5,7 @@
 
 mod floods;
 mod http2;
+mod memory;
 mod tls;
 mod unread;
 
