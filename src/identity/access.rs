@@ -205,4 +205,4 @@ impl AccessTokens {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

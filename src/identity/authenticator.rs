@@ -165,3 +165,123 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     }
     hash
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::access::tests::{NOW, PLAIN, Stopped, USER, tokens};
+    use crate::identity::metrics::{AttemptCounters, IdentityMetrics};
+    use crate::identity::store::{PostgresIdentityStore, SqliteIdentityStore};
+    use crate::platform::auth::keys::KeySet;
+    use crate::platform::db::{Config, Database, DbMetrics};
+    use crate::platform::settings::{Layers, Reader};
+    use crate::platform::telemetry::Exemplars;
+
+    /// An authenticator that has seen a token and its user's state a moment ago.
+    struct Seen {
+        authenticator: TokenAuthenticator,
+        clock: Arc<Stopped>,
+        metrics: IdentityMetrics,
+        token: String,
+    }
+
+    impl Seen {
+        fn new() -> Self {
+            let (tokens, clock) = tokens(&KeySet::generate().unwrap());
+            let token = tokens.sign(USER, PLAIN).unwrap();
+            let metrics = IdentityMetrics::register(&prometheus::Registry::new()).unwrap();
+            let attempts = AttemptCounters::new(&metrics).token;
+            let seen = Self {
+                authenticator: TokenAuthenticator::new(tokens, store(), attempts),
+                clock,
+                metrics,
+                token,
+            };
+            seen.authenticator.verify(&seen.token).unwrap();
+            seen.read(Some(PLAIN), Duration::ZERO);
+            seen
+        }
+
+        /// The user's state was read so long ago.
+        fn read(&self, access: Option<Access>, age: Duration) {
+            let read_at = Instant::now().checked_sub(age).unwrap();
+            let state = UserState { access, read_at };
+            self.authenticator.states.insert(USER, state);
+        }
+
+        fn remembered(&self) -> Option<Principal> {
+            self.authenticator
+                .remembered(Credentials::Bearer(&self.token))
+        }
+
+        fn counted(&self, outcome: &str) -> u64 {
+            let labels = ["token", outcome];
+            self.metrics.attempts.with_label_values(&labels).get()
+        }
+    }
+
+    /// Never asked: what is remembered needs no database.
+    fn store() -> Arc<dyn IdentityStore> {
+        let config = Config::read(&mut Reader::new(Layers::default()));
+        let metrics = DbMetrics::register(&prometheus::Registry::new()).unwrap();
+        match Database::new(&config, Arc::new(metrics), Exemplars::default()).unwrap() {
+            Database::Sqlite(db) => Arc::new(SqliteIdentityStore::new(db, Vec::new())),
+            Database::Postgres(db) => Arc::new(PostgresIdentityStore::new(db, Vec::new())),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_principal_that_is_remembered_is_counted_as_any_other() {
+        let seen = Seen::new();
+        let principal = Principal {
+            user: USER,
+            role: PLAIN.role,
+        };
+        assert_eq!(seen.remembered(), Some(principal));
+        assert_eq!(seen.counted("success"), 1);
+        // These are counted where they are looked at.
+        seen.authenticator.forget(USER);
+        assert_eq!(seen.remembered(), None);
+        let key = Credentials::ApiKey(&seen.token);
+        assert_eq!(seen.authenticator.remembered(key), None);
+        assert_eq!((seen.counted("success"), seen.counted("failure")), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_users_state_is_remembered_for_its_life_and_no_longer() {
+        let seen = Seen::new();
+        seen.read(Some(PLAIN), STATE_LIFE / 2);
+        assert!(seen.remembered().is_some());
+        seen.read(Some(PLAIN), STATE_LIFE);
+        assert_eq!(seen.remembered(), None);
+    }
+
+    #[tokio::test]
+    async fn only_a_token_of_the_users_epoch_is_remembered() {
+        let seen = Seen::new();
+        for (epoch, why) in [
+            (PLAIN.epoch + 1, "tokens ended before their time"),
+            (PLAIN.epoch - 1, "the state is older than the token"),
+        ] {
+            seen.read(Some(Access { epoch, ..PLAIN }), Duration::ZERO);
+            assert_eq!(seen.remembered(), None, "{why}");
+        }
+        seen.read(None, Duration::ZERO);
+        assert_eq!(seen.remembered(), None, "the user was erased");
+    }
+
+    #[tokio::test]
+    async fn a_token_is_not_remembered_beyond_its_expiry_and_its_keys() {
+        let seen = Seen::new();
+        let ttl = i64::try_from(seen.authenticator.tokens.ttl().as_secs()).unwrap();
+        seen.clock.put(NOW + ttl - 1);
+        assert!(seen.remembered().is_some());
+        seen.clock.put(NOW + ttl);
+        assert_eq!(seen.remembered(), None, "it has expired");
+
+        let seen = Seen::new();
+        let keys = KeySet::parse(&KeySet::generate().unwrap()).unwrap();
+        seen.authenticator.tokens.keyring().replace(keys);
+        assert_eq!(seen.remembered(), None, "the keys are others");
+    }
+}

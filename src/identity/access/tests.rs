@@ -13,7 +13,13 @@ use crate::platform::auth::Role;
 use crate::platform::auth::keys::KeySet;
 
 /// A clock that stands where it is put.
-struct Stopped(AtomicI64);
+pub(in crate::identity) struct Stopped(AtomicI64);
+
+impl Stopped {
+    pub(in crate::identity) fn put(&self, seconds: i64) {
+        self.0.store(seconds, Ordering::Relaxed);
+    }
+}
 
 impl Clock for Stopped {
     fn now(&self) -> OffsetDateTime {
@@ -21,17 +27,17 @@ impl Clock for Stopped {
     }
 }
 
-const NOW: i64 = 1_800_000_000;
+pub(in crate::identity) const NOW: i64 = 1_800_000_000;
 const ADMIN: Access = access(Role::Admin);
-const PLAIN: Access = access(Role::User);
+pub(in crate::identity) const PLAIN: Access = access(Role::User);
 
 const fn access(role: Role) -> Access {
     Access { role, epoch: 3 }
 }
 
-const USER: Uuid = Uuid::from_u128(7);
+pub(in crate::identity) const USER: Uuid = Uuid::from_u128(7);
 
-fn tokens(keys: &str) -> (AccessTokens, Arc<Stopped>) {
+pub(in crate::identity) fn tokens(keys: &str) -> (AccessTokens, Arc<Stopped>) {
     let mut config = Config::read(&mut Reader::new(Layers::default()));
     config.keys = Some(SecretSource::parse(&Raw::text(keys)).unwrap());
     config.issuer = "issuer".to_owned();
@@ -86,12 +92,12 @@ fn times_hold_within_the_leeway() {
         (900 + LEEWAY - 1, true),
         (900 + LEEWAY, false),
     ] {
-        clock.0.store(NOW + offset, Ordering::Relaxed);
+        clock.put(NOW + offset);
         assert_eq!(tokens.verify(&token).is_ok(), valid, "{offset}");
     }
-    clock.0.store(NOW + 899, Ordering::Relaxed);
+    clock.put(NOW + 899);
     assert!(tokens.still_holds(&verified));
-    clock.0.store(NOW + 900, Ordering::Relaxed);
+    clock.put(NOW + 900);
     assert!(!tokens.still_holds(&verified), "remembered beyond exp");
 }
 

@@ -225,6 +225,7 @@ mod tests {
             ("55P03", false, Fault::Busy),
             ("23505", false, Fault::Statement),
             ("42P01", false, Fault::Statement),
+            ("42P05", false, Fault::Session(StalePlan)),
             ("0A000", false, Fault::Statement),
         ] {
             assert_eq!(of_postgres(code, None, ended), fault, "{code}");

@@ -343,6 +343,28 @@ mod tests {
         assert!(resolved.flaws.ignored && !resolved.flaws.unreadable && !resolved.trusted);
     }
 
+    /// Where every hop is trusted, the leftmost one is the client, and nothing stands
+    /// left of it.
+    #[test]
+    fn the_other_header_does_not_lengthen_a_chain_that_is_trusted() {
+        for (header, own, other) in [
+            (
+                XForwardedFor,
+                ("x-forwarded-for", "10.0.0.9"),
+                ("forwarded", "for=1.2.3.4"),
+            ),
+            (
+                Forwarded,
+                ("forwarded", "for=10.0.0.9"),
+                ("x-forwarded-for", "1.2.3.4"),
+            ),
+        ] {
+            let resolved = resolve(header, "10.0.0.1", &[own, other]);
+            assert_eq!(resolved.address.to_string(), "10.0.0.9", "{header:?}");
+            assert!(resolved.trusted && resolved.flaws.ignored, "{header:?}");
+        }
+    }
+
     #[test]
     fn forwarded_is_read_with_ports_quotes_and_mapped_addresses() {
         let chain = [(

@@ -5,6 +5,7 @@
 
 mod floods;
 mod http2;
+mod memory;
 mod tls;
 mod unread;
 
@@ -119,14 +120,18 @@ async fn a_header_that_drips_is_ended_however_steady_it_is() {
 #[tokio::test]
 async fn headers_that_are_too_large_are_431() {
     let service = service().await;
-    let large = "a".repeat(70 * 1024);
-    let request = format!("GET /api/v1/ping HTTP/1.1\r\nHost: x\r\nX-Large: {large}\r\n\r\n");
-    let mut stream = TcpStream::connect(service.address()).await.unwrap();
-    // The answer comes before the last byte is sent, and a reset may follow it.
-    let _partly = stream.write_all(request.as_bytes()).await;
-    let mut head = [0; 12];
-    stream.read_exact(&mut head).await.unwrap();
-    assert_eq!(&head, b"HTTP/1.1 431");
+    // The limit is 64 KiB, however much of it comes at once.
+    for (kib, expected) in [(63, 200), (65, 431), (70, 431), (100, 431), (200, 431)] {
+        let large = "a".repeat(kib * 1024);
+        let request = format!("GET /api/v1/ping HTTP/1.1\r\nHost: x\r\nX-Large: {large}\r\n\r\n");
+        let mut stream = TcpStream::connect(service.address()).await.unwrap();
+        // The answer comes before the last byte is sent, and a reset may follow it.
+        let _partly = stream.write_all(request.as_bytes()).await;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        let head = String::from_utf8_lossy(&head);
+        assert_eq!(head, format!("HTTP/1.1 {expected}"), "{kib} KiB");
+    }
 }
 
 #[tokio::test]
