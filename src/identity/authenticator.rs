@@ -174,8 +174,8 @@ mod tests {
     use crate::identity::store::{PostgresIdentityStore, SqliteIdentityStore};
     use crate::platform::auth::keys::KeySet;
     use crate::platform::db::{Config, Database, DbMetrics};
-    use crate::platform::settings::{Layers, Reader};
-    use crate::platform::telemetry::Exemplars;
+    use settings::{Layers, Reader};
+    use telemetry::Exemplars;
 
     /// An authenticator that has seen a token and its user's state a moment ago.
     struct Seen {
