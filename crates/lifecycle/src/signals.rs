@@ -111,7 +111,11 @@ fn install() -> std::io::Result<Vec<Watched>> {
             install(signal.as_raw(), name, false)?;
         }
         for number in linux::REAL_TIME {
-            install(number, "real-time signal", false)?;
+            match install(number, "real-time signal", false) {
+                // Kept by someone else: the first by musl, the last by valgrind.
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {}
+                installed => installed?,
+            }
         }
     }
     Ok(signals)
