@@ -1,6 +1,6 @@
 # One line a target: `make help`. The logic is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run demo test bench tools verify verify-edge rollout stack picture docs fmt lint sqlx-prepare
+.PHONY: help run demo test bench tools verify verify-edge rollout stack picture instructions docs fmt lint sqlx-prepare
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ picture: ## draw the dashboards from a live service into docs/images/
 bench: ## measure what the platform costs, relative to bare axum (a release build; two cores)
 	@scripts/build-needs
 	POSTGRES_DURABLE=yes scripts/postgres run -- cargo bench --locked --bench http
+
+instructions: ## count the instructions of a request by layer, and compare with the budget: ARGS="--help"
+	@scripts/build-needs
+	@scripts/instructions $(ARGS)
 
 docs: ## write the generated documents again (metrics, configuration, errors, OpenAPI)
 	UPDATE_DOCUMENTS=1 cargo test --locked --quiet --test it documents::
