@@ -9,9 +9,19 @@ use crate::support::{Backend, Service, TestDatabase, eventually};
 
 /// A process in development in an empty folder. Both streams go to one place, as on a
 /// terminal.
-fn at_a_terminal(folder: &Path, environment: &[(&str, &str)]) -> Child {
+/// A process that ends with its test, also when that fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+fn at_a_terminal(folder: &Path, environment: &[(&str, &str)]) -> Running {
     let output = std::fs::File::create(folder.join("output")).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_gantry"))
+    let process = Command::new(env!("CARGO_BIN_EXE_gantry"))
         .current_dir(folder)
         .env_clear()
         .env("APP__HTTP__ADDR", "127.0.0.1:0")
@@ -20,15 +30,15 @@ fn at_a_terminal(folder: &Path, environment: &[(&str, &str)]) -> Child {
         .stdin(Stdio::null())
         .stdout(output.try_clone().unwrap())
         .stderr(output)
-        .spawn()
-        .unwrap()
+        .spawn();
+    Running(process.unwrap())
 }
 
 fn output(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("output")).unwrap()
 }
 
-async fn ended(child: &mut Child) -> Option<i32> {
+async fn ended(Running(child): &mut Running) -> Option<i32> {
     let code = eventually("the end", async || child.try_wait().unwrap()).await;
     code.code()
 }
@@ -70,7 +80,7 @@ async fn the_banner_comes_after_the_start_and_ctrl_c_takes_one_line() {
         (text.matches("INFO  request ").count() == 3).then_some(text.len())
     })
     .await;
-    let pid = child.id().to_string();
+    let pid = child.0.id().to_string();
     let sent = Command::new("kill").args(["-s", "INT", &pid]).status();
     assert!(sent.unwrap().success());
     assert_eq!(ended(&mut child).await, Some(0));
