@@ -106,6 +106,13 @@ fn modules_inside_a_crate_have_no_cycle() {
             if module == "lib" {
                 continue;
             }
+            // One level up from these files is the crate itself.
+            let is_top = !path.contains('/') || path == format!("{module}/mod.rs");
+            let code = if is_top {
+                code.replace("super::", "crate::")
+            } else {
+                code
+            };
             let found = code.match_indices("crate::").map(|(at, word)| {
                 let rest = &code[at + word.len()..];
                 let end = rest.find(|next: char| !next.is_alphanumeric() && next != '_');
