@@ -40,6 +40,8 @@ COPY crates/telemetry/Cargo.toml crates/telemetry/
 COPY crates/lifecycle/Cargo.toml crates/lifecycle/
 COPY crates/request/Cargo.toml crates/request/
 COPY crates/db/Cargo.toml crates/db/
+COPY crates/workers/Cargo.toml crates/workers/
+COPY crates/http-server/Cargo.toml crates/http-server/
 RUN cp Cargo.toml /tmp/Cargo.toml \
     && sed -i '/^\[\[\(test\|bench\|example\)\]\]/,/^$/d' Cargo.toml \
     && mkdir src && touch src/lib.rs \

@@ -11,7 +11,7 @@ use settings::{Effective, Problem, Profile};
 use telemetry::{LogFormat, logs};
 
 use crate::config::Config;
-use crate::platform::auth::keys::KeySet;
+use crate::identity::keys::KeySet;
 use crate::{app, serve};
 
 /// Bad configuration (`EX_USAGE` of sysexits), decided before a port binds.

@@ -20,7 +20,7 @@ pub struct Config {
     /// `OTEL_*` variables.
     pub otel: BTreeMap<String, String>,
     /// The public listener.
-    pub http: platform::http::Config,
+    pub http: http_server::Config,
     /// The admin listener.
     pub admin: platform::admin::Config,
     /// The gRPC listener.
@@ -28,15 +28,15 @@ pub struct Config {
     /// The database.
     pub database: db::Config,
     /// Rate limits.
-    pub rate_limit: platform::protect::Config,
+    pub rate_limit: http_server::rate_limit::Config,
     /// Tokens and keys.
-    pub auth: platform::auth::Config,
+    pub auth: identity::Config,
     /// Streams to clients.
     pub live: platform::live::Config,
     /// The drain.
     pub lifecycle: lifecycle::Config,
     /// Background work.
-    pub workers: platform::workers::Config,
+    pub workers: workers::Config,
     /// Logs and traces.
     pub telemetry: telemetry::Config,
     /// The example application.
@@ -54,15 +54,15 @@ pub struct Refused {
 
 /// The keys of every section, in the order of the documentation.
 pub const SECTIONS: &[&[Key]] = &[
-    platform::http::Config::KEYS,
+    http_server::Config::KEYS,
     platform::admin::Config::KEYS,
     platform::grpc::Config::KEYS,
     db::Config::KEYS,
-    platform::protect::Config::KEYS,
-    platform::auth::Config::KEYS,
+    http_server::rate_limit::Config::KEYS,
+    identity::Config::KEYS,
     platform::live::Config::KEYS,
     lifecycle::Config::KEYS,
-    platform::workers::Config::KEYS,
+    workers::Config::KEYS,
     telemetry::Config::KEYS,
     app::ledger::Config::KEYS,
 ];
@@ -96,15 +96,15 @@ impl Config {
             profile: reader.profile(),
             warnings: reader.warnings(&telemetry::variable_names()),
             otel: reader.otel().clone(),
-            http: platform::http::Config::read(&mut reader),
+            http: http_server::Config::read(&mut reader),
             admin: platform::admin::Config::read(&mut reader),
             grpc: platform::grpc::Config::read(&mut reader),
             database: db::Config::read(&mut reader),
-            rate_limit: platform::protect::Config::read(&mut reader),
-            auth: platform::auth::Config::read(&mut reader),
+            rate_limit: http_server::rate_limit::Config::read(&mut reader),
+            auth: identity::Config::read(&mut reader),
             live: platform::live::Config::read(&mut reader),
             lifecycle: lifecycle::Config::read(&mut reader),
-            workers: platform::workers::Config::read(&mut reader),
+            workers: workers::Config::read(&mut reader),
             telemetry: telemetry::Config::read(&mut reader),
             ledger: app::ledger::Config::read(&mut reader),
         };

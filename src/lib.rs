@@ -7,6 +7,8 @@
 //! | [`lifecycle`] | shutdown by tokens, tracked tasks, signals, health |
 //! | [`request`] | context, problems, principal, propagation of a request, in any protocol |
 //! | [`db`] | pools, leases, migrations, errors of both databases |
+//! | [`workers`] | background work at intervals and from queues |
+//! | [`http_server`] | listener, middleware, rate limits, problems, extractors |
 //!
 //! The rest is in modules:
 //!

@@ -19,15 +19,24 @@ use tokio_util::sync::CancellationToken;
 use crate::SCHEMA;
 use crate::app;
 use crate::config::Config;
-use crate::platform::http::admission::Admission;
-use crate::platform::http::listener::{self, Reserved, Serve, Serving};
-use crate::platform::http::middleware;
-use crate::platform::http::probes::{self, Detail};
-use crate::platform::http::{Patience, Tls, TlsMetrics};
-use crate::platform::observe::{Observer, RouteTable};
-use crate::platform::protect::{Limits, RateLimitMetrics};
-use crate::platform::workers::{Runner, WorkerMetrics};
+use http_server::connection::admission::Admission;
+use http_server::connection::deadlines::Patience;
+use http_server::connection::listener;
+use http_server::connection::listener::Reserved;
+use http_server::connection::listener::Serve;
+use http_server::connection::listener::Serving;
+use http_server::connection::tls::Tls;
+use http_server::connection::tls::TlsMetrics;
+use http_server::middleware;
+use http_server::observe::Observer;
+use http_server::observe::RouteTable;
+use http_server::probes;
+use http_server::probes::Detail;
+use http_server::rate_limit::Limits;
+use http_server::rate_limit::RateLimitMetrics;
 pub use once::{Findings, check, healthcheck, liveness_url, migrate, promote};
+use workers::Runner;
+use workers::WorkerMetrics;
 
 use admin::Requests;
 use db::{Database, DbMetrics};
@@ -293,7 +302,7 @@ async fn start(
     );
     limits.start(lifecycle).await;
     outside::watch_limits(health, &limits);
-    let tls = match Tls::new(&config.http)? {
+    let tls = match Tls::new(config.http.tls_cert.as_ref(), config.http.tls_key.as_ref())? {
         Some(tls) => Some(tls.observed(TlsMetrics::register(registry)?)),
         None => None,
     };

@@ -37,11 +37,18 @@ use crate::identity::store::{ErasureHook, IdentityStore};
 use crate::identity::throttle::Throttle;
 use crate::identity::{self, IdentityMetrics};
 use crate::platform;
-use crate::platform::auth::AuthenticateLayer;
-use crate::platform::faults::{FaultLayer, FaultMetrics, Faults};
-use crate::platform::http::problem::{self, Code};
-use crate::platform::protect::Limits;
-use crate::platform::workers::{self, Next, Runner, Trigger, Worker};
+use http_server::authenticate::AuthenticateLayer;
+use http_server::fault_layer::FaultLayer;
+use http_server::problem;
+use http_server::rate_limit::Limits;
+use request::faults::FaultMetrics;
+use request::faults::Faults;
+use request::problem::Code;
+use workers;
+use workers::Next;
+use workers::Runner;
+use workers::Trigger;
+use workers::Worker;
 
 const CLEANUP: &str = "cleanup";
 
@@ -84,7 +91,7 @@ impl Stores {
 /// What the application is built from.
 pub struct Parts<'a> {
     /// Tokens and keys.
-    pub auth: &'a platform::auth::Config,
+    pub auth: &'a identity::Config,
     /// Currencies and the life of idempotency keys.
     pub ledger: &'a ledger::Config,
     /// Background work.
@@ -215,7 +222,7 @@ pub fn openapi() -> OpenApi {
     ] {
         document.merge(slice);
     }
-    platform::http::description::complete(&mut document, &problem_codes());
+    http_server::description::complete(&mut document, &problem_codes());
     let components = document.components.get_or_insert_default();
     for (name, scheme) in identity::http::security_schemes() {
         components.add_security_scheme(name, scheme);
@@ -227,18 +234,21 @@ pub fn openapi() -> OpenApi {
 #[must_use]
 pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
     vec![
-        ("HTTP", platform::observe::HttpMetrics::DESCRIPTORS),
-        ("TLS", platform::http::TlsMetrics::DESCRIPTORS),
-        ("Connections", platform::http::ended::Ended::DESCRIPTORS),
+        ("HTTP", http_server::observe::HttpMetrics::DESCRIPTORS),
+        ("TLS", http_server::TlsMetrics::DESCRIPTORS),
+        (
+            "Connections",
+            http_server::connection::ended::Ended::DESCRIPTORS,
+        ),
         ("Database", db::DbMetrics::DESCRIPTORS),
         (
             "Rate limits",
-            platform::protect::RateLimitMetrics::DESCRIPTORS,
+            http_server::rate_limit::RateLimitMetrics::DESCRIPTORS,
         ),
         ("Identity", IdentityMetrics::DESCRIPTORS),
         ("Ledger", ledger::LedgerMetrics::DESCRIPTORS),
         ("Faults", FaultMetrics::DESCRIPTORS),
-        ("Workers", platform::workers::WorkerMetrics::DESCRIPTORS),
+        ("Workers", workers::WorkerMetrics::DESCRIPTORS),
         ("Admin", platform::admin::AdminMetrics::DESCRIPTORS),
         ("Health", lifecycle::health::HealthMetrics::DESCRIPTORS),
         ("Lifecycle", lifecycle::LifecycleMetrics::DESCRIPTORS),

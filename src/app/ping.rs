@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::platform::http::Json;
+use http_server::extract::Json;
 
 /// The routes of this slice.
 pub fn routes() -> OpenApiRouter {

@@ -18,7 +18,10 @@ use uuid::Uuid;
 use super::access::{AccessTokens, VerifiedToken};
 use super::metrics::{Attempts, Outcome};
 use super::store::{Access, IdentityStore};
-use crate::platform::auth::{AuthError, Authenticator, Credentials, Principal};
+use request::AuthError;
+use request::Authenticator;
+use request::Credentials;
+use request::Principal;
 
 /// How long a user's state is believed; the contract allows 10 s.
 const STATE_LIFE: Duration = Duration::from_secs(5);
@@ -174,9 +177,9 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
 mod tests {
     use super::*;
     use crate::identity::access::tests::{NOW, PLAIN, Stopped, USER, tokens};
+    use crate::identity::keys::KeySet;
     use crate::identity::metrics::{AttemptCounters, IdentityMetrics};
     use crate::identity::store::{PostgresIdentityStore, SqliteIdentityStore};
-    use crate::platform::auth::keys::KeySet;
     use db::{Config, Database, DbMetrics};
     use settings::{Layers, Reader};
     use telemetry::Exemplars;

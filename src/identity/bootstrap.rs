@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::domain::{Email, Name, Password, User};
 use super::password::hash_at_start;
 use super::store::{FirstAdministrator, IdentityStore, NewUser};
-use crate::platform::auth::{Config, Role};
+use crate::identity::Config;
+use request::Role;
 
 /// What the first administrator is called until somebody says otherwise.
 const NAME: &str = "Administrator";

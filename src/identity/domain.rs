@@ -5,7 +5,7 @@ use settings::validation::{Invalid, is_plain_line, is_visible};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::platform::auth::Role;
+use request::Role;
 
 mod email;
 mod guessing;

@@ -4,7 +4,7 @@ use db::DbError;
 
 use super::password::HashError;
 use super::store::{ChangeError, EraseError};
-use crate::platform::protect::TooSoon;
+use http_server::rate_limit::TooSoon;
 
 /// Why the slice refuses.
 #[derive(Debug, thiserror::Error)]

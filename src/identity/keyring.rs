@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use lifecycle::Lifecycle;
 use settings::{Look, SecretSource, WatchedFiles};
 
-use crate::platform::auth::Config;
-use crate::platform::auth::keys::KeySet;
+use crate::identity::Config;
+use crate::identity::keys::KeySet;
 
 /// The present key set; cheap to clone, the same for all clones.
 #[derive(Clone)]

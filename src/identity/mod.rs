@@ -17,10 +17,12 @@
 pub mod access;
 pub mod authenticator;
 pub mod bootstrap;
+mod config;
 pub mod domain;
 pub mod error;
 pub mod http;
 pub mod keyring;
+pub mod keys;
 pub mod metrics;
 pub mod password;
 pub mod service;
@@ -29,6 +31,7 @@ pub mod throttle;
 
 pub use authenticator::TokenAuthenticator;
 pub use bootstrap::bootstrap;
+pub use config::Config;
 pub use error::IdentityError;
 pub use metrics::IdentityMetrics;
 pub use service::Service;

@@ -11,7 +11,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::domain::Password;
 use super::metrics::HashMetrics;
-use crate::platform::auth::Config;
+use crate::identity::Config;
 
 /// OWASP Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -323,7 +323,7 @@ mod tests {
     }
 
     fn hasher(places: u32, queued: u32, timeout: Duration) -> Hasher {
-        let mut config = crate::platform::auth::Config::read(&mut Reader::new(Layers::default()));
+        let mut config = crate::identity::Config::read(&mut Reader::new(Layers::default()));
         config.max_concurrent_hashes = places;
         config.max_queued_hashes = queued;
         config.hash_queue_timeout = timeout;

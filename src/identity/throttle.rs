@@ -15,7 +15,10 @@ use request::RequestContext;
 use uuid::Uuid;
 
 use super::domain::Email;
-use crate::platform::protect::{Key, Limit, Limits, TooSoon};
+use http_server::rate_limit::Key;
+use http_server::rate_limit::Limit;
+use http_server::rate_limit::Limits;
+use http_server::rate_limit::TooSoon;
 
 /// Pairs of account and client address that are remembered; beyond it those go that
 /// were not used for longest, and with them no more than the allowance.

@@ -11,10 +11,12 @@ use telemetry::Telemetry;
 use crate::app;
 use crate::config::Config;
 use crate::platform::admin::{Admin, AdminMetrics, Info, Pages, Switches};
-use crate::platform::faults::{self, FaultMetrics, Faults};
-use crate::platform::http::ended::Ended;
-use crate::platform::observe::HttpMetrics;
 use crate::platform::profile::Profiler;
+use http_server::connection::ended::Ended;
+use http_server::observe::HttpMetrics;
+use request::faults;
+use request::faults::FaultMetrics;
+use request::faults::Faults;
 
 /// The pages of `docs/runbooks`, listed by the build script.
 const RUNBOOKS: Pages = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));

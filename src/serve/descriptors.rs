@@ -4,7 +4,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
-use crate::platform::http::admission::REFUSALS;
+use http_server::connection::admission::REFUSALS;
 
 /// A database connection has its socket, or with SQLite the file, its log and its index;
 /// one more while it is replaced.

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::app;
 use crate::config::Config;
 use crate::identity::store::Promotion;
-use crate::platform::protect::Limits;
+use http_server::rate_limit::Limits;
 
 /// Applies the migrations that are missing; `tell` gets a line while it waits, for files
 /// that others can open, and for what was done.

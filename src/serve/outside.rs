@@ -12,7 +12,7 @@ use settings::clock::Clock;
 use crate::config::Config;
 use crate::identity::bootstrap::{self, BootstrapError};
 use crate::identity::store::IdentityStore;
-use crate::platform::protect::Limits;
+use http_server::rate_limit::Limits;
 
 /// Waits for the database with backoff. What waiting cannot mend (credentials, a
 /// database that does not exist) ends the start.

@@ -229,7 +229,7 @@ fn domain_files_know_no_framework() {
             "tonic",
             "utoipa",
             "use http::",
-            "platform::http",
+            "http_server",
         ],
     );
 }

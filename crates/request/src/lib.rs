@@ -29,6 +29,7 @@ pub mod authentication;
 pub mod clock;
 mod context;
 pub mod error_events;
+pub mod faults;
 mod fields;
 pub mod ids;
 pub mod problem;

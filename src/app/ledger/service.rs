@@ -15,7 +15,8 @@ use super::domain::{
 };
 use super::store::{LedgerStore, OpenError, Posted, TransferError};
 use super::{Config, LedgerMetrics};
-use crate::platform::http::page::{Page, PageRequest};
+use http_server::page::Page;
+use http_server::page::PageRequest;
 
 /// The ledger, on whichever store.
 #[derive(Clone)]

@@ -9,8 +9,8 @@ use settings::clock::Clock;
 use settings::{Layers, Raw, Reader, SecretSource, Setting as _};
 
 use super::*;
-use crate::platform::auth::Role;
-use crate::platform::auth::keys::KeySet;
+use crate::identity::keys::KeySet;
+use request::Role;
 
 /// A clock that stands where it is put.
 pub(in crate::identity) struct Stopped(AtomicI64);

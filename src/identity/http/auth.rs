@@ -1,9 +1,9 @@
 //! Registration, login, refresh, logout.
 
-use crate::platform::http::ProblemResponse;
 use axum::extract::State as AxumState;
 use axum::response::IntoResponse;
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use http_server::problem::ProblemResponse;
 use request::Fields;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -12,8 +12,8 @@ use utoipa::ToSchema;
 use super::{State, UserBody};
 use crate::identity::domain::{Email, Name, Password};
 use crate::identity::service::Tokens;
-use crate::platform::http::Json;
-use crate::platform::http::problem::{self};
+use http_server::extract::Json;
+use http_server::problem;
 
 /// Who wants to register.
 #[derive(Deserialize, ToSchema)]

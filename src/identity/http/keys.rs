@@ -4,7 +4,7 @@ use axum::extract::State as AxumState;
 use serde_json::Value;
 
 use super::State;
-use crate::platform::http::Json;
+use http_server::extract::Json;
 
 /// The public keys as a JWK set (RFC 7517); keys of HS256 are not in it.
 #[utoipa::path(

@@ -17,8 +17,10 @@ use uuid::Uuid;
 use super::domain::User;
 use super::error::IdentityError;
 use super::service::Service;
-use crate::platform::auth::{challenged, refused};
-use crate::platform::http::problem::{self, Problem};
+use http_server::authenticate::challenged;
+use http_server::authenticate::refused;
+use http_server::problem;
+use request::Problem;
 
 /// What handlers work with.
 pub type State = Arc<Service>;

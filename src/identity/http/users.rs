@@ -1,9 +1,9 @@
 //! The own account.
 
-use crate::platform::http::ProblemResponse;
 use axum::extract::State as AxumState;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use http_server::problem::ProblemResponse;
 use request::Fields;
 use serde::Deserialize;
 use settings::validation::Invalid;
@@ -12,10 +12,13 @@ use utoipa::ToSchema;
 use super::{State, UserBody};
 use crate::identity::domain::{Email, Name, Password, User, UserChange};
 use crate::identity::store::Expected;
-use crate::platform::auth::RequirePrincipal;
-use crate::platform::http::Json;
-use crate::platform::http::etag::{self, Condition, IfMatch, IfNoneMatch};
-use crate::platform::http::problem::{self};
+use http_server::authenticate::RequirePrincipal;
+use http_server::etag;
+use http_server::etag::Condition;
+use http_server::etag::IfMatch;
+use http_server::etag::IfNoneMatch;
+use http_server::extract::Json;
+use http_server::problem;
 
 /// What shall change; a field left out, or null, stays.
 #[derive(Deserialize, ToSchema)]

@@ -6,7 +6,7 @@
 //! and compose scrapes by the name of the service. In production whoever reaches the port may read metrics and probes; everything
 //! that writes, and `/debug`, needs the token and does not exist without one.
 
-use crate::platform::http::ProblemResponse;
+use http_server::problem::ProblemResponse;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,9 +22,11 @@ use settings::Profile;
 
 use super::Admin;
 use super::guesses::Guesses;
-use crate::platform::auth::{challenged, refused};
-use crate::platform::http::extract::single_header;
-use crate::platform::http::problem::{Problem, codes};
+use http_server::authenticate::challenged;
+use http_server::authenticate::refused;
+use http_server::extract::single_header;
+use request::Problem;
+use request::problem::codes;
 
 /// What the profile and the configuration allow.
 pub(super) struct Access {

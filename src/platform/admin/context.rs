@@ -14,8 +14,9 @@ use request::{BodyLimits, within};
 use request::{Failure, Problem};
 use telemetry::logs::Panicked;
 
-use crate::platform::http::ProblemResponse;
-use crate::platform::observe::{REQUEST_ID, unobserved};
+use http_server::observe::REQUEST_ID;
+use http_server::observe::unobserved;
+use http_server::problem::ProblemResponse;
 
 /// Switches are small; nobody sends a megabyte to them.
 const LIMITS: BodyLimits = BodyLimits {

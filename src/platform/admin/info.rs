@@ -13,7 +13,7 @@ use settings::clock::Clock;
 use telemetry::Service;
 use time::OffsetDateTime;
 
-use crate::platform::http::Json;
+use http_server::extract::Json;
 
 /// Nothing of the configuration stands in it, and so no secret.
 #[derive(Debug, Clone, Serialize)]

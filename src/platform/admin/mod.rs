@@ -4,6 +4,7 @@
 mod access;
 mod config;
 mod context;
+mod faults;
 mod guesses;
 mod info;
 mod metrics;
@@ -12,7 +13,7 @@ mod revertible;
 mod runbooks;
 mod switches;
 
-use crate::platform::http::ProblemResponse;
+use http_server::problem::ProblemResponse;
 use std::sync::Arc;
 
 use axum::Router;
@@ -33,11 +34,13 @@ use settings::{Profile, Secret};
 pub use switches::Switches;
 use telemetry::exposition::{self, Exemplars, Format};
 
-use crate::platform::faults::{self, Faults};
-use crate::platform::http::framing;
-use crate::platform::http::probes::{self, Detail};
-use crate::platform::http::problem::{Problem, codes};
 use crate::platform::profile::Profiler;
+use http_server::connection::framing;
+use http_server::probes;
+use http_server::probes::Detail;
+use request::Problem;
+use request::faults::Faults;
+use request::problem::codes;
 
 /// What the admin listener shows.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! The runbooks, so that the link of an alert leads somewhere while nothing else is
 //! set up: `/runbooks/ServiceDown.md`, of the version that runs.
 
-use crate::platform::http::ProblemResponse;
+use http_server::problem::ProblemResponse;
 use std::sync::Arc;
 
 use axum::Router;

@@ -2,7 +2,7 @@
 //! traces are sampled. `PUT` answers with the new state; with a `ttl` the old value
 //! returns by itself.
 
-use crate::platform::http::ProblemResponse;
+use http_server::problem::ProblemResponse;
 use std::borrow::Cow;
 
 use axum::Router;
@@ -20,7 +20,10 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use super::revertible::{Revertible, Shown, Ttl};
-use crate::platform::http::{FieldError, Fields, Json, Problem};
+use http_server::extract::Json;
+use request::FieldError;
+use request::Fields;
+use request::Problem;
 
 /// The switches of a process.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! `/debug/pprof/profile`: where the processor's time goes, by a timer that samples
 //! the stacks of whatever runs.
 
-use crate::platform::http::ProblemResponse;
+use http_server::problem::ProblemResponse;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -10,7 +10,8 @@ use pprof::{ProfilerGuard, ProfilerGuardBuilder, Report};
 
 use super::format::{Builder, Frame};
 use super::{Format, Profiler, Wanted, pprof, svg};
-use crate::platform::http::{Problem, Query};
+use http_server::extract::Query;
+use request::Problem;
 
 /// Samples in a second of processor time: a prime below 100, so that it does not
 /// run in step with periodic work.

@@ -5,7 +5,7 @@
 //! leak looks like. A process that is started with
 //! `_RJEM_MALLOC_CONF=prof_active:true` shows all of its life.
 
-use crate::platform::http::ProblemResponse;
+use http_server::problem::ProblemResponse;
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
@@ -18,8 +18,9 @@ use tikv_jemalloc_ctl::{Access as _, AsName as _};
 
 use super::format::{Builder, Frame};
 use super::{Format, Profiler, Wanted, pprof};
-use crate::platform::http::problem::codes::INVALID_QUERY;
-use crate::platform::http::{Problem, Query};
+use http_server::extract::Query;
+use request::Problem;
+use request::problem::codes::INVALID_QUERY;
 
 const ACTIVE: &[u8] = b"prof.active\0";
 const DUMP: &[u8] = b"prof.dump\0";

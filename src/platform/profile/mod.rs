@@ -20,8 +20,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::platform::http::problem::codes::INVALID_QUERY;
-use crate::platform::http::{Json, Problem};
+use http_server::extract::Json;
+use request::Problem;
+use request::problem::codes::INVALID_QUERY;
 
 /// Problems of profiles.
 pub mod codes {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::Profiler;
-use crate::platform::http::Json;
+use http_server::extract::Json;
 
 #[derive(Serialize)]
 struct Tasks {

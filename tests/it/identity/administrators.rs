@@ -1,7 +1,7 @@
 //! Administrators, as the store makes them.
 
 use gantry::identity::store::{Expected, FirstAdministrator, Promotion};
-use gantry::platform::auth::Role;
+use request::Role;
 use settings::clock::{Clock as _, SystemClock};
 
 use super::database::{execute, value};

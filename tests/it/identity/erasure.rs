@@ -11,7 +11,7 @@ use gantry::identity::store::{
     ChangeError, EraseError, ErasureError, ErasureHook, Expected, IdentityStore, NewUser,
     PostgresIdentityStore, SqliteIdentityStore,
 };
-use gantry::platform::auth::Role;
+use request::Role;
 use settings::clock::{Clock as _, SystemClock, new_id};
 use settings::{Layers, Reader};
 use telemetry::Exemplars;

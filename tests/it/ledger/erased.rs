@@ -12,7 +12,7 @@ use gantry::identity::store::{
     Expected, IdentityStore, NewFamily, NewUser, PostgresIdentityStore, Rotated, Rotation,
     SqliteIdentityStore,
 };
-use gantry::platform::auth::Role;
+use request::Role;
 use serde_json::{Value, json};
 use settings::clock::{SystemClock, new_id};
 use uuid::Uuid;

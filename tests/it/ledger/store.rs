@@ -2,7 +2,7 @@
 
 use gantry::app::ledger::domain::{MAX_AMOUNT, MAX_BALANCE, Refusal};
 use gantry::app::ledger::store::TransferError;
-use gantry::platform::http::page::PageRequest;
+use http_server::page::PageRequest;
 use settings::clock::new_id;
 use uuid::Uuid;
 

@@ -7,11 +7,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::routing::get;
-use gantry::platform::http::Patience;
-use gantry::platform::http::admission::Admission;
-use gantry::platform::http::ended::Ended;
-use gantry::platform::http::listener::{self, Serving};
-use gantry::platform::observe::HttpMetrics;
+use http_server::connection::Patience;
+use http_server::connection::admission::Admission;
+use http_server::connection::ended::Ended;
+use http_server::connection::listener::{self, Serving};
+use http_server::observe::HttpMetrics;
 use lifecycle::{Config, Lifecycle, LifecycleMetrics, StreamKind};
 use prometheus::{IntGauge, Registry};
 

@@ -1,9 +1,9 @@
 //! Accounts of the authenticated user.
 
-use crate::platform::http::ProblemResponse;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use http_server::problem::ProblemResponse;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -12,10 +12,15 @@ use uuid::Uuid;
 use super::problems::{Listing, Opening, Reading, not_found};
 use crate::app::ledger::Ledger;
 use crate::app::ledger::domain::{Account, AccountName};
-use crate::platform::auth::RequirePrincipal;
-use crate::platform::http::etag::{self, IfNoneMatch};
-use crate::platform::http::page::{Page, PageQuery};
-use crate::platform::http::{Fields, Json, Path, Query};
+use http_server::authenticate::RequirePrincipal;
+use http_server::etag;
+use http_server::etag::IfNoneMatch;
+use http_server::extract::Json;
+use http_server::extract::Path;
+use http_server::extract::Query;
+use http_server::page::Page;
+use http_server::page::PageQuery;
+use request::Fields;
 
 /// An account that is to be opened.
 #[derive(Deserialize, ToSchema)]

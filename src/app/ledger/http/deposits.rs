@@ -1,9 +1,9 @@
 //! Deposits: money that administrators let into the ledger.
 
-use crate::platform::http::ProblemResponse;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::HeaderMap;
+use http_server::problem::ProblemResponse;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -12,8 +12,9 @@ use super::problems::Depositing;
 use super::transfers::{TransferBody, created};
 use crate::app::ledger::domain::{Amount, Reference, Source, parse_id};
 use crate::app::ledger::{Asked, Ledger};
-use crate::platform::auth::RequireAdmin;
-use crate::platform::http::{Fields, Json};
+use http_server::authenticate::RequireAdmin;
+use http_server::extract::Json;
+use request::Fields;
 
 /// A deposit that is to be made.
 #[derive(Deserialize, ToSchema)]

@@ -14,8 +14,9 @@ use utoipa_axum::routes;
 
 use super::Ledger;
 use super::domain::IdempotencyKey;
-use crate::platform::http::extract::single_header;
-use crate::platform::http::problem::{self, Problem};
+use http_server::extract::single_header;
+use http_server::problem;
+use request::Problem;
 
 /// The routes of this slice.
 pub fn routes() -> OpenApiRouter<Ledger> {

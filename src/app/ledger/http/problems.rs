@@ -6,9 +6,11 @@ use utoipa::openapi::{RefOr, Response};
 
 use crate::app::ledger::domain::Refusal;
 use crate::app::ledger::store::{OpenError, TransferError};
-use crate::platform::auth;
-use crate::platform::http::description::describe;
-use crate::platform::http::problem::{self, Code, Problem};
+use http_server::authenticate;
+use http_server::description::describe;
+use http_server::problem;
+use request::Problem;
+use request::problem::Code;
 
 /// Problems of this slice.
 pub mod codes {
@@ -82,7 +84,7 @@ impl From<TransferError> for Problem {
             )
             .retry_after(IN_PROGRESS_RETRY),
             // The token was good when the request came in.
-            TransferError::Erased => auth::refused(),
+            TransferError::Erased => authenticate::refused(),
             TransferError::Database(error) => error.into(),
         }
     }
@@ -91,7 +93,7 @@ impl From<TransferError> for Problem {
 impl From<OpenError> for Problem {
     fn from(error: OpenError) -> Self {
         match error {
-            OpenError::Erased => auth::refused(),
+            OpenError::Erased => authenticate::refused(),
             OpenError::Database(error) => error.into(),
         }
     }

@@ -1,9 +1,9 @@
 //! Transfers of the authenticated user.
 
-use crate::platform::http::ProblemResponse;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_server::problem::ProblemResponse;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -15,9 +15,13 @@ use super::problems::{Listing, Reading, Transferring, not_found};
 use crate::app::ledger::domain::{Amount, Reference, Source, Transfer, parse_id};
 use crate::app::ledger::store::Posted;
 use crate::app::ledger::{Asked, Ledger};
-use crate::platform::auth::RequirePrincipal;
-use crate::platform::http::page::{Page, PageQuery};
-use crate::platform::http::{Fields, Json, Path, Query};
+use http_server::authenticate::RequirePrincipal;
+use http_server::extract::Json;
+use http_server::extract::Path;
+use http_server::extract::Query;
+use http_server::page::Page;
+use http_server::page::PageQuery;
+use request::Fields;
 
 /// A transfer that is to be made.
 #[derive(Deserialize, ToSchema)]

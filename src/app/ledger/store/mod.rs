@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::domain::{
     Account, Claim, Currency, Fingerprint, NewAccount, Order, Refusal, Source, Transfer,
 };
-use crate::platform::http::page::PageRequest;
+use http_server::page::PageRequest;
 
 /// Expired keys that one transaction removes at most: short enough that no request
 /// waits for it.

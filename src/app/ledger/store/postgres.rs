@@ -16,8 +16,8 @@ use self::turns::Turns;
 use super::{CLOSED_NAME, EXPIRED_BATCH, LedgerStore, OpenError, Posted, TransferError, currency};
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
 use crate::identity::store::{ErasureError, ErasureHook};
-use crate::platform::http::page::PageRequest;
-use crate::platform::workers;
+use http_server::page::PageRequest;
+use workers;
 
 /// The ledger's tables on Postgres.
 #[derive(Clone)]

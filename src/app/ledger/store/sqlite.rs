@@ -18,8 +18,8 @@ use super::{
 };
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
 use crate::identity::store::{ErasureError, ErasureHook, is_erased};
-use crate::platform::http::page::PageRequest;
-use crate::platform::workers;
+use http_server::page::PageRequest;
+use workers;
 
 /// The ledger's tables on SQLite.
 #[derive(Clone)]

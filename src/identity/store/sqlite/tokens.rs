@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::identity::store::{
     CLEANUP_BATCH, FoundToken, NewFamily, Rotated, Rotation, TokenHash, TokenState, stored_access,
 };
-use crate::platform::workers;
+use workers;
 
 pub(super) async fn open_family(db: &Db<Sqlite>, family: NewFamily) -> Result<bool, DbError> {
     db.run("open_refresh_family", async {

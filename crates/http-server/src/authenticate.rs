@@ -1,0 +1,179 @@
+//! Authentication as a layer at the routes that need it: decided before the body
+//! is read or an upgrade begins.
+
+use crate::problem::ProblemResponse;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::future::{BoxFuture, Either};
+use http::HeaderMap;
+use http::request::Parts;
+use request::RequestContext;
+use tower::{Layer, Service};
+
+use crate::extract::single_header;
+use request::AuthError;
+use request::Authenticator;
+use request::Credentials;
+use request::Principal;
+use request::Problem;
+use request::Role;
+use request::problem::codes;
+
+/// Lets authenticated requests through, with their [`Principal`].
+#[derive(Clone)]
+pub struct AuthenticateLayer(pub Arc<dyn Authenticator>);
+
+impl<S> Layer<S> for AuthenticateLayer {
+    type Service = Authenticate<S>;
+
+    fn layer(&self, inner: S) -> Authenticate<S> {
+        Authenticate {
+            inner,
+            authenticator: Arc::clone(&self.0),
+        }
+    }
+}
+
+/// The service of [`AuthenticateLayer`]. A request whose principal is remembered passes
+/// without a box and a copy of the service, which axum's `from_fn` makes.
+#[derive(Clone)]
+pub struct Authenticate<S> {
+    inner: S,
+    authenticator: Arc<dyn Authenticator>,
+}
+
+impl<S> Service<Request> for Authenticate<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let remembered = credentials(request.headers())
+            .ok()
+            .and_then(|credentials| self.authenticator.remembered(credentials));
+        if let Some(principal) = remembered {
+            identify(&mut request, principal);
+            return Either::Left(self.inner.call(request));
+        }
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        let authenticator = Arc::clone(&self.authenticator);
+        Either::Right(Box::pin(authenticate(authenticator, ready, request)))
+    }
+}
+
+async fn authenticate<S>(
+    authenticator: Arc<dyn Authenticator>,
+    mut inner: S,
+    mut request: Request,
+) -> Result<Response, Infallible>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    let principal = match credentials(request.headers()) {
+        Ok(credentials) => authenticator.authenticate(credentials).await,
+        Err(problem) => return Ok(ProblemResponse(problem).into_response()),
+    };
+    match principal {
+        Ok(principal) => {
+            identify(&mut request, principal);
+            inner.call(request).await
+        }
+        Err(AuthError::Refused) => Ok(ProblemResponse(refused()).into_response()),
+        Err(AuthError::Unchecked(problem)) => Ok(ProblemResponse(problem).into_response()),
+    }
+}
+
+/// Notes whose request it is.
+fn identify(request: &mut Request<Body>, principal: Principal) {
+    if let Some(context) = RequestContext::current() {
+        // Once a request: the layer stands once around a route.
+        let _set = context.principal.set(principal.user);
+    }
+    request.extensions_mut().insert(principal);
+}
+
+fn credentials(headers: &HeaderMap) -> Result<Credentials<'_>, Problem> {
+    if let Some(value) = single_header(headers, "authorization")? {
+        let bearer = value
+            .split_once(' ')
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        return match bearer {
+            Some((_, token)) => Ok(Credentials::Bearer(token.trim())),
+            None => Err(refused()),
+        };
+    }
+    single_header(headers, "x-api-key")?
+        .map(Credentials::ApiKey)
+        .ok_or_else(missing)
+}
+
+/// RFC 6750, section 3: without credentials the challenge says no more than how.
+fn missing() -> Problem {
+    challenged(Problem::new(
+        codes::UNAUTHENTICATED,
+        "This needs an access token or an API key.",
+    ))
+}
+
+/// Adds the challenge that every 401 carries (RFC 9110, section 15.5.2).
+#[must_use]
+pub fn challenged(problem: Problem) -> Problem {
+    problem.metadata("www-authenticate", "Bearer")
+}
+
+/// The answer to credentials that are not good; also when the user behind them is
+/// found to be gone only later.
+#[must_use]
+pub fn refused() -> Problem {
+    Problem::new(
+        codes::UNAUTHENTICATED,
+        "The credentials are wrong, expired or revoked.",
+    )
+    .metadata("www-authenticate", "Bearer error=\"invalid_token\"")
+}
+
+/// The principal that [`AuthenticateLayer`] found; without one it is 401.
+#[derive(Debug, Clone, Copy)]
+pub struct RequirePrincipal(pub Principal);
+
+impl<S: Send + Sync> FromRequestParts<S> for RequirePrincipal {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
+        let principal = parts.extensions.get::<Principal>().copied();
+        Ok(Self(principal.ok_or_else(missing)?))
+    }
+}
+
+/// A principal that is an administrator; anyone else is 403.
+#[derive(Debug, Clone, Copy)]
+pub struct RequireAdmin(pub Principal);
+
+impl<S: Send + Sync> FromRequestParts<S> for RequireAdmin {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemResponse> {
+        let RequirePrincipal(principal) =
+            RequirePrincipal::from_request_parts(parts, state).await?;
+        if principal.role == Role::Admin {
+            Ok(Self(principal))
+        } else {
+            let detail = "Only administrators may do this.";
+            Err(ProblemResponse(Problem::new(codes::FORBIDDEN, detail)))
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Which connections a listener takes, and how it refuses the others.
+//!
+//! Refusing costs a file descriptor for a moment as well. So refusals have places of
+//! their own, and a listener that finds no descriptor at all gives up a spare one to
+//! close what waits.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use ipnet::IpNet;
+use prometheus::IntCounterVec;
+use request::{Share, Shares};
+use rustix::io::Errno;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::probes;
+
+/// Connections that are refused with an answer at once; beyond it without one.
+pub const REFUSALS: u32 = 64;
+/// Time in which a refused connection may show that it is a probe. A prober sends its
+/// request as soon as it is connected.
+const PROBE_WAIT: Duration = Duration::from_millis(100);
+/// Bound of one refusal, or of one probe that is answered instead.
+pub(crate) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// A client can be refused as often as it likes: it is warned of no more often than this.
+const WARN_EVERY: Duration = Duration::from_mins(1);
+/// Largest head of a probe that is recognised.
+const PROBE_HEAD: usize = 1_024;
+
+/// The connections that a listener may have.
+#[derive(Clone)]
+pub struct Admission {
+    places: Arc<Semaphore>,
+    per_client: Option<Arc<PerClient>>,
+    refusals: Arc<Semaphore>,
+    /// Refused connections, by reason.
+    refused: IntCounterVec,
+}
+
+/// What one client may hold of a listener's connections.
+struct PerClient {
+    shares: Arc<Shares>,
+    at_most: u32,
+    /// The connections of a proxy are its clients': they are not limited.
+    trusted: Vec<IpNet>,
+    /// When it was warned of last.
+    warned: Mutex<Option<Instant>>,
+}
+
+/// The right to be served; given back when dropped.
+pub(crate) struct Admitted {
+    _place: OwnedSemaphorePermit,
+    _share: Option<Share>,
+}
+
+/// Why a connection is refused: the label `reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Connections,
+    ClientConnections,
+    FileDescriptors,
+}
+
+impl Reason {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ClientConnections => "client_connections",
+            Self::FileDescriptors => "file_descriptors",
+        }
+    }
+}
+
+impl Admission {
+    /// Takes so many connections at once, and counts the refused ones by reason.
+    #[must_use]
+    pub fn new(max_connections: u32, refused: IntCounterVec) -> Self {
+        let semaphore = |places: u32| {
+            Arc::new(Semaphore::new(
+                usize::try_from(places).unwrap_or(Semaphore::MAX_PERMITS),
+            ))
+        };
+        Self {
+            places: semaphore(max_connections),
+            per_client: None,
+            refusals: semaphore(REFUSALS),
+            refused,
+        }
+    }
+
+    /// Lets one client hold `at_most` of them; proxies in `trusted` as many as there are.
+    #[must_use]
+    pub fn per_client(self, at_most: u32, trusted: Vec<IpNet>) -> Self {
+        Self {
+            per_client: Some(Arc::new(PerClient {
+                shares: Shares::new(at_most),
+                at_most,
+                trusted,
+                warned: Mutex::default(),
+            })),
+            ..self
+        }
+    }
+
+    /// A place for a connection with `peer`.
+    pub(crate) fn admit(&self, peer: IpAddr) -> Result<Admitted, Reason> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| Reason::Connections)?;
+        let share = match &self.per_client {
+            Some(clients) => clients.take(peer.to_canonical())?,
+            None => None,
+        };
+        Ok(Admitted {
+            _place: place,
+            _share: share,
+        })
+    }
+
+    /// A place for an answer that refuses; `None` when the connection is to be closed
+    /// without one.
+    pub(crate) fn refusal(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.refusals).try_acquire_owned().ok()
+    }
+
+    pub(crate) fn count(&self, reason: Reason) {
+        self.refused.with_label_values(&[reason.label()]).inc();
+        tracing::debug!(reason = reason.label(), "a connection is refused");
+    }
+}
+
+impl PerClient {
+    fn take(&self, peer: IpAddr) -> Result<Option<Share>, Reason> {
+        if self.trusted.iter().any(|network| network.contains(&peer)) {
+            return Ok(None);
+        }
+        let share = self.shares.take(peer);
+        if share.is_none() && self.is_time_to_warn() {
+            tracing::warn!(
+                %peer,
+                connections = self.at_most,
+                "a client has as many connections as http.max_connections_per_client allows: \
+                 if it is your proxy, add its network to http.trusted_proxies"
+            );
+        }
+        share.map(Some).ok_or(Reason::ClientConnections)
+    }
+
+    fn is_time_to_warn(&self) -> bool {
+        let now = Instant::now();
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = warned.is_none_or(|last| now.duration_since(last) >= WARN_EVERY);
+        if due {
+            *warned = Some(now);
+        }
+        due
+    }
+}
+
+/// Waits for the first bytes of a connection that is to be refused, and tells whether
+/// they are the whole head of a probe: probes are exempt from all limits.
+pub(crate) async fn is_probe(stream: &TcpStream) -> bool {
+    let mut head = [0; PROBE_HEAD];
+    match tokio::time::timeout(PROBE_WAIT, stream.peek(&mut head)).await {
+        Ok(Ok(length)) => is_head_of_probe(head.get(..length).unwrap_or_default()),
+        _ => false,
+    }
+}
+
+fn is_head_of_probe(head: &[u8]) -> bool {
+    let Some(target) = head.strip_prefix(b"GET ") else {
+        return false;
+    };
+    let names = |probe: &str| {
+        let rest = target.strip_prefix(probe.as_bytes());
+        rest.is_some_and(|rest| matches!(rest.first(), Some(b' ' | b'?')))
+    };
+    head.ends_with(b"\r\n\r\n") && probes::PROBES.iter().any(|probe| names(probe))
+}
+
+/// Answers without serving: a connection too many costs one write.
+pub(crate) async fn refuse(mut stream: TcpStream) {
+    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
+        content-length: 0\r\nconnection: close\r\n\r\n";
+    // Bytes that nobody has read would turn the end into a reset, which takes the answer
+    // with it.
+    let _nothing_there = stream.try_read(&mut [0; 4_096]);
+    // The client may be gone, which is as good.
+    let _gone = stream.write_all(ANSWER).await;
+    let _gone = stream.shutdown().await;
+}
+
+/// A file descriptor that is kept for the moment in which there is no other.
+pub(crate) struct Spare(Option<File>);
+
+impl Spare {
+    pub(crate) fn new() -> Self {
+        Self(open())
+    }
+
+    /// Closes one connection that waits, when `error` says that there is no descriptor
+    /// for it. False when that was not the trouble, or nothing could be done.
+    pub(crate) fn close_one(&mut self, listener: &TcpListener, error: &std::io::Error) -> bool {
+        let exhausted = matches!(
+            Errno::from_io_error(error),
+            Some(Errno::MFILE | Errno::NFILE)
+        );
+        if !exhausted || self.0.take().is_none() {
+            self.0 = self.0.take().or_else(open);
+            return false;
+        }
+        let closed = matches!(listener.accept().now_or_never(), Some(Ok(_)));
+        self.0 = open();
+        closed
+    }
+}
+
+fn open() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::HttpMetrics;
+
+    fn admission(max_connections: u32) -> Admission {
+        let metrics = HttpMetrics::register(&prometheus::Registry::new()).unwrap();
+        Admission::new(max_connections, metrics.shed)
+    }
+
+    fn peer(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_client_holds_its_share_and_a_trusted_proxy_all() {
+        let admission = admission(5).per_client(2, vec!["10.0.0.0/8".parse().unwrap()]);
+        let held = ["192.0.2.1", "::ffff:192.0.2.1"].map(|text| admission.admit(peer(text)));
+        assert!(held.iter().all(Result::is_ok));
+        let refused = |text: &str| admission.admit(peer(text)).err();
+        assert_eq!(refused("192.0.2.1"), Some(Reason::ClientConnections));
+        let proxy: Vec<_> = (0..3)
+            .map(|_| admission.admit(peer("::ffff:10.0.0.1")))
+            .collect();
+        assert!(proxy.iter().all(Result::is_ok));
+        assert_eq!(refused("192.0.2.2"), Some(Reason::Connections));
+        drop(proxy);
+        assert_eq!(refused("192.0.2.2"), None);
+    }
+
+    #[test]
+    fn only_whole_heads_of_probes_are_recognised() {
+        let is = |head: &str| is_head_of_probe(head.as_bytes());
+        assert!(is("GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert!(is("GET /health/live?verbose HTTP/1.0\r\n\r\n"));
+        for other in [
+            "",
+            "GET /health/ready HTTP/1.1\r\nHost: x\r\n",
+            "GET /health/readyz HTTP/1.1\r\n\r\n",
+            "GET /health/ready/x HTTP/1.1\r\n\r\n",
+            "GET /api/v1/ping HTTP/1.1\r\n\r\n",
+            "POST /health/ready HTTP/1.1\r\n\r\n",
+        ] {
+            assert!(!is(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Answers on HTTP/2 whose client does not take them.
+//!
+//! hyper asks a body for more only when the client's flow-control windows have room for
+//! what it gave before, and waits for that room without end. So the last byte of a piece
+//! that may not fit is given by itself: when hyper asks again after it, all of the piece
+//! has room. Only then has the answer been delivered, for its record and for the deadline.
+//! hyper holds the last piece where no error of the body reaches it, so it is the task of
+//! the stream that ends: h2 then resets the stream.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::rt::Executor;
+use hyper_util::rt::TokioExecutor;
+use pin_project_lite::pin_project;
+use prometheus::IntCounter;
+use quanta::Instant;
+use tokio::time::Sleep;
+
+use crate::connection::deadlines::Watch;
+
+/// Largest piece that is given at once: a frame (RFC 9113, section 4.2).
+const MAX_PIECE: u64 = 16 * 1_024;
+/// How long a stream lets the deadline of its connection come first, when both are due.
+const CONNECTION_FIRST: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// What the body gave in the present poll of its stream.
+    static OFFER: Cell<Offer> = const { Cell::new(Offer::Unasked) };
+}
+
+/// What a body gave in one poll of its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// It was not asked.
+    Unasked,
+    /// It has nothing more now, and the client has taken all that it gave.
+    Nothing,
+    /// It gave a piece; until then the client had taken so many bytes more.
+    Piece { taken: u64 },
+}
+
+impl Offer {
+    /// Tells the task of the stream; called by the body.
+    #[inline]
+    pub(crate) fn tell(self) {
+        OFFER.set(match (self, OFFER.get()) {
+            (Self::Piece { taken }, Self::Piece { taken: before }) => Self::Piece {
+                taken: before.saturating_add(taken),
+            },
+            (offer, _) => offer,
+        });
+    }
+}
+
+/// Data cut into pieces, the last byte by itself.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    rest: Bytes,
+    /// Bytes of the last piece.
+    last: u64,
+    /// Bytes of those before it that the client has not surely taken.
+    earlier: u64,
+}
+
+impl Pieces {
+    /// Notes that hyper asks for more: it has room for the last piece, or for its
+    /// beginning, and so for all of those before it. Returns how much that is.
+    pub(crate) fn asked(&mut self) -> u64 {
+        let last = std::mem::take(&mut self.last);
+        let (taken, earlier) = if last > 1 {
+            (self.earlier, last)
+        } else {
+            (self.earlier.saturating_add(last), 0)
+        };
+        self.earlier = earlier;
+        taken
+    }
+
+    /// Takes the next data in.
+    pub(crate) fn put(&mut self, data: Bytes) {
+        self.rest = data;
+    }
+
+    /// The next piece.
+    pub(crate) fn next(&mut self, watch: &Watch) -> Option<Bytes> {
+        let limit = usize::try_from(watch.piece().min(MAX_PIECE)).unwrap_or(1);
+        let length = match self.rest.len() {
+            0 => return None,
+            1 => 1,
+            length => (length - 1).min(limit.max(1)),
+        };
+        self.last = length as u64;
+        Some(self.rest.split_to(length))
+    }
+}
+
+/// Runs the streams of one connection, and ends those whose client does not take the
+/// answer.
+#[derive(Clone)]
+pub(crate) struct Deliveries {
+    watch: Watch,
+    /// Answers that were given up.
+    unread: IntCounter,
+}
+
+impl Deliveries {
+    /// Of the connection that `watch` follows; counts the answers that it gives up.
+    pub(crate) fn new(watch: Watch, unread: IntCounter) -> Self {
+        Self { watch, unread }
+    }
+}
+
+impl<F> Executor<F> for Deliveries
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, work: F) {
+        TokioExecutor::new().execute(Delivery {
+            work: Some(work),
+            wait: None,
+            watch: self.watch.clone(),
+            unread: self.unread.clone(),
+        });
+    }
+}
+
+pin_project! {
+    /// The task of one stream.
+    struct Delivery<F> {
+        #[pin]
+        work: Option<F>,
+        // For the client to take what was given.
+        wait: Option<Wait>,
+        watch: Watch,
+        unread: IntCounter,
+    }
+
+    impl<F> PinnedDrop for Delivery<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if this.wait.take().is_some() {
+                this.watch.windows().end_stall();
+            }
+        }
+    }
+}
+
+struct Wait {
+    since: Instant,
+    /// Bytes that the client has taken in the meantime.
+    taken: u64,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Wait {
+    fn new(watch: &Watch) -> Self {
+        watch.stalled();
+        Self {
+            since: Instant::now(),
+            taken: 0,
+            sleep: Box::pin(tokio::time::sleep(watch.patience().idle)),
+        }
+    }
+
+    /// Notes that the client took something. At the configured rate it begins anew.
+    fn took(&mut self, bytes: u64, watch: &Watch) {
+        self.taken = self.taken.saturating_add(bytes);
+        let now = Instant::now();
+        if bytes > 0 && watch.patience().is_met(self.taken, now - self.since) {
+            self.since = now;
+            self.taken = 0;
+            watch.progressed();
+        }
+    }
+
+    /// Resolves when the client has taken too little for too long.
+    fn poll_end(&mut self, watch: &Watch, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            let deadline = self.since + watch.patience().idle;
+            let now = Instant::now();
+            let again = if deadline > now {
+                deadline - now
+            } else if watch.is_about_to_lapse(CONNECTION_FIRST) {
+                // The whole connection waits for this client, and ends for it.
+                CONNECTION_FIRST
+            } else {
+                return Poll::Ready(());
+            };
+            self.sleep
+                .as_mut()
+                .reset(tokio::time::Instant::now() + again);
+        }
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Delivery<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let Some(work) = this.work.as_mut().as_pin_mut() else {
+            return Poll::Ready(());
+        };
+        OFFER.set(Offer::Unasked);
+        if work.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        match (OFFER.get(), this.wait.as_mut()) {
+            (Offer::Unasked, _) | (Offer::Nothing, None) => {}
+            (Offer::Nothing, Some(_)) => {
+                *this.wait = None;
+                this.watch.windows().end_stall();
+            }
+            (Offer::Piece { taken }, Some(wait)) => wait.took(taken, this.watch),
+            (Offer::Piece { .. }, None) => *this.wait = Some(Wait::new(this.watch)),
+        }
+        let Some(wait) = this.wait else {
+            return Poll::Pending;
+        };
+        ready!(wait.poll_end(this.watch, cx));
+        this.unread.inc();
+        this.work.set(None);
+        Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::deadlines::Patience;
+
+    #[test]
+    fn the_last_byte_comes_by_itself_and_proves_the_rest() {
+        let watch = Watch::new(Patience {
+            header: Duration::from_secs(1),
+            idle: Duration::from_secs(2),
+            rate: 3,
+        });
+        let mut pieces = Pieces::default();
+        pieces.put(Bytes::from_static(b"abcdefg"));
+        let mut lengths = Vec::new();
+        let mut taken = Vec::new();
+        while let Some(piece) = pieces.next(&watch) {
+            lengths.push(piece.len());
+            taken.push(pieces.asked());
+        }
+        // Half of what must be taken in time, at most.
+        assert_eq!(lengths, [3, 3, 1]);
+        assert_eq!(taken, [0, 3, 4]);
+    }
+}

@@ -1,0 +1,344 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use prometheus::IntGauge;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use crate::connection::deadlines::Lapse;
+use crate::connection::deadlines::Watch;
+use crate::connection::delivery::Deliveries;
+use crate::connection::h2_frames::PREFACE;
+use crate::connection::in_flight::Answer;
+use crate::connection::in_flight::Exchange;
+use crate::connection::listener::Serve;
+use crate::connection::listener::Serving;
+use crate::connection::tls::Tls;
+use crate::connection::wake_gate::Rarely;
+use crate::connection::wire::Watched;
+
+/// Headers of a request in all; beyond it 431.
+const MAX_HEADER_BYTES: usize = 64 * 1_024;
+/// HTTP/2 requests at once on one connection.
+const MAX_STREAMS: u32 = 100;
+/// HTTP/2 streams that a client may reset before we looked at them, and that we
+/// reset because of its errors: beyond, the connection ends (CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 20;
+const MAX_LOCAL_RESETS: usize = 100;
+/// An HTTP/2 connection with open streams is pinged, and ends without an answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Head and body are written in one piece: answers are small, and to copy them costs less
+/// than to hand the kernel a list.
+const WRITEV: bool = false;
+/// After a connection has no request in flight, the time for its last bytes to leave.
+const LINGER: Duration = Duration::from_millis(50);
+/// Once the listener stops, the time that a client has which takes nothing of its answers.
+const UNREAD_IN_DRAIN: Duration = Duration::from_secs(2);
+
+/// What serves the requests of one connection.
+trait Connected<B>:
+    Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static
+{
+}
+
+impl<B, S> Connected<B> for S where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Send
+        + 'static
+{
+}
+
+/// Counts an open connection until it is dropped.
+struct Open(IntGauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Serves a connection until it ends.
+///
+/// There are thousands of these futures at rest. hyper's part of one, and a handshake,
+/// are in boxes: the future of an `async fn` holds its arguments and what it makes of
+/// them side by side.
+pub(crate) async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: impl Serve,
+    serving: Arc<Serving>,
+) {
+    serving.open.inc();
+    let _open = Open(serving.open.clone());
+    // Answers are small and complete; waiting to fill a packet only delays them.
+    let _unsupported = stream.set_nodelay(true);
+    if let Some(tls) = serving.tls.clone() {
+        return Box::pin(shake_hands(stream, tls, peer, service, serving)).await;
+    }
+    let Some(is_http1) = speaks_http1(&stream, &serving).await else {
+        return;
+    };
+    let watch = Watch::new(serving.patience);
+    let connection = requests(stream, is_http1, service.connected(peer), &watch, &serving);
+    run(connection, watch, peer, serving).await;
+}
+
+/// Serves a connection over TLS.
+async fn shake_hands(
+    stream: TcpStream,
+    tls: Tls,
+    peer: SocketAddr,
+    service: impl Serve,
+    serving: Arc<Serving>,
+) {
+    // Half a handshake is half a header: as long to wait for, and as little claim
+    // to the grace period.
+    tokio::select! {
+        shaken = tokio::time::timeout(serving.patience.header, tls.accept(stream)) => match shaken {
+            Ok(Ok(stream)) => {
+                let watch = Watch::new(serving.patience);
+                let service = service.connected(peer);
+                let is_http1 = stream.get_ref().1.alpn_protocol() == Some(b"http/1.1");
+                let connection = requests(stream, is_http1, service, &watch, &serving);
+                run(connection, watch, peer, Arc::clone(&serving)).await;
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(listener = serving.name, %peer, %error, "no TLS handshake");
+            }
+            Err(_) => {
+                serving.ended.count(Lapse::Header);
+                tracing::debug!(listener = serving.name, %peer, "the TLS handshake took too long");
+            }
+        },
+        () = serving.stop.cancelled() => {}
+    }
+}
+
+/// Whether the first bytes of a connection can only be HTTP/1; `None` when none come.
+///
+/// hyper-util finds out as well, but hands hyper the 24 bytes that it read for that by
+/// themselves; hyper's buffer of 8 KiB, too small for the rest by those bytes, doubles.
+async fn speaks_http1(stream: &TcpStream, serving: &Serving) -> Option<bool> {
+    let mut first = [0; PREFACE.len()];
+    let peeked = tokio::select! {
+        peeked = tokio::time::timeout(serving.patience.header, stream.peek(&mut first)) => peeked,
+        () = serving.stop.cancelled() => return None,
+    };
+    match peeked {
+        Ok(Ok(length @ 1..)) => Some(!PREFACE.starts_with(first.get(..length)?)),
+        Ok(_) => None,
+        Err(_) => {
+            serving.ended.count(Lapse::Header);
+            None
+        }
+    }
+}
+
+/// hyper's part of a connection, for one protocol or for both.
+trait Requests: Send {
+    /// Serves what comes, until the connection has ended. Errors of a connection are the
+    /// client's: resets, broken TLS, nonsense.
+    fn poll_ended(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()>;
+
+    /// Ends the connection after the requests that are in flight.
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> Requests for http1::UpgradeableConnection<I, S>
+where
+    Self: Future + Send,
+    S: hyper::service::HttpService<Incoming, ResBody = B, Error: Into<BoxError>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: http_body::Body<Error: Into<BoxError>> + 'static,
+{
+    fn poll_ended(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.poll(context).map(drop)
+    }
+
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        Self::graceful_shutdown(self);
+    }
+}
+
+impl<I, S, E, B> Requests for auto::UpgradeableConnection<'_, I, S, E>
+where
+    Self: Future + Send,
+    S: hyper::service::HttpService<Incoming, ResBody = B, Error: Into<BoxError>>,
+    S::Future: 'static,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    B: http_body::Body<Error: Into<BoxError>> + 'static,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
+{
+    fn poll_ended(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.poll(context).map(drop)
+    }
+
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        Self::graceful_shutdown(self);
+    }
+}
+
+/// Has hyper read what comes over a connection that stands.
+fn requests<T, S, B>(
+    stream: T,
+    is_http1: bool,
+    service: S,
+    watch: &Watch,
+    serving: &Serving,
+) -> Pin<Box<dyn Requests>>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Connected<B>,
+    B: Answer<Error = axum::Error> + Send + 'static,
+{
+    let stream = TokioIo::new(Watched::new(stream, watch.clone(), serving.control_frames));
+    let service = Exchange::new(service, watch.clone());
+    // hyper-util has no switch for this: with upgrades it finds the protocol out itself.
+    if is_http1 {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .keep_alive(serving.keep_alive)
+            .writev(WRITEV)
+            // The bound of the buffer alone is rounded up to what one read brings.
+            .max_header_size(MAX_HEADER_BYTES)
+            .max_buf_size(MAX_HEADER_BYTES);
+        return Box::pin(builder.serve_connection(stream, service).with_upgrades());
+    }
+    let streams = Deliveries::new(watch.clone(), serving.ended.streams_unread.clone());
+    let mut builder = auto::Builder::new(streams);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .keep_alive(serving.keep_alive)
+        .writev(WRITEV)
+        .max_buf_size(MAX_HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE);
+    let connection = builder.serve_connection_with_upgrades(stream, service);
+    Box::pin(connection.into_owned())
+}
+
+/// Runs a connection until it ends, is told to, or its client makes it.
+async fn run(
+    mut connection: Pin<Box<dyn Requests>>,
+    watch: Watch,
+    peer: SocketAddr,
+    serving: Arc<Serving>,
+) {
+    let mut left = false;
+    loop {
+        let stays = !left;
+        let mut interruption = pin!(Rarely::new(async {
+            tokio::select! {
+                lapse = watch.lapse() => Interruption::Lapse(lapse),
+                () = serving.stop.cancelled() => Interruption::Stop,
+                () = go_away(serving.lifecycle.draining(), &watch), if stays => Interruption::Leave,
+            }
+        }));
+        let interruption = tokio::select! {
+            biased;
+            () = poll_fn(|context| connection.as_mut().poll_ended(context)) => {
+                if let Some(frame) = watch.flood() {
+                    serving.ended.count_flood(frame);
+                    tracing::debug!(listener = serving.name, %peer, frame, "the client sent too many HTTP/2 frames that ask for nothing");
+                }
+                return;
+            }
+            interruption = interruption.as_mut() => interruption,
+        };
+        match interruption {
+            Interruption::Lapse(lapse) => {
+                serving.ended.count(lapse);
+                tracing::debug!(listener = serving.name, %peer, ?lapse, "the client kept the connection waiting");
+                return;
+            }
+            Interruption::Stop => {
+                connection.as_mut().graceful_shutdown();
+                break;
+            }
+            Interruption::Leave => {
+                left = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+    // A connection without a request (idle, or with half a header) has no claim
+    // to the grace period, and one whose client does not read has little.
+    let finished = async {
+        loop {
+            tokio::time::sleep(LINGER).await;
+            if watch.is_idle() {
+                break;
+            }
+            if watch.is_unread_for(UNREAD_IN_DRAIN) {
+                serving.ended.count(Lapse::Write);
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = poll_fn(|context| connection.as_mut().poll_ended(context)) => {
+            if let Some(frame) = watch.flood() {
+                serving.ended.count_flood(frame);
+            }
+        }
+        () = finished => {}
+        () = serving.kill.cancelled() => {
+            // A request in flight speaks for itself; an answer that nobody reads has
+            // only this connection.
+            if watch.is_unread() {
+                serving.lifecycle.unfinished("answer", &format!("to {peer}"));
+            }
+        }
+    }
+}
+
+/// What a connection is interrupted by.
+enum Interruption {
+    /// The client let it wait for too long.
+    Lapse(Lapse),
+    /// The listener stops.
+    Stop,
+    /// GOAWAY; the requests that are on their way are still served.
+    Leave,
+}
+
+/// Resolves in a drain, when an HTTP/2 connection should be told to go away: at once,
+/// or when it has had its first request. HTTP/1.1 is asked by `Connection: close`; to
+/// close an idle connection would race with the request that is just being sent on it.
+async fn go_away(draining: CancellationToken, watch: &Watch) {
+    draining.cancelled().await;
+    loop {
+        match watch.may_go_away() {
+            Some(true) => return,
+            Some(false) => tokio::time::sleep(LINGER).await,
+            None => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Connections: accepted, bounded in number and time, and drained.
+
+pub mod admission;
+pub mod deadlines;
+mod delivery;
+mod discard_body;
+mod driver;
+pub mod ended;
+mod flood;
+pub mod framing;
+mod h2_frames;
+pub mod in_flight;
+mod linger;
+pub mod listener;
+pub mod tls;
+mod wake_gate;
+mod windows;
+mod wire;
+
+pub use deadlines::Patience;

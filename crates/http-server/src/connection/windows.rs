@@ -1,0 +1,107 @@
+//! What an HTTP/2 client lets us send (RFC 9113, section 6.9), and the answers that wait
+//! because of it.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::time::Duration;
+
+use http_body::Body;
+use quanta::Instant;
+
+use crate::connection::deadlines::Moment;
+use crate::connection::deadlines::Watch;
+
+/// Both windows of a new connection (RFC 9113, section 6.9.2).
+const INITIAL: i64 = 65_535;
+
+/// What the client has told of its windows.
+pub(crate) struct Windows {
+    /// Of a new stream.
+    stream: AtomicI64,
+    /// Of the connection, less what was given to hyper. What a stream was given that is
+    /// reset before it was sent is missing here from then on: answers are cut into pieces
+    /// then that need not be.
+    connection: AtomicI64,
+    /// Answers that wait for the client.
+    stalls: AtomicU32,
+    /// When the last of them began to wait, or its client caught up.
+    pub(crate) stalled_since: Moment,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self {
+            stream: AtomicI64::new(INITIAL),
+            connection: AtomicI64::new(INITIAL),
+            stalls: AtomicU32::new(0),
+            stalled_since: Moment::default(),
+        }
+    }
+}
+
+impl Windows {
+    /// The client has set the window of its streams.
+    pub(crate) fn set_stream(&self, window: u32) {
+        self.stream.store(window.into(), Ordering::Relaxed);
+    }
+
+    /// The client has opened the window of the connection.
+    pub(crate) fn open(&self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let _before =
+            self.connection
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
+                    Some(window.saturating_add(bytes))
+                });
+    }
+
+    pub(crate) fn stalls(&self) -> u32 {
+        self.stalls.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn add_stall(&self) {
+        self.stalls.fetch_add(1, Ordering::Release);
+    }
+
+    /// An answer waits for the client no longer.
+    pub(crate) fn end_stall(&self) {
+        self.stalls.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Watch {
+    /// Whether the windows have room for a body. One whose length is unknown may not fit.
+    pub(crate) fn fits(&self, body: &impl Body) -> bool {
+        let windows = self.windows();
+        let room = windows.stream.load(Ordering::Relaxed);
+        let room = room.min(windows.connection.load(Ordering::Relaxed));
+        match (body.size_hint().exact(), u64::try_from(room)) {
+            (Some(length), Ok(room)) => length <= room,
+            (length, _) => length == Some(0),
+        }
+    }
+
+    /// Notes that so many bytes of a body were given to hyper.
+    pub(crate) fn spend(&self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let windows = self.windows();
+        windows.connection.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Most bytes of a piece, so that a client that reads just fast enough takes one in
+    /// time.
+    pub(crate) fn piece(&self) -> u64 {
+        let patience = self.patience();
+        if patience.rate == 0 {
+            return u64::MAX;
+        }
+        let millis = u64::try_from(patience.idle.as_millis()).unwrap_or(u64::MAX);
+        patience.rate.saturating_mul(millis) / 2_000
+    }
+
+    /// Whether the deadline of the connection is due for an unread answer, or will be
+    /// within `time`.
+    pub(crate) fn is_about_to_lapse(&self, time: Duration) -> bool {
+        self.stalled_since()
+            .is_some_and(|since| since + self.patience().idle <= Instant::now() + time)
+    }
+}

@@ -1,0 +1,260 @@
+//! One layer for what can end a request early: too many at once (shed at once,
+//! never queued), too slow (the deadline), or a panic (answered; the process lives).
+//!
+//! A request has a place while it is worked on, and none while its body arrives
+//! (`arrival.rs`). Streams have no deadline. The timer is made only when the inner work
+//! was not ready at its first poll: most requests never need one.
+
+use crate::problem::ProblemResponse;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::Request;
+use http_body::Body as _;
+use pin_project_lite::pin_project;
+use telemetry::logs::Panicked;
+use tokio::time::Sleep;
+use tower::{Layer, Service};
+
+use crate::guard::arrival::ArrivingBody;
+use crate::guard::arrival::Holder;
+use crate::guard::places::Full;
+use crate::guard::places::Place;
+use crate::guard::places::PlaceLimits;
+use crate::guard::places::Places;
+use crate::observe::HttpMetrics;
+use crate::stream::is_stream;
+use request::Problem;
+use request::problem::codes;
+
+/// Installs [`Guard`]. Leaked once, so that requests hold a `&'static` reference instead
+/// of counting references.
+#[derive(Clone, Copy)]
+pub struct GuardLayer(&'static Shared);
+
+struct Shared {
+    request_timeout: Duration,
+    places: Places,
+}
+
+impl GuardLayer {
+    /// A layer that lets as many requests in as `limits` says, each for
+    /// `request_timeout`, and counts in `metrics` the ones that it sheds.
+    #[must_use]
+    pub fn new(limits: PlaceLimits, request_timeout: Duration, metrics: HttpMetrics) -> Self {
+        Self(Box::leak(Box::new(Shared {
+            request_timeout,
+            places: Places::new(limits, metrics),
+        })))
+    }
+}
+
+impl<S> Layer<S> for GuardLayer {
+    type Service = Guard<S>;
+
+    fn layer(&self, inner: S) -> Guard<S> {
+        Guard {
+            inner,
+            shared: self.0,
+        }
+    }
+}
+
+/// Sheds, times out and catches panics.
+#[derive(Clone)]
+pub struct Guard<S> {
+    inner: S,
+    shared: &'static Shared,
+}
+
+/// The right to be worked on.
+enum Hold {
+    /// The request has no body, or all of it is here.
+    Place { _place: Place },
+    /// The body may give the place away.
+    Shared(Arc<Holder>),
+    /// There was no place.
+    Refused(Full),
+    /// The work was given up.
+    Nothing,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Self::Shared(holder) = self {
+            holder.leave();
+        }
+    }
+}
+
+impl<S> Service<Request<Body>> for Guard<S>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Guarded<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let places = &self.shared.places;
+        // Not `then`: a closure would move the request once more.
+        let (inner, hold) = match places.take() {
+            Err(full) => (None, Hold::Refused(full)),
+            Ok(place) if request.body().is_end_stream() => {
+                let hold = Hold::Place { _place: place };
+                (Some(self.inner.call(request)), hold)
+            }
+            Ok(place) => {
+                let holder = Holder::new(places, place);
+                let body_holder = Arc::clone(&holder);
+                let request = request.map(|body| Body::new(ArrivingBody::new(body, body_holder)));
+                (Some(self.inner.call(request)), Hold::Shared(holder))
+            }
+        };
+        Guarded {
+            inner,
+            sleep: None,
+            hold,
+            shared: self.shared,
+        }
+    }
+}
+
+pin_project! {
+    /// The guarded work on a request.
+    pub struct Guarded<F> {
+        #[pin]
+        inner: Option<F>,
+        // In a box: it is rare, and would make larger what is moved at every request.
+        sleep: Option<Pin<Box<Sleep>>>,
+        hold: Hold,
+        shared: &'static Shared,
+    }
+}
+
+impl<F> Future for Guarded<F>
+where
+    F: Future<Output = Result<Response, Infallible>>,
+{
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+            let problem = match this.hold {
+                Hold::Refused(full) => full.problem(),
+                _ => unreachable!("polled after the end"),
+            };
+            return Poll::Ready(Ok(ProblemResponse(problem).into_response()));
+        };
+        // The inner future is dropped after a panic, not polled again.
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(cx)));
+        match polled {
+            Ok(Poll::Ready(response)) => return Poll::Ready(response),
+            Ok(Poll::Pending) => {}
+            Err(payload) => {
+                this.inner.set(None);
+                let cause = Panicked::caught(payload.as_ref());
+                return Poll::Ready(Ok(ProblemResponse(Problem::internal(cause)).into_response()));
+            }
+        }
+        if is_stream() {
+            // Also when the route was found only after the first wait.
+            *this.sleep = None;
+            return Poll::Pending;
+        }
+        let timeout = this.shared.request_timeout;
+        let sleep = this
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        match sleep.as_mut().poll(cx) {
+            Poll::Ready(()) => {
+                this.inner.set(None);
+                *this.hold = Hold::Nothing;
+                tracing::debug!(?timeout, "the request took too long and is given up");
+                let problem = Problem::new(
+                    codes::DEADLINE_EXCEEDED,
+                    "The request took longer than this service allows.",
+                );
+                Poll::Ready(Ok(ProblemResponse(problem.retry_after(1)).into_response()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use prometheus::Registry;
+    use tower::ServiceExt as _;
+
+    fn layer(max_in_flight: u32, request_timeout: Duration) -> GuardLayer {
+        let metrics = HttpMetrics::register(&Registry::new()).unwrap();
+        let limits = PlaceLimits {
+            in_flight: max_in_flight,
+            in_flight_per_client: max_in_flight,
+            bodies: 1,
+            bodies_per_client: 1,
+        };
+        GuardLayer::new(limits, request_timeout, metrics)
+    }
+
+    async fn call<F>(
+        layer: &GuardLayer,
+        handler: impl Fn() -> F + Clone,
+    ) -> (u16, Option<&'static str>)
+    where
+        F: Future<Output = Response>,
+    {
+        let service = layer.layer(tower::service_fn(move |_: Request<Body>| {
+            let answer = handler();
+            async move { Ok::<_, Infallible>(answer.await) }
+        }));
+        let response = service.oneshot(Request::new(Body::empty())).await.unwrap();
+        let failure = response.extensions().get::<request::Failure>();
+        (
+            response.status().as_u16(),
+            failure.map(|failure| failure.code.code),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error_and_gives_its_place_back() {
+        let layer = layer(1, Duration::from_secs(1));
+        for _ in 0..2 {
+            let answer = call(&layer, || async { panic!("of a handler") }).await;
+            assert_eq!(answer, (500, Some("INTERNAL")));
+        }
+        assert_eq!(layer.0.places.in_flight(), 0);
+    }
+
+    #[tokio::test]
+    async fn beyond_the_deadline_the_work_is_dropped() {
+        let layer = layer(1, Duration::from_millis(30));
+        let began = std::time::Instant::now();
+        let answer = call(&layer, std::future::pending).await;
+        assert_eq!(answer, (503, Some("DEADLINE_EXCEEDED")));
+        assert!(began.elapsed() >= Duration::from_millis(30));
+        assert_eq!(layer.0.places.in_flight(), 0);
+    }
+
+    #[tokio::test]
+    async fn one_too_many_is_shed_without_running() {
+        let layer = layer(0, Duration::from_secs(1));
+        let answer = call(&layer, || async { unreachable!("it must not run") }).await;
+        assert_eq!(answer, (503, Some("OVERLOADED")));
+        assert_eq!(layer.0.places.shed("in_flight"), 1);
+    }
+}

@@ -1,0 +1,337 @@
+//! What the head of a request alone can refuse, before any work is done for it.
+
+use crate::problem::ProblemResponse;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::future::Either;
+use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
+use request::RequestContext;
+use tower::{Layer, Service};
+
+use crate::connection::framing;
+use request::Problem;
+use request::problem::codes;
+
+/// Longest path and query; beyond it 414. RFC 9110, section 4.1, asks for 8,000
+/// octets at least; hyper alone would take what fits into its buffer.
+const MAX_TARGET: usize = 8 * 1_024;
+
+/// Installs [`Admit`].
+#[derive(Clone, Copy)]
+pub(crate) struct AdmitLayer {
+    /// Largest body, before as well as after decompression.
+    pub max_body_bytes: usize,
+}
+
+impl<S> Layer<S> for AdmitLayer {
+    type Service = Admit<S>;
+
+    fn layer(&self, inner: S) -> Admit<S> {
+        Admit {
+            inner,
+            max_body_bytes: self.max_body_bytes,
+        }
+    }
+}
+
+/// Refuses by the head.
+#[derive(Clone)]
+pub(crate) struct Admit<S> {
+    inner: S,
+    max_body_bytes: usize,
+}
+
+impl<S> Service<Request<Body>> for Admit<S>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<S::Future, Ready<Result<Response, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let head = Head::read(request.headers());
+        if let Some(problem) = refusal(&request, &head, self.max_body_bytes) {
+            return Either::Right(ready(Ok(refused(problem))));
+        }
+        if head.accept_encoding && refuses_identity(request.headers()) {
+            // An answer that cannot be compressed would become 406 after its work
+            // was done; a client may be sent what it did not ask for instead
+            // (RFC 9110, section 12.5.3, asks for no more than SHOULD).
+            request.headers_mut().remove(header::ACCEPT_ENCODING);
+        }
+        Either::Left(self.inner.call(request))
+    }
+}
+
+#[cold]
+fn refused(problem: Problem) -> Response {
+    ProblemResponse(problem).into_response()
+}
+
+/// What there is to look at, found in one pass over the headers.
+#[derive(Default)]
+struct Head<'a> {
+    host: Option<&'a HeaderValue>,
+    hosts: usize,
+    length: Option<&'a HeaderValue>,
+    accept: bool,
+    accept_encoding: bool,
+}
+
+impl<'a> Head<'a> {
+    fn read(headers: &'a HeaderMap) -> Self {
+        let mut head = Self::default();
+        for (name, value) in headers {
+            if *name == header::HOST {
+                head.host = Some(value);
+                head.hosts += 1;
+            } else if *name == header::CONTENT_LENGTH {
+                head.length.get_or_insert(value);
+            } else if *name == header::ACCEPT {
+                head.accept = true;
+            } else if *name == header::ACCEPT_ENCODING {
+                head.accept_encoding = true;
+            }
+        }
+        head
+    }
+}
+
+fn refusal(request: &Request<Body>, head: &Head<'_>, max_body_bytes: usize) -> Option<Problem> {
+    if let Some(problem) = framing::refusal(request.extensions()) {
+        return Some(problem);
+    }
+    if request.method() == Method::CONNECT {
+        let problem = Problem::new(codes::METHOD_NOT_ALLOWED, "This is not a proxy.");
+        let others = "GET, HEAD, POST, PATCH, DELETE, OPTIONS";
+        return Some(problem.metadata("allow", others));
+    }
+    let target = request.uri().path_and_query();
+    if target.is_some_and(|target| target.as_str().len() > MAX_TARGET) {
+        return Some(Problem::new(
+            codes::URI_TOO_LONG,
+            format!("Path and query may have {MAX_TARGET} bytes together."),
+        ));
+    }
+    if !names_one_host(request, head) {
+        return Some(Problem::new(
+            codes::INVALID_HEADER,
+            "The header Host must stand exactly once and name a host.",
+        ));
+    }
+    if declared_length(head.length) > max_body_bytes as u64 {
+        let problem = Problem::new(
+            codes::BODY_TOO_LARGE,
+            format!("The body may have {max_body_bytes} bytes at most."),
+        );
+        // What the client is sending already is not read.
+        return Some(problem.metadata("connection", "close"));
+    }
+    if head.accept && excludes_json(request.headers()) && is_of_the_api() {
+        return Some(Problem::new(
+            codes::NOT_ACCEPTABLE,
+            "Answers are application/json, which the header Accept excludes.",
+        ));
+    }
+    None
+}
+
+/// Whether the router has a route for it that answers in JSON.
+fn is_of_the_api() -> bool {
+    RequestContext::with(|context| {
+        context.is_some_and(|context| context.route.starts_with("/api/"))
+    })
+}
+
+/// RFC 9112, section 3.2, for HTTP/1.1; RFC 9113, section 8.3.1, for HTTP/2, where
+/// `:authority` has the place of `Host` and must not contradict it.
+fn names_one_host(request: &Request<Body>, head: &Head<'_>) -> bool {
+    let authority = request.uri().authority();
+    match (head.host, head.hosts) {
+        (None, _) => request.version() != Version::HTTP_11,
+        (Some(host), 1) => {
+            let bytes = host.as_bytes();
+            match authority {
+                Some(authority) if request.version() == Version::HTTP_2 => {
+                    bytes.eq_ignore_ascii_case(authority.as_str().as_bytes())
+                }
+                _ => is_host(bytes),
+            }
+        }
+        (Some(_), _) => false,
+    }
+}
+
+/// Host and port, without user information. The usual ones are told without a parse.
+fn is_host(bytes: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let end = bytes.iter().position(|byte| !plain(byte));
+    let (name, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+    if !name.is_empty() && (rest.is_empty() || is_small_port(rest)) {
+        return true;
+    }
+    !bytes.contains(&b'@')
+        && http::uri::Authority::try_from(bytes).is_ok_and(|host| {
+            let port = host.as_str().rsplit_once(':').map_or("", |(_, port)| port);
+            // `[::1]` has no port; an empty one is allowed (RFC 3986, section 3.2.3).
+            !host.host().is_empty()
+                && (port.is_empty() || port.ends_with(']') || port.parse::<u16>().is_ok())
+        })
+}
+
+/// Four digits at most, which any port may be.
+fn is_small_port(bytes: &[u8]) -> bool {
+    matches!(bytes, [b':', port @ ..] if port.len() <= 4 && port.iter().all(u8::is_ascii_digit))
+}
+
+/// hyper has refused what is no number, and what contradicts itself.
+fn declared_length(length: Option<&HeaderValue>) -> u64 {
+    length
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Whether every range of `Accept` that could be meant for JSON, or for a stream of
+/// events, is absent or refused (RFC 9110, section 12.5.1). What cannot be read
+/// excludes nothing.
+fn excludes_json(headers: &HeaderMap) -> bool {
+    let mut any = false;
+    // Of the ranges that hold `application/json`, the most specific one counts.
+    let mut best: Option<(u8, bool)> = None;
+    for value in headers.get_all(header::ACCEPT) {
+        let Ok(value) = value.to_str() else {
+            return false;
+        };
+        for element in value.split(',').map(str::trim).filter(|e| !e.is_empty()) {
+            any = true;
+            let mut parts = element.split(';').map(str::trim);
+            let range = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let wanted = !parts.any(is_zero_weight);
+            let precision = match range.as_str() {
+                "*/*" => 1,
+                "application/*" => 2,
+                "application/json" => 3,
+                // For problems, and for streams: such a client knows what it does.
+                range if range.ends_with("+json") || range == "text/event-stream" => {
+                    if wanted {
+                        return false;
+                    }
+                    continue;
+                }
+                range if range.contains('/') => continue,
+                _ => return false,
+            };
+            if best.is_none_or(|(known, _)| precision > known) {
+                best = Some((precision, wanted));
+            }
+        }
+    }
+    any && !best.is_some_and(|(_, wanted)| wanted)
+}
+
+/// `q=0`, `q=0.0`, …
+fn is_zero_weight(parameter: &str) -> bool {
+    parameter
+        .strip_prefix(['q', 'Q'])
+        .and_then(|rest| rest.trim_start().strip_prefix('='))
+        .is_some_and(|weight| {
+            let weight = weight.trim();
+            weight.starts_with('0') && weight.bytes().all(|byte| matches!(byte, b'0' | b'.'))
+        })
+}
+
+/// Whether `Accept-Encoding` forbids an answer as it is.
+fn refuses_identity(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|element| {
+            let mut parts = element.split(';').map(str::trim);
+            let coding = parts.next().unwrap_or_default();
+            (coding == "*" || coding.eq_ignore_ascii_case("identity")) && parts.any(is_zero_weight)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
+    }
+
+    #[test]
+    fn json_is_excluded_only_beyond_doubt() {
+        let excludes = |accept: &str| excludes_json(&headers(header::ACCEPT, accept));
+        for accept in [
+            "text/html",
+            "text/html, image/*;q=0.5",
+            "application/json;q=0",
+            "*/*;q=0.0",
+            "application/json; q=0, */*",
+            "application/*;q=0, */*;q=0.3",
+        ] {
+            assert!(excludes(accept), "{accept}");
+        }
+        for accept in [
+            "*/*",
+            "",
+            "text/html, */*;q=0.1",
+            "application/*",
+            "APPLICATION/JSON; charset=utf-8",
+            "application/problem+json",
+            "text/event-stream",
+            "nonsense",
+            "application/json;q=0.1, */*;q=0",
+        ] {
+            assert!(!excludes(accept), "{accept}");
+        }
+        assert!(!excludes_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn hosts_are_hosts() {
+        for host in [
+            "x",
+            "example.org",
+            "example.org:80",
+            "127.0.0.1:1",
+            "[::1]:8080",
+            "[::1]",
+            "h:",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "",
+            "a b",
+            "user@host",
+            "a/b",
+            "host:port",
+            "host:99999",
+            "\u{e9}",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn an_answer_as_it_is_can_be_forbidden_in_two_ways() {
+        let refuses = |value: &str| refuses_identity(&headers(header::ACCEPT_ENCODING, value));
+        assert!(refuses("gzip, identity;q=0"));
+        assert!(refuses("*; q=0.000"));
+        assert!(!refuses("gzip;q=0, br"));
+        assert!(!refuses("identity;q=0.1"));
+    }
+}

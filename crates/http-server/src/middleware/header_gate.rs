@@ -1,0 +1,88 @@
+//! A layer that only some requests go through.
+//!
+//! Compression wraps every body that passes it, whether or not there is work for it.
+//! A request without the header that asks for it skips the layer; the others allocate
+//! one boxed future.
+
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, Either};
+use futures_util::{FutureExt as _, TryFutureExt as _};
+use http::{HeaderName, Request};
+use tower::{Layer, Service};
+
+/// Puts `layer` around the requests that have `header`.
+#[derive(Clone)]
+pub(crate) struct OnlyWhen<L> {
+    pub(crate) header: HeaderName,
+    pub(crate) layer: L,
+}
+
+impl<L, S> Layer<S> for OnlyWhen<L>
+where
+    L: Layer<S>,
+    S: Clone,
+{
+    type Service = Branching<S, L::Service>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Branching {
+            header: self.header.clone(),
+            layered: self.layer.layer(inner.clone()),
+            inner,
+        }
+    }
+}
+
+/// The service with and without the layer.
+#[derive(Clone)]
+pub(crate) struct Branching<S, T> {
+    header: HeaderName,
+    inner: S,
+    layered: T,
+}
+
+impl<S, T, B> Service<Request<Body>> for Branching<S, T>
+where
+    S: Service<Request<Body>, Response = Response>,
+    T: Service<Request<Body>, Response = http::Response<B>, Error = S::Error>,
+    T::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response, S::Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        std::task::ready!(self.inner.poll_ready(cx))?;
+        self.layered.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // To look at each name costs less than to hash this one.
+        if request.headers().keys().any(|name| *name == self.header) {
+            Either::Right(through(&mut self.layered, request))
+        } else {
+            Either::Left(self.inner.call(request))
+        }
+    }
+}
+
+/// Apart, so that the way around the layer is short.
+#[inline(never)]
+fn through<T, B>(
+    layered: &mut T,
+    request: Request<Body>,
+) -> BoxFuture<'static, Result<Response, T::Error>>
+where
+    T: Service<Request<Body>, Response = http::Response<B>, Future: Send + 'static>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let answer = layered.call(request);
+    answer.map_ok(|response| response.map(Body::new)).boxed()
+}

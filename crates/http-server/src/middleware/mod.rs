@@ -1,0 +1,199 @@
+//! THE middleware order of the public listener, outermost first.
+//!
+//! Everything that can end a request stands inside of 1, so that nothing happens
+//! unseen. Authentication and the stricter limits stand at the routes that need
+//! them, inside of all of these.
+
+use crate::problem::ProblemResponse;
+mod admit;
+mod header_gate;
+mod probe_bypass;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use lifecycle::Lifecycle;
+use request::BodyLimits;
+use tower::ServiceBuilder;
+use tower::util::option_layer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::Predicate;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::client_address::ClientAddress;
+use crate::config::Config;
+use crate::connection::listener::Serve;
+use crate::guard::GuardLayer;
+use crate::guard::PlaceLimits;
+use crate::middleware::admit::AdmitLayer;
+use crate::middleware::header_gate::OnlyWhen;
+use crate::middleware::probe_bypass::Aside;
+use crate::observe::Asked;
+use crate::observe::Observation;
+use crate::observe::ObserveLayer;
+use crate::observe::Observer;
+use crate::observe::REQUEST_ID;
+use crate::rate_limit::Limits;
+use request::Problem;
+use request::problem::codes;
+
+/// What the layers are made of.
+pub struct Parts<'a> {
+    /// The listener's configuration.
+    pub config: &'a Config,
+    /// Writes the record of every request.
+    pub observer: Arc<Observer>,
+    /// Rate limits.
+    pub limits: &'a Limits,
+    /// Answers of a drain ask to close, and what it cuts is named.
+    pub lifecycle: Lifecycle,
+}
+
+/// Puts the layers around all routes, known or not; `probes` go past them.
+///
+/// The layers stand around the router as a whole, as one type: as layers of the
+/// router each would cost a box and a copy of all that is inside, at every request.
+pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + Sync + use<> {
+    let Parts {
+        config,
+        observer,
+        limits,
+        lifecycle,
+    } = parts;
+    let metrics = observer.routes.metrics().clone();
+    let router = router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed);
+    let observed = ServiceBuilder::new()
+        // 1. Context, metrics, request line, span: sees also what the others refuse.
+        .layer(ObserveLayer::new(Observation {
+            observer,
+            router: Asked::new(&router),
+            client_address: Arc::new(ClientAddress::new(
+                config.trusted_proxies.clone(),
+                config.client_address_header,
+            )),
+            limits: BodyLimits {
+                max_body_bytes: config.max_body_bytes.as_usize(),
+                body_timeout: config.body_timeout,
+            },
+            server_timing: config.server_timing,
+            tls: config.tls_cert.is_some(),
+            lifecycle,
+        }))
+        // 2. CORS: preflights are answered here, and refusals further in carry its headers.
+        .layer(option_layer(cors(config)))
+        // 3. Shedding, deadline, panics.
+        .layer(GuardLayer::new(
+            PlaceLimits {
+                in_flight: config.max_in_flight,
+                in_flight_per_client: config.max_in_flight_per_client,
+                bodies: config.max_bodies,
+                bodies_per_client: config.max_bodies_per_client,
+            },
+            config.request_timeout,
+            metrics,
+        ))
+        // 4. Rate limit by client address: cheap refusals before any work.
+        .layer(option_layer(limits.address.clone()))
+        // 5. What the head alone can refuse: no host, too long, too large, not acceptable.
+        .layer(AdmitLayer {
+            max_body_bytes: config.max_body_bytes.as_usize(),
+        })
+        // 6. Compression of answers; never of streams, nor of answers with an ETag.
+        .layer(OnlyWhen {
+            header: header::ACCEPT_ENCODING,
+            layer: CompressionLayer::new().compress_when(Compressible),
+        })
+        // The router's future is large, and would be moved by each of these; its box is not.
+        .map_future(Box::pin)
+        .service(router);
+    Aside { probes, observed }
+}
+
+async fn not_found(_: Request<Body>) -> Response {
+    let problem = Problem::new(codes::NOT_FOUND, "There is nothing at this path.");
+    ProblemResponse(problem).into_response()
+}
+
+/// The router adds `Allow`. Asking for it is answered, also where no CORS layer
+/// stands that would have done so (RFC 9110, section 9.3.7).
+async fn method_not_allowed(request: Request<Body>) -> Response {
+    if request.method() == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let problem = Problem::new(
+        codes::METHOD_NOT_ALLOWED,
+        "The path does not have this method.",
+    );
+    ProblemResponse(problem).into_response()
+}
+
+fn cors(config: &Config) -> Option<CorsLayer> {
+    let origins = &config.cors_allowed_origins;
+    if origins.is_empty() {
+        return None;
+    }
+    let allowed = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(
+            origins
+                .iter()
+                .filter_map(|origin| HeaderValue::from_str(origin).ok()),
+        )
+    };
+    let header_names = |names: &[&'static str]| -> Vec<HeaderName> {
+        names
+            .iter()
+            .map(|name| HeaderName::from_static(name))
+            .collect()
+    };
+    Some(
+        CorsLayer::new()
+            .allow_origin(allowed)
+            .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+            .allow_headers(header_names(&[
+                "authorization",
+                "content-type",
+                "idempotency-key",
+                "if-match",
+                "if-none-match",
+                "x-api-key",
+                "x-request-id",
+            ]))
+            .expose_headers(
+                [
+                    vec![REQUEST_ID, header::ETAG, header::RETRY_AFTER],
+                    header_names(&["ratelimit"]),
+                ]
+                .concat(),
+            ),
+    )
+}
+
+/// Which answers are worth compressing.
+#[derive(Clone, Copy)]
+struct Compressible;
+
+impl Predicate for Compressible {
+    fn should_compress<B: http_body::Body>(&self, response: &http::Response<B>) -> bool {
+        let headers = response.headers();
+        let media_type = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
+        // A strong ETag names the bytes; compressing would change them under it.
+        !headers.contains_key(header::ETAG)
+            && !media_type.is_some_and(|media_type| {
+                media_type.starts_with("text/event-stream") || media_type.starts_with("image/")
+            })
+            && response
+                .body()
+                .size_hint()
+                .exact()
+                .is_some_and(|size| size >= 1_024)
+    }
+}

@@ -1,0 +1,69 @@
+//! Probes go past everything that can refuse, delay or count a request.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use futures_util::TryFutureExt as _;
+use futures_util::future::{BoxFuture, Either};
+use http::Request;
+use tower::Service;
+
+use crate::connection::framing::Fault;
+use crate::connection::listener::Serve;
+use crate::observe::ObservedBody;
+use crate::probes;
+
+impl<S: Serve<Body = ObservedBody>> Serve for Aside<S> {
+    type Body = ObservedBody;
+    type Connected = Aside<S::Connected>;
+
+    fn connected(&self, peer: SocketAddr) -> Self::Connected {
+        Aside {
+            probes: self.probes.clone(),
+            observed: self.observed.connected(peer),
+        }
+    }
+}
+
+/// Answers probes itself, and leaves the rest to what is observed.
+#[derive(Clone)]
+pub(crate) struct Aside<S> {
+    pub(crate) probes: Router,
+    pub(crate) observed: S,
+}
+
+/// In a box: it is rare, and would make larger what is moved at every request.
+type Probed = BoxFuture<'static, Result<Response<ObservedBody>, Infallible>>;
+
+impl<S> Service<Request<Body>> for Aside<S>
+where
+    S: Service<Request<Body>, Response = Response<ObservedBody>, Error = Infallible>,
+{
+    type Response = Response<ObservedBody>;
+    type Error = Infallible;
+    type Future = Either<S::Future, Probed>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.observed.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // One whose framing is at fault is refused like any other request.
+        if probes::PROBES.contains(&request.uri().path())
+            && request.extensions().get::<Fault>().is_none()
+        {
+            return Either::Right(probe(&mut self.probes, request));
+        }
+        Either::Left(self.observed.call(request))
+    }
+}
+
+#[cold]
+fn probe(probes: &mut Router, request: Request<Body>) -> Probed {
+    let unobserve = |response: Response| response.map(ObservedBody::unobserved);
+    Box::pin(probes.call(request).map_ok(unobserve))
+}

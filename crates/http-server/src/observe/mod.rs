@@ -1,0 +1,20 @@
+//! What is written of a request when it has ended ([`RequestRecord`]).
+//!
+//! Metrics, the request line and the server span are all written from the one
+//! record, so that they agree with each other.
+
+mod layer;
+mod metrics;
+mod observed_request;
+mod record;
+mod request_head;
+mod request_line;
+mod routes;
+mod span;
+
+pub use layer::{Observe, ObserveLayer, ObservedBody};
+pub use metrics::{HttpMetrics, RouteMetrics};
+pub use observed_request::Observation;
+pub use record::{Observer, RequestRecord};
+pub use request_head::{REQUEST_ID, unobserved};
+pub use routes::{Asked, RouteTable};

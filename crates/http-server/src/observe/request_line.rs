@@ -1,0 +1,41 @@
+//! What the request line says of a record.
+
+use request::redact;
+use telemetry::Logs;
+use telemetry::logs::{RequestFacts, RequestLine};
+
+use crate::observe::record::RequestRecord;
+
+/// Bytes of a path that are written.
+pub(crate) const MAX_PATH: usize = 512;
+
+/// Writes the request line, when it is wanted.
+pub(crate) fn write(record: &RequestRecord, logs: &Logs) {
+    if !logs.wants_requests() {
+        return;
+    }
+    let context = &record.context;
+    let path = record.path();
+    // The template as it stands in the code has nobody's address in it.
+    let path = (path != context.route).then(|| redact(path, MAX_PATH));
+    logs.request(&RequestLine {
+        facts: RequestFacts {
+            at: record.started + record.duration,
+            trace_id: context.trace_id,
+            span_id: context.span_id,
+            sampled: context.sampled,
+            method: context.method,
+            route: context.route,
+            status: record.status,
+            duration: record.duration,
+            busy: record.busy,
+            response_bytes: record.response_bytes,
+            protocol_version: record.protocol_version,
+            client_address: context.client_address,
+            principal: context.principal.get().copied(),
+            code: record.failure.as_ref().map(|failure| failure.code.code),
+        },
+        request_id: &context.request_id,
+        path: path.as_deref(),
+    });
+}

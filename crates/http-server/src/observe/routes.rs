@@ -1,0 +1,241 @@
+//! Which route a request is for, and the instruments of that route.
+//!
+//! What stands around the router has to name the route, also of a request that it
+//! refuses. A layer inside of the router would be told, but costs a box, a clone of
+//! the handler and a future more at every request. So the templates that the
+//! application documents are matched here, by the crate that the router matches
+//! with; about any other path the router itself is asked.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::MatchedPath;
+use axum::response::Response;
+use futures_util::FutureExt as _;
+use http::{Method, Request, Uri};
+use request::UNMATCHED;
+use request::problem::Code;
+use telemetry::exposition::Exemplars;
+use tower::Service;
+
+use crate::observe::metrics::HttpMetrics;
+use crate::observe::metrics::RouteMetrics;
+use crate::observe::metrics::Timing;
+use crate::observe::metrics::Timings;
+use crate::observe::request_head::METHODS;
+use crate::observe::request_head::method_index;
+
+/// Why requests and connections are refused.
+const SHED_REASONS: [&str; 7] = [
+    "in_flight",
+    "client_in_flight",
+    "bodies",
+    "client_bodies",
+    "connections",
+    "client_connections",
+    "file_descriptors",
+];
+
+/// The instruments of a route, by position in [`METHODS`].
+type OfMethods = [OnceLock<RouteMetrics>; METHODS.len()];
+
+/// A route, for the life of the process: they are as many at its end as they ever were,
+/// and a request names its route without counting who does.
+struct Template {
+    path: &'static str,
+    methods: OfMethods,
+}
+
+/// All routes that were seen; bounded, since methods and templates are.
+pub struct RouteTable {
+    timings: &'static Timings,
+    documented: matchit::Router<&'static Template>,
+    templates: Mutex<HashMap<&'static str, &'static Template>>,
+    unmatched: &'static Template,
+}
+
+impl RouteTable {
+    /// A table in which every known operation has its latency and its `500` and
+    /// `503` series at zero, and every problem code its counter.
+    pub fn new(
+        metrics: HttpMetrics,
+        exemplars: Exemplars,
+        operations: impl IntoIterator<Item = (&'static str, String)>,
+        codes: impl IntoIterator<Item = &'static Code>,
+    ) -> Self {
+        for code in codes {
+            metrics
+                .errors
+                .with_label_values(&[&code.code.to_ascii_lowercase()]);
+        }
+        for reason in SHED_REASONS {
+            metrics.shed.with_label_values(&[reason]);
+        }
+        for listener in ["public", "admin"] {
+            metrics.connections.with_label_values(&[listener]);
+        }
+        // Under these labels anything is timed that no handler has seen.
+        let refused = Timing::new(&metrics, &exemplars, "other", UNMATCHED);
+        let mut table = Self {
+            timings: Box::leak(Box::new(Timings {
+                metrics,
+                exemplars,
+                refused,
+            })),
+            documented: matchit::Router::new(),
+            templates: Mutex::default(),
+            unmatched: Template::new(UNMATCHED),
+        };
+        for (method, path) in operations {
+            let template = table.template(&path);
+            // A template that is there already, or that no router would take.
+            let _known = table.documented.insert(path, template);
+            let index = METHODS.iter().position(|known| *known == method);
+            let route = table.instruments(template, index.unwrap_or_default());
+            route.serve();
+            for status in [500, 503] {
+                route.count(status, 0);
+            }
+        }
+        table
+    }
+
+    /// The metrics of the block.
+    #[must_use]
+    pub fn metrics(&self) -> &HttpMetrics {
+        &self.timings.metrics
+    }
+
+    /// The instruments of the route that `router` has for a request.
+    pub(crate) fn find(&self, router: &Asked, method: &Method, uri: &Uri) -> &'static RouteMetrics {
+        if let Ok(found) = self.documented.at(uri.path()) {
+            return self.instruments(found.value, method_index(method));
+        }
+        self.undocumented(router, method, uri)
+    }
+
+    #[cold]
+    fn undocumented(&self, router: &Asked, method: &Method, uri: &Uri) -> &'static RouteMetrics {
+        let method_index = method_index(method);
+        match router.template(method, uri) {
+            Some(path) => self.instruments(self.template(path.as_str()), method_index),
+            None => self.instruments(self.unmatched, method_index),
+        }
+    }
+
+    fn template(&self, path: &str) -> &'static Template {
+        let templates = self.templates.lock();
+        let mut templates = templates.unwrap_or_else(PoisonError::into_inner);
+        if let Some(template) = templates.get(path) {
+            return template;
+        }
+        let template = Template::new(path);
+        templates.insert(template.path, template);
+        template
+    }
+
+    fn instruments(&self, template: &'static Template, method: usize) -> &'static RouteMetrics {
+        let made = || RouteMetrics::new(self.timings, METHODS[method], template.path);
+        template.methods[method].get_or_init(made)
+    }
+}
+
+impl Template {
+    fn new(path: &str) -> &'static Self {
+        Box::leak(Box::new(Self {
+            path: String::leak(path.to_owned()),
+            methods: OfMethods::default(),
+        }))
+    }
+}
+
+/// A router whose every route only says which one it is.
+pub struct Asked(Router);
+
+impl Asked {
+    /// Asks for the routes of `router`.
+    #[must_use]
+    pub fn new(router: &Router) -> Self {
+        Self(router.clone().layer(tower::layer::layer_fn(|_| Tell)))
+    }
+
+    fn template(&self, method: &Method, uri: &Uri) -> Option<MatchedPath> {
+        let mut request = Request::new(Body::empty());
+        request.method_mut().clone_from(method);
+        request.uri_mut().clone_from(uri);
+        let told = self.0.clone().call(request).now_or_never()?;
+        let mut response = told.unwrap_or_else(|never| match never {});
+        response.extensions_mut().remove::<MatchedPath>()
+    }
+}
+
+/// Stands in place of a handler.
+#[derive(Clone, Copy)]
+struct Tell;
+
+impl Service<Request<Body>> for Tell {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Ready<Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let mut response = Response::default();
+        if let Some(matched) = request.extensions_mut().remove::<MatchedPath>() {
+            response.extensions_mut().insert(matched);
+        }
+        ready(Ok(response))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use prometheus::Registry;
+
+    use super::*;
+
+    #[test]
+    fn a_documented_route_is_found_and_about_others_the_router_is_asked() {
+        let handler = get(|| async {});
+        let router = Router::new()
+            .route("/a/{id}", handler.clone())
+            .route("/undocumented", handler.clone())
+            .nest("/nested", Router::new().route("/{*rest}", handler));
+        let asked = Asked::new(&router);
+        let metrics = HttpMetrics::register(&Registry::new()).unwrap();
+        let operations = [("GET", "/a/{id}".to_owned())];
+        let table = RouteTable::new(metrics, Exemplars::default(), operations, []);
+        for (path, template) in [
+            ("/a/1", "/a/{id}"),
+            ("/a/1/b", UNMATCHED),
+            ("/undocumented?x=1", "/undocumented"),
+            ("/nested/x/y", "/nested/{*rest}"),
+            ("/", UNMATCHED),
+        ] {
+            for method in [Method::GET, Method::OPTIONS] {
+                let found = table.find(&asked, &method, &path.parse().unwrap());
+                assert_eq!(found.path(), template, "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn instruments_are_made_once() {
+        let metrics = HttpMetrics::register(&Registry::new()).unwrap();
+        let operations = [("GET", "/a".to_owned()), ("PUT", "/a".to_owned())];
+        let table = RouteTable::new(metrics, Exemplars::default(), operations, []);
+        let asked = Asked::new(&Router::new());
+        let find = |method: &Method| table.find(&asked, method, &Uri::from_static("/a"));
+        assert!(std::ptr::eq(find(&Method::GET), find(&Method::GET)));
+        assert!(!std::ptr::eq(find(&Method::GET), find(&Method::PUT)));
+    }
+}

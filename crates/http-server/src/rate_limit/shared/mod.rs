@@ -1,0 +1,191 @@
+//! One limit over many replicas: the buckets stand in Redis or Valkey.
+//!
+//! A request asks once, for at most `rate_limit.redis_timeout`. The first that gets
+//! no answer opens the circuit: from then on the local limiter decides without
+//! asking, until the keeper has seen the server answer in time again.
+
+mod keeper;
+mod script;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use redis::IntoConnectionInfo as _;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::Notify;
+
+use crate::rate_limit::keys::Key;
+use crate::rate_limit::metrics::RateLimitMetrics;
+pub(crate) use script::Pace;
+
+/// A connection on which the script is known to run.
+pub(crate) struct Live {
+    connection: MultiplexedConnection,
+    /// The SHA-1 by which the server knows the script.
+    script: String,
+}
+
+/// Why the server gave no decision.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("no answer within {0:?}")]
+    Slow(Duration),
+    #[error("the connection failed: {0}")]
+    Gone(redis::RedisError),
+    #[error("the server refuses: {0}")]
+    Refused(redis::RedisError),
+}
+
+impl Failure {
+    const REASONS: [&'static str; 3] = ["slow", "gone", "refused"];
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Slow(_) => "slow",
+            Self::Gone(_) => "gone",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
+
+impl From<redis::RedisError> for Failure {
+    fn from(error: redis::RedisError) -> Self {
+        if error.is_io_error() || error.is_unrecoverable_error() {
+            Self::Gone(error)
+        } else {
+            Self::Refused(error)
+        }
+    }
+}
+
+/// The shared buckets of a process's limiters.
+pub(crate) struct Shared {
+    client: redis::Client,
+    prefix: String,
+    deadline: Duration,
+    /// Present while the circuit is closed.
+    live: RwLock<Option<Arc<Live>>>,
+    opened: Notify,
+    metrics: RateLimitMetrics,
+}
+
+/// Reads a URL as the client does.
+///
+/// # Errors
+/// When it is no URL of a Redis server.
+pub(crate) fn client(url: &str) -> redis::RedisResult<redis::Client> {
+    let info = url.into_connection_info()?;
+    // Small messages that somebody waits for: the kernel must not collect them.
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    redis::Client::open(info.set_tcp_settings(tcp))
+}
+
+impl Shared {
+    pub(crate) fn new(
+        url: &str,
+        prefix: String,
+        deadline: Duration,
+        metrics: RateLimitMetrics,
+    ) -> redis::RedisResult<Self> {
+        for reason in Failure::REASONS {
+            metrics.backend_failures.with_label_values(&[reason]);
+        }
+        metrics.backend_up.set(0);
+        Ok(Self {
+            client: client(url)?,
+            prefix,
+            deadline,
+            live: RwLock::default(),
+            opened: Notify::new(),
+            metrics,
+        })
+    }
+
+    /// The connection, while the circuit is closed.
+    pub(crate) fn live(&self) -> Option<Arc<Live>> {
+        self.live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Whether the buckets are shared at the moment.
+    pub(crate) fn is_up(&self) -> bool {
+        self.live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
+    /// Decides one request: `Ok`, or how long to wait. `None` when the server gave
+    /// no decision in time; the circuit is open then.
+    pub(crate) async fn decide(
+        &self,
+        live: &Arc<Live>,
+        limiter: &str,
+        key: Key,
+        pace: Pace,
+    ) -> Option<Result<(), Duration>> {
+        match self.ask(live, &self.name(limiter, key), pace).await {
+            Ok(decision) => Some(decision),
+            Err(failure) => {
+                self.open(live, &failure);
+                None
+            }
+        }
+    }
+
+    fn name(&self, limiter: &str, key: Key) -> String {
+        format!("{}:limit:{limiter}:{:032x}", self.prefix, key.digest())
+    }
+
+    async fn ask(
+        &self,
+        live: &Live,
+        name: &str,
+        pace: Pace,
+    ) -> Result<Result<(), Duration>, Failure> {
+        let began = Instant::now();
+        let mut connection = live.connection.clone();
+        let asked = script::run(&mut connection, &live.script, name, pace, None);
+        let answer = tokio::time::timeout(self.deadline, asked).await;
+        self.metrics
+            .backend_seconds
+            .observe(began.elapsed().as_secs_f64());
+        Ok(answer.map_err(|_| Failure::Slow(self.deadline))??)
+    }
+
+    /// Opens the circuit. Of many that fail on one connection only the first finds
+    /// it still closed, and logs.
+    fn open(&self, failed: &Arc<Live>, failure: &Failure) {
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        if !live.as_ref().is_some_and(|live| Arc::ptr_eq(live, failed)) {
+            return;
+        }
+        *live = None;
+        drop(live);
+        self.metrics.backend_up.set(0);
+        self.failed(failure);
+        self.opened.notify_one();
+    }
+
+    fn failed(&self, failure: &Failure) {
+        self.metrics
+            .backend_failures
+            .with_label_values(&[failure.reason()])
+            .inc();
+        tracing::warn!(
+            error = %failure,
+            "rate limits are not shared: the local limiter decides"
+        );
+    }
+
+    fn close(&self, live: &Arc<Live>) {
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(live));
+        self.metrics.backend_up.set(1);
+        tracing::info!("rate limits are shared");
+    }
+}
+
+#[cfg(test)]
+mod tests;

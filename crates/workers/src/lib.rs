@@ -1,0 +1,19 @@
+//! Background work: a named job at an interval or from a queue, measured, bounded in
+//! time, watched, and stopped between two steps.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use workers::{Next, Trigger};
+//!
+//! // Every five minutes, and again at once while there is more to do.
+//! let trigger = Trigger::Interval(Duration::from_secs(300));
+//! assert!(matches!(trigger, Trigger::Interval(_)));
+//! assert_ne!(Next::InTime, Next::AtOnce);
+//! ```
+
+mod config;
+mod runner;
+
+pub use config::Config;
+pub use runner::{Next, Runner, Trigger, Worker, WorkerMetrics, stopping};

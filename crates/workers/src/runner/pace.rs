@@ -1,0 +1,105 @@
+//! When the next run comes.
+
+use std::time::Duration;
+
+use super::run::Outcome;
+use crate::Next;
+use crate::Trigger;
+
+/// The pause after the first failure; doubled with each further one.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Doubled no further than to the worker's own pause, or this when that is shorter.
+const LAST_RETRY: Duration = Duration::from_mins(1);
+
+pub(crate) struct Pace {
+    pause: Duration,
+    failures: u32,
+    /// Whether a ring may end the pause early: not after a failure.
+    wakes: bool,
+}
+
+impl Pace {
+    pub(crate) fn new(trigger: &Trigger) -> Self {
+        Self {
+            pause: pause_of(trigger).mul_f64(rand::random::<f64>() / 10.0),
+            failures: 0,
+            wakes: true,
+        }
+    }
+
+    pub(crate) fn after(&mut self, outcome: Outcome, trigger: &Trigger) {
+        self.wakes = outcome.is_good();
+        self.failures = if outcome.is_good() {
+            0
+        } else {
+            self.failures.saturating_add(1)
+        };
+        // A tenth more or less, so that replicas do not run in step.
+        let jitter = 0.9 + rand::random::<f64>() / 5.0;
+        self.pause = match outcome {
+            Outcome::Ok(Next::AtOnce) => Duration::ZERO,
+            _ => self.between(trigger).mul_f64(jitter),
+        };
+    }
+
+    /// The pause without its jitter.
+    fn between(&self, trigger: &Trigger) -> Duration {
+        let pause = pause_of(trigger);
+        match self.failures.checked_sub(1) {
+            None => pause,
+            Some(doublings) => FIRST_RETRY
+                .saturating_mul(1 << doublings.min(16))
+                .min(pause.max(LAST_RETRY)),
+        }
+    }
+
+    pub(crate) async fn next_run(&self, trigger: &Trigger) {
+        let sleep = tokio::time::sleep(self.pause);
+        match trigger {
+            Trigger::Queue { wake, .. } if self.wakes => tokio::select! {
+                () = sleep => {}
+                () = wake.notified() => {}
+            },
+            _ => sleep.await,
+        }
+    }
+}
+
+fn pause_of(trigger: &Trigger) -> Duration {
+    match trigger {
+        Trigger::Interval(interval) => *interval,
+        Trigger::Queue { poll, .. } => *poll,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_double_the_pause_up_to_a_bound_and_a_success_ends_that() {
+        let trigger = Trigger::Interval(Duration::from_mins(5));
+        let mut pace = Pace::new(&trigger);
+        let seconds = |pace: &Pace| pace.between(&trigger).as_secs();
+        for expected in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+            pace.after(Outcome::Failed, &trigger);
+            assert_eq!(seconds(&pace), expected);
+            let jittered = pace.pause.as_secs_f64() / pace.between(&trigger).as_secs_f64();
+            assert!((0.9..=1.1).contains(&jittered));
+        }
+        pace.after(Outcome::Ok(Next::InTime), &trigger);
+        assert_eq!(seconds(&pace), 300);
+        pace.after(Outcome::Ok(Next::AtOnce), &trigger);
+        assert_eq!(pace.pause, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_fast_worker_that_fails_slows_down() {
+        let trigger = Trigger::Interval(Duration::from_millis(10));
+        let mut pace = Pace::new(&trigger);
+        for _ in 0..20 {
+            pace.after(Outcome::Timeout, &trigger);
+        }
+        assert_eq!(pace.between(&trigger), LAST_RETRY);
+    }
+}
