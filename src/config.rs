@@ -26,7 +26,7 @@ pub struct Config {
     /// The gRPC listener.
     pub grpc: platform::grpc::Config,
     /// The database.
-    pub database: platform::db::Config,
+    pub database: db::Config,
     /// Rate limits.
     pub rate_limit: platform::protect::Config,
     /// Tokens and keys.
@@ -57,7 +57,7 @@ pub const SECTIONS: &[&[Key]] = &[
     platform::http::Config::KEYS,
     platform::admin::Config::KEYS,
     platform::grpc::Config::KEYS,
-    platform::db::Config::KEYS,
+    db::Config::KEYS,
     platform::protect::Config::KEYS,
     platform::auth::Config::KEYS,
     platform::live::Config::KEYS,
@@ -90,7 +90,7 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn read(layers: Layers) -> Result<(Self, Vec<Effective>), Refused> {
-        let mut reader = Reader::new(layers);
+        let mut reader = Reader::new(layers).for_service(crate::SERVICE.name);
         let config = Self {
             environment: reader.environment().name.clone(),
             profile: reader.profile(),
@@ -99,7 +99,7 @@ impl Config {
             http: platform::http::Config::read(&mut reader),
             admin: platform::admin::Config::read(&mut reader),
             grpc: platform::grpc::Config::read(&mut reader),
-            database: platform::db::Config::read(&mut reader),
+            database: db::Config::read(&mut reader),
             rate_limit: platform::protect::Config::read(&mut reader),
             auth: platform::auth::Config::read(&mut reader),
             live: platform::live::Config::read(&mut reader),

@@ -5,6 +5,7 @@
 //! | [`settings`] | configuration as documented keys, the clock, refusals of values |
 //! | [`telemetry`] | metrics, exposition, logs, traces and their export |
 //! | [`lifecycle`] | shutdown by tokens, tracked tasks, signals, health |
+//! | [`db`] | pools, leases, migrations, errors of both databases |
 //!
 //! The rest is in modules:
 //!
@@ -19,7 +20,7 @@
 //!
 //! Import rule: `app` depends on `identity` and `platform`, `identity` on
 //! `platform`, never the other way; `domain` files know no axum and no sqlx;
-//! backends are named in `platform::db`, in `store/{sqlite,postgres}.rs` and
+//! backends are named in the crate `db`, in `store/{sqlite,postgres}.rs` and
 //! where slices are wired. `tests/it/architecture.rs` reads the sources and
 //! holds them to it.
 
@@ -32,6 +33,15 @@ pub mod serve;
 
 // MODULES and PACKAGES; from the build script.
 include!(concat!(env!("OUT_DIR"), "/targets.rs"));
+
+/// The database of this service: its name and its migrations, template and application
+/// in one history. Template migrations have versions below 10000, applications use
+/// timestamps.
+pub static SCHEMA: db::Schema = db::Schema {
+    service: env!("CARGO_PKG_NAME"),
+    sqlite: sqlx::migrate!("migrations/sqlite"),
+    postgres: sqlx::migrate!("migrations/postgres"),
+};
 
 /// What telemetry says of this service.
 pub const SERVICE: telemetry::Service = telemetry::Service {

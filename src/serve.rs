@@ -16,9 +16,9 @@ use axum::routing::get;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::SCHEMA;
 use crate::app;
 use crate::config::Config;
-use crate::platform::db::{Database, DbMetrics};
 use crate::platform::http::admission::Admission;
 use crate::platform::http::listener::{self, Reserved, Serve, Serving};
 use crate::platform::http::middleware;
@@ -27,6 +27,7 @@ use crate::platform::http::{Patience, Tls, TlsMetrics};
 use crate::platform::observe::{Observer, RequestContext, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
 use crate::platform::workers::{Runner, WorkerMetrics};
+use db::{Database, DbMetrics};
 pub use once::{Findings, check, healthcheck, liveness_url, migrate, promote};
 
 use admin::Requests;
@@ -113,7 +114,8 @@ async fn run_observed(
     let public = Reserved::new("http.addr", config.http.addr)?;
     let requests = Requests::new(config, max_connections, registry, &clock)?;
     let db_metrics = Arc::new(DbMetrics::register(registry)?);
-    let database = Database::new(&config.database, db_metrics, telemetry.exemplars.clone())?;
+    let exemplars = telemetry.exemplars.clone();
+    let database = Database::new(&SCHEMA, &config.database, db_metrics, exemplars)?;
     for warning in config.warnings.iter().chain(&database.exposed_files()) {
         tracing::warn!("{warning}");
     }

@@ -35,13 +35,13 @@ use crate::identity::store::SqliteIdentityStore;
 use crate::identity::store::{ErasureHook, IdentityStore};
 use crate::identity::throttle::Throttle;
 use crate::identity::{self, IdentityMetrics};
+use crate::platform;
 use crate::platform::auth::AuthenticateLayer;
-use crate::platform::db::Database;
 use crate::platform::faults::{FaultLayer, FaultMetrics, Faults};
 use crate::platform::http::problem::{self, Code};
 use crate::platform::protect::Limits;
 use crate::platform::workers::{self, Next, Runner, Trigger, Worker};
-use crate::platform::{self, db};
+use db::Database;
 
 const CLEANUP: &str = "cleanup";
 

@@ -18,7 +18,7 @@ use super::access::{AccessTokens, VerifiedToken};
 use super::metrics::{Attempts, Outcome};
 use super::store::{Access, IdentityStore};
 use crate::platform::auth::{AuthError, Authenticator, Credentials, Principal};
-use crate::platform::db::DbError;
+use db::DbError;
 
 /// How long a user's state is believed; the contract allows 10 s.
 const STATE_LIFE: Duration = Duration::from_secs(5);
@@ -173,7 +173,7 @@ mod tests {
     use crate::identity::metrics::{AttemptCounters, IdentityMetrics};
     use crate::identity::store::{PostgresIdentityStore, SqliteIdentityStore};
     use crate::platform::auth::keys::KeySet;
-    use crate::platform::db::{Config, Database, DbMetrics};
+    use db::{Config, Database, DbMetrics};
     use settings::{Layers, Reader};
     use telemetry::Exemplars;
 
@@ -224,7 +224,14 @@ mod tests {
     fn store() -> Arc<dyn IdentityStore> {
         let config = Config::read(&mut Reader::new(Layers::default()));
         let metrics = DbMetrics::register(&prometheus::Registry::new()).unwrap();
-        match Database::new(&config, Arc::new(metrics), Exemplars::default()).unwrap() {
+        match Database::new(
+            &crate::SCHEMA,
+            &config,
+            Arc::new(metrics),
+            Exemplars::default(),
+        )
+        .unwrap()
+        {
             Database::Sqlite(db) => Arc::new(SqliteIdentityStore::new(db, Vec::new())),
             Database::Postgres(db) => Arc::new(PostgresIdentityStore::new(db, Vec::new())),
         }

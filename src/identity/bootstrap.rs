@@ -8,7 +8,7 @@ use super::domain::{Email, Name, Password, User};
 use super::password::hash_at_start;
 use super::store::{FirstAdministrator, IdentityStore, NewUser};
 use crate::platform::auth::{Config, Role};
-use crate::platform::db::DbError;
+use db::DbError;
 
 /// What the first administrator is called until somebody says otherwise.
 const NAME: &str = "Administrator";

@@ -2,8 +2,8 @@
 
 use super::password::HashError;
 use super::store::{ChangeError, EraseError};
-use crate::platform::db::DbError;
 use crate::platform::protect::TooSoon;
+use db::DbError;
 
 /// Why the slice refuses.
 #[derive(Debug, thiserror::Error)]

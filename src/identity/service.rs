@@ -21,7 +21,7 @@ use super::password::{Hasher, Verified};
 use super::store::{Access, IdentityStore, NewFamily, NewUser, Rotated, Rotation, TokenHash};
 use super::throttle::{Account, Throttle};
 use crate::platform::auth::{Config, Role};
-use crate::platform::db::DbError;
+use db::DbError;
 
 /// Bytes of a refresh token: 256 bits, as in RFC 6749, section 10.10, and more.
 const REFRESH_BYTES: usize = 32;

@@ -4,7 +4,6 @@
 
 pub mod admin;
 pub mod auth;
-pub mod db;
 pub mod faults;
 pub mod grpc;
 pub mod http;

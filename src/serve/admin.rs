@@ -10,11 +10,11 @@ use telemetry::Telemetry;
 use crate::app;
 use crate::config::Config;
 use crate::platform::admin::{Admin, AdminMetrics, Info, Pages, Switches};
-use crate::platform::db::{Database, migrate as migrations};
 use crate::platform::faults::{self, FaultMetrics, Faults};
 use crate::platform::http::ended::Ended;
 use crate::platform::observe::HttpMetrics;
 use crate::platform::profile::Profiler;
+use db::{Database, migrate as migrations};
 
 /// The pages of `docs/runbooks`, listed by the build script.
 const RUNBOOKS: Pages = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));

@@ -14,8 +14,8 @@ use uuid::Uuid;
 use crate::app;
 use crate::config::Config;
 use crate::identity::store::Promotion;
-use crate::platform::db::{Database, DbMetrics, migrate as migrations};
 use crate::platform::protect::Limits;
+use db::{Database, DbMetrics, migrate as migrations};
 
 /// Applies the migrations that are missing; `tell` gets a line while it waits, for files
 /// that others can open, and for what was done.
@@ -133,7 +133,12 @@ async fn close(database: &Database, bound: Duration) {
 /// A database without anybody to scrape its metrics.
 fn offline(config: &Config) -> anyhow::Result<Database> {
     let metrics = DbMetrics::register(&prometheus::Registry::new())?;
-    Database::new(&config.database, Arc::new(metrics), Exemplars::default())
+    Database::new(
+        &crate::SCHEMA,
+        &config.database,
+        Arc::new(metrics),
+        Exemplars::default(),
+    )
 }
 
 /// Where this configuration's service answers for its own liveness.

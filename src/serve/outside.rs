@@ -11,8 +11,8 @@ use settings::clock::Clock;
 use crate::config::Config;
 use crate::identity::bootstrap::{self, BootstrapError};
 use crate::identity::store::IdentityStore;
-use crate::platform::db::{Database, DbError, ProbeError, ReachError, migrate as migrations};
 use crate::platform::protect::Limits;
+use db::{Database, DbError, ProbeError, ReachError, migrate as migrations};
 
 /// Waits for the database with backoff. What waiting cannot mend (credentials, a
 /// database that does not exist) ends the start.

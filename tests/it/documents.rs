@@ -184,6 +184,9 @@ fn default(key: &Key) -> String {
             format!("`{text}`")
         }
     };
+    // Where it says `{service}`.
+    let named = |text: &str| text.replace("{service}", gantry::SERVICE.name);
+    let code = |text: &str| code(&named(text));
     match key.default {
         Default::Same(text) => code(text),
         Default::PerProfile {

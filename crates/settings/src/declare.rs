@@ -1,9 +1,9 @@
 //! The `settings!` macro: a section of the configuration as a documented struct.
 
-/// The default of a key; some keys are kinder in development.
+/// The default of a key. `{service}` in a text stands for the name of the service.
 #[derive(Debug, Clone, Copy)]
 pub enum Default {
-    /// The same text everywhere.
+    /// The same text in every environment.
     Same(&'static str),
     /// One text for development, another for production.
     PerProfile {

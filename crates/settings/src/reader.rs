@@ -25,6 +25,8 @@ pub type Check<T> = fn(&T) -> Result<(), String>;
 #[derive(Debug)]
 pub struct Reader {
     layers: Layers,
+    /// What `{service}` in a default stands for.
+    service: &'static str,
     known: Vec<&'static str>,
     problems: Vec<Problem>,
     effective: Vec<Effective>,
@@ -37,10 +39,18 @@ impl Reader {
         let problems = std::mem::take(&mut layers.problems);
         Self {
             layers,
+            service: "service",
             known: Vec::new(),
             problems,
             effective: Vec::new(),
         }
+    }
+
+    /// The name of the service, which stands in some defaults.
+    #[must_use]
+    pub fn for_service(mut self, name: &'static str) -> Self {
+        self.service = name;
+        self
     }
 
     /// The profile (`APP_ENV`) that decides between defaults.
@@ -84,7 +94,7 @@ impl Reader {
             .map_or_else(|| "default".to_owned(), |leaf| leaf.source.clone());
         let raw = set
             .map(|Leaf { raw, .. }| raw)
-            .or_else(|| default_raw(key, self.profile()));
+            .or_else(|| default_raw(key, self.profile(), self.service));
         self.effective.push(Effective {
             key: key.path,
             value: raw.as_ref().map(T::render),
@@ -101,7 +111,7 @@ impl Reader {
             Ok(value) => value,
             Err(why) => {
                 self.problem(key.path, &source, &why);
-                stand_in(key, self.profile())
+                stand_in(key, self.profile(), self.service)
             }
         }
     }
@@ -203,8 +213,8 @@ impl Reader {
     }
 }
 
-fn default_raw(key: &Key, profile: Profile) -> Option<Raw> {
-    match (key.default, profile) {
+fn default_raw(key: &Key, profile: Profile, service: &str) -> Option<Raw> {
+    let text = match (key.default, profile) {
         (Default::Same(text), _)
         | (
             Default::PerProfile {
@@ -218,17 +228,18 @@ fn default_raw(key: &Key, profile: Profile) -> Option<Raw> {
                 production: text, ..
             },
             Profile::Production,
-        ) => Some(Raw::text(text)),
-        (Default::DevelopmentOnly(_), Profile::Production) | (Default::Unset, _) => None,
-    }
+        ) => text,
+        (Default::DevelopmentOnly(_), Profile::Production) | (Default::Unset, _) => return None,
+    };
+    Some(Raw::text(text.replace("{service}", service)))
 }
 
 /// A value to go on with after a problem, while the others are looked for.
 /// Defaults are literals beside their type and a test reads every one, so that
 /// this cannot fail in a release.
-fn stand_in<T: Setting>(key: &Key, profile: Profile) -> T {
-    let raw = default_raw(key, profile)
-        .or_else(|| default_raw(key, Profile::Development))
+fn stand_in<T: Setting>(key: &Key, profile: Profile, service: &str) -> T {
+    let raw = default_raw(key, profile, service)
+        .or_else(|| default_raw(key, Profile::Development, service))
         .unwrap_or_default();
     T::parse(&raw)
         .ok()

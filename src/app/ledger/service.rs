@@ -14,8 +14,8 @@ use super::domain::{
 };
 use super::store::{LedgerStore, OpenError, Posted, TransferError};
 use super::{Config, LedgerMetrics};
-use crate::platform::db::DbError;
 use crate::platform::http::page::{Page, PageRequest};
+use db::DbError;
 
 /// The ledger, on whichever store.
 #[derive(Clone)]

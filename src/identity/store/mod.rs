@@ -19,7 +19,7 @@ pub use sqlite::{SqliteIdentityStore, is_erased};
 
 use super::domain::{Email, Name, User, UserChange};
 use crate::platform::auth::Role;
-use crate::platform::db::DbError;
+use db::DbError;
 
 /// Tokens that one transaction of the cleanup removes: few enough that it never
 /// holds SQLite's write lock for long.

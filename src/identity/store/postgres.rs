@@ -19,7 +19,7 @@ use super::{
     stored_access,
 };
 use crate::identity::domain::{Email, User, UserChange};
-use crate::platform::db::{Db, DbError};
+use db::{Db, DbError};
 
 /// The store on Postgres.
 pub struct PostgresIdentityStore {

@@ -18,7 +18,7 @@ use super::{
     stored_access,
 };
 use crate::identity::domain::{Email, User, UserChange};
-use crate::platform::db::{Db, DbError};
+use db::{Db, DbError};
 
 /// The store on SQLite.
 pub struct SqliteIdentityStore {

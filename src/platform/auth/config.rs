@@ -16,9 +16,9 @@ settings! {
         /// JWK set (RFC 7517) with private keys; the first signs, all verify. Generated in development.
         pub keys("keys"): Option<SecretSource> = Unset;
         /// `iss` of access tokens.
-        pub issuer("issuer"): String = Same(env!("CARGO_PKG_NAME"));
+        pub issuer("issuer"): String = Same("{service}");
         /// `aud` of access tokens.
-        pub audience("audience"): String = Same(concat!(env!("CARGO_PKG_NAME"), "-api"));
+        pub audience("audience"): String = Same("{service}-api");
         /// Life of an access token.
         pub access_ttl("access_ttl"): Duration = Same("15m"), check positive;
         /// Life of a refresh token.

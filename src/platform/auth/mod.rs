@@ -69,7 +69,7 @@ pub enum AuthError {
     Refused,
     /// They could not be checked.
     #[error(transparent)]
-    Database(#[from] crate::platform::db::DbError),
+    Database(#[from] db::DbError),
 }
 
 /// Finds the principal behind credentials.

@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-use crate::platform::db::DbError;
 use crate::platform::observe::RequestContext;
+use db::DbError;
 
 /// A kind of problem: the stable word that clients match on.
 #[derive(Debug, PartialEq, Eq)]

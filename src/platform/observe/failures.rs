@@ -193,7 +193,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::platform::db::DbError;
+    use db::DbError;
 
     #[test]
     fn the_kind_of_a_cause_has_no_values() {

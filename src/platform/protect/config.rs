@@ -54,7 +54,7 @@ settings! {
         /// Longest wait of a request for the shared decision; then the local limiter takes over.
         pub redis_timeout("redis_timeout"): Duration = Same("10ms"), check positive;
         /// Start of every key on the server; services that share it under one name share their limits.
-        pub redis_prefix("redis_prefix"): String = Same(env!("CARGO_PKG_NAME"));
+        pub redis_prefix("redis_prefix"): String = Same("{service}");
     }
 }
 

@@ -12,9 +12,9 @@ use futures_util::future::BoxFuture;
 use prometheus::{HistogramVec, IntCounterVec};
 use tokio::sync::Notify;
 
-use crate::platform::db::Database;
 use crate::platform::faults::Faults;
 use crate::platform::observe::Cause;
+use db::Database;
 
 pub use config::Config;
 pub use run::stopping;

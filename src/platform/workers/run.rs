@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{Next, Runner, Worker};
-use crate::platform::db::{DbError, Turn};
 use crate::platform::observe::Cause;
+use db::{DbError, Turn};
 
 /// How often a run that must be the only one makes sure that it still is.
 const TURN_CHECK: Duration = Duration::from_secs(2);

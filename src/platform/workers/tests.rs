@@ -1,4 +1,4 @@
-//! Workers, with a database that nobody asks.
+//! Workers, with a database that is never used.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -6,9 +6,13 @@ use lifecycle::health::HealthMetrics;
 use lifecycle::{self, LifecycleMetrics};
 use prometheus::Registry;
 use settings::clock::SystemClock;
+use settings::{Layers, Reader};
+use telemetry::Exemplars;
 
 use super::*;
-use crate::platform::db::DbMetrics;
+use db::{Config, DbMetrics, Schema};
+
+static SCHEMA: Schema = Schema::without_migrations("test");
 
 struct Rig {
     lifecycle: Lifecycle,
@@ -25,8 +29,13 @@ impl Rig {
             Arc::new(SystemClock),
             HealthMetrics::register(&registry).unwrap(),
         );
-        let database =
-            Database::offline("sqlite::memory:", DbMetrics::register(&registry).unwrap());
+        let database = Database::new(
+            &SCHEMA,
+            &Config::read(&mut Reader::new(Layers::default())),
+            Arc::new(DbMetrics::register(&registry).unwrap()),
+            Exemplars::default(),
+        )
+        .unwrap();
         let metrics = WorkerMetrics::register(&registry).unwrap();
         let runner = Runner::new(&lifecycle, &health, &database, metrics.clone(), None);
         Self {

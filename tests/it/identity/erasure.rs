@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use db::{self, Database, DbError, DbMetrics};
 use gantry::identity::domain::{Email, Name, User, UserChange};
 use gantry::identity::store::{
     ChangeError, EraseError, ErasureError, ErasureHook, Expected, IdentityStore, NewUser,
     PostgresIdentityStore, SqliteIdentityStore,
 };
 use gantry::platform::auth::Role;
-use gantry::platform::db::{self, Database, DbError, DbMetrics};
 use settings::clock::{Clock as _, SystemClock, new_id};
 use settings::{Layers, Reader};
 use telemetry::Exemplars;
@@ -77,7 +77,14 @@ pub(super) fn store(service: &Service, slice: Slice) -> Arc<dyn IdentityStore> {
     let mut reader = Reader::new(Layers::load(nowhere, nowhere, [url]));
     let config = db::Config::read(&mut reader);
     let metrics = DbMetrics::register(&prometheus::Registry::new()).unwrap();
-    match Database::new(&config, Arc::new(metrics), Exemplars::default()).unwrap() {
+    match Database::new(
+        &gantry::SCHEMA,
+        &config,
+        Arc::new(metrics),
+        Exemplars::default(),
+    )
+    .unwrap()
+    {
         Database::Sqlite(db) => Arc::new(SqliteIdentityStore::new(db, vec![Arc::new(slice)])),
         Database::Postgres(db) => Arc::new(PostgresIdentityStore::new(db, vec![Arc::new(slice)])),
     }

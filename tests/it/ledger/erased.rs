@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use db::Database;
 use gantry::app::ledger::domain::{AccountName, Currency, NewAccount, Order};
 use gantry::app::ledger::store::postgres::PostgresLedger;
 use gantry::app::ledger::store::sqlite::SqliteLedger;
@@ -12,7 +13,6 @@ use gantry::identity::store::{
     SqliteIdentityStore,
 };
 use gantry::platform::auth::Role;
-use gantry::platform::db::Database;
 use serde_json::{Value, json};
 use settings::clock::{SystemClock, new_id};
 use uuid::Uuid;

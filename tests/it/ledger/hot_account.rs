@@ -12,7 +12,7 @@ use crate::support::{Backend, TestDatabase, eventually};
 /// More than the pool has connections.
 const CROWD: usize = 30;
 
-/// On SQLite writers queue before they take a connection (`platform/db/writer.rs`).
+/// On SQLite writers queue before they take a connection (`crates/db/src/writer.rs`).
 #[tokio::test]
 async fn transfers_that_wait_for_one_account_leave_connections_to_others() {
     let kept = TestDatabase::create(Backend::Postgres).await;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use db::Database;
 use gantry::app::ledger::domain::{Order, Refusal};
 use gantry::app::ledger::store::{EXPIRED_BATCH, TransferError};
-use gantry::platform::db::Database;
 use settings::clock::new_id;
 
 use super::{Fixture, claim, deposit, now, payment, send_until_free};

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use db::{Database, DbMetrics, migrate};
 use gantry::app::ledger::domain::{
     AccountName, Amount, Claim, Currency, IdempotencyKey, NewAccount, Order, Reference, Source,
 };
@@ -25,7 +26,6 @@ use gantry::app::ledger::store::sqlite::SqliteLedger;
 use gantry::app::ledger::store::{LedgerStore, Posted, TransferError};
 use gantry::config::Config;
 use gantry::identity::store::{ErasureError, ErasureHook as _};
-use gantry::platform::db::{Database, DbMetrics, migrate};
 use settings::Layers;
 use settings::clock::{Clock as _, SystemClock, new_id};
 use telemetry::Exemplars;
@@ -55,8 +55,13 @@ impl Fixture {
         let layers = Layers::load(nowhere, nowhere, environment);
         let (config, _) = Config::read(layers).expect("a configuration");
         let metrics = DbMetrics::register(&prometheus::Registry::new()).expect("metrics");
-        let database = Database::new(&config.database, Arc::new(metrics), Exemplars::default())
-            .expect("a pool");
+        let database = Database::new(
+            &gantry::SCHEMA,
+            &config.database,
+            Arc::new(metrics),
+            Exemplars::default(),
+        )
+        .expect("a pool");
         migrate::run(
             &database,
             &config.database.url,

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use std::collections::BTreeSet;
 
+use db::Database;
 use gantry::app::ledger::domain::{
     Currency, MAX_AMOUNT, MAX_BALANCE, Order, Party, Refusal, Source, post,
 };
 use gantry::app::ledger::store::TransferError;
-use gantry::platform::db::Database;
 use settings::clock::new_id;
 use uuid::Uuid;
 

@@ -64,7 +64,7 @@ on_both! {
         let decisions = [
             ("authentication", "::identity::"),
             ("an access token is refused", "::identity::"),
-            ("waited for a database connection", "::platform::db"),
+            ("waited for a database connection", "db::"),
             ("no place for the request", "::platform::protect::"),
         ];
         for (message, target) in decisions {

@@ -26,6 +26,7 @@ use std::time::{Duration, SystemTime};
 use prometheus::IntCounter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
@@ -97,7 +98,7 @@ pub(super) fn start(
     traces: &Traces,
     correlate: Correlate,
 ) -> anyhow::Result<Logs> {
-    let filter: EnvFilter = config.log_filter.parse()?;
+    let filter = parse_filter(&config.log_filter, &traces.service())?;
     let (otlp, warnings) = Otlp::start(variables, traces, &metrics.log_exports)?;
     let out = std::io::stdout();
     // The informal standard of no-color.org; a matter of the terminal, not of the service.
@@ -166,8 +167,7 @@ impl Logs {
     /// # Errors
     /// When the text is no filter; nothing changes then.
     pub fn set_filter(&self, text: &str) -> Result<(), String> {
-        let filter: EnvFilter = text
-            .parse()
+        let filter = parse_filter(text, &self.0.service)
             .map_err(|error| format!("is not a log filter: {error}"))?;
         if let Some(reload) = self.0.reload.get() {
             reload(filter).map_err(|error| error.to_string())?;
@@ -284,6 +284,11 @@ impl Format {
             Self::Pretty { colours } => pretty::write(out, head, ids, colours, line),
         }
     }
+}
+
+/// The filter that a text means for this service.
+fn parse_filter(text: &str, service: &Service) -> Result<EnvFilter, ParseError> {
+    targets::widen(text, service).parse()
 }
 
 /// Whether a filter lets the request line pass, asked of the filter itself.

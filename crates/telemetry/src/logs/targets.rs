@@ -31,6 +31,27 @@ pub(super) fn hint(filter: &str, service: &Service) -> Option<String> {
     ))
 }
 
+/// The filter with each directive for the service repeated for the service's other
+/// crates: `example=debug` is about all of its code. A crate that has a directive of its
+/// own keeps it.
+pub(super) fn widen(filter: &str, service: &Service) -> String {
+    let named: Vec<&str> = filter.split(',').filter_map(target).collect();
+    let mut directives: Vec<String> = Vec::new();
+    for directive in filter.split(',') {
+        directives.push(directive.to_owned());
+        let Some(target) = target(directive) else {
+            continue;
+        };
+        if target.replace('-', "_") != service.name.replace('-', "_") {
+            continue;
+        }
+        let (_, rest) = directive.trim().split_at(target.len());
+        let others = service.crates().filter(|other| !named.contains(other));
+        directives.extend(others.map(|other| format!("{other}{rest}")));
+    }
+    directives.join(",")
+}
+
 /// The target of a directive; a level alone, or a span alone, has none.
 fn target(directive: &str) -> Option<&str> {
     let directive = directive.trim();
@@ -56,6 +77,26 @@ fn known(service: &Service) -> impl Iterator<Item = &'static str> {
 mod tests {
     use super::*;
     use crate::service::tests::SERVICE;
+
+    #[test]
+    fn a_directive_for_the_service_is_about_all_of_its_crates() {
+        for (given, meant) in [
+            ("info", "info"),
+            ("info,example=debug", "info,example=debug,telemetry=debug"),
+            (
+                "example[run]=debug",
+                "example[run]=debug,telemetry[run]=debug",
+            ),
+            (
+                "example=debug,telemetry=warn",
+                "example=debug,telemetry=warn",
+            ),
+            ("example::http=debug", "example::http=debug"),
+            ("h2=trace", "h2=trace"),
+        ] {
+            assert_eq!(widen(given, &SERVICE), meant, "{given}");
+        }
+    }
 
     #[test]
     fn a_target_that_no_line_has_is_named_by_its_place() {

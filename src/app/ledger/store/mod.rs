@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::domain::{
     Account, Claim, Currency, Fingerprint, NewAccount, Order, Refusal, Source, Transfer,
 };
-use crate::platform::db::DbError;
 use crate::platform::http::page::PageRequest;
+use db::DbError;
 
 /// Expired keys that one transaction removes at most: short enough that no request
 /// waits for it.

@@ -15,9 +15,9 @@ use self::turns::Turns;
 use super::{CLOSED_NAME, EXPIRED_BATCH, LedgerStore, OpenError, Posted, TransferError, currency};
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
 use crate::identity::store::{ErasureError, ErasureHook};
-use crate::platform::db::{Db, DbError};
 use crate::platform::http::page::PageRequest;
 use crate::platform::workers;
+use db::{Db, DbError};
 
 /// The ledger's tables on Postgres.
 #[derive(Clone)]

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
 use crate::identity::store::{ErasureError, ErasureHook, is_erased};
-use crate::platform::db::{Db, DbError};
 use crate::platform::http::page::PageRequest;
 use crate::platform::workers;
+use db::{Db, DbError};
 
 /// The ledger's tables on SQLite.
 #[derive(Clone)]

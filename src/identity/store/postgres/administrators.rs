@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{insert_user, lock_user};
 use crate::identity::store::{FirstAdministrator, NewUser, Promotion};
 use crate::platform::auth::Role;
-use crate::platform::db::{Db, DbError};
+use db::{Db, DbError};
 
 pub(super) async fn exist(db: &Db<Postgres>) -> Result<bool, DbError> {
     db.transact("has_administrator", || async {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{insert_user, living_user};
 use crate::identity::store::{FirstAdministrator, NewUser, Promotion};
 use crate::platform::auth::Role;
-use crate::platform::db::{Db, DbError};
+use db::{Db, DbError};
 
 pub(super) async fn exist(db: &Db<Sqlite>) -> Result<bool, DbError> {
     db.run("has_administrator", async {

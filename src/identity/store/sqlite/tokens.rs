@@ -8,8 +8,8 @@ use uuid::Uuid;
 use crate::identity::store::{
     CLEANUP_BATCH, FoundToken, NewFamily, Rotated, Rotation, TokenHash, TokenState, stored_access,
 };
-use crate::platform::db::{Db, DbError};
 use crate::platform::workers;
+use db::{Db, DbError};
 
 pub(super) async fn open_family(db: &Db<Sqlite>, family: NewFamily) -> Result<bool, DbError> {
     db.run("open_refresh_family", async {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::app::ledger::domain::{Claim, MAX_BALANCE, Order, Source, Transfer};
 use crate::app::ledger::store::{Posted, TransferError, corrupt, currency, refused};
-use crate::platform::db::DbError;
+use db::DbError;
 
 /// Calls `ledger_transfer`, which the migrations make: it checks the user, claims the
 /// key or finds its answer, locks both accounts in the order of their ids, applies the

@@ -9,7 +9,7 @@ use crate::app::ledger::domain::{
     Claim, Currency, Order, Party, Posting, Refusal, Source, Transfer, post,
 };
 use crate::app::ledger::store::{Posted, Recorded, TransferError, currency};
-use crate::platform::db::DbError;
+use db::DbError;
 
 /// The answer that the key had before, if it is the same order's.
 pub(super) async fn replayed(

@@ -1,10 +1,14 @@
 //! Whether the database can be written, for the readiness check.
 
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use crate::database::Database;
+use crate::error::DbError;
 #[cfg(feature = "postgres")]
-use super::fault::{Fault, Reason};
+use crate::fault::{Fault, Reason};
 #[cfg(feature = "postgres")]
-use super::warm;
-use super::{Database, DbError};
+use crate::query;
 
 /// Why the database is not ready for writes.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +44,12 @@ impl Database {
             Self::Sqlite(db) => db.probe_file().await,
             #[cfg(feature = "postgres")]
             Self::Postgres(db) => {
-                warm::run(async {
+                query::run(async {
                     let mut connection = db.acquire().await?;
                     let answer = sqlx::query_scalar::<_, bool>(IS_READ_ONLY);
                     let is_read_only = answer.fetch_one(&mut *connection).await;
                     if is_read_only.map_err(DbError::from)? {
-                        warm::remember(Fault::Session(Reason::ReadOnly));
+                        query::remember(Fault::Session(Reason::ReadOnly));
                         return Err(ProbeError::ReadOnly);
                     }
                     Ok(())

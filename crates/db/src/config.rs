@@ -1,12 +1,13 @@
 //! The database section of the configuration.
 
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use settings::check::{at_least_one, positive};
 use settings::settings;
 use settings::{Profile, Raw, Reader, Setting};
 
-use super::Pooler;
+use crate::pooler::Pooler;
 
 /// Where the database is, and so which backend stands behind the stores.
 #[derive(Clone)]
@@ -56,7 +57,7 @@ impl Setting for DatabaseUrl {
             Some("sqlite" | "postgres" | "postgresql") => {}
             _ => return Err(format!("is not {}", Self::KIND)),
         }
-        super::connect::parse(url)
+        readable(url)
             .map(|()| Self(url.to_owned()))
             // The driver's message may repeat parts of the URL, and so a password.
             .map_err(|_| format!("is not {}", Self::KIND))
@@ -72,11 +73,29 @@ impl Setting for DatabaseUrl {
     }
 }
 
+/// Whether the driver can read the URL.
+///
+/// # Errors
+/// The driver's own.
+fn readable(url: &str) -> Result<(), sqlx::Error> {
+    #[cfg(feature = "sqlite")]
+    if url.starts_with("sqlite:") {
+        return sqlx::sqlite::SqliteConnectOptions::from_str(url).map(|_| ());
+    }
+    #[cfg(feature = "postgres")]
+    if !url.starts_with("sqlite:") {
+        return sqlx::postgres::PgConnectOptions::from_str(url).map(|_| ());
+    }
+    Err(sqlx::Error::Configuration(
+        "this binary was built without that backend".into(),
+    ))
+}
+
 settings! {
     /// The database and its connection pool.
     pub struct Config("database") {
         /// `sqlite://…` (the file and its folder are created) or `postgres://…`.
-        pub url("url"): DatabaseUrl = DevelopmentOnly(concat!("sqlite://data/", env!("CARGO_PKG_NAME"), ".db"));
+        pub url("url"): DatabaseUrl = DevelopmentOnly("sqlite://data/{service}.db");
         /// What the URL leads to: `none` is the server itself, `session` and `transaction` are the modes of a pooler such as PgBouncer (docs/poolers.md).
         pub pooler("pooler"): Pooler = Same("none");
         /// Connections at most.

@@ -2,8 +2,8 @@
 
 use sqlx::error::ErrorKind;
 
-use super::fault::Fault;
-use super::warm;
+use crate::fault::Fault;
+use crate::query;
 
 /// Why a query has no result.
 #[derive(Debug, thiserror::Error)]
@@ -20,13 +20,13 @@ impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         let fault = Fault::of(&error);
         // The session that failed is still in the hands of the query.
-        warm::remember(fault);
+        query::remember(fault);
         let error = if fault.is_unavailable() {
             Self::Unavailable(error)
         } else {
             Self::Failed(error)
         };
-        if !warm::repeats(fault) {
+        if !query::repeats(fault) {
             error.mark_span();
         }
         error
@@ -62,7 +62,7 @@ impl DbError {
     }
 
     /// Whether waiting at the start mends it.
-    pub(super) fn is_transient(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         let (Self::Unavailable(error) | Self::Failed(error)) = self;
         // Whoever speaks another protocol goes on doing so.
         Fault::of(error).is_transient() && !matches!(error, sqlx::Error::Protocol(_))

@@ -1,26 +1,4 @@
-//! The database: connecting, migrating, and what every store's query goes through.
-//!
-//! Backends are named here, in the stores' `sqlite` and `postgres` modules, and
-//! where slices are wired; nowhere else.
-
-mod config;
-pub mod connect;
-mod error;
-mod fault;
-mod files;
-mod lease;
-mod metrics;
-pub mod migrate;
-mod pooler;
-mod probe;
-mod reach;
-mod renewal;
-mod single;
-#[cfg(feature = "sqlite")]
-mod storage;
-mod warm;
-#[cfg(feature = "sqlite")]
-mod writer;
+//! The pool of a backend, and the path of every query through it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,18 +9,19 @@ use telemetry::metrics::QUICK;
 use telemetry::traces;
 use tracing::Instrument as _;
 
-pub use config::{Backend, Config, DatabaseUrl};
-pub use error::DbError;
-pub use lease::{Lease, Transaction};
-pub use metrics::DbMetrics;
-pub use pooler::Pooler;
-pub use probe::ProbeError;
-pub use reach::ReachError;
-pub use single::Turn;
+use crate::config::{Backend, Config};
+use crate::connect::{self, Peer};
+use crate::error::DbError;
+use crate::lease::{Lease, Transaction};
+use crate::metrics::DbMetrics;
+use crate::query;
+use crate::renewal::Renewal;
+use crate::schema::Schema;
 #[cfg(feature = "sqlite")]
-pub use writer::WriteTransaction;
-
-use self::renewal::Renewal;
+use crate::storage;
+use crate::warm::Warm;
+#[cfg(feature = "sqlite")]
+use crate::writer::{self, WriteTransaction};
 
 /// The pool of the backend that the configuration names.
 #[derive(Clone)]
@@ -57,22 +36,24 @@ pub enum Database {
 
 /// A pool with its deadlines and metrics: what a store holds.
 pub struct Db<B: sqlx::Database> {
-    warm: Arc<warm::Warm<B>>,
+    pub(crate) warm: Arc<Warm<B>>,
+    pub(crate) schema: &'static Schema,
     /// Client-side bound of a store method: acquire plus statement timeout.
     deadline: Duration,
     metrics: Arc<DbMetrics>,
-    peer: Arc<connect::Peer>,
+    pub(crate) peer: Arc<Peer>,
     exemplars: Exemplars,
     #[cfg(feature = "sqlite")]
     writers: writer::Queue,
     #[cfg(feature = "sqlite")]
-    file: Arc<storage::File>,
+    pub(crate) file: Arc<storage::File>,
 }
 
 impl<B: sqlx::Database> Clone for Db<B> {
     fn clone(&self) -> Self {
         Self {
             warm: Arc::clone(&self.warm),
+            schema: self.schema,
             deadline: self.deadline,
             metrics: Arc::clone(&self.metrics),
             peer: Arc::clone(&self.peer),
@@ -95,7 +76,7 @@ impl<B: sqlx::Database> Db<B> {
     /// [`DbError::Unavailable`] when none was free in time.
     pub async fn acquire(&self) -> Result<Lease<B>, DbError> {
         let began = Instant::now();
-        let acquired = self.warm.acquire().await;
+        let acquired = Lease::acquire(&self.warm).await;
         self.waited(began);
         acquired.map_err(|error| self.refused(error))
     }
@@ -142,7 +123,7 @@ impl<B: sqlx::Database> Db<B> {
     where
         E: From<DbError>,
     {
-        self.observe(query_type, warm::run(work)).await
+        self.observe(query_type, query::run(work)).await
     }
 
     /// Measures, spans and bounds.
@@ -216,7 +197,7 @@ impl Db<sqlx::Sqlite> {
         let transaction = async {
             let bound = self.warm.pool.options().get_acquire_timeout();
             let turn = writer::turn(&self.writers, bound).await?;
-            let lease = self.warm.acquire().await?;
+            let lease = Lease::acquire(&self.warm).await?;
             let transaction = Transaction::begin(lease, "BEGIN IMMEDIATE").await?;
             Ok(WriteTransaction::new(transaction, turn))
         };
@@ -252,7 +233,7 @@ impl Db<sqlx::Postgres> {
         E: From<DbError> + Send,
         F: Future<Output = Result<T, E>> + Send,
     {
-        self.observe(query_type, warm::run_again(work)).await
+        self.observe(query_type, query::run_again(work)).await
     }
 }
 
@@ -262,6 +243,7 @@ impl Database {
     /// # Errors
     /// When the URL cannot be read, or the folder of an SQLite file not be made.
     pub fn new(
+        schema: &'static Schema,
         config: &Config,
         metrics: Arc<DbMetrics>,
         exemplars: Exemplars,
@@ -272,7 +254,8 @@ impl Database {
         Ok(match config.url.backend() {
             #[cfg(feature = "sqlite")]
             Backend::Sqlite => Self::Sqlite(Db {
-                warm: warm::Warm::new(connect::sqlite(config, Arc::clone(&renewal))?, renewal),
+                warm: Warm::new(connect::sqlite(config, Arc::clone(&renewal))?, renewal),
+                schema,
                 deadline,
                 metrics,
                 peer: Arc::default(),
@@ -284,10 +267,11 @@ impl Database {
             }),
             #[cfg(feature = "postgres")]
             Backend::Postgres => {
-                let pool = connect::postgres(config, Arc::clone(&renewal))?;
+                let pool = connect::postgres(schema.service, config, Arc::clone(&renewal))?;
                 Self::Postgres(Db {
-                    peer: Arc::new(connect::Peer::of(&pool, config.pooler)),
-                    warm: warm::Warm::new(pool, renewal),
+                    peer: Arc::new(Peer::of(&pool, config.pooler)),
+                    warm: Warm::new(pool, renewal),
+                    schema,
                     deadline,
                     metrics,
                     exemplars,
@@ -299,23 +283,6 @@ impl Database {
             }
             #[allow(unreachable_patterns)]
             other => anyhow::bail!("this binary was built without {other:?}"),
-        })
-    }
-
-    /// A database for unit tests that never ask it.
-    #[cfg(all(test, feature = "sqlite"))]
-    pub(crate) fn offline(url: &'static str, metrics: DbMetrics) -> Self {
-        let metrics = Arc::new(metrics);
-        let pool = sqlx::pool::PoolOptions::new().connect_lazy(url);
-        let renewal = Renewal::new(Arc::clone(&metrics));
-        Self::Sqlite(Db {
-            warm: warm::Warm::new(pool.expect("a URL"), renewal),
-            deadline: Duration::from_secs(1),
-            metrics,
-            peer: Arc::default(),
-            exemplars: Exemplars::default(),
-            writers: writer::Queue::default(),
-            file: Arc::default(),
         })
     }
 
@@ -343,6 +310,16 @@ impl Database {
         };
         for query_type in query_types {
             metrics.query_duration.with_label_values(&[*query_type]);
+        }
+    }
+
+    /// The service that uses this database, and its migrations.
+    pub(crate) fn schema(&self) -> &'static Schema {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(db) => db.schema,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(db) => db.schema,
         }
     }
 

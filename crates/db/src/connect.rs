@@ -4,26 +4,10 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::renewal::{Before, Renewal};
-use super::{Config, Pooler, pooler};
-
-/// Whether the driver can read the URL.
-///
-/// # Errors
-/// The driver's own.
-pub fn parse(url: &str) -> Result<(), sqlx::Error> {
-    #[cfg(feature = "sqlite")]
-    if url.starts_with("sqlite:") {
-        return sqlx::sqlite::SqliteConnectOptions::from_str(url).map(|_| ());
-    }
-    #[cfg(feature = "postgres")]
-    if !url.starts_with("sqlite:") {
-        return sqlx::postgres::PgConnectOptions::from_str(url).map(|_| ());
-    }
-    Err(sqlx::Error::Configuration(
-        "this binary was built without that backend".into(),
-    ))
-}
+use crate::config::Config;
+#[cfg(feature = "postgres")]
+use crate::pooler::{self, Pooler};
+use crate::renewal::{Before, Renewal};
 
 fn pool_options<B: sqlx::Database>(config: &Config) -> sqlx::pool::PoolOptions<B> {
     sqlx::pool::PoolOptions::new()
@@ -39,7 +23,7 @@ fn pool_options<B: sqlx::Database>(config: &Config) -> sqlx::pool::PoolOptions<B
 /// A connection that has been idle for longer is asked for a sign of life before
 /// it is used. In a busy pool none is; in a quiet one the round trip costs nothing,
 /// and a server that was restarted costs no request.
-pub(super) const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+pub(crate) const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// The time for that sign of life.
 #[cfg(feature = "postgres")]
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
@@ -50,7 +34,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 /// # Errors
 /// When the folder of the file cannot be made.
 #[cfg(feature = "sqlite")]
-pub(super) fn sqlite(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<sqlx::SqlitePool> {
+pub(crate) fn sqlite(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<sqlx::SqlitePool> {
     use anyhow::Context as _;
     use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
     let options = SqliteConnectOptions::from_str(config.url.expose())?
@@ -81,20 +65,20 @@ pub(super) fn sqlite(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<s
 
 /// Where queries go, as their spans say it; an embedded database is nowhere.
 #[derive(Debug, Default)]
-pub(super) struct Peer {
-    pub(super) address: Option<String>,
-    pub(super) port: Option<u16>,
+pub(crate) struct Peer {
+    pub(crate) address: Option<String>,
+    pub(crate) port: Option<u16>,
     /// Name of the database.
-    pub(super) namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
     /// What stands before it.
     #[cfg(feature = "postgres")]
-    pub(super) pooler: Pooler,
+    pub(crate) pooler: Pooler,
 }
 
 impl Peer {
     /// The server that this pool connects to.
     #[cfg(feature = "postgres")]
-    pub(super) fn of(pool: &sqlx::PgPool, pooler: Pooler) -> Self {
+    pub(crate) fn of(pool: &sqlx::PgPool, pooler: Pooler) -> Self {
         let options = pool.connect_options();
         let socket = options.get_socket();
         Self {
@@ -114,10 +98,13 @@ impl Peer {
 /// # Errors
 /// When the URL cannot be read.
 #[cfg(feature = "postgres")]
-pub(super) fn postgres_options(url: &str) -> Result<sqlx::postgres::PgConnectOptions, sqlx::Error> {
+pub(crate) fn postgres_options(
+    service: &str,
+    url: &str,
+) -> Result<sqlx::postgres::PgConnectOptions, sqlx::Error> {
     let options = sqlx::postgres::PgConnectOptions::from_str(url)?;
     Ok(options
-        .application_name(env!("CARGO_PKG_NAME"))
+        .application_name(service)
         // Poolers refuse it. Since Postgres 12 floats are exact without it.
         .extra_float_digits(None))
 }
@@ -127,10 +114,14 @@ pub(super) fn postgres_options(url: &str) -> Result<sqlx::postgres::PgConnectOpt
 /// # Errors
 /// When the URL cannot be read.
 #[cfg(feature = "postgres")]
-pub(super) fn postgres(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<sqlx::PgPool> {
+pub(crate) fn postgres(
+    service: &str,
+    config: &Config,
+    renewal: Arc<Renewal>,
+) -> anyhow::Result<sqlx::PgPool> {
     use sqlx::{Connection as _, Executor as _};
     let settings = pooler::SessionSettings::new(config.statement_timeout);
-    let options = postgres_options(config.url.expose())?;
+    let options = postgres_options(service, config.url.expose())?;
     let (options, statements) = match config.pooler {
         Pooler::None => (options.options(settings.options()), None),
         Pooler::Session => (options, Some(Arc::new(settings.statements()))),

@@ -9,21 +9,15 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use sqlx::Executor;
 use sqlx::pool::PoolConnection;
 use tokio::time::timeout;
 
-use super::fault::{Fault, Reason};
-use super::warm::{self, Borrowed, Place, Warm};
-
-/// How long a connection may take to finish what its user has left behind.
-const SETTLE: Duration = Duration::from_millis(500);
-
-/// Gives a connection back, or closes it when that takes longer than [`SETTLE`].
-type Settle<B> = fn(PoolConnection<B>, Arc<Warm<B>>) -> BoxFuture<'static, ()>;
+use crate::fault::{Fault, Reason};
+use crate::query;
+use crate::warm::{Borrowed, Place, SETTLE, Settle, Warm, discard, give_back, settle};
 
 /// A connection of the pool; given back, or closed, when dropped.
 pub struct Lease<B: sqlx::Database>(Option<Held<B>>);
@@ -37,13 +31,15 @@ struct Held<B: sqlx::Database> {
 }
 
 impl<B: sqlx::Database> Lease<B> {
-    pub(super) fn new(borrowed: Borrowed<B>, place: Place, home: Arc<Warm<B>>) -> Self {
-        Self(Some(Held {
+    /// A connection of the pool, as soon as one is free.
+    pub(crate) async fn acquire(home: &Arc<Warm<B>>) -> Result<Self, sqlx::Error> {
+        let (borrowed, place) = home.acquire().await?;
+        Ok(Self(Some(Held {
             borrowed,
             place,
-            home,
+            home: Arc::clone(home),
             roll_back: None,
-        }))
+        })))
     }
 
     fn held(&mut self) -> &mut Held<B> {
@@ -58,7 +54,7 @@ impl<B: sqlx::Database> Held<B> {
     /// Has the connection prove itself on its way back to the pool, or closes it when
     /// its query has shown that it is of no further use.
     fn settle(self) {
-        if let Some(reason) = warm::fault() {
+        if let Some(reason) = query::fault() {
             self.home.failed(self.borrowed.since, reason);
             let connection = self.borrowed.connection;
             return discard(&self.home, connection, Some(self.place), reason);
@@ -71,7 +67,7 @@ impl<B: sqlx::Database> Held<B> {
 /// A connection that was left to its query, and settled unless the query ends well.
 struct Left<B: sqlx::Database>(Option<Held<B>>);
 
-impl<B: sqlx::Database> warm::Returned for Left<B> {
+impl<B: sqlx::Database> query::Returned for Left<B> {
     fn keep(mut self: Box<Self>) {
         if let Some(held) = self.0.take() {
             held.home.keep(held.borrowed, held.place);
@@ -85,59 +81,6 @@ impl<B: sqlx::Database> Drop for Left<B> {
             held.settle();
         }
     }
-}
-
-/// Gives a connection back in a task; its place is free when that has ended.
-pub(super) fn settle<B: sqlx::Database>(
-    how: Settle<B>,
-    borrowed: Borrowed<B>,
-    place: Place,
-    home: &Arc<Warm<B>>,
-) {
-    let home = Arc::clone(home);
-    background(async move {
-        how(borrowed.connection, home).await;
-        drop(place);
-    });
-}
-
-/// Closes a connection in a task, and counts it; its place is free when that has ended.
-pub(super) fn discard<B: sqlx::Database>(
-    home: &Warm<B>,
-    connection: PoolConnection<B>,
-    place: Option<Place>,
-    reason: Reason,
-) {
-    home.renewal.count(reason);
-    background(async move {
-        // The connection is this future's: dropped means closed.
-        let _closed = timeout(SETTLE, connection.close()).await;
-        drop(place);
-    });
-}
-
-/// Runs what a connection still has to do when nobody waits for it. Untracked, as sqlx's
-/// own return is: each such task is bounded, and closing the pool waits for connections.
-pub(super) fn background(task: impl Future<Output = ()> + Send + 'static) {
-    // Without a runtime the process is ending, and the socket with it.
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn(task);
-    }
-}
-
-pub(super) fn give_back<B: sqlx::Database>(
-    mut connection: PoolConnection<B>,
-    home: Arc<Warm<B>>,
-) -> BoxFuture<'static, ()> {
-    Box::pin(async move {
-        let since = Instant::now();
-        // The connection is this future's from here on: dropped means closed.
-        if timeout(SETTLE, connection.return_to_pool()).await.is_err() {
-            home.renewal.count(Reason::Silent);
-            home.failed(since, Reason::Silent);
-            tracing::debug!("closed a connection that did not come back in time");
-        }
-    })
 }
 
 impl<B: sqlx::Database> Deref for Lease<B> {
@@ -166,7 +109,7 @@ impl<B: sqlx::Database> Drop for Lease<B> {
             held.settle();
         } else {
             // Whatever comes back was not left, and is settled.
-            drop(warm::leave(Box::new(Left(Some(held)))));
+            drop(query::leave(Box::new(Left(Some(held)))));
         }
     }
 }
@@ -180,7 +123,7 @@ where
     for<'c> &'c mut B::Connection: Executor<'c, Database = B>,
 {
     /// With the statement that begins it.
-    pub(super) async fn begin(lease: Lease<B>, begin: &'static str) -> Result<Self, sqlx::Error> {
+    pub(crate) async fn begin(lease: Lease<B>, begin: &'static str) -> Result<Self, sqlx::Error> {
         let mut transaction = Self(lease);
         // Before it begins, so that a beginning that is given up is undone as well.
         transaction.0.held().roll_back = Some(roll_back);
@@ -213,7 +156,7 @@ where
     async fn say(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
         let said = (*self.0).execute(sqlx::raw_sql(statement)).await;
         // Here, because the transaction may be dropped before the error is converted.
-        said.inspect_err(|error| warm::remember(Fault::of(error)))?;
+        said.inspect_err(|error| query::remember(Fault::of(error)))?;
         Ok(())
     }
 }

@@ -7,26 +7,26 @@
 //! not wanted within [`TRUSTED_IDLE`] goes back to the pool, and so does each after
 //! [`RECHECK`], so that the pool's idle time and life apply as ever.
 
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use sqlx::Pool;
 use sqlx::pool::PoolConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
-use super::connect::TRUSTED_IDLE;
-use super::fault::{Fault, Others, Reason};
-use super::lease::{self, Lease};
-use super::renewal::Renewal;
+use crate::connect::TRUSTED_IDLE;
+use crate::fault::{Others, Reason};
+use crate::renewal::Renewal;
 
 /// How long a connection is used without going through the pool.
 const RECHECK: Duration = Duration::from_secs(10);
 
 /// The pool, with the warm connections before it.
-pub(super) struct Warm<B: sqlx::Database> {
-    pub(super) pool: Pool<B>,
+pub(crate) struct Warm<B: sqlx::Database> {
+    pub(crate) pool: Pool<B>,
     /// As many as the pool has connections. Who has one finds a connection here or in
     /// the pool; first come, first served.
     places: Arc<Semaphore>,
@@ -34,14 +34,14 @@ pub(super) struct Warm<B: sqlx::Database> {
     /// A task takes back what nobody wants.
     cooling: AtomicBool,
     /// Which sessions are still trusted.
-    pub(super) renewal: Arc<Renewal>,
+    pub(crate) renewal: Arc<Renewal>,
 }
 
 /// A connection on its way from the pool to a query and back.
-pub(super) struct Borrowed<B: sqlx::Database> {
-    pub(super) connection: PoolConnection<B>,
+pub(crate) struct Borrowed<B: sqlx::Database> {
+    pub(crate) connection: PoolConnection<B>,
     /// When it came out of the pool.
-    pub(super) since: Instant,
+    pub(crate) since: Instant,
 }
 
 struct Idle<B: sqlx::Database> {
@@ -50,10 +50,10 @@ struct Idle<B: sqlx::Database> {
 }
 
 /// The right to one connection.
-pub(super) type Place = OwnedSemaphorePermit;
+pub(crate) type Place = OwnedSemaphorePermit;
 
 impl<B: sqlx::Database> Warm<B> {
-    pub(super) fn new(pool: Pool<B>, renewal: Arc<Renewal>) -> Arc<Self> {
+    pub(crate) fn new(pool: Pool<B>, renewal: Arc<Renewal>) -> Arc<Self> {
         let size = usize::try_from(pool.options().get_max_connections()).unwrap_or(usize::MAX);
         Arc::new(Self {
             pool,
@@ -64,8 +64,8 @@ impl<B: sqlx::Database> Warm<B> {
         })
     }
 
-    /// A connection, as soon as one is free.
-    pub(super) async fn acquire(self: &Arc<Self>) -> Result<Lease<B>, sqlx::Error> {
+    /// A connection with its place, as soon as one is free.
+    pub(crate) async fn acquire(&self) -> Result<(Borrowed<B>, Place), sqlx::Error> {
         let bound = self.pool.options().get_acquire_timeout();
         let acquired = tokio::time::timeout(bound, async {
             let place = Arc::clone(&self.places).acquire_owned().await;
@@ -79,7 +79,7 @@ impl<B: sqlx::Database> Warm<B> {
                 let connection = Box::pin(self.pool.acquire()).await?;
                 Borrowed { connection, since }
             };
-            Ok(Lease::new(borrowed, place, Arc::clone(self)))
+            Ok((borrowed, place))
         });
         acquired.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
@@ -92,10 +92,10 @@ impl<B: sqlx::Database> Warm<B> {
     }
 
     /// Takes a connection that is at rest: its last answer was read to the end.
-    pub(super) fn keep(self: &Arc<Self>, borrowed: Borrowed<B>, place: Place) {
+    pub(crate) fn keep(self: &Arc<Self>, borrowed: Borrowed<B>, place: Place) {
         if !self.renewal.trusts(borrowed.since) {
             let reason = self.renewal.reason();
-            return lease::discard(self, borrowed.connection, Some(place), reason);
+            return discard(self, borrowed.connection, Some(place), reason);
         }
         let since = Instant::now();
         let fresh = since.duration_since(borrowed.since) < RECHECK;
@@ -110,11 +110,11 @@ impl<B: sqlx::Database> Warm<B> {
             }
         };
         if let Some(borrowed) = refused {
-            return lease::settle(lease::give_back, borrowed, place, self);
+            return settle(give_back, borrowed, place, self);
         }
         drop(place);
         if !self.cooling.swap(true, Ordering::AcqRel) {
-            lease::background(Arc::clone(self).cool_down());
+            background(Arc::clone(self).cool_down());
         }
     }
 
@@ -123,7 +123,7 @@ impl<B: sqlx::Database> Warm<B> {
         loop {
             tokio::time::sleep(TRUSTED_IDLE).await;
             for borrowed in self.cold(TRUSTED_IDLE) {
-                lease::background(lease::give_back(borrowed.connection, Arc::clone(&self)));
+                background(give_back(borrowed.connection, Arc::clone(&self)));
             }
             if self.waiting().is_empty() {
                 self.cooling.store(false, Ordering::Release);
@@ -145,13 +145,13 @@ impl<B: sqlx::Database> Warm<B> {
 
     /// Takes the consequence for the others when a session that came out of the pool at
     /// `since` has failed.
-    pub(super) fn failed(self: &Arc<Self>, since: Instant, reason: Reason) {
+    pub(crate) fn failed(self: &Arc<Self>, since: Instant, reason: Reason) {
         self.renewal.failed(reason);
         match reason.others() {
             Others::Ask => {
                 self.renewal.ask_older();
                 for borrowed in self.cold(Duration::ZERO) {
-                    lease::background(lease::give_back(borrowed.connection, Arc::clone(self)));
+                    background(give_back(borrowed.connection, Arc::clone(self)));
                 }
             }
             // What an old session says of the time before a renewal is known.
@@ -161,20 +161,20 @@ impl<B: sqlx::Database> Warm<B> {
     }
 
     /// Closes every session that is idle now; those in use follow when they come back.
-    pub(super) fn renew(self: &Arc<Self>, reason: Reason) {
+    pub(crate) fn renew(self: &Arc<Self>, reason: Reason) {
         self.renewal.close_older(reason);
         for borrowed in self.cold(Duration::ZERO) {
-            lease::discard(self, borrowed.connection, None, reason);
+            discard(self, borrowed.connection, None, reason);
         }
     }
 
     /// Connections that nobody uses, here and in the pool.
-    pub(super) fn idle(&self) -> usize {
+    pub(crate) fn idle(&self) -> usize {
         self.waiting().len() + self.pool.num_idle()
     }
 
     /// Closes every connection, once it is back.
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.places.close();
         for borrowed in self.cold(Duration::ZERO) {
             drop(borrowed);
@@ -187,105 +187,61 @@ impl<B: sqlx::Database> Warm<B> {
     }
 }
 
-/// A connection that a query has given back before it is known how the query ended.
-pub(super) trait Returned: Send {
-    /// It ended well: the connection is at rest.
-    fn keep(self: Box<Self>);
-}
+/// How long a connection may take to finish what its user has left behind.
+pub(crate) const SETTLE: Duration = Duration::from_millis(500);
 
-/// What is known of the query that runs on this task.
-#[derive(Default)]
-struct Query {
-    returned: Option<Box<dyn Returned>>,
-    /// Why its session is of no further use.
-    fault: Option<Reason>,
-    /// It is done once more when its plan is stale.
-    repeats: bool,
-}
+/// Gives a connection back, or closes it when that takes longer than [`SETTLE`].
+pub(crate) type Settle<B> = fn(PoolConnection<B>, Arc<Warm<B>>) -> BoxFuture<'static, ()>;
 
-tokio::task_local! {
-    static QUERY: RefCell<Query>;
-}
-
-/// Asks or tells the query that is running on this task, if one is.
-fn of_query<T>(with: impl FnOnce(&mut Query) -> T) -> Option<T> {
-    let with = |query: &RefCell<Query>| {
-        query
-            .try_borrow_mut()
-            .ok()
-            .map(|mut query| with(&mut query))
-    };
-    QUERY.try_with(with).ok().flatten()
-}
-
-/// Leaves a connection to the query that is running on this task; returns it when
-/// none is, or when another one is there already.
-pub(super) fn leave(returned: Box<dyn Returned>) -> Option<Box<dyn Returned>> {
-    let mut returned = Some(returned);
-    of_query(|query| {
-        if query.returned.is_none() {
-            query.returned = returned.take();
-        }
+/// Gives a connection back in a task; its place is free when that has ended.
+pub(crate) fn settle<B: sqlx::Database>(
+    how: Settle<B>,
+    borrowed: Borrowed<B>,
+    place: Place,
+    home: &Arc<Warm<B>>,
+) {
+    let home = Arc::clone(home);
+    background(async move {
+        how(borrowed.connection, home).await;
+        drop(place);
     });
-    returned
 }
 
-/// Notes what an error says about the session that the running query holds; the first
-/// fault counts, the others follow from it.
-pub(super) fn remember(fault: Fault) {
-    if let Fault::Session(reason) = fault {
-        of_query(|query| {
-            query.fault.get_or_insert(reason);
-        });
+/// Closes a connection in a task, and counts it; its place is free when that has ended.
+pub(crate) fn discard<B: sqlx::Database>(
+    home: &Warm<B>,
+    connection: PoolConnection<B>,
+    place: Option<Place>,
+    reason: Reason,
+) {
+    home.renewal.count(reason);
+    background(async move {
+        // The connection is this future's: dropped means closed.
+        let _closed = timeout(SETTLE, connection.close()).await;
+        drop(place);
+    });
+}
+
+/// Runs what a connection still has to do when nobody waits for it. Untracked, as sqlx's
+/// own return is: each such task is bounded, and closing the pool waits for connections.
+pub(crate) fn background(task: impl Future<Output = ()> + Send + 'static) {
+    // Without a runtime the process is ending, and the socket with it.
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(task);
     }
 }
 
-/// Why the session of the running query is of no further use.
-pub(super) fn fault() -> Option<Reason> {
-    of_query(|query| query.fault).flatten()
-}
-
-/// Whether the running query is done once more after this fault.
-pub(super) fn repeats(fault: Fault) -> bool {
-    fault == Fault::Session(Reason::StalePlan) && of_query(|query| query.repeats) == Some(true)
-}
-
-/// Runs a query. When it ends well, its connection is kept; when it fails, or is given
-/// up in the middle, the connection has to prove itself; when the failure was the
-/// session's, it is closed.
-pub(super) async fn run<T, E>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    attempt(work, false).await.0
-}
-
-/// Runs a query, and once more on another session when its plan was stale.
-pub(super) async fn run_again<T, E, F>(work: impl Fn() -> F) -> Result<T, E>
-where
-    F: Future<Output = Result<T, E>>,
-{
-    match attempt(work(), true).await {
-        // Boxed: seldom needed.
-        (Err(_), Some(Reason::StalePlan)) => Box::pin(run(work())).await,
-        (result, _) => result,
-    }
-}
-
-async fn attempt<T, E>(
-    work: impl Future<Output = Result<T, E>>,
-    repeats: bool,
-) -> (Result<T, E>, Option<Reason>) {
-    let query = Query {
-        repeats,
-        ..Query::default()
-    };
-    QUERY
-        .scope(RefCell::new(query), async {
-            let result = work.await;
-            let (returned, fault) =
-                of_query(|query| (query.returned.take(), query.fault)).unwrap_or_default();
-            if let (Ok(_), Some(returned)) = (&result, returned) {
-                returned.keep();
-            }
-            (result, fault)
-        })
-        .await
+pub(crate) fn give_back<B: sqlx::Database>(
+    mut connection: PoolConnection<B>,
+    home: Arc<Warm<B>>,
+) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let since = Instant::now();
+        // The connection is this future's from here on: dropped means closed.
+        if timeout(SETTLE, connection.return_to_pool()).await.is_err() {
+            home.renewal.count(Reason::Silent);
+            home.failed(since, Reason::Silent);
+            tracing::debug!("closed a connection that did not come back in time");
+        }
+    })
 }

@@ -2,43 +2,25 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::oneshot;
 
-use super::fault::Reason;
-use super::{Db, DbError, ProbeError, lease, warm};
+use crate::database::Db;
+use crate::error::DbError;
+use crate::fault::Reason;
+use crate::probe::ProbeError;
+use crate::{query, warm};
 
 /// Time between two writes of the check while no session fails: each costs a sync of
 /// the disk. After a failure every run of the check writes.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 
-/// What the check knows of the file.
-#[derive(Default)]
-pub(super) struct File(Mutex<Known>);
-
-#[derive(Default)]
-struct Known {
-    /// Device and inode: another file under the name is another database.
-    identity: Option<(u64, u64)>,
-    /// When the last write succeeded, and how many sessions had failed by then.
-    written: Option<(Instant, u64)>,
-    /// Looks whether damaged data is whole again.
-    inspection: Option<oneshot::Receiver<bool>>,
-}
-
-impl File {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Db<sqlx::Sqlite> {
     /// Asks whether the file is the one that the sessions have open, is whole as far as
     /// is known, and can be written.
-    pub(super) async fn probe_file(&self) -> Result<(), ProbeError> {
+    pub(crate) async fn probe_file(&self) -> Result<(), ProbeError> {
         self.same_file().await?;
         if self.warm.renewal.is_corrupt() && !self.inspect() {
             return Err(ProbeError::Corrupt);
@@ -50,9 +32,9 @@ impl Db<sqlx::Sqlite> {
             .written
             .is_some_and(|(at, before)| before == failures && at.elapsed() < WRITE_EVERY);
         if is_recent {
-            return warm::run(self.read_header()).await;
+            return query::run(self.read_header()).await;
         }
-        let written = warm::run(self.write_header()).await;
+        let written = query::run(self.write_header()).await;
         self.file.known().written = written.is_ok().then(|| (Instant::now(), failures));
         written
     }
@@ -118,7 +100,7 @@ impl Db<sqlx::Sqlite> {
         let Some(inspection) = &mut known.inspection else {
             let (sender, receiver) = oneshot::channel();
             let inspection = self.inspection();
-            lease::background(async move {
+            warm::background(async move {
                 // Nobody listens when the process ends.
                 let _unheard = sender.send(inspection.await);
             });

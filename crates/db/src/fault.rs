@@ -5,7 +5,7 @@
 
 /// What an error says about the session and the server behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The statement itself: a constraint, a defect.
     Statement,
     /// Not now: a lock, a deadlock, a timeout. The session is as good as before.
@@ -16,7 +16,7 @@ pub(super) enum Fault {
 
 /// Why a session is closed before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reason {
+pub(crate) enum Reason {
     /// The connection broke, or the server ended it.
     Lost,
     /// The server did not let this service in: password, role, database.
@@ -41,7 +41,7 @@ pub(super) enum Reason {
 
 /// What becomes of the other sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Others {
+pub(crate) enum Others {
     /// They are good.
     Keep,
     /// Each is asked for a sign of life before its next use.
@@ -52,7 +52,7 @@ pub(super) enum Others {
 
 impl Reason {
     /// Every reason, for the series that exist from the start.
-    pub(super) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Lost,
         Self::Refused,
         Self::ReadOnly,
@@ -65,7 +65,7 @@ impl Reason {
     ];
 
     /// Its name in metrics and logs.
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Lost => "lost",
             Self::Refused => "refused",
@@ -80,7 +80,7 @@ impl Reason {
     }
 
     /// What the sessions beside this one are worth.
-    pub(super) const fn others(self) -> Others {
+    pub(crate) const fn others(self) -> Others {
         match self {
             // Most often the network or the whole server.
             Self::Lost | Self::Silent => Others::Ask,
@@ -93,7 +93,7 @@ impl Reason {
 
 impl Fault {
     /// Whether another try may succeed without a change of this program.
-    pub(super) const fn is_unavailable(self) -> bool {
+    pub(crate) const fn is_unavailable(self) -> bool {
         match self {
             Self::Statement | Self::Session(Reason::State) => false,
             Self::Busy | Self::Session(_) => true,
@@ -102,7 +102,7 @@ impl Fault {
 
     /// Whether waiting at the start mends it. Wrong credentials, a file that cannot be
     /// opened or a damaged one need a person.
-    pub(super) const fn is_transient(self) -> bool {
+    pub(crate) const fn is_transient(self) -> bool {
         use Reason::{Corrupt, ReadOnlyFile, Refused, Storage};
         self.is_unavailable()
             && !matches!(
@@ -112,7 +112,7 @@ impl Fault {
     }
 
     /// What `error` says.
-    pub(super) fn of(error: &sqlx::Error) -> Self {
+    pub(crate) fn of(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Self::Busy,
             // After an unexpected message nobody knows which answer comes next.

@@ -1,6 +1,6 @@
 //! The files of an embedded database, and who may read them.
 
-use super::Database;
+use crate::database::Database;
 
 /// Read or written by users who are neither the owner nor in the group.
 #[cfg(feature = "sqlite")]

@@ -13,12 +13,12 @@ use std::time::Duration;
 use sqlx::{Sqlite, SqliteConnection};
 use tokio::sync::OwnedMutexGuard;
 
-use super::lease::Transaction;
+use crate::lease::Transaction;
 
 /// The place at the head of the queue.
-pub(super) type Turn = OwnedMutexGuard<()>;
+pub(crate) type Turn = OwnedMutexGuard<()>;
 /// The queue.
-pub(super) type Queue = Arc<tokio::sync::Mutex<()>>;
+pub(crate) type Queue = Arc<tokio::sync::Mutex<()>>;
 
 /// A transaction that holds the write lock; rolled back when dropped.
 pub struct WriteTransaction {
@@ -28,7 +28,7 @@ pub struct WriteTransaction {
 }
 
 impl WriteTransaction {
-    pub(super) fn new(transaction: Transaction<Sqlite>, turn: Turn) -> Self {
+    pub(crate) fn new(transaction: Transaction<Sqlite>, turn: Turn) -> Self {
         Self { transaction, turn }
     }
 
@@ -70,7 +70,7 @@ impl DerefMut for WriteTransaction {
 }
 
 /// Waits for a turn, no longer than for a connection.
-pub(super) async fn turn(queue: &Queue, bound: Duration) -> Result<Turn, sqlx::Error> {
+pub(crate) async fn turn(queue: &Queue, bound: Duration) -> Result<Turn, sqlx::Error> {
     tokio::time::timeout(bound, Arc::clone(queue).lock_owned())
         .await
         .map_err(|_| sqlx::Error::PoolTimedOut)

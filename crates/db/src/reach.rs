@@ -8,9 +8,11 @@ use std::time::Duration;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::timeout;
 
+use crate::database::Database;
+use crate::error::DbError;
 #[cfg(feature = "postgres")]
-use super::fault::Fault;
-use super::{Database, DbError};
+use crate::fault::Fault;
+use crate::pooler;
 
 /// Why the database was not reached, and where.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +102,7 @@ impl Database {
 
     /// Why the migrations failed; a server that cannot be written now is told apart.
     #[cfg(feature = "postgres")]
-    pub(super) fn migration_failed(&self, error: sqlx::migrate::MigrateError) -> anyhow::Error {
+    pub(crate) fn migration_failed(&self, error: sqlx::migrate::MigrateError) -> anyhow::Error {
         use sqlx::migrate::MigrateError;
         match error {
             MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _)
@@ -119,7 +121,7 @@ impl Database {
     }
 
     /// Runs one step against the database within `bound`.
-    pub(super) async fn step<T>(
+    pub(crate) async fn step<T>(
         &self,
         bound: Duration,
         step: &'static str,
@@ -129,7 +131,7 @@ impl Database {
         match timeout(bound, work).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => {
-                let advice = super::pooler::advice(&error);
+                let advice = pooler::advice(&error);
                 let error = DbError::from(error);
                 Err(ReachError::Refused {
                     place: place(),

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::DbMetrics;
-use super::fault::Reason;
+use crate::fault::Reason;
+use crate::metrics::DbMetrics;
 
 /// What a session from the pool needs before it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Before {
+pub(crate) enum Before {
     /// Nothing.
     Use,
     /// A sign of life.
@@ -19,7 +19,7 @@ pub(super) enum Before {
 }
 
 /// The two points in time, and the counter of what is closed.
-pub(super) struct Renewal {
+pub(crate) struct Renewal {
     origin: Instant,
     /// Nanoseconds after `origin`. Sessions that were opened earlier are closed.
     opened_after: AtomicU64,
@@ -35,7 +35,7 @@ pub(super) struct Renewal {
 }
 
 impl Renewal {
-    pub(super) fn new(metrics: Arc<DbMetrics>) -> Arc<Self> {
+    pub(crate) fn new(metrics: Arc<DbMetrics>) -> Arc<Self> {
         for reason in Reason::ALL {
             metrics.discarded.with_label_values(&[reason.name()]);
         }
@@ -56,7 +56,7 @@ impl Renewal {
     }
 
     /// Distrusts every session that is open now.
-    pub(super) fn close_older(&self, reason: Reason) {
+    pub(crate) fn close_older(&self, reason: Reason) {
         tracing::debug!(
             reason = reason.name(),
             "sessions of the pool are not trusted any more"
@@ -67,18 +67,18 @@ impl Renewal {
     }
 
     /// Has every session that is idle now asked before its next use.
-    pub(super) fn ask_older(&self) {
+    pub(crate) fn ask_older(&self) {
         let now = self.nanos(Instant::now());
         self.answered_after.fetch_max(now, Ordering::AcqRel);
     }
 
     /// Whether a session that was trusted at `since` still is.
-    pub(super) fn trusts(&self, since: Instant) -> bool {
+    pub(crate) fn trusts(&self, since: Instant) -> bool {
         self.nanos(since) >= self.opened_after.load(Ordering::Acquire)
     }
 
     /// What a session of this age needs that has been idle for so long.
-    pub(super) fn before_use(&self, age: Duration, idle_for: Duration) -> Before {
+    pub(crate) fn before_use(&self, age: Duration, idle_for: Duration) -> Before {
         let now = self.nanos(Instant::now());
         let ago =
             |time: Duration| now.saturating_sub(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
@@ -92,12 +92,12 @@ impl Renewal {
     }
 
     /// Why sessions are closed that were open at the last renewal.
-    pub(super) fn reason(&self) -> Reason {
+    pub(crate) fn reason(&self) -> Reason {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that a session failed, for the check.
-    pub(super) fn failed(&self, reason: Reason) {
+    pub(crate) fn failed(&self, reason: Reason) {
         self.failures.fetch_add(1, Ordering::AcqRel);
         if reason == Reason::Corrupt {
             self.corrupt.store(true, Ordering::Release);
@@ -106,24 +106,24 @@ impl Renewal {
 
     /// Sessions that failed until now.
     #[cfg(feature = "sqlite")]
-    pub(super) fn failures(&self) -> u64 {
+    pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Acquire)
     }
 
     /// Whether damaged data was met, and not found whole since.
     #[cfg(feature = "sqlite")]
-    pub(super) fn is_corrupt(&self) -> bool {
+    pub(crate) fn is_corrupt(&self) -> bool {
         self.corrupt.load(Ordering::Acquire)
     }
 
     /// The data was found whole.
     #[cfg(feature = "sqlite")]
-    pub(super) fn is_whole(&self) {
+    pub(crate) fn is_whole(&self) {
         self.corrupt.store(false, Ordering::Release);
     }
 
     /// Counts a session that is closed before its time.
-    pub(super) fn count(&self, reason: Reason) {
+    pub(crate) fn count(&self, reason: Reason) {
         let discarded = &self.metrics.discarded;
         discarded.with_label_values(&[reason.name()]).inc();
     }

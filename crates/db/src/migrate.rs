@@ -4,23 +4,20 @@
 //! A binary ignores versions that it does not know, so that an older one serves
 //! on a newer schema during a rollout.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 
-use super::{Database, DbError};
-
-#[cfg(feature = "sqlite")]
-static SQLITE: LazyLock<Migrator> = LazyLock::new(|| tolerant(sqlx::migrate!("migrations/sqlite")));
+use crate::config::DatabaseUrl;
 #[cfg(feature = "postgres")]
-static POSTGRES: LazyLock<Migrator> =
-    LazyLock::new(|| tolerant(sqlx::migrate!("migrations/postgres")));
-
-fn tolerant(mut migrator: Migrator) -> Migrator {
-    migrator.set_ignore_missing(true);
-    migrator
-}
+use crate::connect;
+use crate::database::Database;
+use crate::error::DbError;
+#[cfg(feature = "postgres")]
+use crate::pooler::Pooler;
+#[cfg(feature = "postgres")]
+use crate::reach::ReachError;
+use crate::schema::tolerant;
 
 /// Time between two lines about a lock that another migrator holds, and between two
 /// looks at whether the server still answers.
@@ -33,16 +30,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// When a migration fails, one that was applied has changed since, or the server does
 /// not answer a step within `bound`.
+#[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
 pub async fn run(
     database: &Database,
-    url: &super::DatabaseUrl,
+    url: &DatabaseUrl,
     bound: Duration,
     tell: fn(&str),
 ) -> anyhow::Result<Vec<String>> {
     match database {
         #[cfg(feature = "sqlite")]
         Database::Sqlite(_) => {
-            let work = sqlite(url);
+            let work = sqlite(&database.schema().sqlite, url);
             patiently(
                 work,
                 "waiting for another migrator or a long migration",
@@ -53,7 +51,7 @@ pub async fn run(
         #[cfg(feature = "postgres")]
         Database::Postgres(db) => {
             anyhow::ensure!(
-                db.peer.pooler != super::Pooler::Transaction,
+                db.peer.pooler != Pooler::Transaction,
                 "{}: database.pooler is transaction, and the lock of migrations belongs to a session: give migrate the URL of the server itself, and database.pooler=none",
                 database.place()
             );
@@ -82,7 +80,7 @@ async fn patiently<T>(
 /// A connection of its own, without a statement timeout. SQLite's driver has no
 /// migration lock, so a lock file stands beside the database.
 #[cfg(feature = "sqlite")]
-async fn sqlite(url: &super::DatabaseUrl) -> anyhow::Result<Vec<String>> {
+async fn sqlite(embedded: &Migrator, url: &DatabaseUrl) -> anyhow::Result<Vec<String>> {
     use anyhow::Context as _;
     use sqlx::ConnectOptions as _;
     use std::str::FromStr as _;
@@ -99,8 +97,8 @@ async fn sqlite(url: &super::DatabaseUrl) -> anyhow::Result<Vec<String>> {
     })
     .await??;
     let mut connection = options.connect().await?;
-    let missing = missing(&SQLITE, &applied_sqlite(&mut connection).await?);
-    SQLITE.run(&mut connection).await?;
+    let missing = missing(embedded, &applied_sqlite(&mut connection).await?);
+    tolerant(embedded).run(&mut connection).await?;
     // Released here, when the history is written.
     drop(lock);
     Ok(missing)
@@ -112,12 +110,13 @@ async fn sqlite(url: &super::DatabaseUrl) -> anyhow::Result<Vec<String>> {
 #[cfg(feature = "postgres")]
 async fn postgres(
     database: &Database,
-    url: &super::DatabaseUrl,
+    url: &DatabaseUrl,
     bound: Duration,
     tell: fn(&str),
 ) -> anyhow::Result<Vec<String>> {
     use sqlx::{ConnectOptions as _, Executor as _};
-    let options = super::connect::postgres_options(url.expose())?;
+    let schema = database.schema();
+    let options = connect::postgres_options(schema.service, url.expose())?;
     let connecting = options.connect();
     let mut connection = database.step(bound, "connecting", connecting).await?;
     // The role or the database may have limits that are meant for requests.
@@ -127,15 +126,15 @@ async fn postgres(
     // Another migrator may apply some of it first, while this one waits for the lock.
     let mut work = std::pin::pin!(async {
         let applied = applied_postgres(&mut connection).await?;
-        POSTGRES.run(&mut connection).await?;
-        Ok(missing(&POSTGRES, &applied))
+        tolerant(&schema.postgres).run(&mut connection).await?;
+        Ok(missing(&schema.postgres, &applied))
     });
     loop {
         match tokio::time::timeout(PATIENCE, &mut work).await {
             Ok(Ok(missing)) => return Ok(missing),
             Ok(Err(error)) => return Err(database.migration_failed(error)),
             Err(_) => match database.reach(bound).await {
-                Err(silent @ super::ReachError::Silent { .. }) => return Err(silent.into()),
+                Err(silent @ ReachError::Silent { .. }) => return Err(silent.into()),
                 _ => tell("waiting for another migrator's lock or a long migration"),
             },
         }
@@ -147,9 +146,9 @@ async fn postgres(
 pub fn known(database: &Database) -> Vec<String> {
     let migrator = match database {
         #[cfg(feature = "sqlite")]
-        Database::Sqlite(_) => &*SQLITE,
+        Database::Sqlite(db) => &db.schema.sqlite,
         #[cfg(feature = "postgres")]
-        Database::Postgres(_) => &*POSTGRES,
+        Database::Postgres(db) => &db.schema.postgres,
     };
     missing(migrator, &[])
 }
@@ -178,10 +177,13 @@ pub async fn is_current(database: &Database) -> Result<bool, DbError> {
 pub async fn pending(database: &Database) -> Result<Vec<String>, DbError> {
     let (known, applied) = match database {
         #[cfg(feature = "sqlite")]
-        Database::Sqlite(db) => (&*SQLITE, applied_sqlite(&mut *db.acquire().await?).await?),
+        Database::Sqlite(db) => (
+            &db.schema.sqlite,
+            applied_sqlite(&mut *db.acquire().await?).await?,
+        ),
         #[cfg(feature = "postgres")]
         Database::Postgres(db) => (
-            &*POSTGRES,
+            &db.schema.postgres,
             applied_postgres(&mut *db.acquire().await?).await?,
         ),
     };

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Database, DbError};
+use crate::database::Database;
+use crate::error::DbError;
 
 /// For saying goodbye to the server.
 #[cfg(feature = "postgres")]
@@ -74,7 +75,7 @@ impl Database {
                 let mut session = options.connect().await?;
                 session.execute(sqlx::raw_sql("BEGIN")).await?;
                 let taken = sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_xact_lock($1)")
-                    .bind(key(name))
+                    .bind(key(db.schema.service, name))
                     .fetch_one(&mut session)
                     .await?;
                 let turn = Turn {
@@ -93,8 +94,8 @@ impl Database {
 /// FNV-1a over the service's and the work's name: advisory locks have numbers, and
 /// several services may share a database.
 #[cfg(feature = "postgres")]
-fn key(name: &str) -> i64 {
-    let text = [env!("CARGO_PKG_NAME"), "/", name].concat();
+fn key(service: &str, name: &str) -> i64 {
+    let text = [service, "/", name].concat();
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

@@ -1,0 +1,87 @@
+//! Whether the pooler is what the configuration says.
+
+use std::time::Duration;
+
+#[cfg(feature = "postgres")]
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+
+use crate::database::Database;
+#[cfg(feature = "postgres")]
+use crate::database::Db;
+#[cfg(feature = "postgres")]
+use crate::pooler::Pooler;
+use crate::reach::ReachError;
+
+/// A setting that no server knows: it stays with the session that it was given to.
+#[cfg(feature = "postgres")]
+const MARK: &str = "pooler.mark";
+
+impl Database {
+    /// Finds out whether `database.pooler` is what stands before the server. Two
+    /// connections say one thing after the other: behind a pooler in transaction
+    /// mode the second one gets the session of the first.
+    ///
+    /// # Errors
+    /// What to change, or why the server could not be asked within `bound`.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        allow(unused_variables, clippy::unused_async)
+    )]
+    pub async fn inspect_pooler(&self, bound: Duration) -> Result<(), ReachError> {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => Ok(()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(db) => self.inspect(db, bound).await,
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    async fn inspect(&self, db: &Db<sqlx::Postgres>, bound: Duration) -> Result<(), ReachError> {
+        let pooler = db.peer.pooler;
+        let options = db.warm.pool.connect_options();
+        let mark = uuid::Uuid::now_v7().to_string();
+        let mut one = self.step(bound, "connecting", options.connect()).await?;
+        let marked = self.step(bound, "a transaction", leave_mark(&mut one, &mark));
+        if marked.await? == "0" && pooler != Pooler::Session {
+            tracing::warn!(
+                "the server does not bound statements: give the role a statement_timeout, a lock_timeout, an idle_in_transaction_session_timeout and a client_connection_check_interval"
+            );
+        }
+        let mut two = self.step(bound, "connecting", options.connect()).await?;
+        let seen = sqlx::query_scalar::<_, Option<String>>("SELECT current_setting($1, true)")
+            .bind(MARK)
+            .fetch_one(&mut two);
+        let seen = match self.step(bound, "a second connection", seen).await {
+            // In session mode every session may be taken. Who waits shares none.
+            Err(ReachError::Silent { .. }) => return Ok(()),
+            seen => seen?,
+        };
+        if seen == Some(mark) && pooler != Pooler::Transaction {
+            return Err(ReachError::Refused {
+                place: self.place(),
+                cause: "sessions are shared among connections, as a pooler in transaction mode does: set database.pooler to transaction".to_owned(),
+                transient: false,
+            });
+        }
+        for connection in [one, two] {
+            let _closed = tokio::time::timeout(bound, connection.close()).await;
+        }
+        Ok(())
+    }
+}
+
+/// Marks the session and reads its `statement_timeout`.
+#[cfg(feature = "postgres")]
+async fn leave_mark(session: &mut PgConnection, mark: &str) -> Result<String, sqlx::Error> {
+    // Poolers in statement mode refuse it.
+    session.execute(sqlx::raw_sql("BEGIN")).await?;
+    let read = "SELECT set_config($1, $2, false), current_setting('statement_timeout')";
+    let (_, timeout): (String, String) = sqlx::query_as(read)
+        .bind(MARK)
+        .bind(mark)
+        .fetch_one(&mut *session)
+        .await?;
+    session.execute(sqlx::raw_sql("COMMIT")).await?;
+    Ok(timeout)
+}

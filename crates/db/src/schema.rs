@@ -1,0 +1,39 @@
+//! The part of a database that belongs to one service.
+
+use sqlx::migrate::{Migration, Migrator};
+
+/// The service that uses a database, and its migrations for each backend.
+///
+/// `Schema { service: "mailer", sqlite: sqlx::migrate!("migrations/sqlite"), postgres: … }`
+/// embeds the files at compile time.
+#[derive(Debug)]
+pub struct Schema {
+    /// Name of the service. Sessions carry it as `application_name`, and advisory locks
+    /// are apart from those of other services on the same server.
+    pub service: &'static str,
+    /// Migrations of SQLite.
+    pub sqlite: Migrator,
+    /// Migrations of Postgres.
+    pub postgres: Migrator,
+}
+
+impl Schema {
+    /// For a service without tables of its own.
+    #[must_use]
+    pub const fn without_migrations(service: &'static str) -> Self {
+        Self {
+            service,
+            sqlite: Migrator::DEFAULT,
+            postgres: Migrator::DEFAULT,
+        }
+    }
+}
+
+/// A migrator that ignores versions in the history that this binary lacks, so that an
+/// older binary serves on a newer schema during a rollout.
+pub(crate) fn tolerant(embedded: &Migrator) -> Migrator {
+    let migrations: Vec<Migration> = embedded.iter().cloned().collect();
+    let mut migrator = Migrator::with_migrations(migrations);
+    migrator.set_ignore_missing(true);
+    migrator
+}
