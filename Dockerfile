@@ -38,6 +38,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY crates/settings/Cargo.toml crates/settings/
 COPY crates/telemetry/Cargo.toml crates/telemetry/
 COPY crates/lifecycle/Cargo.toml crates/lifecycle/
+COPY crates/request/Cargo.toml crates/request/
 COPY crates/db/Cargo.toml crates/db/
 RUN cp Cargo.toml /tmp/Cargo.toml \
     && sed -i '/^\[\[\(test\|bench\|example\)\]\]/,/^$/d' Cargo.toml \

@@ -5,6 +5,7 @@
 //! | [`settings`] | configuration as documented keys, the clock, refusals of values |
 //! | [`telemetry`] | metrics, exposition, logs, traces and their export |
 //! | [`lifecycle`] | shutdown by tokens, tracked tasks, signals, health |
+//! | [`request`] | context, problems, principal, propagation of a request, in any protocol |
 //! | [`db`] | pools, leases, migrations, errors of both databases |
 //!
 //! The rest is in modules:

@@ -24,15 +24,16 @@ use crate::platform::http::listener::{self, Reserved, Serve, Serving};
 use crate::platform::http::middleware;
 use crate::platform::http::probes::{self, Detail};
 use crate::platform::http::{Patience, Tls, TlsMetrics};
-use crate::platform::observe::{Observer, RequestContext, RouteTable};
+use crate::platform::observe::{Observer, RouteTable};
 use crate::platform::protect::{Limits, RateLimitMetrics};
 use crate::platform::workers::{Runner, WorkerMetrics};
-use db::{Database, DbMetrics};
 pub use once::{Findings, check, healthcheck, liveness_url, migrate, promote};
 
 use admin::Requests;
+use db::{Database, DbMetrics};
 use lifecycle::health::{Health, HealthMetrics};
 use lifecycle::{self, Lifecycle, LifecycleMetrics, State};
+use request::RequestContext;
 use settings::Profile;
 use settings::clock::{SharedClock, SystemClock};
 use telemetry::{Telemetry, logs};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use db::Database;
 use lifecycle::Lifecycle;
 use prometheus::Registry;
 use settings::clock::SharedClock;
@@ -41,7 +42,6 @@ use crate::platform::faults::{FaultLayer, FaultMetrics, Faults};
 use crate::platform::http::problem::{self, Code};
 use crate::platform::protect::Limits;
 use crate::platform::workers::{self, Next, Runner, Trigger, Worker};
-use db::Database;
 
 const CLEANUP: &str = "cleanup";
 
@@ -193,7 +193,7 @@ pub fn openapi() -> OpenApi {
     #[derive(utoipa::OpenApi)]
     #[openapi(
         info(description = "Accounts, deposits and transfers; money as integer minor units."),
-        components(schemas(problem::Body, platform::http::FieldError)),
+        components(schemas(problem::Body, problem::FieldErrorBody)),
         tags(
             (name = "ping", description = "Whether the API answers"),
             (name = "auth", description = "Registration, login, tokens and their keys"),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_lc_rs::digest;
+use db::DbError;
 use quick_cache::sync::Cache;
 use uuid::Uuid;
 
@@ -18,7 +19,6 @@ use super::access::{AccessTokens, VerifiedToken};
 use super::metrics::{Attempts, Outcome};
 use super::store::{Access, IdentityStore};
 use crate::platform::auth::{AuthError, Authenticator, Credentials, Principal};
-use db::DbError;
 
 /// How long a user's state is believed; the contract allows 10 s.
 const STATE_LIFE: Duration = Duration::from_secs(5);
@@ -115,9 +115,13 @@ impl TokenAuthenticator {
         };
         let token = self.verify(token).ok_or(AuthError::Refused)?;
         // The role of this moment, not the one that the token was signed with.
-        let access = self.access(&token).await?;
+        let access = self.access(&token).await.map_err(unchecked)?;
         principal(&token, access).ok_or(AuthError::Refused)
     }
+}
+
+fn unchecked(error: DbError) -> AuthError {
+    AuthError::Unchecked(error.into())
 }
 
 /// A token is good as long as its epoch is the user's.
@@ -149,7 +153,7 @@ impl Authenticator for TokenAuthenticator {
         self.attempts.count(match &result {
             Ok(_) => Outcome::Success,
             Err(AuthError::Refused) => Outcome::Failure,
-            Err(AuthError::Database(_)) => Outcome::Error,
+            Err(AuthError::Unchecked(_)) => Outcome::Error,
         });
         result
     }

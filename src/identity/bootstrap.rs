@@ -1,5 +1,6 @@
 //! The first administrator, from the configuration.
 
+use db::DbError;
 use settings::Reader;
 use settings::clock::{Clock, new_id};
 use uuid::Uuid;
@@ -8,7 +9,6 @@ use super::domain::{Email, Name, Password, User};
 use super::password::hash_at_start;
 use super::store::{FirstAdministrator, IdentityStore, NewUser};
 use crate::platform::auth::{Config, Role};
-use db::DbError;
 
 /// What the first administrator is called until somebody says otherwise.
 const NAME: &str = "Administrator";

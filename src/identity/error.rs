@@ -1,9 +1,10 @@
 //! Why the slice refuses, in one enum for all of its routes.
 
+use db::DbError;
+
 use super::password::HashError;
 use super::store::{ChangeError, EraseError};
 use crate::platform::protect::TooSoon;
-use db::DbError;
 
 /// Why the slice refuses.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use db::DbError;
 use secrecy::{ExposeSecret as _, SecretString};
 use settings::clock::{SharedClock, new_id};
 use uuid::Uuid;
@@ -21,7 +22,6 @@ use super::password::{Hasher, Verified};
 use super::store::{Access, IdentityStore, NewFamily, NewUser, Rotated, Rotation, TokenHash};
 use super::throttle::{Account, Throttle};
 use crate::platform::auth::{Config, Role};
-use db::DbError;
 
 /// Bytes of a refresh token: 256 bits, as in RFC 6749, section 10.10, and more.
 const REFRESH_BYTES: usize = 32;

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use quick_cache::sync::Cache;
+use request::RequestContext;
 use uuid::Uuid;
 
 use super::domain::Email;
-use crate::platform::observe::RequestContext;
 use crate::platform::protect::{Key, Limit, Limits, TooSoon};
 
 /// Pairs of account and client address that are remembered; beyond it those go that

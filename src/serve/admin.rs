@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use db::{Database, migrate as migrations};
 use lifecycle::Lifecycle;
 use prometheus::Registry;
 use settings::clock::SharedClock;
@@ -14,7 +15,6 @@ use crate::platform::faults::{self, FaultMetrics, Faults};
 use crate::platform::http::ended::Ended;
 use crate::platform::observe::HttpMetrics;
 use crate::platform::profile::Profiler;
-use db::{Database, migrate as migrations};
 
 /// The pages of `docs/runbooks`, listed by the build script.
 const RUNBOOKS: Pages = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::body::Body;
+use db::{Database, DbMetrics, migrate as migrations};
 use http::{Request, header};
 use hyper_util::rt::TokioIo;
 use settings::clock::{SharedClock, SystemClock};
@@ -15,7 +16,6 @@ use crate::app;
 use crate::config::Config;
 use crate::identity::store::Promotion;
 use crate::platform::protect::Limits;
-use db::{Database, DbMetrics, migrate as migrations};
 
 /// Applies the migrations that are missing; `tell` gets a line while it waits, for files
 /// that others can open, and for what was done.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use db::{Database, DbError, ProbeError, ReachError, migrate as migrations};
 use futures_util::FutureExt as _;
 use lifecycle::health::{Health, Schedule};
 use settings::clock::Clock;
@@ -12,7 +13,6 @@ use crate::config::Config;
 use crate::identity::bootstrap::{self, BootstrapError};
 use crate::identity::store::IdentityStore;
 use crate::platform::protect::Limits;
-use db::{Database, DbError, ProbeError, ReachError, migrate as migrations};
 
 /// Waits for the database with backoff. What waiting cannot mend (credentials, a
 /// database that does not exist) ends the start.

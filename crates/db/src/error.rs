@@ -1,5 +1,7 @@
 //! The two ways in which a database fails.
 
+use request::Problem;
+use request::problem::codes;
 use sqlx::error::ErrorKind;
 
 use crate::fault::Fault;
@@ -91,5 +93,19 @@ impl DbError {
             return false;
         };
         error.constraint() == Some(name) || error.message().ends_with(&format!(": {columns}"))
+    }
+}
+
+impl From<DbError> for Problem {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Unavailable(_) => Self::new(
+                codes::DATABASE_UNAVAILABLE,
+                "The database cannot do this now; try again.",
+            )
+            .retry_after(1)
+            .because(error),
+            DbError::Failed(_) => Self::internal(error),
+        }
     }
 }

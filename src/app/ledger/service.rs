@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use db::DbError;
 use prometheus::Registry;
 use settings::clock::{SharedClock, new_id};
 use time::Duration;
@@ -15,7 +16,6 @@ use super::domain::{
 use super::store::{LedgerStore, OpenError, Posted, TransferError};
 use super::{Config, LedgerMetrics};
 use crate::platform::http::page::{Page, PageRequest};
-use db::DbError;
 
 /// The ledger, on whichever store.
 #[derive(Clone)]

@@ -1,8 +1,10 @@
 //! Registration, login, refresh, logout.
 
+use crate::platform::http::ProblemResponse;
 use axum::extract::State as AxumState;
 use axum::response::IntoResponse;
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use request::Fields;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -11,8 +13,7 @@ use super::{State, UserBody};
 use crate::identity::domain::{Email, Name, Password};
 use crate::identity::service::Tokens;
 use crate::platform::http::Json;
-use crate::platform::http::extract::Fields;
-use crate::platform::http::problem::{self, Problem};
+use crate::platform::http::problem::{self};
 
 /// Who wants to register.
 #[derive(Deserialize, ToSchema)]
@@ -117,7 +118,7 @@ fn answer(tokens: &Tokens) -> impl IntoResponse + use<> {
 pub(super) async fn register(
     AxumState(service): AxumState<State>,
     Json(body): Json<Registration>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<impl IntoResponse, ProblemResponse> {
     let mut fields = Fields::default();
     let email = fields.take("email", Email::parse(&body.email));
     let name = fields.take("name", Name::parse(&body.name));
@@ -153,7 +154,7 @@ pub(super) async fn register(
 pub(super) async fn login(
     AxumState(service): AxumState<State>,
     Json(body): Json<Login>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<impl IntoResponse, ProblemResponse> {
     // What cannot be an address or a password is simply wrong: no answer here may
     // tell more than another.
     let emails = Email::presented(&body.email);
@@ -187,7 +188,7 @@ pub(super) async fn login(
 pub(super) async fn refresh(
     AxumState(service): AxumState<State>,
     Json(body): Json<RefreshRequest>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<impl IntoResponse, ProblemResponse> {
     let presented = SecretString::from(body.refresh_token);
     let tokens = service.refresh(&presented).await?;
     Ok(answer(&tokens))
@@ -216,7 +217,7 @@ pub(super) async fn refresh(
 pub(super) async fn logout(
     AxumState(service): AxumState<State>,
     Json(body): Json<RefreshRequest>,
-) -> Result<StatusCode, Problem> {
+) -> Result<StatusCode, ProblemResponse> {
     let presented = SecretString::from(body.refresh_token);
     service.logout(&presented).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -25,7 +25,7 @@ pub type State = Arc<Service>;
 
 /// Problems of this slice.
 pub mod codes {
-    crate::problem_codes! {
+    request::problem_codes! {
         /// Unknown address or wrong password; which of the two is not said.
         pub INVALID_CREDENTIALS = 401, "Wrong credentials";
         /// The refresh token is unknown, expired or revoked, or was used again and so

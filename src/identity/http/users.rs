@@ -1,8 +1,10 @@
 //! The own account.
 
+use crate::platform::http::ProblemResponse;
 use axum::extract::State as AxumState;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use request::Fields;
 use serde::Deserialize;
 use settings::validation::Invalid;
 use utoipa::ToSchema;
@@ -10,11 +12,10 @@ use utoipa::ToSchema;
 use super::{State, UserBody};
 use crate::identity::domain::{Email, Name, Password, User, UserChange};
 use crate::identity::store::Expected;
-use crate::platform::auth::Principal;
+use crate::platform::auth::RequirePrincipal;
 use crate::platform::http::Json;
 use crate::platform::http::etag::{self, Condition, IfMatch, IfNoneMatch};
-use crate::platform::http::extract::Fields;
-use crate::platform::http::problem::{self, Problem};
+use crate::platform::http::problem::{self};
 
 /// What shall change; a field left out, or null, stays.
 #[derive(Deserialize, ToSchema)]
@@ -106,9 +107,9 @@ fn expected(IfMatch(condition): IfMatch) -> Expected {
 )]
 pub(super) async fn read(
     AxumState(service): AxumState<State>,
-    principal: Principal,
+    RequirePrincipal(principal): RequirePrincipal,
     known: IfNoneMatch,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemResponse> {
     let user = service.user(principal.user).await?;
     if known.names(user.version) {
         let tag = [(header::ETAG, etag::tag(user.version))];
@@ -144,10 +145,10 @@ pub(super) async fn read(
 )]
 pub(super) async fn update(
     AxumState(service): AxumState<State>,
-    principal: Principal,
+    RequirePrincipal(principal): RequirePrincipal,
     base: IfMatch,
     Json(body): Json<Change>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemResponse> {
     let expected = expected(base);
     let mut fields = Fields::default();
     let name = body
@@ -204,10 +205,10 @@ pub(super) async fn update(
 )]
 pub(super) async fn erase(
     AxumState(service): AxumState<State>,
-    principal: Principal,
+    RequirePrincipal(principal): RequirePrincipal,
     base: IfMatch,
     body: Option<Json<Erasure>>,
-) -> Result<StatusCode, Problem> {
+) -> Result<StatusCode, ProblemResponse> {
     let expected = expected(base);
     let mut fields = Fields::default();
     let current = body.map(|Json(body)| body.current_password);
@@ -242,9 +243,9 @@ pub(super) async fn erase(
 )]
 pub(super) async fn change_password(
     AxumState(service): AxumState<State>,
-    principal: Principal,
+    RequirePrincipal(principal): RequirePrincipal,
     Json(body): Json<PasswordChange>,
-) -> Result<StatusCode, Problem> {
+) -> Result<StatusCode, ProblemResponse> {
     let mut fields = Fields::default();
     let own = service.user(principal.user).await?.email;
     let new = fields.take(

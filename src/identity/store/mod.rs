@@ -7,6 +7,7 @@ mod refresh;
 mod sqlite;
 
 use async_trait::async_trait;
+use db::DbError;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -19,7 +20,6 @@ pub use sqlite::{SqliteIdentityStore, is_erased};
 
 use super::domain::{Email, Name, User, UserChange};
 use crate::platform::auth::Role;
-use db::DbError;
 
 /// Tokens that one transaction of the cleanup removes: few enough that it never
 /// holds SQLite's write lock for long.

@@ -9,6 +9,7 @@ mod tokens;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use db::{Db, DbError};
 use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -19,7 +20,6 @@ use super::{
     stored_access,
 };
 use crate::identity::domain::{Email, User, UserChange};
-use db::{Db, DbError};
 
 /// The store on Postgres.
 pub struct PostgresIdentityStore {

@@ -7,6 +7,7 @@ mod tokens;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use db::{Db, DbError};
 use settings::clock::{from_micros, to_micros};
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
@@ -18,7 +19,6 @@ use super::{
     stored_access,
 };
 use crate::identity::domain::{Email, User, UserChange};
-use db::{Db, DbError};
 
 /// The store on SQLite.
 pub struct SqliteIdentityStore {

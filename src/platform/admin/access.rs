@@ -6,6 +6,7 @@
 //! and compose scrapes by the name of the service. In production whoever reaches the port may read metrics and probes; everything
 //! that writes, and `/debug`, needs the token and does not exist without one.
 
+use crate::platform::http::ProblemResponse;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +17,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{Method, header};
 use prometheus::IntCounter;
+use request::RequestContext;
 use settings::Profile;
 
 use super::Admin;
@@ -23,7 +25,6 @@ use super::guesses::Guesses;
 use crate::platform::auth::{challenged, refused};
 use crate::platform::http::extract::single_header;
 use crate::platform::http::problem::{Problem, codes};
-use crate::platform::observe::RequestContext;
 
 /// What the profile and the configuration allow.
 pub(super) struct Access {
@@ -111,7 +112,7 @@ pub(super) async fn guard(
 ) -> Response {
     match access.check(&request) {
         Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+        Err(problem) => ProblemResponse(problem).into_response(),
     }
 }
 

@@ -10,10 +10,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, header};
+use request::{BodyLimits, within};
+use request::{Failure, Problem};
 use telemetry::logs::Panicked;
 
-use crate::platform::http::problem::{Failure, Problem};
-use crate::platform::observe::{BodyLimits, REQUEST_ID, RequestContext, within};
+use crate::platform::http::ProblemResponse;
+use crate::platform::observe::{REQUEST_ID, unobserved};
 
 /// Switches are small; nobody sends a megabyte to them.
 const LIMITS: BodyLimits = BodyLimits {
@@ -23,11 +25,11 @@ const LIMITS: BodyLimits = BodyLimits {
 
 /// Runs a request in its context.
 pub(super) async fn enter(request: Request, next: Next) -> Response {
-    let context = Arc::new(RequestContext::unobserved(&request, LIMITS));
+    let context = Arc::new(unobserved(&request, LIMITS));
     let answering = async {
         let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
         let response = response.unwrap_or_else(|payload| {
-            Problem::internal(Panicked::caught(payload.as_ref())).into_response()
+            ProblemResponse(Problem::internal(Panicked::caught(payload.as_ref()))).into_response()
         });
         report(&response);
         response

@@ -12,6 +12,7 @@ mod revertible;
 mod runbooks;
 mod switches;
 
+use crate::platform::http::ProblemResponse;
 use std::sync::Arc;
 
 use axum::Router;
@@ -86,12 +87,10 @@ impl Admin {
             .merge(switches)
             .merge(profile)
             .merge(faults.unwrap_or_default())
-            .fallback(async || nothing_here())
+            .fallback(async || ProblemResponse(nothing_here()))
             .method_not_allowed_fallback(async || {
-                Problem::new(
-                    codes::METHOD_NOT_ALLOWED,
-                    "The path does not have this method.",
-                )
+                let detail = "The path does not have this method.";
+                ProblemResponse(Problem::new(codes::METHOD_NOT_ALLOWED, detail))
             })
             .layer(from_fn(context::default_to_json))
             .layer(from_fn_with_state(access, access::guard))
@@ -113,6 +112,6 @@ async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     ];
     match exposition::encode(&admin.registry, &admin.exemplars, format) {
         Ok(page) => (head, page).into_response(),
-        Err(error) => Problem::internal(error).into_response(),
+        Err(error) => ProblemResponse(Problem::internal(error)).into_response(),
     }
 }

@@ -1,6 +1,7 @@
 //! The runbooks, so that the link of an alert leads somewhere while nothing else is
 //! set up: `/runbooks/ServiceDown.md`, of the version that runs.
 
+use crate::platform::http::ProblemResponse;
 use std::sync::Arc;
 
 use axum::Router;
@@ -43,7 +44,7 @@ fn answer(pages: Pages, name: &str) -> Response {
             let media_type = (header::CONTENT_TYPE, page::HTML);
             ([media_type], page::HEADERS, rendered(pages, page, text)).into_response()
         }
-        None => super::nothing_here().into_response(),
+        None => ProblemResponse(super::nothing_here()).into_response(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! traces are sampled. `PUT` answers with the new state; with a `ttl` the old value
 //! returns by itself.
 
+use crate::platform::http::ProblemResponse;
 use std::borrow::Cow;
 
 use axum::Router;
@@ -137,7 +138,7 @@ async fn log_filter(State(switches): State<Switches>) -> impl IntoResponse {
 async fn set_log_filter(
     State(switches): State<Switches>,
     Json(body): Json<LogFilter>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<impl IntoResponse, ProblemResponse> {
     let mut fields = Fields::default();
     let ttl = fields.take("ttl", validation::ttl(body.ttl.as_deref()));
     let time = fields.finish(ttl)?;
@@ -164,7 +165,7 @@ async fn trace_sampling(State(switches): State<Switches>) -> impl IntoResponse {
 async fn set_trace_sampling(
     State(switches): State<Switches>,
     Json(body): Json<TraceSampling>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<impl IntoResponse, ProblemResponse> {
     let mut fields = Fields::default();
     let ratio = fields.take("ratio", validation::ratio(body.ratio));
     let ttl = fields.take("ttl", validation::ttl(body.ttl.as_deref()));

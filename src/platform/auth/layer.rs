@@ -1,6 +1,7 @@
 //! Authentication as a layer at the routes that need it: decided before the body
 //! is read or an upgrade begins.
 
+use crate::platform::http::ProblemResponse;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,14 +10,14 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::future::{BoxFuture, Either};
+use http::HeaderMap;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, header};
+use request::RequestContext;
 use tower::{Layer, Service};
 
 use super::{AuthError, Authenticator, Credentials, Principal, Role};
 use crate::platform::http::extract::single_header;
 use crate::platform::http::problem::{Problem, codes};
-use crate::platform::observe::RequestContext;
 
 /// Lets authenticated requests through, with their [`Principal`].
 #[derive(Clone)]
@@ -79,15 +80,15 @@ where
 {
     let principal = match credentials(request.headers()) {
         Ok(credentials) => authenticator.authenticate(credentials).await,
-        Err(problem) => return Ok(problem.into_response()),
+        Err(problem) => return Ok(ProblemResponse(problem).into_response()),
     };
     match principal {
         Ok(principal) => {
             identify(&mut request, principal);
             inner.call(request).await
         }
-        Err(AuthError::Refused) => Ok(refused().into_response()),
-        Err(AuthError::Database(error)) => Ok(Problem::from(error).into_response()),
+        Err(AuthError::Refused) => Ok(ProblemResponse(refused()).into_response()),
+        Err(AuthError::Unchecked(problem)) => Ok(ProblemResponse(problem).into_response()),
     }
 }
 
@@ -126,7 +127,7 @@ fn missing() -> Problem {
 /// Adds the challenge that every 401 carries (RFC 9110, section 15.5.2).
 #[must_use]
 pub fn challenged(problem: Problem) -> Problem {
-    problem.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    problem.metadata("www-authenticate", "Bearer")
 }
 
 /// The answer to credentials that are not good; also when the user behind them is
@@ -137,17 +138,19 @@ pub fn refused() -> Problem {
         codes::UNAUTHENTICATED,
         "The credentials are wrong, expired or revoked.",
     )
-    .header(
-        header::WWW_AUTHENTICATE,
-        HeaderValue::from_static("Bearer error=\"invalid_token\""),
-    )
+    .metadata("www-authenticate", "Bearer error=\"invalid_token\"")
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Principal {
-    type Rejection = Problem;
+/// The principal that [`AuthenticateLayer`] found; without one it is 401.
+#[derive(Debug, Clone, Copy)]
+pub struct RequirePrincipal(pub Principal);
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        parts.extensions.get::<Self>().copied().ok_or_else(missing)
+impl<S: Send + Sync> FromRequestParts<S> for RequirePrincipal {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
+        let principal = parts.extensions.get::<Principal>().copied();
+        Ok(Self(principal.ok_or_else(missing)?))
     }
 }
 
@@ -156,17 +159,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Principal {
 pub struct RequireAdmin(pub Principal);
 
 impl<S: Send + Sync> FromRequestParts<S> for RequireAdmin {
-    type Rejection = Problem;
+    type Rejection = ProblemResponse;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let principal = Principal::from_request_parts(parts, state).await?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemResponse> {
+        let RequirePrincipal(principal) =
+            RequirePrincipal::from_request_parts(parts, state).await?;
         if principal.role == Role::Admin {
             Ok(Self(principal))
         } else {
-            Err(Problem::new(
-                codes::FORBIDDEN,
-                "Only administrators may do this.",
-            ))
+            let detail = "Only administrators may do this.";
+            Err(ProblemResponse(Problem::new(codes::FORBIDDEN, detail)))
         }
     }
 }

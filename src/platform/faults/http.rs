@@ -1,5 +1,6 @@
 //! `/faults` on the admin listener.
 
+use crate::platform::http::ProblemResponse;
 use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -8,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{FaultSpec, Faults};
-use crate::platform::http::{Json, Problem, Query};
+use crate::platform::http::{Json, Query};
 
 /// Lists, sets and clears faults. There only where faults are allowed.
 pub fn routes(faults: Faults) -> Router {
@@ -24,7 +25,7 @@ async fn list(State(faults): State<Faults>) -> impl IntoResponse {
 async fn set(
     State(faults): State<Faults>,
     Json(spec): Json<FaultSpec>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<impl IntoResponse, ProblemResponse> {
     faults.set(spec)?;
     Ok(state(&faults))
 }
@@ -38,7 +39,7 @@ struct Which {
 async fn clear(
     State(faults): State<Faults>,
     Query(which): Query<Which>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<impl IntoResponse, ProblemResponse> {
     faults.clear(which.path.as_deref())?;
     Ok(state(&faults))
 }

@@ -1,5 +1,6 @@
 //! The layer around handlers in which faults act.
 
+use crate::platform::http::ProblemResponse;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -103,7 +104,7 @@ where
             429 | 503 => problem.retry_after(1),
             _ => problem,
         };
-        return Ok(problem.into_response());
+        return Ok(ProblemResponse(problem).into_response());
     }
     inner.call(request).await
 }

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use ipnet::IpNet;
 use prometheus::IntCounterVec;
+use request::{Share, Shares};
 use rustix::io::Errno;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::probes;
-use crate::platform::protect::{Share, Shares};
 
 /// Connections that are refused with an answer at once; beyond it without one.
 pub const REFUSALS: u32 = 64;

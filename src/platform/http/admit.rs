@@ -1,5 +1,6 @@
 //! What the head of a request alone can refuse, before any work is done for it.
 
+use crate::platform::http::ProblemResponse;
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
@@ -8,11 +9,11 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::future::Either;
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
+use request::RequestContext;
 use tower::{Layer, Service};
 
 use super::framing;
 use super::problem::{Problem, codes};
-use crate::platform::observe::RequestContext;
 
 /// Longest path and query; beyond it 414. RFC 9110, section 4.1, asks for 8,000
 /// octets at least; hyper alone would take what fits into its buffer.
@@ -72,7 +73,7 @@ where
 
 #[cold]
 fn refused(problem: Problem) -> Response {
-    problem.into_response()
+    ProblemResponse(problem).into_response()
 }
 
 /// What there is to look at, found in one pass over the headers.
@@ -110,8 +111,8 @@ fn refusal(request: &Request<Body>, head: &Head<'_>, max_body_bytes: usize) -> O
     }
     if request.method() == Method::CONNECT {
         let problem = Problem::new(codes::METHOD_NOT_ALLOWED, "This is not a proxy.");
-        let others = HeaderValue::from_static("GET, HEAD, POST, PATCH, DELETE, OPTIONS");
-        return Some(problem.header(header::ALLOW, others));
+        let others = "GET, HEAD, POST, PATCH, DELETE, OPTIONS";
+        return Some(problem.metadata("allow", others));
     }
     let target = request.uri().path_and_query();
     if target.is_some_and(|target| target.as_str().len() > MAX_TARGET) {
@@ -132,8 +133,7 @@ fn refusal(request: &Request<Body>, head: &Head<'_>, max_body_bytes: usize) -> O
             format!("The body may have {max_body_bytes} bytes at most."),
         );
         // What the client is sending already is not read.
-        let close = HeaderValue::from_static("close");
-        return Some(problem.header(header::CONNECTION, close));
+        return Some(problem.metadata("connection", "close"));
     }
     if head.accept && excludes_json(request.headers()) && is_of_the_api() {
         return Some(Problem::new(

@@ -8,11 +8,11 @@ use std::io::Read as _;
 use brotli::{BrotliDecompressStream, BrotliResult, BrotliState, HeapAlloc, HuffmanCode};
 use bytes::Bytes;
 use flate2::bufread::GzDecoder;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation as _, OutBuffer};
 
 /// What is decoded here, for the `Accept-Encoding` of a 415 (RFC 9110, section 12.5.3).
-pub(super) const ACCEPTED: HeaderValue = HeaderValue::from_static("gzip, br, zstd");
+pub(super) const ACCEPTED: &str = "gzip, br, zstd";
 
 /// One after the other, each may turn little into much.
 const MOST_CODINGS: usize = 3;

@@ -2,6 +2,7 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use http::HeaderValue;
 
 use super::*;
 

@@ -1,5 +1,6 @@
 //! Entity tags (RFC 9110, section 8.8.3): the version of an object, in quotes.
 
+use crate::platform::http::ProblemResponse;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -48,18 +49,18 @@ impl IfNoneMatch {
 }
 
 impl<S: Sync> FromRequestParts<S> for IfMatch {
-    type Rejection = Problem;
+    type Rejection = ProblemResponse;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        read(&parts.headers, &header::IF_MATCH, false).map(Self)
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
+        Ok(Self(read(&parts.headers, &header::IF_MATCH, false)?))
     }
 }
 
 impl<S: Sync> FromRequestParts<S> for IfNoneMatch {
-    type Rejection = Problem;
+    type Rejection = ProblemResponse;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        read(&parts.headers, &header::IF_NONE_MATCH, true).map(Self)
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
+        Ok(Self(read(&parts.headers, &header::IF_NONE_MATCH, true)?))
     }
 }
 

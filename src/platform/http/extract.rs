@@ -2,21 +2,21 @@
 //!
 //! No rejection repeats a value that the client sent.
 
+use crate::platform::http::ProblemResponse;
 use std::borrow::Cow;
 
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use request::{BodyLimits, RequestContext};
 use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use settings::validation::Invalid;
 
 use super::coding::{self, Codings, Undecodable};
 use super::problem::{FieldError, Problem, codes};
-use crate::platform::observe::{BodyLimits, RequestContext};
 use crate::platform::protect::Full;
 
 /// A JSON body, in and out.
@@ -34,16 +34,16 @@ where
     T: DeserializeOwned + 'static,
     S: Send + Sync,
 {
-    type Rejection = Problem;
+    type Rejection = ProblemResponse;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ProblemResponse> {
         if !is_json(request.headers()) {
-            return Err(Problem::new(
+            return Err(ProblemResponse(Problem::new(
                 codes::UNSUPPORTED_MEDIA_TYPE,
                 "The Content-Type of the body must be application/json.",
-            ));
+            )));
         }
-        parse(&read_body(request).await?).map(Self)
+        Ok(Self(parse(&read_body(request).await?)?))
     }
 }
 
@@ -52,10 +52,10 @@ where
     T: DeserializeOwned + 'static,
     S: Send + Sync,
 {
-    type Rejection = Problem;
+    type Rejection = ProblemResponse;
 
     /// `None` when there is no body, which is not the same as one of another type.
-    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Problem> {
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, ProblemResponse> {
         let typed = request.headers().contains_key(header::CONTENT_TYPE);
         if !typed && request.body().is_end_stream() {
             return Ok(None);
@@ -77,7 +77,7 @@ pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
             codes::UNSUPPORTED_MEDIA_TYPE,
             "The Content-Encoding of the body is not known here.",
         )
-        .header(header::ACCEPT_ENCODING, coding::ACCEPTED));
+        .metadata("accept-encoding", coding::ACCEPTED));
     };
     let limits = RequestContext::with(|context| context.map(|context| context.limits));
     let limits = limits.unwrap_or_default();
@@ -87,7 +87,7 @@ pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
             codes::BODY_TIMEOUT,
             "The whole body must arrive within the time that is allowed for it.",
         )
-        .header(header::CONNECTION, HeaderValue::from_static("close"))),
+        .metadata("connection", "close")),
         Ok(Err(error)) => Err(unreadable(error.as_ref(), limits)),
         Ok(Ok(collected)) => codings
             .decode(collected.to_bytes(), limits.max_body_bytes)
@@ -304,13 +304,16 @@ where
     T: DeserializeOwned + Send,
     S: Send + Sync,
 {
-    type Rejection = Problem;
+    type Rejection = ProblemResponse;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemResponse> {
         axum::extract::Path::from_request_parts(parts, state)
             .await
             .map(|axum::extract::Path(value)| Self(value))
-            .map_err(|_| Problem::new(codes::INVALID_PATH, "An id in the path is malformed."))
+            .map_err(|_| {
+                let detail = "An id in the path is malformed.";
+                ProblemResponse(Problem::new(codes::INVALID_PATH, detail))
+            })
     }
 }
 
@@ -324,49 +327,16 @@ where
     T: DeserializeOwned,
     S: Send + Sync,
 {
-    type Rejection = Problem;
+    type Rejection = ProblemResponse;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemResponse> {
         axum::extract::Query::from_request_parts(parts, state)
             .await
             .map(|axum::extract::Query(value)| Self(value))
             .map_err(|_| {
-                Problem::new(
-                    codes::INVALID_QUERY,
-                    "A query parameter is unknown, repeated, malformed or out of range.",
-                )
+                let detail = "A query parameter is unknown, repeated, malformed or out of range.";
+                ProblemResponse(Problem::new(codes::INVALID_QUERY, detail))
             })
-    }
-}
-
-/// Collects what is wrong with the fields of a body while they are parsed into
-/// their domain types, so that one answer names all of it.
-#[derive(Debug, Default)]
-pub struct Fields(Vec<FieldError>);
-
-impl Fields {
-    /// Notes the error of a field, if there is one.
-    pub fn take<T>(&mut self, field: &str, parsed: Result<T, Invalid>) -> Option<T> {
-        parsed
-            .map_err(|Invalid { code, message }| {
-                self.0.push(FieldError {
-                    field: field.to_owned(),
-                    code,
-                    message: message.into(),
-                });
-            })
-            .ok()
-    }
-
-    /// Ends the parsing.
-    ///
-    /// # Errors
-    /// `VALIDATION_FAILED` with every field that was refused.
-    pub fn finish<T>(self, value: Option<T>) -> Result<T, Problem> {
-        match value {
-            Some(value) if self.0.is_empty() => Ok(value),
-            _ => Err(Problem::validation(self.0)),
-        }
     }
 }
 

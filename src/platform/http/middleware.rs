@@ -4,6 +4,7 @@
 //! unseen. Authentication and the stricter limits stand at the routes that need
 //! them, inside of all of these.
 
+use crate::platform::http::ProblemResponse;
 use std::sync::Arc;
 
 use axum::Router;
@@ -11,6 +12,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use lifecycle::Lifecycle;
+use request::BodyLimits;
 use tower::ServiceBuilder;
 use tower::util::option_layer;
 use tower_http::compression::CompressionLayer;
@@ -24,7 +26,7 @@ use super::only_when::OnlyWhen;
 use super::problem::{Problem, codes};
 use super::{ClientAddress, Config};
 use crate::platform::observe::http::ObserveLayer;
-use crate::platform::observe::{Asked, BodyLimits, Observation, Observer, REQUEST_ID};
+use crate::platform::observe::{Asked, Observation, Observer, REQUEST_ID};
 use crate::platform::protect::{GuardLayer, Limits, PlaceLimits};
 
 /// What the layers are made of.
@@ -102,7 +104,8 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
 }
 
 async fn not_found(_: Request<Body>) -> Response {
-    Problem::new(codes::NOT_FOUND, "There is nothing at this path.").into_response()
+    let problem = Problem::new(codes::NOT_FOUND, "There is nothing at this path.");
+    ProblemResponse(problem).into_response()
 }
 
 /// The router adds `Allow`. Asking for it is answered, also where no CORS layer
@@ -111,11 +114,11 @@ async fn method_not_allowed(request: Request<Body>) -> Response {
     if request.method() == Method::OPTIONS {
         return StatusCode::NO_CONTENT.into_response();
     }
-    Problem::new(
+    let problem = Problem::new(
         codes::METHOD_NOT_ALLOWED,
         "The path does not have this method.",
-    )
-    .into_response()
+    );
+    ProblemResponse(problem).into_response()
 }
 
 fn cors(config: &Config) -> Option<CorsLayer> {

@@ -35,8 +35,9 @@ mod wire;
 
 pub use client_address::{AddressHeader, AddressHeaders, ClientAddress, PeerAddress};
 pub use config::Config;
-pub use extract::{Fields, Json, Path, Query};
-pub use problem::{FieldError, Problem};
+pub use extract::{Json, Path, Query};
+pub use problem::{FieldError, Problem, ProblemResponse};
+pub use request::Fields;
 pub use stream::StreamLayer;
 pub use tls::{Tls, TlsMetrics};
 pub use watch::Patience;

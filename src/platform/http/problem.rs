@@ -1,146 +1,45 @@
-//! Errors as the client sees them: `application/problem+json` (RFC 9457).
-//!
-//! A [`Code`] is one documented line in a `problem_codes!` block; `docs/errors.md`
-//! is written from all of them. Causes stay inside: they are logged once, when
-//! the request ends, and never sent.
-
-use std::borrow::Cow;
-use std::sync::Arc;
+//! Problems as HTTP answers: `application/problem+json` (RFC 9457).
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+pub use request::problem::{Code, FieldError, Problem, codes};
+use request::{Failure, RequestContext};
 use serde::Serialize;
 
-use crate::platform::observe::RequestContext;
-use db::DbError;
+/// A problem on its way to an HTTP client. Handlers return it, and `?` makes it from any
+/// error that is a [`Problem`] by `From`.
+#[derive(Debug)]
+pub struct ProblemResponse(pub Problem);
 
-/// A kind of problem: the stable word that clients match on.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Code {
-    /// HTTP status.
-    pub status: u16,
-    /// Upper-snake word.
-    pub code: &'static str,
-    /// Short text, the same for every occurrence.
-    pub title: &'static str,
-    /// When it happens, for the documentation.
-    pub doc: &'static str,
-}
-
-/// Declares problem codes: `/// when` and `pub NAME = status, "Title";`.
-#[macro_export]
-macro_rules! problem_codes {
-    ($( $(#[doc = $doc:literal])+ pub $name:ident = $status:literal, $title:literal; )*) => {
-        $(
-            $(#[doc = $doc])+
-            pub const $name: &$crate::platform::http::problem::Code =
-                &$crate::platform::http::problem::Code {
-                    status: $status,
-                    code: stringify!($name),
-                    title: $title,
-                    doc: concat!($($doc, "\n"),+),
-                };
-        )*
-        /// All codes of this block.
-        pub const ALL: &[&$crate::platform::http::problem::Code] = &[$($name),*];
-    };
-}
-
-/// What goes wrong before, around and below the application.
-pub mod codes {
-    crate::problem_codes! {
-        /// The path or the query string cannot be read.
-        pub BAD_REQUEST = 400, "Bad request";
-        /// The body is not JSON: syntax, invalid UTF-8 or nesting beyond 128 levels.
-        pub INVALID_JSON = 400, "The body is not valid JSON";
-        /// The body has a member that the operation does not know, or one twice.
-        pub UNKNOWN_FIELD = 400, "Unknown or repeated field";
-        /// The body ended early or its encoding is broken.
-        pub INVALID_BODY = 400, "The body could not be read";
-        /// A path parameter is malformed.
-        pub INVALID_PATH = 400, "Invalid path parameter";
-        /// A query parameter is malformed, unknown or out of range.
-        pub INVALID_QUERY = 400, "Invalid query parameter";
-        /// A header is malformed.
-        pub INVALID_HEADER = 400, "Invalid header";
-        /// The cursor was not made by this list.
-        pub INVALID_CURSOR = 400, "Invalid cursor";
-        /// No credentials, or credentials that are wrong, expired or revoked.
-        pub UNAUTHENTICATED = 401, "Authentication required";
-        /// Authenticated, but not allowed to do this.
-        pub FORBIDDEN = 403, "Not allowed";
-        /// Nothing is there, or nothing that the caller may see.
-        pub NOT_FOUND = 404, "Not found";
-        /// The path exists, the method does not; `Allow` lists those that do.
-        pub METHOD_NOT_ALLOWED = 405, "Method not allowed";
-        /// The `Accept` header excludes `application/json`, and that is what is answered here.
-        pub NOT_ACCEPTABLE = 406, "Not acceptable";
-        /// The body did not arrive within `http.body_timeout`.
-        pub BODY_TIMEOUT = 408, "The body arrived too slowly";
-        /// The `If-Match` header names a version that is no longer current.
-        pub PRECONDITION_FAILED = 412, "The object has changed";
-        /// The body is larger than `http.max_body_bytes`, as sent or without its content codings.
-        pub BODY_TOO_LARGE = 413, "The body is too large";
-        /// Path and query are longer than 8 KiB.
-        pub URI_TOO_LONG = 414, "The URI is too long";
-        /// The body is not `application/json`, or its `Content-Encoding` is unknown.
-        pub UNSUPPORTED_MEDIA_TYPE = 415, "Unsupported media type";
-        /// Well-formed, but a value is missing, of the wrong type or out of range; see `errors`.
-        pub VALIDATION_FAILED = 422, "Validation failed";
-        /// Too many requests from one client; `Retry-After` says when to come back.
-        pub RATE_LIMITED = 429, "Too many requests";
-        /// A defect. The cause is in the log under this `request_id`.
-        pub INTERNAL = 500, "Internal error";
-        /// A fault that an operator set; its status is the one that the fault names.
-        pub FAULT_INJECTED = 500, "Injected fault";
-        /// The request has a `Transfer-Encoding` other than `chunked`.
-        pub TRANSFER_CODING_UNKNOWN = 501, "Transfer coding not implemented";
-        /// Too much work at once; `Retry-After` says when to come back.
-        pub OVERLOADED = 503, "Overloaded";
-        /// The database cannot do this now: away, read-only, full, or it refuses this service; `Retry-After` says when to come back.
-        pub DATABASE_UNAVAILABLE = 503, "The database is unavailable";
-        /// The request took longer than `http.request_timeout`.
-        pub DEADLINE_EXCEEDED = 503, "Deadline exceeded";
+impl<E> From<E> for ProblemResponse
+where
+    Problem: From<E>,
+{
+    fn from(error: E) -> Self {
+        Self(Problem::from(error))
     }
 }
 
-/// What is wrong with one field of a body.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct FieldError {
+/// An error of one field of the body.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = FieldError)]
+pub struct FieldErrorBody {
     /// Path of the field, `from_account` or `items[2].name`; empty for the whole body.
-    pub field: String,
+    field: String,
     /// Stable upper-snake word.
-    pub code: &'static str,
+    code: &'static str,
     /// For people; never repeats the value.
-    pub message: Cow<'static, str>,
+    message: String,
 }
 
-/// An error on its way to the client.
-#[derive(Debug)]
-pub struct Problem {
-    /// Which kind.
-    pub code: &'static Code,
-    /// What happened this time.
-    pub detail: Cow<'static, str>,
-    /// Status, where it is not the code's.
-    pub status: Option<u16>,
-    /// Per field, for validation.
-    pub errors: Vec<FieldError>,
-    /// `Retry-After`, in seconds.
-    pub retry_after: Option<u64>,
-    /// Further headers (`WWW-Authenticate`, `Allow`).
-    pub headers: Vec<(header::HeaderName, HeaderValue)>,
-    /// For the log only.
-    pub cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
-}
-
-/// What the observer finds in the response of a problem.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    /// The kind.
-    pub code: &'static Code,
-    /// For the log only.
-    pub cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
+impl From<FieldError> for FieldErrorBody {
+    fn from(error: FieldError) -> Self {
+        Self {
+            field: error.field,
+            code: error.code,
+            message: error.message.into_owned(),
+        }
+    }
 }
 
 /// The body of a problem.
@@ -162,99 +61,27 @@ pub struct Body {
     /// Also in the log, and in the trace when it was sampled.
     trace_id: String,
     /// What is wrong with which field, for validation.
-    errors: Vec<FieldError>,
+    errors: Vec<FieldErrorBody>,
 }
 
-impl Problem {
-    /// A problem of this kind.
-    pub fn new(code: &'static Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-            status: None,
-            errors: Vec::new(),
-            retry_after: None,
-            headers: Vec::new(),
-            cause: None,
-        }
-    }
-
-    /// A defect: the cause goes to the log, the client hears nothing of it.
-    pub fn internal(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self::new(codes::INTERNAL, "The request could not be completed.").because(cause)
-    }
-
-    /// Values of the body that are not acceptable.
-    #[must_use]
-    pub fn validation(errors: Vec<FieldError>) -> Self {
-        let mut problem = Self::new(
-            codes::VALIDATION_FAILED,
-            "The request has fields that are not acceptable.",
-        );
-        problem.errors = errors;
-        problem
-    }
-
-    /// Answers with another status than the code's.
-    #[must_use]
-    pub fn status(mut self, status: u16) -> Self {
-        self.status = Some(status);
-        self
-    }
-
-    /// Adds `Retry-After`.
-    #[must_use]
-    pub fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after = Some(seconds);
-        self
-    }
-
-    /// Adds a header.
-    #[must_use]
-    pub fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
-        self
-    }
-
-    /// Adds the cause, for the log.
-    #[must_use]
-    pub fn because(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
-        self.cause = Some(Arc::new(cause));
-        self
-    }
-}
-
-impl From<DbError> for Problem {
-    fn from(error: DbError) -> Self {
-        match error {
-            DbError::Unavailable(_) => Self::new(
-                codes::DATABASE_UNAVAILABLE,
-                "The database cannot do this now; try again.",
-            )
-            .retry_after(1)
-            .because(error),
-            DbError::Failed(_) => Self::internal(error),
-        }
-    }
-}
-
-impl IntoResponse for Problem {
+impl IntoResponse for ProblemResponse {
     fn into_response(self) -> Response {
+        let Self(problem) = self;
         let (request_id, trace_id) = RequestContext::with(|context| {
             context.map_or_else(Default::default, |context| {
                 (context.request_id.to_string(), context.trace_id.to_string())
             })
         });
-        let status = self.status.unwrap_or(self.code.status);
+        let status = problem.status.unwrap_or(problem.code.status);
         let body = Body {
-            r#type: format!("urn:problem:{}", self.code.code.to_ascii_lowercase()),
-            title: self.code.title,
+            r#type: format!("urn:problem:{}", problem.code.code.to_ascii_lowercase()),
+            title: problem.code.title,
             status,
-            detail: self.detail.into_owned(),
-            code: self.code.code,
+            detail: problem.detail.into_owned(),
+            code: problem.code.code,
             request_id,
             trace_id,
-            errors: self.errors,
+            errors: problem.errors.into_iter().map(Into::into).collect(),
         };
         // Serialising a struct of texts cannot fail.
         let json = serde_json::to_vec(&body).unwrap_or_default();
@@ -265,15 +92,17 @@ impl IntoResponse for Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = problem.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        for (name, value) in self.headers {
-            headers.append(name, value);
+        for (name, value) in problem.metadata {
+            if let Ok(value) = HeaderValue::try_from(value.as_ref()) {
+                headers.append(HeaderName::from_static(name), value);
+            }
         }
         response.extensions_mut().insert(Failure {
-            code: self.code,
-            cause: self.cause,
+            code: problem.code,
+            cause: problem.cause,
         });
         response
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tower::{Layer, Service};
 
-use crate::platform::observe::RequestContext;
+use request::RequestContext;
 
 /// Marks what comes through it as a stream; a layer for routes.
 #[derive(Debug, Clone, Copy)]
@@ -101,7 +101,7 @@ mod tests {
             crate::SERVICE,
             &telemetry::Config::read(&mut reader),
             &BTreeMap::default(),
-            crate::platform::observe::RequestContext::correlate,
+            request::RequestContext::correlate,
         )
         .unwrap();
         std::panic::set_hook(hook);

@@ -1,20 +1,16 @@
 //! What the head of a request says for metrics and logs.
 
-use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use rand::rngs::SmallRng;
-use rand::{RngCore as _, SeedableRng as _};
+use request::{BodyLimits, RequestContext, ids, propagation};
 
-use super::propagation;
-use crate::platform::http::AddressHeaders;
+use crate::platform::http::{AddressHeaders, PeerAddress};
 
 /// `X-Request-Id`.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static(propagation::TRACEPARENT);
-/// Longest request id that is taken over from a client.
-const MAX_REQUEST_ID: usize = 128;
 
 /// The headers that observation reads, found in one pass: to ask for them one by one
 /// hashes as many names, most of which no request has.
@@ -50,40 +46,32 @@ impl<'a> Head<'a> {
         head
     }
 
-    /// The client's id when it is short and visible ASCII, else a new one: a UUIDv7
-    /// (RFC 9562) of this moment.
+    /// The client's id when it is acceptable, else a new one.
     pub(super) fn request_id(&self, now: SystemTime, random: &[u8; 10]) -> Box<str> {
         let own = self.request_id.and_then(|value| value.to_str().ok());
-        let acceptable = own.filter(|id| {
-            !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.bytes().all(|b| b.is_ascii_graphic())
-        });
-        if let Some(id) = acceptable {
-            return Box::from(id);
-        }
-        let since = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        let id = uuid::Builder::from_unix_timestamp_millis(millis, random).into_uuid();
-        let mut text = uuid::Uuid::encode_buffer();
-        Box::from(&*id.hyphenated().encode_lower(&mut text))
+        ids::request_id(own, now, random)
     }
 }
 
-/// Fresh ids: of a trace, of a span, and the random part of a request's. One draw.
-/// They are to be different, not secret: the SDK's own generator draws them so.
-#[inline(never)]
-pub(super) fn random_ids() -> ([u8; 16], [u8; 8], [u8; 10]) {
-    thread_local! {
-        static RANDOM: RefCell<SmallRng> = RefCell::new(SmallRng::from_os_rng());
+/// The lines of a header, as the propagators read them.
+pub(super) fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+    let lines = headers.get_all(name).iter();
+    lines.filter_map(|line| line.to_str().ok()).collect()
+}
+
+/// The context of a request that is not observed: it ties answer and log together, and
+/// stands in no metric, trace or request line.
+pub fn unobserved<B>(request: &http::Request<B>, limits: BodyLimits) -> RequestContext {
+    let peer = request.extensions().get::<PeerAddress>();
+    let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    let mut context = RequestContext::new(address);
+    let own = Head::read(request.headers()).request_id;
+    if let Some(own) = own.and_then(|value| value.to_str().ok()) {
+        context.request_id = ids::request_id(Some(own), SystemTime::now(), &[0; 10]);
     }
-    let mut bytes = [0; 34];
-    RANDOM.with_borrow_mut(|random| random.fill_bytes(&mut bytes));
-    let (mut trace, mut span, mut request) = ([0; 16], [0; 8], [0; 10]);
-    trace.copy_from_slice(&bytes[..16]);
-    span.copy_from_slice(&bytes[16..24]);
-    request.copy_from_slice(&bytes[24..]);
-    (trace, span, request)
+    context.method = method_label(request.method());
+    context.limits = limits;
+    context
 }
 
 /// The nine methods of RFC 9110 and RFC 5789, and what stands for all others.
@@ -116,21 +104,7 @@ pub(super) fn method_label(method: &Method) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-
-    #[test]
-    fn a_new_request_id_tells_its_time() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
-        let id = Head::default().request_id(now, &[0xff; 10]);
-        let id = uuid::Uuid::parse_str(&id).unwrap();
-        assert_eq!(id.get_version_num(), 7);
-        assert_eq!(
-            id.get_timestamp().unwrap().to_unix(),
-            (1_700_000_000, 123_000_000)
-        );
-    }
 
     #[test]
     fn every_method_stands_at_its_place() {

@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
@@ -15,16 +14,15 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use lifecycle::State;
 use pin_project_lite::pin_project;
 use quanta::Instant;
+use request::{ContextSlot, Failure, RequestContext};
 use telemetry::hex;
 use tower::{Layer, Service};
 
-use super::context::Entered;
 use super::pending::Pending;
-use super::{Observation, REQUEST_ID, RequestContext};
+use super::{Observation, REQUEST_ID};
 use crate::platform::http::exchange::Answer;
 use crate::platform::http::headers::secure;
 use crate::platform::http::listener::Serve;
-use crate::platform::http::problem::Failure;
 
 /// `traceresponse` (W3C Trace Context, level 2): the trace that the request belongs
 /// to, whether or not it is sampled; it is the one in the log.
@@ -97,7 +95,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let mut pending = Pending::begin(self.shared, self.peer, &request);
-        let entered = Entered::new(&mut pending.record.context.0);
+        let entered = pending.record.context.enter();
         let inner = self.inner.call(request);
         drop(entered);
         Observed {
@@ -146,7 +144,7 @@ where
             inner: body,
             // A stream is recorded at its head; its log lines keep their ids.
             context: if stream {
-                pending.record.context.0.clone()
+                Some(pending.record.context.share())
             } else {
                 None
             },
@@ -201,7 +199,7 @@ pin_project! {
     pub struct ObservedBody {
         #[pin]
         inner: Body,
-        context: Option<Arc<RequestContext>>,
+        context: Option<ContextSlot>,
         pending: Option<Box<Pending>>,
         held: bool,
     }
@@ -245,7 +243,7 @@ impl HttpBody for ObservedBody {
         let frame = if let Some(pending) = this.pending.as_mut() {
             ready!(pending.polled(|| inner.as_mut().poll_frame(cx)))
         } else {
-            let _entered = this.context.is_some().then(|| Entered::new(this.context));
+            let _entered = this.context.as_mut().map(ContextSlot::enter);
             ready!(inner.as_mut().poll_frame(cx))
         };
         match &frame {

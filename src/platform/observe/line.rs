@@ -1,10 +1,10 @@
 //! What the request line says of a record.
 
+use request::redact;
 use telemetry::Logs;
 use telemetry::logs::{RequestFacts, RequestLine};
 
 use super::RequestRecord;
-use super::visible::visible;
 
 /// Bytes of a path that are written.
 pub(super) const MAX_PATH: usize = 512;
@@ -17,7 +17,7 @@ pub(super) fn write(record: &RequestRecord, logs: &Logs) {
     let context = &record.context;
     let path = record.path();
     // The template as it stands in the code has nobody's address in it.
-    let path = (path != context.route).then(|| visible(path, MAX_PATH));
+    let path = (path != context.route).then(|| redact(path, MAX_PATH));
     logs.request(&RequestLine {
         facts: RequestFacts {
             at: record.started + record.duration,

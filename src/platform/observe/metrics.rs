@@ -5,11 +5,10 @@ use std::sync::{Arc, OnceLock};
 use prometheus::{
     Counter, CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
+use request::UNMATCHED;
 use telemetry::exposition::{Exemplar, Exemplars, Slots};
 use telemetry::metrics;
 use telemetry::metrics::LATENCY;
-
-use super::routes::UNMATCHED;
 
 metrics! {
     /// What clients ask for and what they get. `path` is the route template or

@@ -9,13 +9,15 @@ use http::{HeaderMap, Request, Version};
 use lifecycle::Lifecycle;
 use opentelemetry::trace::{SpanContext, SpanId, TraceId};
 use quanta::Instant;
+use request::clock::now;
+use request::ids::random_ids;
+use request::propagation::{self, Remote};
+use request::{BodyLimits, ContextSlot, RequestContext};
 use telemetry::traces::context_of;
 
-use super::context::{Entered, Lendable, now};
-use super::head::{Head, method_label, random_ids};
-use super::propagation;
+use super::head::{Head, lines, method_label};
 use super::span::span_context;
-use super::{Asked, BodyLimits, Observer, Remote, RequestContext, RequestRecord};
+use super::{Asked, Observer, RequestRecord};
 use crate::platform::http::ClientAddress;
 
 /// The status of a request whose client left before the end: nginx's word for it.
@@ -83,7 +85,7 @@ impl Pending {
         metrics.in_flight.inc();
         let traces = &shared.observer.traces;
         let remote = (head.traced && traces.propagates_trace_context())
-            .then(|| propagation::remote(headers, resolved.trusted))
+            .then(|| remote(headers, resolved.trusted))
             .flatten()
             .map(Box::new);
         let parent = Remote::parent(remote.as_deref());
@@ -96,7 +98,7 @@ impl Pending {
             let span = span_context(trace_id, span_id, remote.as_deref());
             otel_context(span, baggage, (started, began))
         });
-        let context = Arc::new(RequestContext {
+        let context = ContextSlot::new(RequestContext {
             began,
             request_id: head.request_id(started, &random),
             trace_id,
@@ -113,7 +115,7 @@ impl Pending {
         let version = request.version();
         Box::new(Self {
             record: RequestRecord {
-                context: Lendable(Some(context)),
+                context,
                 route,
                 method: request.method().clone(),
                 target: request.uri().path_and_query().cloned(),
@@ -146,7 +148,7 @@ impl Pending {
 
     /// Polls the inner work in the context of the request, and counts its time.
     pub(super) fn polled<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let _entered = Entered::new(&mut self.record.context.0);
+        let _entered = self.record.context.enter();
         let began = if std::mem::take(&mut self.is_fresh) {
             self.polled_until
         } else {
@@ -181,6 +183,12 @@ impl Drop for Pending {
     }
 }
 
+/// Kept out of the way of the requests without a caller's trace.
+#[inline(never)]
+fn remote(headers: &HeaderMap, believed: bool) -> Option<Remote> {
+    propagation::remote(|name| lines(headers, name), believed)
+}
+
 /// What inner spans of a sampled request find as their parent; with the baggage of
 /// `headers`, where that is wanted.
 #[inline(never)]
@@ -189,13 +197,15 @@ fn otel_context(
     headers: Option<&HeaderMap>,
     began: (SystemTime, Instant),
 ) -> opentelemetry::Context {
-    let baggage = headers.map_or_else(opentelemetry::Context::new, propagation::baggage);
+    let baggage = headers.map_or_else(opentelemetry::Context::new, |headers| {
+        propagation::baggage(|name| lines(headers, name))
+    });
     context_of(span, &baggage, began)
 }
 
 #[cold]
-fn unfinished(lifecycle: &Lifecycle, context: &mut Lendable) {
+fn unfinished(lifecycle: &Lifecycle, context: &mut ContextSlot) {
     let name = format!("{} {}", context.method, context.route);
-    let _entered = Entered::new(&mut context.0);
+    let _entered = context.enter();
     lifecycle.unfinished("request", &name);
 }

@@ -4,18 +4,17 @@ use std::time::{Duration, SystemTime};
 
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Method};
+use request::propagation::Remote;
+use request::{ContextSlot, ErrorEvents, Failure, ServerError};
 use telemetry::exposition::Exemplar;
 use telemetry::{Logs, Traces};
 
-use super::context::{Entered, Lendable};
-use super::failures::Failures;
-use super::{Remote, RouteMetrics, RouteTable, line, span};
-use crate::platform::http::problem::Failure;
+use super::{RouteMetrics, RouteTable, line, span};
 
 /// All that is written of a request when it has ended.
 pub struct RequestRecord {
     /// Who asked for what.
-    pub context: Lendable,
+    pub context: ContextSlot,
     /// Instruments of its route.
     pub route: &'static RouteMetrics,
     /// The method as it was sent.
@@ -62,7 +61,7 @@ pub struct Observer {
     /// Decides what is sampled, and takes spans.
     pub traces: Traces,
     logs: Logs,
-    failures: Failures,
+    error_events: ErrorEvents,
 }
 
 impl Observer {
@@ -75,7 +74,7 @@ impl Observer {
             routes,
             traces,
             logs,
-            failures: Failures::new(events_per_second, suppressed),
+            error_events: ErrorEvents::new(events_per_second, suppressed),
         }
     }
 
@@ -117,9 +116,14 @@ impl Observer {
     #[cold]
     fn report(&self, record: &RequestRecord) {
         // A line that looks for its request.
-        let mut context = record.context.0.clone();
-        let _entered = Entered::new(&mut context);
-        self.failures.report(record);
+        let mut context = record.context.share();
+        let _entered = context.enter();
+        self.error_events.report(&ServerError {
+            route: record.context.route,
+            status: record.status,
+            failure: record.failure.as_ref(),
+            at: record.started + record.duration,
+        });
     }
 
     #[inline(never)]

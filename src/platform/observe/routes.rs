@@ -18,16 +18,14 @@ use axum::extract::MatchedPath;
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use http::{Method, Request, Uri};
+use request::UNMATCHED;
+use request::problem::Code;
 use telemetry::exposition::Exemplars;
 use tower::Service;
 
 use super::head::{METHODS, method_index};
 use super::metrics::{Timing, Timings};
 use super::{HttpMetrics, RouteMetrics};
-use crate::platform::http::problem::Code;
-
-/// The value of `path` where there is no route.
-pub(super) const UNMATCHED: &str = "unmatched";
 
 /// Why requests and connections are refused.
 const SHED_REASONS: [&str; 7] = [

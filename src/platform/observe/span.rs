@@ -16,13 +16,12 @@ use opentelemetry::trace::{
 use opentelemetry::{InstrumentationScope, KeyValue, StringValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use opentelemetry_semantic_conventions::attribute;
+use request::propagation::Remote;
+use request::{UNMATCHED, redact};
 use telemetry::dotted::dotted;
 
 use super::RequestRecord;
 use super::line::MAX_PATH;
-use super::propagation::Remote;
-use super::routes::UNMATCHED;
-use super::visible::visible;
 
 /// Bytes of a client's header or method that a span repeats.
 const MAX_TEXT: usize = 256;
@@ -83,7 +82,7 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
     let context = &record.context;
     let mut all = Vec::with_capacity(16);
     if context.method == "other" {
-        let original = visible(record.method.as_str(), MAX_TEXT).into_owned();
+        let original = redact(record.method.as_str(), MAX_TEXT).into_owned();
         all.push(KeyValue::new(attribute::HTTP_REQUEST_METHOD, "_OTHER"));
         all.push(KeyValue::new(
             attribute::HTTP_REQUEST_METHOD_ORIGINAL,
@@ -107,7 +106,7 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
     let path = match route {
         // A template without parameters is its only path, and nothing of the client's.
         Some(route) if route == record.path() => StringValue::from(route),
-        _ => visible(record.path(), MAX_PATH).into_owned().into(),
+        _ => redact(record.path(), MAX_PATH).into_owned().into(),
     };
     all.push(KeyValue::new(attribute::URL_PATH, path));
     let version = record.protocol_version;
@@ -120,7 +119,7 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
     server(record, &mut all);
     let agent = record.user_agent.as_ref().and_then(|v| v.to_str().ok());
     if let Some(agent) = agent {
-        let agent = visible(agent, MAX_TEXT).into_owned();
+        let agent = redact(agent, MAX_TEXT).into_owned();
         all.push(KeyValue::new(attribute::USER_AGENT_ORIGINAL, agent));
     }
     if record.status >= 500 {
@@ -178,7 +177,7 @@ impl Server {
 
     fn of(authority: &Authority) -> Self {
         Self {
-            host: visible(authority.host(), MAX_TEXT).into(),
+            host: redact(authority.host(), MAX_TEXT).into(),
             port: authority.port_u16(),
         }
     }

@@ -1,6 +1,7 @@
 //! `/debug/pprof/profile`: where the processor's time goes, by a timer that samples
 //! the stacks of whatever runs.
 
+use crate::platform::http::ProblemResponse;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -25,7 +26,7 @@ const NOT_UNWOUND: [&str; 4] = ["libc", "libgcc", "pthread", "vdso"];
 pub(super) async fn profile(
     State(profiler): State<Profiler>,
     Query(wanted): Query<Wanted>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemResponse> {
     let time = wanted.time()?;
     let permit = profiler.begin()?;
     tracing::info!(seconds = time.as_secs(), "a CPU profile is taken");

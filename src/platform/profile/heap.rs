@@ -5,6 +5,7 @@
 //! leak looks like. A process that is started with
 //! `_RJEM_MALLOC_CONF=prof_active:true` shows all of its life.
 
+use crate::platform::http::ProblemResponse;
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
@@ -38,11 +39,11 @@ enum HeapError {
 pub(super) async fn profile(
     State(profiler): State<Profiler>,
     Query(wanted): Query<Wanted>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemResponse> {
     let time = wanted.time()?;
     if wanted.format != Format::Pprof {
         let detail = "A heap profile has the format pprof.";
-        return Err(Problem::new(INVALID_QUERY, detail));
+        return Err(ProblemResponse(Problem::new(INVALID_QUERY, detail)));
     }
     let permit = profiler.begin()?;
     tracing::info!(seconds = time.as_secs(), "a heap profile is taken");
@@ -56,7 +57,7 @@ pub(super) async fn profile(
         profile
     });
     let profile = profile.await.map_err(Problem::internal)?;
-    profile.map(pprof).map_err(Problem::internal)
+    Ok(pprof(profile.map_err(Problem::internal)?))
 }
 
 /// Sampling that stops when this is dropped, unless it ran before.

@@ -25,7 +25,7 @@ use crate::platform::http::{Json, Problem};
 
 /// Problems of profiles.
 pub mod codes {
-    crate::problem_codes! {
+    request::problem_codes! {
         /// Another profile of this process is being taken; there is one at a time.
         pub PROFILE_RUNNING = 409, "A profile is running";
     }

@@ -5,6 +5,7 @@
 //! (`arrival.rs`). Streams have no deadline. The timer is made only when the inner work
 //! was not ready at its first poll: most requests never need one.
 
+use crate::platform::http::ProblemResponse;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -149,7 +150,7 @@ where
                 Hold::Refused(full) => full.problem(),
                 _ => unreachable!("polled after the end"),
             };
-            return Poll::Ready(Ok(problem.into_response()));
+            return Poll::Ready(Ok(ProblemResponse(problem).into_response()));
         };
         // The inner future is dropped after a panic, not polled again.
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(cx)));
@@ -159,7 +160,7 @@ where
             Err(payload) => {
                 this.inner.set(None);
                 let cause = Panicked::caught(payload.as_ref());
-                return Poll::Ready(Ok(Problem::internal(cause).into_response()));
+                return Poll::Ready(Ok(ProblemResponse(Problem::internal(cause)).into_response()));
             }
         }
         if is_stream() {
@@ -180,7 +181,7 @@ where
                     codes::DEADLINE_EXCEEDED,
                     "The request took longer than this service allows.",
                 );
-                Poll::Ready(Ok(problem.retry_after(1).into_response()))
+                Poll::Ready(Ok(ProblemResponse(problem.retry_after(1)).into_response()))
             }
             Poll::Pending => Poll::Pending,
         }
@@ -217,9 +218,7 @@ mod tests {
             async move { Ok::<_, Infallible>(answer.await) }
         }));
         let response = service.oneshot(Request::new(Body::empty())).await.unwrap();
-        let failure = response
-            .extensions()
-            .get::<crate::platform::http::problem::Failure>();
+        let failure = response.extensions().get::<request::Failure>();
         (
             response.status().as_u16(),
             failure.map(|failure| failure.code.code),

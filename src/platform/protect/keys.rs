@@ -13,7 +13,7 @@ use tower_governor::GovernorError;
 use tower_governor::key_extractor::KeyExtractor;
 use uuid::Uuid;
 
-use crate::platform::observe::RequestContext;
+use request::RequestContext;
 
 /// Who shares a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -7,13 +7,13 @@
 //! the backend `redis` the buckets that all replicas share decide instead, for as
 //! long as they answer.
 
+use crate::platform::http::ProblemResponse;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::{IntoResponse as _, Response};
 use governor::clock::{Clock as _, QuantaInstant};
 use governor::middleware::NoOpMiddleware;
-use http::HeaderValue;
 use lifecycle::Lifecycle;
 use prometheus::IntCounter;
 use tower_governor::GovernorError;
@@ -38,7 +38,7 @@ pub struct Limit(Arc<Parts>);
 
 struct Parts {
     name: &'static str,
-    policy: HeaderValue,
+    policy: Arc<str>,
     pace: Pace,
     local: Arc<Governing>,
     shared: Option<Arc<Shared>>,
@@ -179,7 +179,7 @@ impl Limit {
         let policy = format!("\"{name}\";q={};w={window}", pace.burst);
         Some(Self(Arc::new(Parts {
             name,
-            policy: HeaderValue::from_str(&policy).ok()?,
+            policy: policy.into(),
             pace,
             local: Arc::new(local),
             shared,
@@ -262,12 +262,12 @@ impl Limit {
             GovernorError::TooManyRequests { wait_time, .. } => {
                 self.refuse(Duration::from_secs(*wait_time))
             }
-            _ => Problem::internal(error.clone()).into_response(),
+            _ => ProblemResponse(Problem::internal(error.clone())).into_response(),
         }
     }
 
     pub(super) fn refuse(&self, wait: Duration) -> Response {
-        Problem::from(self.too_soon(wait)).into_response()
+        ProblemResponse::from(self.too_soon(wait)).into_response()
     }
 
     fn too_soon(&self, wait: Duration) -> TooSoon {
@@ -275,7 +275,7 @@ impl Limit {
         tracing::debug!(limiter = self.0.name, ?wait, "refused by a rate limit");
         TooSoon {
             limiter: self.0.name,
-            policy: self.0.policy.clone(),
+            policy: Arc::clone(&self.0.policy),
             wait,
         }
     }

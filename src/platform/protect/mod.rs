@@ -10,7 +10,6 @@ mod metrics;
 mod places;
 mod refusal;
 mod shared;
-mod shares;
 
 pub use config::{Config, LimitBackend};
 pub use guard::{Guard, GuardLayer};
@@ -19,4 +18,3 @@ pub use limit::{Limit, Limits};
 pub use metrics::RateLimitMetrics;
 pub use places::{Full, PlaceLimits};
 pub use refusal::TooSoon;
-pub use shares::{Share, Shares};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use prometheus::IntCounter;
+use request::{RequestContext, Share, Shares};
 
-use super::shares::{Share, Shares};
 use crate::platform::http::problem::{Problem, codes};
-use crate::platform::observe::{HttpMetrics, RequestContext};
+use crate::platform::observe::HttpMetrics;
 
 /// Limits of a listener's requests.
 #[derive(Debug, Clone, Copy)]

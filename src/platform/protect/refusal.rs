@@ -1,17 +1,17 @@
 //! The answer to what comes too soon.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
-
-use crate::platform::http::problem::{Problem, codes};
+use request::Problem;
+use request::problem::codes;
 
 /// A limiter's refusal.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("refused by the limiter {limiter} for {wait:?}")]
 pub struct TooSoon {
     pub(super) limiter: &'static str,
-    pub(super) policy: HeaderValue,
+    pub(super) policy: Arc<str>,
     pub(super) wait: Duration,
 }
 
@@ -21,15 +21,12 @@ impl From<TooSoon> for Problem {
     fn from(refusal: TooSoon) -> Self {
         let seconds = refusal.wait.as_secs() + 1;
         let state = format!("\"{}\";r=0;t={seconds}", refusal.limiter);
-        let problem = Self::new(
+        Self::new(
             codes::RATE_LIMITED,
             "Too many requests; wait and try again.",
         )
         .retry_after(seconds)
-        .header(HeaderName::from_static("ratelimit-policy"), refusal.policy);
-        match HeaderValue::from_str(&state) {
-            Ok(state) => problem.header(HeaderName::from_static("ratelimit"), state),
-            Err(_) => problem,
-        }
+        .metadata("ratelimit-policy", refusal.policy.to_string())
+        .metadata("ratelimit", state)
     }
 }

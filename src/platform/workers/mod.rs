@@ -13,15 +13,15 @@ use prometheus::{HistogramVec, IntCounterVec};
 use tokio::sync::Notify;
 
 use crate::platform::faults::Faults;
-use crate::platform::observe::Cause;
-use db::Database;
 
 pub use config::Config;
 pub use run::stopping;
 
+use db::Database;
 use lifecycle::Lifecycle;
 use lifecycle::health::{Health, Schedule};
 use pace::Pace;
+use request::SpanLink;
 use run::Outcome;
 use telemetry::metrics;
 use telemetry::metrics::LATENCY;
@@ -70,7 +70,7 @@ pub struct Worker {
     /// Whether at most one replica may do it at a time.
     pub single: bool,
     /// One run, the root of a trace. It links itself to what made it necessary, when
-    /// that has a trace ([`Cause::link`]). It is dropped when it exceeds its deadline or
+    /// that has a trace ([`SpanLink::link`]). It is dropped when it exceeds its deadline or
     /// the grace period of a drain; before that a drain waits for its next safe point: see [`stopping`].
     pub run: Box<dyn Fn() -> BoxFuture<'static, anyhow::Result<Next>> + Send + Sync>,
 }
@@ -170,7 +170,7 @@ impl Runner {
     async fn work(&self, worker: Worker, beat: &Beat) {
         let soft = self.lifecycle.soft();
         let mut pace = Pace::new(&worker.trigger);
-        let mut failed: Option<Cause> = None;
+        let mut failed: Option<SpanLink> = None;
         loop {
             tokio::select! {
                 () = soft.cancelled() => return,

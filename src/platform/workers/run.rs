@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use db::{DbError, Turn};
+use request::SpanLink;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{Next, Runner, Worker};
-use crate::platform::observe::Cause;
-use db::{DbError, Turn};
 
 /// How often a run that must be the only one makes sure that it still is.
 const TURN_CHECK: Duration = Duration::from_secs(2);
@@ -62,7 +62,11 @@ pub fn stopping() -> bool {
 
 /// Runs a worker once; what went wrong is logged inside of its span, and remembered
 /// in `failed`, from which the next run takes its link.
-pub(super) async fn once(worker: &Worker, runner: &Runner, failed: &mut Option<Cause>) -> Outcome {
+pub(super) async fn once(
+    worker: &Worker,
+    runner: &Runner,
+    failed: &mut Option<SpanLink>,
+) -> Outcome {
     // A trace of its own; the sampler decides whether it is exported.
     let span = tracing::info_span!(
         parent: None,
@@ -87,7 +91,7 @@ pub(super) async fn once(worker: &Worker, runner: &Runner, failed: &mut Option<C
             }
         };
         if !outcome.is_good() {
-            *failed = Cause::current();
+            *failed = SpanLink::current();
         }
         outcome
     };

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use db::{Config, DbMetrics, Schema};
 use lifecycle::health::HealthMetrics;
 use lifecycle::{self, LifecycleMetrics};
 use prometheus::Registry;
@@ -10,7 +11,6 @@ use settings::{Layers, Reader};
 use telemetry::Exemplars;
 
 use super::*;
-use db::{Config, DbMetrics, Schema};
 
 static SCHEMA: Schema = Schema::without_migrations("test");
 

@@ -1,5 +1,6 @@
 //! Accounts of the authenticated user.
 
+use crate::platform::http::ProblemResponse;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -11,10 +12,10 @@ use uuid::Uuid;
 use super::problems::{Listing, Opening, Reading, not_found};
 use crate::app::ledger::Ledger;
 use crate::app::ledger::domain::{Account, AccountName};
-use crate::platform::auth::Principal;
+use crate::platform::auth::RequirePrincipal;
 use crate::platform::http::etag::{self, IfNoneMatch};
 use crate::platform::http::page::{Page, PageQuery};
-use crate::platform::http::{Fields, Json, Path, Problem, Query};
+use crate::platform::http::{Fields, Json, Path, Query};
 
 /// An account that is to be opened.
 #[derive(Deserialize, ToSchema)]
@@ -85,9 +86,9 @@ impl From<Account> for AccountBody {
 )]
 pub(super) async fn open(
     State(ledger): State<Ledger>,
-    principal: Principal,
+    RequirePrincipal(principal): RequirePrincipal,
     Json(body): Json<NewAccountBody>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<impl IntoResponse, ProblemResponse> {
     let mut fields = Fields::default();
     let currency = fields.take("currency", ledger.currencies().parse(&body.currency));
     let name = fields.take("name", AccountName::parse(&body.name));
@@ -111,9 +112,9 @@ pub(super) async fn open(
 )]
 pub(super) async fn list(
     State(ledger): State<Ledger>,
-    principal: Principal,
+    RequirePrincipal(principal): RequirePrincipal,
     Query(query): Query<PageQuery>,
-) -> Result<Json<Page<AccountBody>>, Problem> {
+) -> Result<Json<Page<AccountBody>>, ProblemResponse> {
     let page = ledger.accounts(principal.user, query.parse()?).await?;
     Ok(Json(page.map(AccountBody::from)))
 }
@@ -139,10 +140,10 @@ pub(super) async fn list(
 )]
 pub(super) async fn read(
     State(ledger): State<Ledger>,
-    principal: Principal,
+    RequirePrincipal(principal): RequirePrincipal,
     Path(id): Path<Uuid>,
     known: IfNoneMatch,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemResponse> {
     let account = ledger.account(principal.user, id).await?;
     let account = account.ok_or_else(|| not_found("There is no account of yours with this id."))?;
     let tag = [(header::ETAG, etag::tag(account.version))];

@@ -1,5 +1,6 @@
 //! Deposits: money that administrators let into the ledger.
 
+use crate::platform::http::ProblemResponse;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::HeaderMap;
@@ -12,7 +13,7 @@ use super::transfers::{TransferBody, created};
 use crate::app::ledger::domain::{Amount, Reference, Source, parse_id};
 use crate::app::ledger::{Asked, Ledger};
 use crate::platform::auth::RequireAdmin;
-use crate::platform::http::{Fields, Json, Problem};
+use crate::platform::http::{Fields, Json};
 
 /// A deposit that is to be made.
 #[derive(Deserialize, ToSchema)]
@@ -64,7 +65,7 @@ pub(super) async fn create(
     RequireAdmin(admin): RequireAdmin,
     headers: HeaderMap,
     Json(body): Json<NewDepositBody>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<impl IntoResponse, ProblemResponse> {
     let key = idempotency_key(&headers)?;
     let mut fields = Fields::default();
     let to = fields.take("account", parse_id(&body.account));

@@ -12,7 +12,7 @@ use crate::platform::http::problem::{self, Code, Problem};
 
 /// Problems of this slice.
 pub mod codes {
-    crate::problem_codes! {
+    request::problem_codes! {
         /// Both accounts are the same.
         pub SAME_ACCOUNT = 422, "The accounts are the same";
         /// The account's owner has left; nothing is paid to it any more.

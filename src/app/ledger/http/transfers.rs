@@ -1,5 +1,6 @@
 //! Transfers of the authenticated user.
 
+use crate::platform::http::ProblemResponse;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -14,9 +15,9 @@ use super::problems::{Listing, Reading, Transferring, not_found};
 use crate::app::ledger::domain::{Amount, Reference, Source, Transfer, parse_id};
 use crate::app::ledger::store::Posted;
 use crate::app::ledger::{Asked, Ledger};
-use crate::platform::auth::Principal;
+use crate::platform::auth::RequirePrincipal;
 use crate::platform::http::page::{Page, PageQuery};
-use crate::platform::http::{Fields, Json, Path, Problem, Query};
+use crate::platform::http::{Fields, Json, Path, Query};
 
 /// A transfer that is to be made.
 #[derive(Deserialize, ToSchema)]
@@ -131,10 +132,10 @@ pub(super) fn created(posted: Posted) -> impl IntoResponse {
 )]
 pub(super) async fn create(
     State(ledger): State<Ledger>,
-    principal: Principal,
+    RequirePrincipal(principal): RequirePrincipal,
     headers: HeaderMap,
     Json(body): Json<NewTransferBody>,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<impl IntoResponse, ProblemResponse> {
     let key = idempotency_key(&headers)?;
     let mut fields = Fields::default();
     let from = fields.take("from_account", parse_id(&body.from_account));
@@ -169,9 +170,9 @@ pub(super) async fn create(
 )]
 pub(super) async fn list(
     State(ledger): State<Ledger>,
-    principal: Principal,
+    RequirePrincipal(principal): RequirePrincipal,
     Query(query): Query<PageQuery>,
-) -> Result<Json<Page<TransferBody>>, Problem> {
+) -> Result<Json<Page<TransferBody>>, ProblemResponse> {
     let page = ledger.transfers(principal.user, query.parse()?).await?;
     Ok(Json(page.map(TransferBody::from)))
 }
@@ -188,9 +189,9 @@ pub(super) async fn list(
 )]
 pub(super) async fn read(
     State(ledger): State<Ledger>,
-    principal: Principal,
+    RequirePrincipal(principal): RequirePrincipal,
     Path(id): Path<Uuid>,
-) -> Result<Json<TransferBody>, Problem> {
+) -> Result<Json<TransferBody>, ProblemResponse> {
     let transfer = ledger.transfer_of(principal.user, id).await?;
     let transfer =
         transfer.ok_or_else(|| not_found("There is no transfer of yours with this id."))?;

@@ -6,6 +6,7 @@ pub mod postgres;
 pub mod sqlite;
 
 use async_trait::async_trait;
+use db::DbError;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -13,7 +14,6 @@ use super::domain::{
     Account, Claim, Currency, Fingerprint, NewAccount, Order, Refusal, Source, Transfer,
 };
 use crate::platform::http::page::PageRequest;
-use db::DbError;
 
 /// Expired keys that one transaction removes at most: short enough that no request
 /// waits for it.

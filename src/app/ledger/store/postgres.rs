@@ -5,6 +5,7 @@ mod transfer;
 mod turns;
 
 use async_trait::async_trait;
+use db::{Db, DbError};
 use settings::clock::SharedClock;
 use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
@@ -17,7 +18,6 @@ use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
 use crate::identity::store::{ErasureError, ErasureHook};
 use crate::platform::http::page::PageRequest;
 use crate::platform::workers;
-use db::{Db, DbError};
 
 /// The ledger's tables on Postgres.
 #[derive(Clone)]

@@ -5,6 +5,7 @@ mod running;
 mod transfer;
 
 use async_trait::async_trait;
+use db::{Db, DbError};
 use settings::clock::{SharedClock, from_micros, to_micros};
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
@@ -19,7 +20,6 @@ use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
 use crate::identity::store::{ErasureError, ErasureHook, is_erased};
 use crate::platform::http::page::PageRequest;
 use crate::platform::workers;
-use db::{Db, DbError};
 
 /// The ledger's tables on SQLite.
 #[derive(Clone)]

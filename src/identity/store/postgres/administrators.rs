@@ -1,5 +1,6 @@
 //! Administrators on Postgres.
 
+use db::{Db, DbError};
 use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -7,7 +8,6 @@ use uuid::Uuid;
 use super::{insert_user, lock_user};
 use crate::identity::store::{FirstAdministrator, NewUser, Promotion};
 use crate::platform::auth::Role;
-use db::{Db, DbError};
 
 pub(super) async fn exist(db: &Db<Postgres>) -> Result<bool, DbError> {
     db.transact("has_administrator", || async {

@@ -1,5 +1,6 @@
 //! Refresh tokens on Postgres. A family is locked before its tokens.
 
+use db::{Db, DbError};
 use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -8,7 +9,6 @@ use crate::identity::store::{
     CLEANUP_BATCH, FoundToken, NewFamily, Rotated, Rotation, TokenHash, TokenState, stored_access,
 };
 use crate::platform::workers;
-use db::{Db, DbError};
 
 pub(super) async fn open_family(db: &Db<Postgres>, family: NewFamily) -> Result<bool, DbError> {
     db.transact("open_refresh_family", || async {

@@ -1,5 +1,6 @@
 //! Administrators on SQLite.
 
+use db::{Db, DbError};
 use settings::clock::to_micros;
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
@@ -8,7 +9,6 @@ use uuid::Uuid;
 use super::{insert_user, living_user};
 use crate::identity::store::{FirstAdministrator, NewUser, Promotion};
 use crate::platform::auth::Role;
-use db::{Db, DbError};
 
 pub(super) async fn exist(db: &Db<Sqlite>) -> Result<bool, DbError> {
     db.run("has_administrator", async {

@@ -1,5 +1,6 @@
 //! Refresh tokens on SQLite.
 
+use db::{Db, DbError};
 use settings::clock::{from_micros, to_micros};
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
@@ -9,7 +10,6 @@ use crate::identity::store::{
     CLEANUP_BATCH, FoundToken, NewFamily, Rotated, Rotation, TokenHash, TokenState, stored_access,
 };
 use crate::platform::workers;
-use db::{Db, DbError};
 
 pub(super) async fn open_family(db: &Db<Sqlite>, family: NewFamily) -> Result<bool, DbError> {
     db.run("open_refresh_family", async {

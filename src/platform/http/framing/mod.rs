@@ -10,6 +10,7 @@
 //! What hyper refuses by itself is not looked for here: this only has to agree with
 //! hyper on requests that hyper accepts.
 
+use crate::platform::http::ProblemResponse;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -83,7 +84,7 @@ pub(super) fn refusal(extensions: &Extensions) -> Option<Problem> {
 /// Refuses such requests on a listener without [`AdmitLayer`](super::admit::AdmitLayer).
 pub async fn guard(request: Request, next: Next) -> Response {
     match refusal(request.extensions()) {
-        Some(problem) => problem.into_response(),
+        Some(problem) => ProblemResponse(problem).into_response(),
         None => next.run(request).await,
     }
 }

@@ -1,5 +1,6 @@
 //! One transfer: one statement, and so one transaction and one round trip.
 
+use db::DbError;
 use settings::clock::new_id;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -7,7 +8,6 @@ use uuid::Uuid;
 
 use crate::app::ledger::domain::{Claim, MAX_BALANCE, Order, Source, Transfer};
 use crate::app::ledger::store::{Posted, TransferError, corrupt, currency, refused};
-use db::DbError;
 
 /// Calls `ledger_transfer`, which the migrations make: it checks the user, claims the
 /// key or finds its answer, locks both accounts in the order of their ids, applies the

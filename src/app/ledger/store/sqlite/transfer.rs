@@ -1,5 +1,6 @@
 //! One transfer, inside its transaction.
 
+use db::DbError;
 use settings::clock::{from_micros, new_id, to_micros};
 use sqlx::SqliteConnection;
 use time::OffsetDateTime;
@@ -9,7 +10,6 @@ use crate::app::ledger::domain::{
     Claim, Currency, Order, Party, Posting, Refusal, Source, Transfer, post,
 };
 use crate::app::ledger::store::{Posted, Recorded, TransferError, currency};
-use db::DbError;
 
 /// The answer that the key had before, if it is the same order's.
 pub(super) async fn replayed(

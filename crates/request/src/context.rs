@@ -1,12 +1,12 @@
 //! The request that is being worked on, as any code below it can see it.
 
-use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, Ipv4Addr};
+use std::cell::RefCell;
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use opentelemetry::trace::{SpanId, TraceId};
 use pin_project_lite::pin_project;
@@ -14,9 +14,10 @@ use quanta::Instant;
 use telemetry::Correlation;
 use uuid::Uuid;
 
-use super::head::{Head, method_label, random_ids};
-use super::routes::UNMATCHED;
-use crate::platform::http::PeerAddress;
+use crate::{clock, ids};
+
+/// The route of a request that no route matches.
+pub const UNMATCHED: &str = "unmatched";
 
 /// Limits on the body of a request.
 #[derive(Debug, Clone, Copy)]
@@ -71,24 +72,23 @@ thread_local! {
 }
 
 impl RequestContext {
-    /// The context of a request that nobody observes: it ties answer and log
-    /// together, and stands in no metric, trace or request line.
+    /// The context of a request that is not observed: new ids, not sampled, of no known
+    /// route. It ties the answer to the log, and stands in no metric, trace or request line.
     #[must_use]
-    pub fn unobserved<B>(request: &http::Request<B>, limits: BodyLimits) -> Self {
-        let (trace, span, random) = random_ids();
-        let (now, began) = now();
-        let peer = request.extensions().get::<PeerAddress>();
+    pub fn new(client_address: IpAddr) -> Self {
+        let (trace, span, random) = ids::random_ids();
+        let (now, began) = clock::now();
         Self {
             began,
-            request_id: Head::read(request.headers()).request_id(now, &random),
+            request_id: ids::request_id(None, now, &random),
             trace_id: TraceId::from_bytes(trace),
             span_id: SpanId::from_bytes(span),
             sampled: false,
             span: None,
-            method: method_label(request.method()),
+            method: "other",
             route: UNMATCHED,
-            client_address: peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip()),
-            limits,
+            client_address,
+            limits: BodyLimits::default(),
             principal: OnceLock::new(),
             stream: OnceLock::new(),
         }
@@ -126,56 +126,50 @@ impl RequestContext {
     }
 }
 
-/// The time of day, and the processor's counter. A request asks for the time half a
-/// dozen times, and the operating system's clock costs several times as much as the
-/// counter; so the time of day is asked for ten times a second, and counted on.
-pub(super) fn now() -> (SystemTime, Instant) {
-    const COUNTED_ON: Duration = Duration::from_millis(100);
-    thread_local! {
-        static ASKED: Cell<Option<(SystemTime, Instant)>> = const { Cell::new(None) };
+/// The context of a request that is entered once a poll: it is here, or lent to a
+/// [`ContextGuard`].
+pub struct ContextSlot(Option<Arc<RequestContext>>);
+
+impl ContextSlot {
+    /// A slot with this context.
+    #[must_use]
+    pub fn new(context: RequestContext) -> Self {
+        Self(Some(Arc::new(context)))
     }
-    let now = Instant::now();
-    if let Some((time, at)) = ASKED.get() {
-        let since = now - at;
-        if since < COUNTED_ON {
-            return (time + since, now);
-        }
+
+    /// Makes the context the current one until the guard is dropped.
+    pub fn enter(&mut self) -> ContextGuard<'_> {
+        ContextGuard::new(&mut self.0)
     }
-    let asked = ask();
-    ASKED.set(Some(asked));
-    asked
+
+    /// A second slot with the same context.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self(self.0.clone())
+    }
 }
 
-#[cold]
-#[allow(clippy::disallowed_methods)]
-fn ask() -> (SystemTime, Instant) {
-    (SystemTime::now(), Instant::now())
-}
-
-/// A context that is [`Entered`] again and again: it is here, or lent.
-pub struct Lendable(pub(super) Option<Arc<RequestContext>>);
-
-impl Deref for Lendable {
+impl Deref for ContextSlot {
     type Target = RequestContext;
 
     fn deref(&self) -> &RequestContext {
         match &self.0 {
             Some(context) => context,
-            None => unreachable!("whoever it is lent to has it"),
+            None => unreachable!("the guard borrows the slot"),
         }
     }
 }
 
 /// Makes a context the current one until the guard is dropped. It is lent, not
 /// cloned: a request is entered several times, and a count is an atomic operation.
-pub(super) struct Entered<'a> {
+pub struct ContextGuard<'a> {
     /// Has what was current before, meanwhile.
     lender: &'a mut Option<Arc<RequestContext>>,
     _span: Option<opentelemetry::ContextGuard>,
 }
 
-impl<'a> Entered<'a> {
-    pub(super) fn new(lender: &'a mut Option<Arc<RequestContext>>) -> Self {
+impl<'a> ContextGuard<'a> {
+    fn new(lender: &'a mut Option<Arc<RequestContext>>) -> Self {
         let span = lender.as_ref().and_then(|context| context.span.clone());
         CURRENT.with(|current| std::mem::swap(&mut *current.borrow_mut(), lender));
         Self {
@@ -185,7 +179,7 @@ impl<'a> Entered<'a> {
     }
 }
 
-impl Drop for Entered<'_> {
+impl Drop for ContextGuard<'_> {
     fn drop(&mut self) {
         CURRENT.with(|current| std::mem::swap(&mut *current.borrow_mut(), self.lender));
     }
@@ -221,24 +215,10 @@ impl<F: Future> Future for Scope<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _entered = this.context.is_some().then(|| Entered::new(this.context));
+        let _entered = this
+            .context
+            .is_some()
+            .then(|| ContextGuard::new(this.context));
         this.inner.poll(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_of_day_goes_on() {
-        let (began, _) = now();
-        let mut last = began;
-        for _ in 0..100 {
-            let (time, _) = now();
-            assert!(time >= last);
-            last = time;
-        }
-        assert!(last > began);
     }
 }

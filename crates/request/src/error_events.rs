@@ -1,4 +1,4 @@
-//! Error tracking without a vendor: failures of the same kind share a fingerprint.
+//! Error events: failures of the same kind share a fingerprint, as in error tracking.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use prometheus::IntCounter;
 use quanta::Instant;
 use telemetry::logs::Panicked;
 
-use super::RequestRecord;
+use crate::problem::Failure;
 
 /// Kinds that are remembered; codes, routes and types of causes are closed sets,
 /// so that a service has far fewer.
@@ -17,8 +17,20 @@ const KINDS: usize = 1_024;
 /// Bytes of a cause's debug text that are looked at.
 const LOOK: usize = 256;
 
-/// Failures since the start of the process.
-pub(super) struct Failures {
+/// A request that ended in a server error.
+pub struct ServerError<'a> {
+    /// Route template, or `unmatched`.
+    pub route: &'static str,
+    /// Status that was answered.
+    pub status: u16,
+    /// The problem that was answered, if one was.
+    pub failure: Option<&'a Failure>,
+    /// When the request ended.
+    pub at: SystemTime,
+}
+
+/// Writes the error events of a process, and counts what it leaves out.
+pub struct ErrorEvents {
     /// Seconds are counted from here: those of the wall clock may come twice.
     began: Instant,
     kinds: Mutex<Kinds>,
@@ -32,23 +44,23 @@ pub(super) struct Failures {
 struct Kinds {
     known: HashMap<u64, Kind>,
     /// Of all that find the table full.
-    others: Told,
+    others: SecondBudget,
 }
 
 struct Kind {
     first_seen: SystemTime,
     count: u64,
-    told: Told,
+    budget: SecondBudget,
 }
 
 /// Events of the present second.
 #[derive(Default)]
-struct Told {
+struct SecondBudget {
     second: u64,
     events: u32,
 }
 
-impl Told {
+impl SecondBudget {
     /// Takes a place in a second, if there is one.
     fn take(&mut self, second: u64, per_second: u32) -> bool {
         if self.second != second {
@@ -60,16 +72,17 @@ impl Told {
     }
 }
 
-/// What an event says of its kind.
+/// The history of an event's kind.
 #[derive(Debug, PartialEq)]
-struct Seen {
+struct Occurrence {
     first_seen: SystemTime,
     count: u64,
 }
 
-impl Failures {
-    /// Writes as many events a second of one kind, and counts the others.
-    pub(super) fn new(per_second: u32, suppressed: IntCounter) -> Self {
+impl ErrorEvents {
+    /// Writes `per_second` events of one kind at most, and counts the others in `suppressed`.
+    #[must_use]
+    pub fn new(per_second: u32, suppressed: IntCounter) -> Self {
         Self {
             began: Instant::now(),
             kinds: Mutex::default(),
@@ -78,18 +91,16 @@ impl Failures {
         }
     }
 
-    /// Writes the error event of a request that ended in 5xx.
-    pub(super) fn report(&self, record: &RequestRecord) {
-        let failure = record.failure.as_ref();
-        let code = failure.map_or("UNKNOWN", |failure| failure.code.code);
-        let cause = failure.and_then(|failure| failure.cause.as_deref());
+    /// Writes the event of a request that ended in a server error.
+    pub fn report(&self, error: &ServerError<'_>) {
+        let code = error.failure.map_or("UNKNOWN", |failure| failure.code.code);
+        let cause = error.failure.and_then(|failure| failure.cause.as_deref());
         let kind = cause.map(|cause| kind_of(&cause));
-        let route = record.context.route;
+        let route = error.route;
         let mut parts = vec![code, route, kind.as_deref().unwrap_or_default()];
         parts.extend(cause.and_then(place_of));
         let fingerprint = fingerprint(&parts);
-        let ended = record.started + record.duration;
-        let Some(seen) = self.saw(fingerprint, ended, self.began.elapsed().as_secs()) else {
+        let Some(seen) = self.count(fingerprint, error.at, self.began.elapsed().as_secs()) else {
             self.suppressed.inc();
             return;
         };
@@ -99,7 +110,7 @@ impl Failures {
         tracing::error!(
             code,
             route,
-            status = record.status,
+            status = error.status,
             error = cause.map(tracing::field::display),
             error_type = kind,
             fingerprint = format!("{fingerprint:016x}"),
@@ -111,11 +122,11 @@ impl Failures {
 
     /// Counts a failure at a time of day, in a second of this process's life; `None` when
     /// its kind has had its events of that second.
-    fn saw(&self, fingerprint: u64, now: SystemTime, second: u64) -> Option<Seen> {
+    fn count(&self, fingerprint: u64, now: SystemTime, second: u64) -> Option<Occurrence> {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         if kinds.known.len() >= KINDS && !kinds.known.contains_key(&fingerprint) {
             let free = kinds.others.take(second, self.per_second);
-            return free.then_some(Seen {
+            return free.then_some(Occurrence {
                 first_seen: now,
                 count: 1,
             });
@@ -123,11 +134,11 @@ impl Failures {
         let kind = kinds.known.entry(fingerprint).or_insert_with(|| Kind {
             first_seen: now,
             count: 0,
-            told: Told::default(),
+            budget: SecondBudget::default(),
         });
         kind.count += 1;
-        let free = kind.told.take(second, self.per_second);
-        free.then_some(Seen {
+        let free = kind.budget.take(second, self.per_second);
+        free.then_some(Occurrence {
             first_seen: kind.first_seen,
             count: kind.count,
         })
@@ -193,14 +204,24 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use db::DbError;
 
     #[test]
     fn the_kind_of_a_cause_has_no_values() {
-        let timed_out = DbError::Unavailable(sqlx::Error::PoolTimedOut);
-        assert_eq!(kind_of(&timed_out), "Unavailable.PoolTimedOut");
-        let protocol = DbError::Failed(sqlx::Error::Protocol("Secret".to_owned()));
-        assert_eq!(kind_of(&protocol), "Failed.Protocol");
+        #[derive(Debug)]
+        #[expect(dead_code, reason = "only its debug text is read")]
+        enum Error {
+            Unavailable(Cause),
+        }
+        #[derive(Debug)]
+        #[expect(dead_code, reason = "only its debug text is read")]
+        enum Cause {
+            TimedOut,
+            Protocol(String),
+        }
+        let timed_out = Error::Unavailable(Cause::TimedOut);
+        assert_eq!(kind_of(&timed_out), "Unavailable.TimedOut");
+        let protocol = Error::Unavailable(Cause::Protocol("Secret".to_owned()));
+        assert_eq!(kind_of(&protocol), "Unavailable.Protocol");
         assert_eq!(kind_of(&"Secret"), "");
         let io = std::io::Error::other("Secret");
         assert_eq!(kind_of(&io), "Custom");
@@ -217,21 +238,21 @@ mod tests {
 
     #[test]
     fn the_first_time_is_kept_and_memory_is_bounded() {
-        let failures = failures(5);
+        let events = events(5);
         let first_seen = SystemTime::UNIX_EPOCH;
-        let seen = |count| Some(Seen { first_seen, count });
-        assert_eq!(failures.saw(1, first_seen, 0), seen(1));
-        assert_eq!(failures.saw(1, after(100), 100), seen(2));
-        let told = (0..5_000).filter(|kind| failures.saw(*kind, after(200), 200).is_some());
+        let seen = |count| Some(Occurrence { first_seen, count });
+        assert_eq!(events.count(1, first_seen, 0), seen(1));
+        assert_eq!(events.count(1, after(100), 100), seen(2));
+        let told = (0..5_000).filter(|kind| events.count(*kind, after(200), 200).is_some());
         assert_eq!(told.count(), KINDS + 5, "the others share their places");
-        assert_eq!(failures.kinds.lock().unwrap().known.len(), KINDS);
+        assert_eq!(events.kinds.lock().unwrap().known.len(), KINDS);
     }
 
     #[test]
     fn a_kind_has_its_events_of_every_second_and_the_next_counts_the_others() {
-        let failures = failures(2);
+        let events = events(2);
         let count = |kind, second| {
-            let seen = failures.saw(kind, SystemTime::UNIX_EPOCH, second);
+            let seen = events.count(kind, SystemTime::UNIX_EPOCH, second);
             seen.map(|seen| seen.count)
         };
         let counts = [7, 7, 7, 7].map(|second| count(1, second));
@@ -240,8 +261,8 @@ mod tests {
         assert_eq!(count(1, 8), Some(5));
     }
 
-    fn failures(per_second: u32) -> Failures {
-        Failures::new(
+    fn events(per_second: u32) -> ErrorEvents {
+        ErrorEvents::new(
             per_second,
             IntCounter::new("suppressed", "suppressed").unwrap(),
         )

@@ -1,4 +1,4 @@
-//! What of a client's text may stand in logs and spans.
+//! Removes e-mail addresses from a client's text, for logs and spans.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,8 @@ const REDACTED: &str = "redacted";
 /// The text, without anything that looks like an e-mail address and cut after
 /// `max` bytes. People put addresses where none belong, into paths and user
 /// agents, and logs are read by more people than the database.
-pub(super) fn visible(text: &str, max: usize) -> Cow<'_, str> {
+#[must_use]
+pub fn redact(text: &str, max: usize) -> Cow<'_, str> {
     let cut = (0..=max.min(text.len()))
         .rev()
         .find(|end| text.is_char_boundary(*end))
@@ -43,20 +44,20 @@ fn has_at(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::visible;
+    use super::redact;
 
     #[test]
     fn addresses_disappear_and_the_rest_stays() {
-        assert_eq!(visible("/api/v1/ping", 100), "/api/v1/ping");
-        assert_eq!(visible("/u/a@b.example/x", 100), "/u/redacted/x");
-        assert_eq!(visible("/u/a%40b.example", 100), "/u/redacted");
+        assert_eq!(redact("/api/v1/ping", 100), "/api/v1/ping");
+        assert_eq!(redact("/u/a@b.example/x", 100), "/u/redacted/x");
+        assert_eq!(redact("/u/a%40b.example", 100), "/u/redacted");
         let agent = "bot/1 (+https://b.example; me@b.example)";
-        assert_eq!(visible(agent, 100), "bot/1 (+https://b.example; redacted)");
+        assert_eq!(redact(agent, 100), "bot/1 (+https://b.example; redacted)");
     }
 
     #[test]
     fn long_texts_are_cut_at_a_character() {
-        assert_eq!(visible("aäb", 2), "a");
-        assert_eq!(visible("aäb", 3), "aä");
+        assert_eq!(redact("aäb", 2), "a");
+        assert_eq!(redact("aäb", 3), "aä");
     }
 }

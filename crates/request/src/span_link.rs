@@ -1,27 +1,25 @@
-//! What made work in the background necessary.
+//! Links from a run of background work to the requests that made it necessary.
 //!
-//! A worker run is the root of a trace of its own: it may serve many requests, and
-//! the request that left the work behind has ended long ago, and was perhaps sampled
-//! otherwise. A link leads from the run to each of its causes instead.
+//! A run is the root of a trace of its own. It may serve many requests, which have ended
+//! before it and may be sampled differently, so that none of them is its parent.
 
 use std::str::FromStr;
 
-use http::{HeaderMap, HeaderValue};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanContext;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::propagation;
+use crate::propagation;
 
 /// Attribute of a link: why it is there.
 const REASON: &str = "link.reason";
 
-/// A span that work was left behind by. Its text is a `traceparent` (W3C Trace
+/// The span of the work that made a later run necessary. Its text is a `traceparent` (W3C Trace
 /// Context), to be stored beside the work when another process may do it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cause(SpanContext);
+pub struct SpanLink(SpanContext);
 
-impl Cause {
+impl SpanLink {
     /// What this thread works on: the innermost span of a sampled request or run, or
     /// an unsampled request, whose span may yet be exported late.
     #[must_use]
@@ -29,7 +27,7 @@ impl Cause {
         propagation::current().map(Self)
     }
 
-    /// Links the present run to this cause. Nothing happens outside of a span, and
+    /// Links the present run to this span. Nothing happens outside of a span, and
     /// in one that is not sampled.
     pub fn link(&self, reason: &'static str) {
         let attributes = vec![KeyValue::new(REASON, reason)];
@@ -37,7 +35,7 @@ impl Cause {
     }
 }
 
-impl std::fmt::Display for Cause {
+impl std::fmt::Display for SpanLink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (trace, span) = (self.0.trace_id(), self.0.span_id());
         let flags = u8::from(self.0.is_sampled());
@@ -48,16 +46,17 @@ impl std::fmt::Display for Cause {
 /// The text is no `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is no traceparent")]
-pub struct NoCause;
+pub struct NotATraceparent;
 
-impl FromStr for Cause {
-    type Err = NoCause;
+impl FromStr for SpanLink {
+    type Err = NotATraceparent;
 
-    fn from_str(text: &str) -> Result<Self, NoCause> {
-        let mut headers = HeaderMap::new();
-        let value = HeaderValue::from_str(text).map_err(|_| NoCause)?;
-        headers.insert(propagation::TRACEPARENT, value);
-        let remote = propagation::remote(&headers, true).ok_or(NoCause)?;
+    fn from_str(text: &str) -> Result<Self, NotATraceparent> {
+        let lines = |name: &str| match name {
+            propagation::TRACEPARENT => vec![text],
+            _ => Vec::new(),
+        };
+        let remote = propagation::remote(lines, true).ok_or(NotATraceparent)?;
         Ok(Self(remote.context))
     }
 }
@@ -71,17 +70,20 @@ mod tests {
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
-    fn a_cause_outlives_its_process_as_text() {
-        assert_eq!(Cause::current(), None);
-        let cause: Cause = PARENT.parse().unwrap();
+    fn a_link_outlives_its_process_as_text() {
+        assert_eq!(SpanLink::current(), None);
+        let cause: SpanLink = PARENT.parse().unwrap();
         assert_eq!(cause.to_string(), PARENT);
         let unsampled = PARENT.replace("-01", "-00");
-        assert_eq!(unsampled.parse::<Cause>().unwrap().to_string(), unsampled);
+        assert_eq!(
+            unsampled.parse::<SpanLink>().unwrap().to_string(),
+            unsampled
+        );
         let context = Context::new().with_remote_span_context(cause.0.clone());
         let _attached = context.attach();
-        assert_eq!(Cause::current(), Some(cause));
+        assert_eq!(SpanLink::current(), Some(cause));
         for wrong in ["", "nonsense", "00-\n"] {
-            assert_eq!(wrong.parse::<Cause>(), Err(NoCause));
+            assert_eq!(wrong.parse::<SpanLink>(), Err(NotATraceparent));
         }
     }
 }

@@ -1,0 +1,36 @@
+//! Collects every field that is refused, for one answer.
+
+use settings::validation::Invalid;
+
+use crate::problem::{FieldError, Problem};
+
+/// Collects what is wrong with the fields of a body while they are parsed into
+/// their domain types, so that one answer names all of it.
+#[derive(Debug, Default)]
+pub struct Fields(Vec<FieldError>);
+
+impl Fields {
+    /// Notes the error of a field, if there is one.
+    pub fn take<T>(&mut self, field: &str, parsed: Result<T, Invalid>) -> Option<T> {
+        parsed
+            .map_err(|Invalid { code, message }| {
+                self.0.push(FieldError {
+                    field: field.to_owned(),
+                    code,
+                    message: message.into(),
+                });
+            })
+            .ok()
+    }
+
+    /// Ends the parsing.
+    ///
+    /// # Errors
+    /// `VALIDATION_FAILED` with every field that was refused.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, Problem> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => Err(Problem::validation(self.0)),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! A request while it is worked on, without the protocol that it came by.
+//!
+//! [`RequestContext`] holds the ids, route, client and principal of the request that a
+//! task works on: log lines, errors and outgoing calls read it, whether or not a span
+//! exists. A [`Problem`] is an error as a client sees it. The adapters of protocols make
+//! the context, run the work within it, and turn problems into answers.
+//!
+//! ```
+//! use std::net::Ipv4Addr;
+//! use std::sync::Arc;
+//!
+//! use request::problem::codes;
+//! use request::{Problem, RequestContext, within};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let context = Arc::new(RequestContext::new(Ipv4Addr::LOCALHOST.into()));
+//! let id = context.request_id.clone();
+//! let seen = within(context, async {
+//!     RequestContext::with(|context| context.map(|context| context.request_id.clone()))
+//! });
+//! assert_eq!(seen.await, Some(id));
+//! # });
+//!
+//! let problem = Problem::new(codes::NOT_FOUND, "There is no such mail.");
+//! assert_eq!(problem.code.status, 404);
+//! ```
+
+pub mod authentication;
+pub mod clock;
+mod context;
+pub mod error_events;
+mod fields;
+pub mod ids;
+pub mod problem;
+pub mod propagation;
+mod redact;
+mod shares;
+mod span_link;
+
+pub use authentication::{AuthError, Authenticator, Credentials, Principal, Role};
+pub use context::{
+    BodyLimits, ContextGuard, ContextSlot, RequestContext, Scope, UNMATCHED, scope, within,
+};
+pub use error_events::{ErrorEvents, ServerError};
+pub use fields::Fields;
+pub use problem::{Failure, FieldError, Problem};
+pub use redact::redact;
+pub use shares::{Share, Shares};
+pub use span_link::{NotATraceparent, SpanLink};
