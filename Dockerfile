@@ -7,33 +7,33 @@
 #
 #   docker build --build-context builder=DIR .
 #
-# where DIR/out holds `gantry`, `lib/libgcc_s.so.1` and an empty folder `data`.
+# DIR/out holds `gantry`, `lib/libgcc_s.so.1` and an empty folder `data`.
 
-# The same release as rust-toolchain.toml; a check compares them.
+# The same release as rust-toolchain.toml. A check compares them.
 ARG RUST_VERSION=1.95.0
 
 # Debian 12's glibc and its certificates, without OpenSSL: TLS is rustls. The
-# `cc` flavour would add OpenSSL, libstdc++ and libgomp (9 MB) for the one
-# library of it that a Rust binary needs, libgcc_s. The registry offers no
-# version tags; for byte-identical builds pass a digest.
+# `cc` flavour would add OpenSSL, libstdc++ and libgomp (9 MB), and a Rust
+# binary needs only its libgcc_s. The registry offers no version tags. For
+# byte-identical builds pass a digest.
 ARG RUNTIME_IMAGE=gcr.io/distroless/base-nossl-debian12:nonroot
 
 # One stage that depends on no other, so that the replacement above needs no
-# registry: BuildKit resolves what a stage is made from even when it is replaced.
+# registry. BuildKit resolves the base of a stage even when it is replaced.
 FROM rust:${RUST_VERSION}-bookworm AS builder
 ARG RUST_VERSION
-# The image's own toolchain, not what rust-toolchain.toml would download again.
-# Poll times and per-task metrics of Tokio need the cfg. `CFLAGS` is that of
-# `.cargo/config.toml`, which comes with the sources: another value there would
-# compile the C libraries again.
+# RUSTUP_TOOLCHAIN selects the image's own toolchain, because rust-toolchain.toml
+# would download it again. Poll times and per-task metrics of Tokio need the cfg.
+# `CFLAGS` is that of `.cargo/config.toml`, which comes with the sources. Another
+# value would compile the C libraries again.
 ENV RUSTUP_TOOLCHAIN=${RUST_VERSION} \
     CFLAGS="-g0" \
     RUSTFLAGS="--cfg tokio_unstable"
 WORKDIR /build
 
-# The dependencies alone, those of a build script included, around an empty
-# crate: minutes, and cached until the manifest changes. Tests and benches are
-# targets of files that are not here yet.
+# Builds the dependencies alone, those of a build script included, around an
+# empty crate. This takes minutes and is cached until the manifest changes. Tests
+# and benches are removed, because their files are not here yet.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/settings/Cargo.toml crates/settings/
 COPY crates/telemetry/Cargo.toml crates/telemetry/
@@ -51,9 +51,9 @@ RUN cp Cargo.toml /tmp/Cargo.toml \
     && mv /tmp/Cargo.toml Cargo.toml
 
 COPY . .
-# Compiled into build_info; after the dependencies, so that a commit rebuilds
-# the project only. The empty crate is newer than the sources: touch them, or
-# cargo would ship it.
+# REVISION is compiled into build_info. It comes after the dependencies, so that
+# a commit rebuilds the project only. The empty crate is newer than the sources,
+# so they are touched. Otherwise cargo would ship the empty crate.
 ARG REVISION=unknown
 RUN find src crates build.rs -name '*.rs' -exec touch {} + \
     && BUILD_REVISION="${REVISION}" cargo build --release --locked --bin gantry \
@@ -71,17 +71,17 @@ LABEL org.opencontainers.image.title="gantry" \
 COPY --from=builder /out/lib/libgcc_s.so.1 /usr/lib/libgcc_s.so.1
 COPY --from=builder --chmod=0755 /out/gantry /usr/local/bin/gantry
 COPY config/ /app/config/
-# The only place that is ever written to, and only with SQLite: mount a volume.
+# The only folder that is written to, and only with SQLite. Mount a volume.
 COPY --from=builder --chown=65532:65532 /out/data /data
 
 WORKDIR /app
 ENV APP_ENV=production
-# As a number, so that a kubelet can see that it is not root.
+# A number, so that a kubelet can verify that it is not root.
 USER 65532:65532
 EXPOSE 3000 9464 50051
-# SIGTERM begins the drain; the default, said here because everything hangs on it.
+# SIGTERM starts the drain. It is the default, and explicit because the drain depends on it.
 STOPSIGNAL SIGTERM
-# There is no shell and no curl in here: the binary asks itself.
+# The image has no shell and no curl, so the binary checks itself.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
     CMD ["/usr/local/bin/gantry", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/gantry"]

@@ -1,4 +1,4 @@
-# One line a target: `make help`. The logic is in scripts/.
+# `make help` lists the targets. Their logic is in scripts/.
 .DEFAULT_GOAL := help
 .PHONY: help run demo test bench tools verify verify-edge rollout stack picture instructions docs fmt lint sqlx-prepare
 
@@ -9,7 +9,7 @@ run: ## build and start the service on an embedded database, without any setup
 	@scripts/build-needs
 	cargo run --locked -- serve
 
-demo: ## act as a client of the running service, or of one of its own: make demo ARGS="--help"
+demo: ## act as a client of the running service, or start one: make demo ARGS="--help"
 	@scripts/build-needs
 	@cargo build --locked --bins --example demo
 	@cargo run --locked --quiet --example demo -- $(ARGS)
@@ -18,7 +18,7 @@ test: ## check formatting, dependencies, lints, all tests on SQLite and Postgres
 	@scripts/build-needs
 	@scripts/test
 
-tools: ## bring the outside tools that verify needs into .tools/, pinned
+tools: ## install the pinned tools for verify into .tools/
 	@scripts/tools
 
 verify: ## check rules, alerts, collector, dashboards, chart and image with the real tools
@@ -36,7 +36,7 @@ stack: ## start service, Postgres, collector, Prometheus and Alertmanager here, 
 picture: ## draw the dashboards from a live service into docs/images/
 	@scripts/dashboards-picture
 
-bench: ## measure what the platform costs, relative to bare axum (a release build; two cores)
+bench: ## measure the cost of the platform relative to bare axum (release build, two cores)
 	@scripts/build-needs
 	POSTGRES_DURABLE=yes scripts/postgres run -- cargo bench --locked --bench http
 

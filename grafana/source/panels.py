@@ -11,18 +11,18 @@ import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# The service's name stands in Cargo.toml only; titles, uids and the job come from it.
+# The service's name is in Cargo.toml only. Titles, uids and the job come from it.
 NAME = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["name"]
 
-# Where links lead: the runbook pages, which is the default of the dashboards' variable
+# Bases of links: the runbook pages, which is the default of the dashboards' variable
 # `runbooks`, and Grafana, for the links of alerts.
 LINKS = dict(line.split("=", 1) for line in (ROOT / "deploy/prometheus/links.env").read_text()
              .splitlines() if line and not line.startswith("#"))
 RUNBOOKS, GRAFANA = (LINKS[name].rstrip("/") for name in ("RUNBOOKS", "GRAFANA"))
 
-# How often Prometheus scrapes; the default of the dashboards' variable `scrape`. Each query
-# has it as its smallest step, so that $__rate_interval is at least four of it whatever the
-# data source says.
+# The scrape interval of Prometheus, and the default of the dashboards' variable `scrape`.
+# It is the smallest step of each query, so that $__rate_interval is at least four of it with
+# any setting of the data source.
 SCRAPE = "15s"
 
 SCHEMA_VERSION = 42  # of @grafana/schema as pinned in scripts/verify.d/62-dashboards-types
@@ -216,15 +216,15 @@ def _variables():
     instance = _from_labels("instance", "Instance", "The replicas to show.", ["$__all"],
                             'label_values(build_info{job="$job"}, instance)', **everything)
     instance["current"]["text"] = ["All"]
-    source = _variable("datasource", "datasource", "Data source", "The Prometheus to ask.",
+    source = _variable("datasource", "datasource", "Data source", "The Prometheus to query.",
                        "prometheus", query="prometheus", refresh=1, regex="", options=[])
     source["current"] = {"text": "default", "value": "default"}
     runbooks = _variable("runbooks", "textbox", "Runbooks", "Base URL of the runbook pages.",
                          RUNBOOKS, query=RUNBOOKS)
     job = _from_labels("job", "Job", "The scrape job of the service.", NAME,
                        "label_values(build_info, job)")
-    scrape = _variable("scrape", "textbox", "Scrape interval", "How often Prometheus scrapes the"
-                       " service; rates look back over four of it.", SCRAPE, query=SCRAPE)
+    scrape = _variable("scrape", "textbox", "Scrape interval", "The scrape interval of Prometheus."
+                       " Rates look back over four of it.", SCRAPE, query=SCRAPE)
     return [source, job, instance, scrape, runbooks]
 
 

@@ -17,7 +17,7 @@ _WORDS = {"and", "or", "unless", "bool", "offset", "by", "without", "on", "ignor
 _SERIES_OF_HISTOGRAM = re.compile(r"_(bucket|sum|count)$")
 _VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)\}")
 
-# What Prometheus itself adds to every scrape; not the service's to document.
+# Series that Prometheus itself adds to every scrape. The service does not document them.
 OF_PROMETHEUS = {"up", "scrape_duration_seconds", "scrape_samples_scraped", "ALERTS"}
 
 

@@ -1,4 +1,4 @@
-"""Runtime and database: what the process and its pool do, and whether telemetry arrives."""
+"""Runtime and database: the process, its database pool, and the delivery of telemetry."""
 
 from panels import (FAULT_ONLY, GREEN, PLAIN, RED, YELLOW, dashboard, heatmap, query, runbook, stat,
                     steps, table, timeseries)
@@ -15,15 +15,15 @@ def quantile(q, metric, by=""):
 
 def process():
     return [
-        table("Builds", "Version and revision that each replica runs; two rows of versions are"
-              " a rollout on its way.", [
+        table("Builds", "Version and revision of each replica. Two versions are"
+              " a rollout in progress.", [
                   ("Instance", "instance"), ("Version", "version"), ("Revision", "revision"),
                   ("Replicas", "none", PLAIN,
                    query("sum by (instance, version, revision) (build_info{$sel})")),
               ], w=12, h=6),
-        stat("Started", "dateTimeAsIso", "When the youngest process started.",
+        stat("Started", "dateTimeAsIso", "Start time of the youngest process.",
              query("max(process_start_time_seconds{$sel}) * 1000"), w=6, h=6, graph=False),
-        stat("Uptime", "s", "Time since the youngest process started; a small number that stays"
+        stat("Uptime", "s", "Time since the youngest process started. A number that stays"
              " small is a crash loop.",
              query("time() - max(process_start_time_seconds{$sel})"), w=6, h=6, graph=False,
              thresholds=steps(YELLOW, (300, GREEN)), links=[runbook("RestartLoop")]),
@@ -31,13 +31,13 @@ def process():
                    query(f"rate(process_cpu_seconds_total{{$sel}}[{R}])", "{{instance}}")),
         timeseries("Memory", "bytes", "Resident memory by replica.",
                    query("process_resident_memory_bytes{$sel}", "{{instance}}")),
-        timeseries("Virtual memory", "bytes", "Address space by replica; it may be large, it"
-                   " should not grow without end.",
+        timeseries("Virtual memory", "bytes", "Address space by replica. It may be large, but it"
+                   " should not grow without a limit.",
                    query("process_virtual_memory_bytes{$sel}", "{{instance}}")),
         timeseries("File descriptors", "none", "Open descriptors by replica: connections, files"
                    " and pipes.", query("process_open_fds{$sel}", "{{instance}}")),
         timeseries("Descriptor limit in use", "percentunit", "Open descriptors as a share of the"
-                   " process limit; at 100% nothing more can be accepted.",
+                   " process limit. At 100% no connection can be accepted.",
                    query("process_open_fds{$sel} / process_max_fds{$sel}", "{{instance}}"),
                    lines=SHARE, links=[runbook("FileDescriptorsNearLimit")]),
         timeseries("Threads", "none", "Threads by replica: runtime workers and blocking ones"
@@ -49,25 +49,25 @@ def process():
 def runtime():
     return [
         timeseries("Workers busy", "percentunit", "Share of time that the runtime's workers"
-                   " spend working, by replica; near 100% every request waits for its turn.",
+                   " spend working, by replica. Near 100% every request waits.",
                    query(f"rate(tokio_worker_busy_seconds_total{{$sel}}[{R}])"
                          " / tokio_workers{$sel}", "{{instance}}"), lines=SHARE),
         timeseries("Tasks waiting", "none", "Tasks in the queue that all workers share, by"
-                   " replica; it should be empty at most scrapes.",
+                   " replica. It should be empty at most scrapes.",
                    query("tokio_global_queue_depth{$sel}", "{{instance}}")),
         timeseries("Mean time of a poll", "s", "Seconds that a task holds its worker at a time, by"
-                   " replica; what blocks (a long computation, a file) lifts it, and all others wait.",
+                   " replica. Blocking work (a long computation, a file) raises it and delays all others.",
                    query(f"rate(tokio_worker_busy_seconds_total{{$sel}}[{R}])"
                          f" / rate(tokio_task_polls_total{{$sel}}[{R}])", "{{instance}}")),
         timeseries("Tasks", "none", "Tasks that have not ended, by replica: connections,"
-                   " requests, workers. Growth without end is a leak.",
+                   " requests, workers. Growth without a limit is a leak.",
                    query("tokio_alive_tasks{$sel}", "{{instance}}")),
-        timeseries("Worker sleeps", "cps", "Times a second that a worker found nothing to do;"
-                   " zero under load means that there is no room left.",
+        timeseries("Worker sleeps", "cps", "Times a second that a worker had no work."
+                   " Zero under load means that there is no capacity left.",
                    query(f"sum by (instance) (rate(tokio_worker_parks_total{{$sel}}[{R}]))",
                          "{{instance}}")),
-        timeseries("Allocator", "bytes", "What the program holds, and the pages that this keeps in"
-                   " memory; a widening gap is fragmentation.",
+        timeseries("Allocator", "bytes", "Bytes that the program holds, and the pages that they keep in"
+                   " memory. A widening gap is fragmentation.",
                    query("sum(allocator_allocated_bytes{$sel})", "allocated"),
                    query("sum(allocator_active_bytes{$sel})", "active"),
                    query("sum(allocator_resident_bytes{$sel})", "resident")),
@@ -90,7 +90,7 @@ def database():
                    query(f"{quantile(0.99, took, kind)} > 0", by_kind)),
         heatmap("Query time distribution", "s", "Queries a second in each bucket.",
                 f"sum by (le) (rate({took}_bucket{{$sel}}[{R}]))"),
-        timeseries("Concurrent queries", "none", "Queries under way on average: rate times mean"
+        timeseries("Concurrent queries", "none", "Concurrent queries on average: rate times mean"
                    " time. Near the pool's size the database is the bottleneck.",
                    query(f"sum by (instance) (rate({took}_sum{{$sel}}[{R}]))", "{{instance}}")),
         timeseries("Pool", "none", "Connections of all replicas: in use, idle, allowed.",
@@ -101,17 +101,17 @@ def database():
                    " replica.",
                    query("db_connections_active{$sel} / db_connections_max{$sel}",
                          "{{instance}}"), lines=SHARE, links=pool_link),
-        timeseries("Wait for a connection", "s", "Time that requests waited for a connection;"
-                   " growth comes before timeouts.",
+        timeseries("Wait for a connection", "s", "Time that requests waited for a connection."
+                   " Growth comes before timeouts.",
                    query(quantile(0.5, "db_pool_wait_seconds"), "p50"),
                    query(quantile(0.95, "db_pool_wait_seconds"), "p95"),
                    query(quantile(0.99, "db_pool_wait_seconds"), "p99"), links=pool_link),
-        timeseries("Acquire timeouts", "cps", "Waits a second that ended without a connection;"
-                   " each was a 503 to someone.",
+        timeseries("Acquire timeouts", "cps", "Waits a second that ended without a connection."
+                   " Each was answered 503.",
                    query(f"sum by (instance) (rate(db_pool_timeouts_total{{$sel}}[{R}]))",
                          "{{instance}}"), w=12, links=pool_link),
         timeseries("Database unavailable", "cps", "Requests a second refused with"
-                   f" DATABASE_UNAVAILABLE ({FAULT_ONLY}: the series is born with the first).",
+                   f" DATABASE_UNAVAILABLE ({FAULT_ONLY}: the series starts with the first).",
                    query('sum by (instance) (rate(errors_total{$sel,'
                          f' type="database_unavailable"}}[{R}]))', "{{instance}}"), w=12),
     ]
@@ -121,7 +121,7 @@ def telemetry():
     lost = f'sum(rate(trace_spans_total{{$sel, outcome=~"dropped|failed"}}[{R}]))'
     link = [runbook("TelemetryDropped")]
     return [
-        timeseries("Spans by outcome", "cps", "Spans a second: exported, exported after the fact"
+        timeseries("Spans by outcome", "cps", "Spans a second: exported, exported after their request"
                    " (late), dropped on a full queue, failed at the collector.",
                    query(f"sum by (outcome) (rate(trace_spans_total{{$sel}}[{R}]))",
                          "{{outcome}}"), links=link),
@@ -134,14 +134,14 @@ def telemetry():
         timeseries("Log lines by level", "cps", "Log lines written a second.",
                    query(f"sum by (level) (rate(log_lines_total{{$sel}}[{R}]))", "{{level}}"),
                    stack=True),
-        timeseries("Log lines by OTLP", "cps", "Log lines a second by what became of them at the"
-                   " collector; nothing unless they are exported.",
+        timeseries("Log lines by OTLP", "cps", "Log lines a second by outcome of their export."
+                   " Empty unless they are exported.",
                    query(f"sum by (outcome) (rate(log_export_total{{$sel}}[{R}]))",
                          "{{outcome}}")),
-        timeseries("Scrape time", "s", "How long a scrape of /metrics took.",
+        timeseries("Scrape time", "s", "Duration of a scrape of /metrics.",
                    query("scrape_duration_seconds{$sel}", "{{instance}}")),
-        timeseries("Series", "none", "Samples in a scrape; growth without new routes is a label"
-                   " that takes too many values.",
+        timeseries("Series", "none", "Samples in a scrape. Growth without new routes is a label"
+                   " with too many values.",
                    query("scrape_samples_scraped{$sel}", "{{instance}}")),
     ]
 

@@ -1,10 +1,10 @@
-"""The service overview: what a client sees, what the error budget says, what saturates."""
+"""The service overview: requests and latency as clients get them, error budget, saturation."""
 
 from panels import (FAULT_ONLY, GREEN, ORANGE, PLAIN, RED, YELLOW, dashboard, heatmap,
                     query, runbook, stat, steps, table, timeseries)
 
-# The objectives, as in deploy/prometheus/rules, whose recorded series the panels about the
-# error budget read: what an alert sees and what a dashboard shows is one number.
+# The objectives, as in deploy/prometheus/rules. The panels of the error budget read the
+# series that the rules record, so an alert and a dashboard show the same number.
 AVAILABILITY = 0.999
 LATENCY, LATENCY_LE = 0.99, "0.25"
 WINDOW = "30d"
@@ -21,7 +21,7 @@ SECONDS = steps(GREEN, (float(LATENCY_LE), YELLOW), (1, RED))
 SHARE = steps(GREEN, (0.7, YELLOW), (0.9, RED))
 # The burn rates that open a ticket (1 over 3 d, 3 over 1 d) and that page (6 over 6 h, 14.4 over 1 h).
 BURN = steps(GREEN, (1, YELLOW), (6, ORANGE), (14.4, RED))
-# How far below zero a budget is, says nothing that "exhausted" does not.
+# A budget below zero is shown as "exhausted": the exact figure adds nothing.
 EXHAUSTED = [{"type": "range", "options": {"from": None, "to": 0, "result": {
     "text": "exhausted", "color": RED, "index": 0}}}]
 DOWN_UP = [{"type": "value", "options": {"0": {"text": "down", "color": RED, "index": 0},
@@ -51,20 +51,20 @@ def kept(objective):
 
 def overview():
     return [
-        stat("Requests", "reqps", "Requests a second on the public listener, all routes;"
-             " probes and scrapes are not in it.", query(f"sum(rate({ALL}[{R}]))")),
-        stat("Error ratio", "percentunit", "Share of valid requests answered 5xx; 4xx are on neither"
-             " side, as in the objective. Yellow from the rate that just spends the budget.",
+        stat("Requests", "reqps", "Requests a second on the public listener, all routes,"
+             " without probes and scrapes.", query(f"sum(rate({ALL}[{R}]))")),
+        stat("Error ratio", "percentunit", "Share of valid requests answered 5xx. 4xx are on neither"
+             " side, as in the objective. Yellow starts at the rate that spends the budget.",
              query(f"sum(rate({FAILED}[{R}])) / sum(rate({VALID}[{R}]))"),
              thresholds=ERROR_RATIO, decimals=2),
-        stat("Latency p99", "s", "The time within which 99 of 100 requests ended; streams are"
-             " timed to the response head. Below 1 ms it is only known to be less.", query(quantile(0.99)), thresholds=SECONDS),
+        stat("Latency p99", "s", "The time within which 99 of 100 requests ended. Streams are"
+             " timed to the response head. Values below 1 ms are not resolved.", query(quantile(0.99)), thresholds=SECONDS),
         stat("Availability budget, 30 d", "percentunit", f"Error budget left of {AVAILABILITY:.1%}"
-             f" without a 5xx over {WINDOW}, all replicas; exhausted: the objective is missed.",
+             f" without a 5xx over {WINDOW}, all replicas. Exhausted: the objective is missed.",
              budget_left("availability"), thresholds=BUDGET, decimals=1, graph=False,
              instant=True, mappings=EXHAUSTED),
         stat("Latency budget, 30 d", "percentunit", f"Error budget left of {LATENCY:.0%} within"
-             f" {LATENCY_LE} s over {WINDOW}, all replicas; exhausted: the objective is missed.",
+             f" {LATENCY_LE} s over {WINDOW}, all replicas. Exhausted: the objective is missed.",
              budget_left("latency"), thresholds=BUDGET, decimals=1, graph=False, instant=True,
              mappings=EXHAUSTED),
         stat("Instances up", "none", "Replicas whose last scrape succeeded.",
@@ -74,8 +74,8 @@ def overview():
              " or not.",
              query("count(min by (instance) (readiness_check_up{$sel}) == 1) or vector(0)"),
              thresholds=steps(RED, (1, GREEN)), graph=False),
-        stat("Alerts firing", "none", "Alerts of the service that are firing now; the red marks"
-             " in the graphs say which.",
+        stat("Alerts firing", "none", "Alerts of the service that are firing now. The red marks"
+             " in the graphs name them.",
              query('count(ALERTS{alertstate="firing", job="$job"}) or vector(0)'),
              thresholds=steps(GREEN, (1, RED)), graph=False),
     ]
@@ -85,27 +85,26 @@ def requests():
     worst = f"topk(10, sum by (method, path) (rate({FAILED}[{R}])) > 0)"
     by_route = "sum by (method, path)"
     return [
-        timeseries("Requests by route", "reqps", "Requests a second of each route template;"
+        timeseries("Requests by route", "reqps", "Requests a second of each route template."
                    " `unmatched` is every path without a route.",
                    query(f"{by_route} (rate({ALL}[{R}])) > 0", ROUTE), stack=True),
-        timeseries("Requests by status", "reqps", "Requests a second by status; 499 is a client"
-                   " that left before the answer's end.",
+        timeseries("Requests by status", "reqps", "Requests a second by status. 499 is a client"
+                   " that disconnected before the answer's end.",
                    query(f"sum by (status) (rate({ALL}[{R}])) > 0", "{{status}}"), stack=True),
-        timeseries("Latency", "s", "Quantiles over all routes; the dashed line is the"
+        timeseries("Latency", "s", "Quantiles over all routes. The dashed line is the"
                    " objective's threshold. Points are exemplars and open their trace.",
                    query(quantile(0.5), "p50"), query(quantile(0.95), "p95"),
                    query(quantile(0.99), "p99", exemplar=True),
                    lines=steps("transparent", (float(LATENCY_LE), RED))),
         timeseries("Latency p99 by route", "s", "The slowest routes' 99th percentile.",
                    query(f"topk(10, {quantile(0.99, 'method, path')} > 0)", ROUTE)),
-        heatmap("Latency distribution", "s", "Requests a second in each latency bucket; two"
+        heatmap("Latency distribution", "s", "Requests a second in each latency bucket. Two"
                 " bands mean two kinds of work under one route.",
                 f"sum by (le) (rate(http_request_duration_seconds_bucket{{$sel}}[{R}]))"),
         timeseries("Server errors by route", "reqps", "Requests a second answered 5xx, the ten"
-                   f" worst routes ({FAULT_ONLY}: empty while nothing fails).",
+                   f" worst routes ({FAULT_ONLY}: empty without failures).",
                    query(worst, ROUTE), links=[runbook("AvailabilityBudgetBurnFast")]),
-        table("Routes", "Rate, errors and duration of each route over the dashboard's range;"
-              " the same three numbers for each, to compare.", [
+        table("Routes", "Rate, errors and duration of each route over the dashboard's range.", [
                   ("Method", "method"), ("Route", "path"),
                   ("Requests", "reqps", PLAIN,
                    query(f"{by_route} (rate({ALL}[$__range])) > 0")),
@@ -124,8 +123,8 @@ def over_range(q):
 
 
 def budget():
-    about = ("How many times faster than sustainable the budget is spent, by window, all replicas:"
-             " 1 uses it up in 30 days, 14.4 uses 2% of it in an hour and pages.")
+    about = ("Spending of the budget relative to the sustainable rate, by window, all replicas."
+             " 1 spends it in 30 days. 14.4 spends 2% of it in an hour and pages.")
     return [
         timeseries("Availability burn rate", "none", about, *burn("availability", AVAILABILITY),
                    w=9, lines=BURN, links=[runbook("AvailabilityBudgetBurnFast"),
@@ -133,11 +132,11 @@ def budget():
         timeseries("Latency burn rate", "none", about, *burn("latency", LATENCY), w=9, lines=BURN,
                    links=[runbook("LatencyBudgetBurnFast"), runbook("LatencyBudgetBurnSlow")]),
         stat("Availability, 30 days", "percentunit", "Share of requests, 4xx left out, answered"
-             f" without a 5xx over {WINDOW}; the objective is {AVAILABILITY:.1%}.",
+             f" without a 5xx over {WINDOW}. The objective is {AVAILABILITY:.1%}.",
              kept("availability"), w=3, h=8, thresholds=steps(RED, (AVAILABILITY, GREEN)),
              decimals=3, graph=False, instant=True),
         stat("Fast, 30 days", "percentunit", f"Share of requests that ended within {LATENCY_LE} s"
-             f" over {WINDOW}; the objective is {LATENCY:.0%}.",
+             f" over {WINDOW}. The objective is {LATENCY:.0%}.",
              kept("latency"), w=3, h=8, thresholds=steps(RED, (LATENCY, GREEN)), decimals=2,
              graph=False, instant=True),
     ]
@@ -146,14 +145,14 @@ def budget():
 def errors():
     return [
         timeseries("Errors by type", "cps", "Problems sent to clients by `code` in lower case,"
-                   " client errors included: the first look at what kind of trouble it is.",
+                   " client errors included.",
                    query(f"sum by (type) (rate(errors_total{{$sel}}[{R}]))", "{{type}}"),
                    stack=True),
         timeseries("Log lines by level", "cps", "Log lines written a second.",
                    query(f"sum by (level) (rate(log_lines_total{{$sel}}[{R}]))", "{{level}}"),
                    stack=True),
-        timeseries("Panics", "none", "Panics of any thread in the dashboard's step; every one is a bug, and"
-                   " its log line says where it is.",
+        timeseries("Panics", "none", "Panics of any thread in the dashboard's step. Each is a bug, and"
+                   " its log line has the place.",
                    query(f"sum by (instance) (increase(panics_total{{$sel}}[{R}]))", "{{instance}}"),
                    lines=steps("transparent", (1, RED)), decimals=0,
                    links=[runbook("PanicsCaught")]),
@@ -163,8 +162,8 @@ def errors():
 def saturation():
     return [
         timeseries("Requests in flight", "percentunit", "Requests in flight as a share of"
-                   " http.max_in_flight, by replica; at 100% requests are shed."
-                   " Requests whose body is still arriving have no part of it.",
+                   " http.max_in_flight, by replica. At 100% requests are shed."
+                   " Requests whose body is still arriving are not counted.",
                    query("(http_requests_in_flight{$sel} - http_request_bodies_arriving{$sel})"
                          " / http_requests_in_flight_max{$sel}",
                          "{{instance}}"),
@@ -175,21 +174,21 @@ def saturation():
                          " http_connections_max{$sel}",
                          "{{instance}}"), lines=SHARE),
         timeseries("Database pool", "percentunit", "Connections in use as a share of the pool,"
-                   " by replica; at 100% requests wait for one.",
+                   " by replica. At 100% requests wait for one.",
                    query("db_connections_active{$sel} / db_connections_max{$sel}",
                          "{{instance}}"), lines=SHARE,
                    links=[runbook("DatabasePoolExhausted"),
                                                   runbook("DatabasePoolSaturated")]),
         timeseries("Shed requests", "reqps", "Requests refused at once with 503 because a limit"
-                   " was reached, by reason; zero in good times.",
+                   " was reached, by reason. Normally zero.",
                    query(f"sum by (reason) (rate(http_shed_total{{$sel}}[{R}]))", "{{reason}}"),
                    links=[runbook("LoadShedding")]),
-        timeseries("Rate limiter decisions", "reqps", "Decisions of each limiter; rejected ones"
+        timeseries("Rate limiter decisions", "reqps", "Decisions of each limiter. Rejected ones"
                    " were answered 429.",
                    query("sum by (limiter, decision)"
                          f" (rate(rate_limit_decisions_total{{$sel}}[{R}]))",
                          "{{limiter}} {{decision}}")),
-        timeseries("Rate limiter keys", "none", "Keys that each limiter holds; beyond"
+        timeseries("Rate limiter keys", "none", "Keys that each limiter holds. Beyond"
                    " rate_limit.max_keys new ones share a bucket.",
                    query("sum by (limiter) (rate_limit_keys{$sel})", "{{limiter}}")),
     ]
@@ -201,7 +200,7 @@ def cost():
     rate = f"sum by (method, path) (rate({ALL}[{R}]))"
     return [
         timeseries("Time spent by route", "percentunit", "Time spent polling each route's"
-                   " requests: 100% is one core kept busy. Waiting is not in it.",
+                   " requests, without waiting. 100% is one busy core.",
                    query(f"topk(10, {busy} > 0)", ROUTE), stack=True),
         timeseries("Cost of a request", "s", "Polling time of one request, mean by route.",
                    query(f"topk(10, {busy} / ({rate} > 0))", ROUTE)),
@@ -216,8 +215,8 @@ def application():
         timeseries("Transfers by outcome", "ops", "Ledger transfers a second by outcome.",
                    query(f"sum by (outcome) (rate(ledger_transfers_total{{$sel}}[{R}]))",
                          "{{outcome}}"), stack=True, w=6),
-        timeseries("Authentication", "ops", "Attempts a second by kind and outcome; many failures"
-                   " from one address meet the auth limiter.",
+        timeseries("Authentication", "ops", "Attempts a second by kind and outcome. The auth limiter"
+                   " limits many failures from one address.",
                    query(f"sum by (kind, outcome) (rate(auth_attempts_total{{$sel}}[{R}]))",
                          "{{kind}} {{outcome}}"), w=6),
         timeseries("Worker runs", "none", "Runs of each background worker in the dashboard's"
@@ -226,7 +225,7 @@ def application():
                          f" (increase(worker_runs_total{{$sel}}[{R}]))",
                          "{{worker}} {{outcome}}"), w=6, links=[runbook("WorkerFailing")]),
         timeseries("Worker run duration", "s", "Mean duration of a worker's runs since the"
-                   " process started; compare it with the interval.",
+                   " process started. Compare it with the interval.",
                    query(f"sum by (worker) ({runs}_sum{{$sel}})"
                          f" / (sum by (worker) ({runs}_count{{$sel}}) > 0)", "{{worker}}"), w=6),
     ]
@@ -238,14 +237,14 @@ def state():
              query("min by (check) (readiness_check_up{$sel})", "{{check}}"), w=8, h=6,
              mappings=DOWN_UP, thresholds=steps(RED, (1, GREEN)), text="value_and_name",
              graph=False, links=[runbook("ReadinessCheckFailing")]),
-        timeseries("Readiness over time", "none", "Replicas on which each check is up; a"
+        timeseries("Readiness over time", "none", "Replicas on which each check is up. A"
                    " sawtooth is flapping.",
                    query("sum by (check) (readiness_check_up{$sel})", "{{check}}"), h=6,
                    decimals=0, links=[runbook("ReadinessFlapping")]),
-        timeseries("Lifecycle", "none", "Replicas in each state of their life.",
+        timeseries("Lifecycle", "none", "Replicas in each lifecycle state.",
                    query("sum by (state) (lifecycle_state{$sel})", "{{state}}"), h=6,
                    stack=True, decimals=0),
-        timeseries("Spans by outcome", "cps", "Spans a second: exported, exported after the fact"
+        timeseries("Spans by outcome", "cps", "Spans a second: exported, exported after their request"
                    " (late), dropped on a full queue, failed at the collector.",
                    query(f"sum by (outcome) (rate(trace_spans_total{{$sel}}[{R}]))",
                          "{{outcome}}"), w=24, h=6, links=[runbook("TelemetryDropped")]),

@@ -1,4 +1,4 @@
-{{/* A value as the environment carries it: lists comma-separated, whole numbers
+{{/* A value in the form of the environment: lists comma-separated, whole numbers
 without an exponent (values files are parsed into floats). */}}
 {{- define "chart.envValue" -}}
 {{- if kindIs "slice" . -}}
@@ -12,7 +12,7 @@ without an exponent (values files are parsed into floats). */}}
 {{- end -}}
 {{- end -}}
 
-{{/* The tree `config` as `APP__SECTION__KEY: "value"` lines; call with
+{{/* The tree `config` as `APP__SECTION__KEY: "value"` lines. Call with
 (dict "prefix" "APP" "tree" .Values.config). */}}
 {{- define "chart.flatten" -}}
 {{- $prefix := .prefix -}}
@@ -26,7 +26,7 @@ without an exponent (values files are parsed into floats). */}}
 {{- end }}
 {{- end -}}
 
-{{/* Everything the service is told that is no secret. */}}
+{{/* The service's configuration, without secrets. */}}
 {{- define "chart.configData" -}}
 APP_ENV: production
 APP__HTTP__ADDR: {{ printf "0.0.0.0:%d" (int .Values.service.ports.http) | quote }}
@@ -41,7 +41,7 @@ APP__HTTP__TRUSTED_PROXIES: {{ join "," . | quote }}
 {{- if include "chart.isSqlite" . }}
 APP__DATABASE__URL: {{ printf "sqlite:///data/%s.db" .Chart.Name | quote }}
 APP__DATABASE__ALLOW_SQLITE: "true"
-{{- /* One process owns the file, so it migrates itself; a hook Job could not
+{{- /* One process owns the file, so it migrates itself. A hook Job could not
 mount a volume that the running pod holds. */}}
 APP__DATABASE__MIGRATE_ON_START: "true"
 {{- else }}
@@ -58,7 +58,7 @@ OTEL_EXPORTER_OTLP_PROTOCOL: {{ $.Values.otel.protocol | quote }}
 {{- include "chart.flatten" (dict "prefix" "APP" "tree" .Values.config) }}
 {{- end -}}
 
-{{/* Names what a pod is in every signal it sends; the downward API fills it in. */}}
+{{/* Resource attributes of the pod in all its signals, from the downward API. */}}
 {{- define "chart.resourceEnv" -}}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}

@@ -1,5 +1,5 @@
-{{/* A duration as the service writes it (`250ms`, `5s`, `1m`, `2h`) in whole
-seconds, rounded up. The schema has already refused every other form. */}}
+{{/* A duration in the service's form (`250ms`, `5s`, `1m`, `2h`) in whole seconds,
+rounded up. The schema refuses every other form. */}}
 {{- define "chart.seconds" -}}
 {{- $number := regexFind "^[0-9]+" . | int64 -}}
 {{- $unit := regexFind "[a-z]+$" . -}}
@@ -11,8 +11,8 @@ seconds, rounded up. The schema has already refused every other form. */}}
 {{- end -}}
 {{- end -}}
 
-{{/* The kubelet kills what is left after this long: the drain, the grace, the
-flush of telemetry, and 5 s for closing the database and for a slow node. */}}
+{{/* Time after which the kubelet kills the pod: the drain, the grace, the flush of
+telemetry, and 5 s for closing the database and for a slow node. */}}
 {{- define "chart.terminationGracePeriodSeconds" -}}
 {{- $drain := include "chart.seconds" .Values.lifecycle.drainDelay | int64 -}}
 {{- $grace := include "chart.seconds" .Values.lifecycle.gracePeriod | int64 -}}

@@ -1,10 +1,10 @@
-{{/* Names and labels. No template says the project's name: it is `.Chart.Name`. */}}
+{{/* Names and labels. Templates use `.Chart.Name` for the project's name. */}}
 
 {{- define "chart.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* 52 characters leave room for the suffixes of the resources that carry one. */}}
+{{/* 52 characters leave room for the suffixes of resource names. */}}
 {{- define "chart.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
@@ -15,7 +15,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What selectors match; call with (dict "root" $ "component" "server"). The
+{{/* Labels for selectors. Call with (dict "root" $ "component" "server"). The
 component keeps the pods of the migration and of the test out of the Service,
 the budget and the policy of the server. */}}
 {{- define "chart.selectorLabels" -}}
@@ -47,8 +47,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name (.root.Chart.Version | replace
 {{- default (printf "%s-data" (include "chart.fullname" .)) .Values.database.sqlite.existingClaim -}}
 {{- end -}}
 
-{{/* Where links of alerts and dashboards lead; by default to the admin listener, which
-serves the runbooks, and its live page in the place of a dashboard. */}}
+{{/* Base of the links of alerts and dashboards. The default is the admin listener, which
+serves the runbooks, and its live page instead of a dashboard. */}}
 {{- define "chart.adminUrl" -}}
 http://{{ include "chart.fullname" . }}-metrics.{{ .Release.Namespace }}.svc:{{ .Values.service.ports.metrics }}
 {{- end -}}

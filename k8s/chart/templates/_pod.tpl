@@ -1,5 +1,5 @@
-{{/* What the pods of server, migration and test share: Kubernetes' "restricted"
-pod security standard, and nothing from the API server. */}}
+{{/* Shared by the pods of server, migration and test: Kubernetes' "restricted" pod
+security standard, without access to the API server. */}}
 {{- define "chart.podSecurity" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -27,8 +27,8 @@ securityContext:
     drop: [ALL]
 {{- end -}}
 
-{{/* Secrets are read from files, so that they stand in no process environment
-and rotated keys arrive without a restart (whole directories, never subPath). */}}
+{{/* Secrets are read from files, so that they are in no process environment and
+rotated keys arrive without a restart (whole directories, never subPath). */}}
 {{- define "chart.secretEnv" -}}
 - name: APP__AUTH__KEYS_FILE
   value: /run/secrets/auth/keys.json
@@ -64,7 +64,7 @@ and rotated keys arrive without a restart (whole directories, never subPath). */
 {{- end }}
 {{- end -}}
 
-{{/* Secrets that only the server reads, each there when its value names one. */}}
+{{/* Secrets that only the server reads, mounted when their value names one. */}}
 {{- define "chart.optionalSecretMounts" -}}
 {{- if .Values.admin.existingSecret }}
 - {name: admin, mountPath: /run/secrets/admin, readOnly: true}

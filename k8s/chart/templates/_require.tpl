@@ -1,4 +1,4 @@
-{{/* The chart makes no secret; it refuses to render until it is told of them. */}}
+{{/* The chart creates no secret. It refuses to render until the values name them. */}}
 {{- define "chart.require" -}}
 {{- if not .Values.auth.existingSecret -}}
 {{- fail (printf "auth.existingSecret is empty: the signing keys must be in a Secret of yours. Make one with `%s keygen | kubectl create secret generic %s-keys --namespace %s --from-file=keys.json=/dev/stdin` and set auth.existingSecret=%s-keys" .Chart.Name .Chart.Name .Release.Namespace .Chart.Name) -}}
