@@ -36,7 +36,7 @@ async fn a_panic_is_answered_counted_and_logged_and_the_process_lives() {
     assert_eq!(panic["level"], "error");
     assert_eq!(panic["message"], "a thread panicked");
     assert_eq!(panic["panic"], "injected fault");
-    assert!(panic["file"].as_str().unwrap().ends_with("faults/layer.rs"));
+    assert!(panic["file"].as_str().unwrap().ends_with("fault_layer.rs"));
     assert!(panic["line"].as_u64().unwrap() > 0);
     assert_eq!(panic["trace_id"], problem["trace_id"]);
     assert_eq!(line("request")["status"], 500);
