@@ -17,12 +17,13 @@ async fn a_client_that_does_not_read_holds_the_exit_no_longer_than_the_grace_per
     let mut deaf = tokio::net::TcpStream::connect(service.address())
         .await
         .unwrap();
+    let began = Instant::now();
     // More than the buffers of both sides hold.
     let requests = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2_000);
     let sending = tokio::time::timeout(Duration::from_secs(2), deaf.write_all(requests.as_bytes()));
     let _full = sending.await;
-    // Each answer is written as a whole and then counted: when the count stands still,
-    // the last one waits for its reader.
+    // Each answer is written as a whole and then counted. The last one waits for its
+    // reader when the count stands still for the time of ten others.
     let answered = async || {
         let labels = [("path", "/openapi.json"), ("status", "200")];
         let metrics = service.metrics().await;
@@ -30,10 +31,14 @@ async fn a_client_that_does_not_read_holds_the_exit_no_longer_than_the_grace_per
             .get("http_requests_total", &labels)
             .unwrap_or_default()
     };
-    let mut before = -1.0;
+    let (mut count, mut counted) = (0.0, began);
     eventually("no more answers are written", async || {
         let now = answered().await;
-        (std::mem::replace(&mut before, now) == now && now > 0.0).then_some(())
+        if now > count {
+            (count, counted) = (now, Instant::now());
+        }
+        let ten_others = (counted - began).mul_f64(10.0 / count.max(1.0));
+        (count > 0.0 && counted.elapsed() > ten_others).then_some(())
     })
     .await;
     let began = Instant::now();

@@ -95,7 +95,9 @@ pub(super) async fn discarded(service: &Service, reason: &str) -> f64 {
 #[tokio::test]
 async fn a_read_only_server_refuses_writes_and_the_first_write_after_it_succeeds_at_once() {
     let mut owned = Owned::start().await;
-    let service = owned.service().start().await;
+    // Four sessions are opened at once, which takes longer on a busy machine.
+    let service = owned.service().env("APP__DATABASE__ACQUIRE_TIMEOUT", "5s");
+    let service = service.start().await;
     let client = Client::register(&service, "ada").await;
     assert_eq!(write(&client).await.status(), StatusCode::CREATED);
     assert_eq!(discarded(&service, "read_only").await, 0.0);
