@@ -42,6 +42,7 @@ COPY crates/request/Cargo.toml crates/request/
 COPY crates/db/Cargo.toml crates/db/
 COPY crates/workers/Cargo.toml crates/workers/
 COPY crates/http-server/Cargo.toml crates/http-server/
+COPY crates/identity/Cargo.toml crates/identity/
 RUN cp Cargo.toml /tmp/Cargo.toml \
     && sed -i '/^\[\[\(test\|bench\|example\)\]\]/,/^$/d' Cargo.toml \
     && mkdir src && touch src/lib.rs \

@@ -11,8 +11,8 @@ use settings::{Effective, Problem, Profile};
 use telemetry::{LogFormat, logs};
 
 use crate::config::Config;
-use crate::identity::keys::KeySet;
 use crate::{app, serve};
+use identity::keys::KeySet;
 
 /// Bad configuration (`EX_USAGE` of sysexits), decided before a port binds.
 pub const EXIT_CONFIG: u8 = 64;

@@ -6,7 +6,7 @@ use std::path::Path;
 use settings::{Effective, Key, Layers, Problem, Profile, Reader};
 use telemetry::LogFormat;
 
-use crate::{app, identity, platform};
+use crate::{app, platform};
 
 /// Everything that the process is told, read once at the start.
 #[derive(Debug, Clone)]

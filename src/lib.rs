@@ -9,20 +9,19 @@
 //! | [`db`] | pools, leases, migrations, errors of both databases |
 //! | [`workers`] | background work at intervals and from queues |
 //! | [`http_server`] | listener, middleware, rate limits, problems, extractors |
+//! | [`identity`] | users, credentials, tokens |
 //!
 //! The rest is in modules:
 //!
 //! | module | keep or replace | what lives there |
 //! | --- | --- | --- |
 //! | [`platform`] | keep | what every service needs, and nothing about this one |
-//! | [`identity`] | keep | users, credentials, tokens |
 //! | [`app`] | replace | the example application, and where slices are wired |
 //! | [`config`] | keep | composes the sections that live beside what they configure |
 //! | [`serve`] | keep | the process, from its start to its exit |
 //! | [`cli`] | keep | the subcommands |
 //!
-//! Import rule: `app` depends on `identity` and `platform`, `identity` on
-//! `platform`, never the other way; `domain` files know no axum and no sqlx;
+//! Import rule: `app` depends on `platform`, never the other way; `domain` files know no axum and no sqlx;
 //! backends are named in the crate `db`, in `store/{sqlite,postgres}.rs` and
 //! where slices are wired. `tests/it/architecture.rs` reads the sources and
 //! holds them to it.
@@ -30,7 +29,6 @@
 pub mod app;
 pub mod cli;
 pub mod config;
-pub mod identity;
 pub mod platform;
 pub mod serve;
 

@@ -27,20 +27,20 @@ use crate::app::ledger::store::postgres::PostgresLedger;
 #[cfg(feature = "sqlite")]
 use crate::app::ledger::store::sqlite::SqliteLedger;
 use crate::app::ledger::{Ledger, store::LedgerStore};
-use crate::identity::access::AccessTokens;
-use crate::identity::keyring::Keyring;
-#[cfg(feature = "postgres")]
-use crate::identity::store::PostgresIdentityStore;
-#[cfg(feature = "sqlite")]
-use crate::identity::store::SqliteIdentityStore;
-use crate::identity::store::{ErasureHook, IdentityStore};
-use crate::identity::throttle::Throttle;
-use crate::identity::{self, IdentityMetrics};
 use crate::platform;
 use http_server::authenticate::AuthenticateLayer;
 use http_server::fault_layer::FaultLayer;
 use http_server::problem;
 use http_server::rate_limit::Limits;
+use identity::access::AccessTokens;
+use identity::keyring::Keyring;
+#[cfg(feature = "postgres")]
+use identity::store::PostgresIdentityStore;
+#[cfg(feature = "sqlite")]
+use identity::store::SqliteIdentityStore;
+use identity::store::{ErasureHook, IdentityStore};
+use identity::throttle::Throttle;
+use identity::{self, IdentityMetrics};
 use request::faults::FaultMetrics;
 use request::faults::Faults;
 use request::problem::Code;
@@ -221,6 +221,12 @@ pub fn openapi() -> OpenApi {
         ledger::http::routes().into_openapi(),
     ] {
         document.merge(slice);
+    }
+    // The erasure of a user asks the ledger.
+    let user = document.paths.paths.get_mut("/api/v1/users/me");
+    if let Some(erasure) = user.and_then(|user| user.delete.as_mut()) {
+        let kept = [ledger::http::codes::ACCOUNT_NOT_EMPTY];
+        http_server::description::name_codes(erasure, "409", &kept);
     }
     http_server::description::complete(&mut document, &problem_codes());
     let components = document.components.get_or_insert_default();

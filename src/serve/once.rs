@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use crate::app;
 use crate::config::Config;
-use crate::identity::store::Promotion;
 use http_server::rate_limit::Limits;
+use identity::store::Promotion;
 
 /// Applies the migrations that are missing; `tell` gets a line while it waits, for files
 /// that others can open, and for what was done.

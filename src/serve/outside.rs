@@ -9,10 +9,11 @@ use futures_util::FutureExt as _;
 use lifecycle::health::{Health, Schedule};
 use settings::clock::Clock;
 
+use crate::SERVICE;
 use crate::config::Config;
-use crate::identity::bootstrap::{self, BootstrapError};
-use crate::identity::store::IdentityStore;
 use http_server::rate_limit::Limits;
+use identity::bootstrap::{self, BootstrapError};
+use identity::store::IdentityStore;
 
 /// Waits for the database with backoff. What waiting cannot mend (credentials, a
 /// database that does not exist) ends the start.
@@ -77,12 +78,14 @@ pub(super) async fn first_administrator(
     }
     loop {
         match migrations::is_current(database).await {
-            Ok(true) => match bootstrap::bootstrap(&config.auth, store, clock).await {
-                Err(BootstrapError::Database(error @ DbError::Unavailable(_))) => {
-                    tracing::warn!(%error, "the first administrator cannot be made yet");
+            Ok(true) => {
+                match bootstrap::bootstrap(&config.auth, store, clock, SERVICE.name).await {
+                    Err(BootstrapError::Database(error @ DbError::Unavailable(_))) => {
+                        tracing::warn!(%error, "the first administrator cannot be made yet");
+                    }
+                    made => return made.context("the first administrator cannot be made"),
                 }
-                made => return made.context("the first administrator cannot be made"),
-            },
+            }
             Ok(false) => tracing::warn!("the first administrator waits for the migrations"),
             Err(error) => {
                 tracing::warn!(%error, "the first administrator waits for the database");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::{Object, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 
@@ -75,6 +76,14 @@ pub fn complete(document: &mut OpenApi, codes: &[&'static Code]) {
                 }
             }
         }
+    }
+}
+
+/// Names the codes of a response that an operation leaves to other parts of the service.
+pub fn name_codes(operation: &mut Operation, status: &str, codes: &[&Code]) {
+    if let Some(RefOr::T(response)) = operation.responses.responses.get_mut(status) {
+        let names: Vec<_> = codes.iter().map(|code| code.code).collect();
+        response.description = names.join(", ");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Administrators, as the store makes them.
 
-use gantry::identity::store::{Expected, FirstAdministrator, Promotion};
+use identity::store::{Expected, FirstAdministrator, Promotion};
 use request::Role;
 use settings::clock::{Clock as _, SystemClock};
 

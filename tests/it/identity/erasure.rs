@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use db::{self, Database, DbError, DbMetrics};
-use gantry::identity::domain::{Email, Name, User, UserChange};
-use gantry::identity::store::{
+use identity::domain::{Email, Name, User, UserChange};
+use identity::store::{
     ChangeError, EraseError, ErasureError, ErasureHook, Expected, IdentityStore, NewUser,
     PostgresIdentityStore, SqliteIdentityStore,
 };
-use request::Role;
+use request::problem::codes;
+use request::{Problem, Role};
 use settings::clock::{Clock as _, SystemClock, new_id};
 use settings::{Layers, Reader};
 use telemetry::Exemplars;
@@ -30,7 +31,8 @@ impl Slice {
     fn answer(&self, user: uuid::Uuid) -> Result<(), ErasureError> {
         self.asked.lock().unwrap().push(user);
         if self.holds_money {
-            return Err(ErasureError::NotEmpty);
+            let kept = Problem::new(codes::FORBIDDEN, "The user still has something.");
+            return Err(ErasureError::Kept(kept));
         }
         Ok(())
     }
@@ -119,7 +121,7 @@ on_both! {
         let user = new.user.clone();
         store.create_user(new).await.unwrap();
         let refused = store.erase_user(user.id, None, Expected::Any, SystemClock.now()).await;
-        assert!(matches!(refused, Err(EraseError::NotEmpty)), "{refused:?}");
+        assert!(matches!(refused, Err(EraseError::Kept(_))), "{refused:?}");
         assert_eq!(*asked.lock().unwrap(), [user.id]);
         assert_eq!(store.user(user.id).await.unwrap(), Some(user), "its own write included");
     }

@@ -7,8 +7,8 @@ use gantry::app::ledger::domain::{AccountName, Currency, NewAccount, Order};
 use gantry::app::ledger::store::postgres::PostgresLedger;
 use gantry::app::ledger::store::sqlite::SqliteLedger;
 use gantry::app::ledger::store::{OpenError, TransferError};
-use gantry::identity::domain::{Email, Name, User};
-use gantry::identity::store::{
+use identity::domain::{Email, Name, User};
+use identity::store::{
     Expected, IdentityStore, NewFamily, NewUser, PostgresIdentityStore, Rotated, Rotation,
     SqliteIdentityStore,
 };

@@ -25,7 +25,7 @@ use gantry::app::ledger::store::postgres::PostgresLedger;
 use gantry::app::ledger::store::sqlite::SqliteLedger;
 use gantry::app::ledger::store::{LedgerStore, Posted, TransferError};
 use gantry::config::Config;
-use gantry::identity::store::{ErasureError, ErasureHook as _};
+use identity::store::{ErasureError, ErasureHook as _};
 use settings::Layers;
 use settings::clock::{Clock as _, SystemClock, new_id};
 use telemetry::Exemplars;

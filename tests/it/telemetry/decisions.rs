@@ -62,8 +62,8 @@ on_both! {
             futures_util::future::join_all(asked).await
         };
         let decisions = [
-            ("authentication", "::identity::"),
-            ("an access token is refused", "::identity::"),
+            ("authentication", "identity::"),
+            ("an access token is refused", "identity::"),
             ("waited for a database connection", "db::"),
             ("no place for the request", "http_server::guard"),
         ];

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use utoipa::openapi::{RefOr, Response};
 
 use crate::app::ledger::domain::Refusal;
-use crate::app::ledger::store::{OpenError, TransferError};
+use crate::app::ledger::store::{OpenError, StillHoldsMoney, TransferError};
 use http_server::authenticate;
 use http_server::description::describe;
 use http_server::problem;
@@ -25,6 +25,8 @@ pub mod codes {
         pub INSUFFICIENT_FUNDS = 422, "Not enough money";
         /// The balance would grow beyond 9007199254740991 minor units.
         pub BALANCE_LIMIT_EXCEEDED = 422, "The balance would grow beyond its limit";
+        /// An account of the user still holds money.
+        pub ACCOUNT_NOT_EMPTY = 409, "An account is not empty";
         /// The `Idempotency-Key` came with another request before.
         pub IDEMPOTENCY_MISMATCH = 422, "The idempotency key belongs to another request";
         /// A request with this `Idempotency-Key` is being carried out; `Retry-After` says when
@@ -39,6 +41,15 @@ const IN_PROGRESS_RETRY: u64 = 1;
 /// What does not exist and what belongs to somebody else is one answer.
 pub(super) fn not_found(detail: &'static str) -> Problem {
     Problem::new(problem::codes::NOT_FOUND, detail)
+}
+
+impl From<StillHoldsMoney> for Problem {
+    fn from(StillHoldsMoney: StillHoldsMoney) -> Self {
+        Self::new(
+            codes::ACCOUNT_NOT_EMPTY,
+            "An account still holds money; empty it first.",
+        )
+    }
 }
 
 impl From<Refusal> for Problem {

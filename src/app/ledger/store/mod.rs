@@ -62,6 +62,10 @@ pub trait LedgerStore: Send + Sync + 'static {
     async fn remove_expired_idempotency_keys(&self, now: OffsetDateTime) -> Result<u64, DbError>;
 }
 
+/// A user whose accounts hold money is not erased.
+#[derive(Debug, Clone, Copy)]
+pub struct StillHoldsMoney;
+
 /// Why no account was opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

@@ -13,10 +13,11 @@ use uuid::Uuid;
 
 use self::transfer::{TransferRow, ask};
 use self::turns::Turns;
+use super::StillHoldsMoney;
 use super::{CLOSED_NAME, EXPIRED_BATCH, LedgerStore, OpenError, Posted, TransferError, currency};
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
-use crate::identity::store::{ErasureError, ErasureHook};
 use http_server::page::PageRequest;
+use identity::store::{ErasureError, ErasureHook};
 use workers;
 
 /// The ledger's tables on Postgres.
@@ -211,7 +212,7 @@ impl ErasureHook<Postgres> for PostgresLedger {
         .await
         .map_err(DbError::from)?;
         if balances.iter().any(|balance| *balance != 0) {
-            return Err(ErasureError::NotEmpty);
+            return Err(ErasureError::Kept(StillHoldsMoney.into()));
         }
         sqlx::query!(
             "UPDATE accounts SET closed_at = $2, name = $3, version = version + 1

@@ -13,12 +13,13 @@ use uuid::Uuid;
 
 use self::running::Running;
 use self::transfer::{TransferRow, decide, record, replayed};
+use super::StillHoldsMoney;
 use super::{
     CLOSED_NAME, EXPIRED_BATCH, LedgerStore, OpenError, Posted, TransferError, asking, currency,
 };
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
-use crate::identity::store::{ErasureError, ErasureHook, is_erased};
 use http_server::page::PageRequest;
+use identity::store::{ErasureError, ErasureHook, is_erased};
 use workers;
 
 /// The ledger's tables on SQLite.
@@ -270,7 +271,7 @@ impl ErasureHook<Sqlite> for SqliteLedger {
                 .await
                 .map_err(DbError::from)?;
         if balances.iter().any(|balance| *balance != 0) {
-            return Err(ErasureError::NotEmpty);
+            return Err(ErasureError::Kept(StillHoldsMoney.into()));
         }
         sqlx::query!(
             "UPDATE accounts SET closed_at = ?2, name = ?3, version = version + 1

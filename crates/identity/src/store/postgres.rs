@@ -19,7 +19,7 @@ use super::{
     NewFamily, NewUser, Promotion, Rotated, Rotation, StoredCredentials, TokenHash, UserRow,
     stored_access,
 };
-use crate::identity::domain::{Email, User, UserChange};
+use crate::domain::{Email, User, UserChange};
 
 /// The store on Postgres.
 pub struct PostgresIdentityStore {

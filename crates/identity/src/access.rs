@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::keyring::Keyring;
 use super::store::Access;
-use crate::identity::Config;
+use crate::Config;
 
 /// How far the clocks of two replicas may differ (the contract allows 5 s).
 const LEEWAY: i64 = 2;

@@ -5,6 +5,7 @@ use db::DbError;
 use super::password::HashError;
 use super::store::{ChangeError, EraseError};
 use http_server::rate_limit::TooSoon;
+use request::Problem;
 
 /// Why the slice refuses.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +31,9 @@ pub enum IdentityError {
     /// `If-Match` names another version.
     #[error("the user has changed")]
     Stale,
-    /// The user still has something that may not be lost.
-    #[error("an account still holds money")]
-    NotEmpty,
+    /// A part of the service refuses the erasure; the client gets this problem.
+    #[error("the erasure was refused")]
+    Kept(Problem),
     /// Too many guesses of a password, from an address or at an account.
     #[error(transparent)]
     TooSoon(#[from] TooSoon),
@@ -74,7 +75,7 @@ impl From<EraseError> for IdentityError {
             EraseError::Gone => Self::Gone,
             EraseError::Stale => Self::Stale,
             EraseError::Unconfirmed => Self::WrongPassword,
-            EraseError::NotEmpty => Self::NotEmpty,
+            EraseError::Kept(problem) => Self::Kept(problem),
             EraseError::Database(error) => Self::Database(error),
         }
     }

@@ -18,7 +18,7 @@ use super::{
     NewFamily, NewUser, Promotion, Rotated, Rotation, StoredCredentials, TokenHash, UserRow,
     stored_access,
 };
-use crate::identity::domain::{Email, User, UserChange};
+use crate::domain::{Email, User, UserChange};
 
 /// The store on SQLite.
 pub struct SqliteIdentityStore {

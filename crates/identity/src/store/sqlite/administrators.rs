@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{insert_user, living_user};
-use crate::identity::store::{FirstAdministrator, NewUser, Promotion};
+use crate::store::{FirstAdministrator, NewUser, Promotion};
 use request::Role;
 
 pub(super) async fn exist(db: &Db<Sqlite>) -> Result<bool, DbError> {

@@ -8,6 +8,7 @@ mod sqlite;
 
 use async_trait::async_trait;
 use db::DbError;
+use request::Problem;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -238,16 +239,16 @@ pub enum EraseError {
     /// The password was changed since it was verified.
     #[error("the password has changed")]
     Unconfirmed,
-    /// The user still has something that may not be lost.
-    #[error("an account still holds money")]
-    NotEmpty,
+    /// A hook refused; the client gets this problem.
+    #[error("the erasure was refused")]
+    Kept(Problem),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
 }
 
-/// What another slice has to say when a user is erased, and does with its own
-/// rows, in the transaction that erases the user.
+/// The part of another slice in the erasure of a user: it may refuse, and it changes its
+/// own rows in the transaction that erases the user.
 #[async_trait]
 pub trait ErasureHook<B: sqlx::Database>: Send + Sync + 'static {
     /// # Errors
@@ -258,9 +259,9 @@ pub trait ErasureHook<B: sqlx::Database>: Send + Sync + 'static {
 /// Why a user cannot be erased.
 #[derive(Debug, thiserror::Error)]
 pub enum ErasureError {
-    /// The user still has something that may not be lost.
-    #[error("an account still holds money")]
-    NotEmpty,
+    /// A hook refused; the client gets this problem.
+    #[error("the erasure was refused")]
+    Kept(Problem),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -269,7 +270,7 @@ pub enum ErasureError {
 impl From<ErasureError> for EraseError {
     fn from(error: ErasureError) -> Self {
         match error {
-            ErasureError::NotEmpty => Self::NotEmpty,
+            ErasureError::Kept(problem) => Self::Kept(problem),
             ErasureError::Database(error) => Self::Database(error),
         }
     }

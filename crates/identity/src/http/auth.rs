@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{State, UserBody};
-use crate::identity::domain::{Email, Name, Password};
-use crate::identity::service::Tokens;
+use crate::domain::{Email, Name, Password};
+use crate::service::Tokens;
 use http_server::extract::Json;
 use http_server::problem;
 

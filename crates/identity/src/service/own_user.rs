@@ -4,10 +4,10 @@
 use uuid::Uuid;
 
 use super::{Service, outcome};
-use crate::identity::domain::{Password, User, UserChange};
-use crate::identity::error::IdentityError;
-use crate::identity::password::Verified;
-use crate::identity::store::Expected;
+use crate::domain::{Password, User, UserChange};
+use crate::error::IdentityError;
+use crate::password::Verified;
+use crate::store::Expected;
 
 /// The hash of a password that was right a moment ago.
 struct Confirmed(String);
@@ -105,7 +105,7 @@ impl Service {
     /// # Errors
     /// [`IdentityError::TooSoon`], [`IdentityError::WrongPassword`],
     /// [`IdentityError::Overloaded`], [`IdentityError::Gone`], [`IdentityError::Stale`],
-    /// [`IdentityError::NotEmpty`], failures.
+    /// [`IdentityError::Kept`], failures.
     pub async fn erase(
         &self,
         id: Uuid,

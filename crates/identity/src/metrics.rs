@@ -6,7 +6,11 @@ use prometheus::{Histogram, IntCounter, IntCounterVec};
 use telemetry::metrics;
 use telemetry::metrics::QUICK;
 
-use super::password::{NO_MEMORY, NO_THREAD, QUEUE_FULL, QUEUE_TIMEOUT};
+/// Reasons why password hashes are refused.
+pub(super) const QUEUE_FULL: &str = "queue_full";
+pub(super) const QUEUE_TIMEOUT: &str = "queue_timeout";
+pub(super) const NO_MEMORY: &str = "memory";
+pub(super) const NO_THREAD: &str = "thread";
 
 metrics! {
     /// Credentials.

@@ -176,10 +176,10 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::access::tests::{NOW, PLAIN, Stopped, USER, tokens};
-    use crate::identity::keys::KeySet;
-    use crate::identity::metrics::{AttemptCounters, IdentityMetrics};
-    use crate::identity::store::{PostgresIdentityStore, SqliteIdentityStore};
+    use crate::access::tests::{NOW, PLAIN, Stopped, USER, tokens};
+    use crate::keys::KeySet;
+    use crate::metrics::{AttemptCounters, IdentityMetrics};
+    use crate::store::{PostgresIdentityStore, SqliteIdentityStore};
     use db::{Config, Database, DbMetrics};
     use settings::{Layers, Reader};
     use telemetry::Exemplars;
@@ -227,18 +227,13 @@ mod tests {
         }
     }
 
+    static SCHEMA: db::Schema = db::Schema::without_migrations("test");
+
     /// Never asked: what is remembered needs no database.
     fn store() -> Arc<dyn IdentityStore> {
         let config = Config::read(&mut Reader::new(Layers::default()));
         let metrics = DbMetrics::register(&prometheus::Registry::new()).unwrap();
-        match Database::new(
-            &crate::SCHEMA,
-            &config,
-            Arc::new(metrics),
-            Exemplars::default(),
-        )
-        .unwrap()
-        {
+        match Database::new(&SCHEMA, &config, Arc::new(metrics), Exemplars::default()).unwrap() {
             Database::Sqlite(db) => Arc::new(SqliteIdentityStore::new(db, Vec::new())),
             Database::Postgres(db) => Arc::new(PostgresIdentityStore::new(db, Vec::new())),
         }

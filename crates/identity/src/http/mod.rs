@@ -40,8 +40,6 @@ pub mod codes {
         /// The refresh token was rotated a moment ago (`auth.refresh_grace`), as when two
         /// requests race: use the successor. Nothing is revoked.
         pub REFRESH_TOKEN_ROTATED = 409, "The refresh token was just rotated";
-        /// An account of the user still holds money.
-        pub ACCOUNT_NOT_EMPTY = 409, "An account is not empty";
     }
 }
 
@@ -146,10 +144,7 @@ impl From<IdentityError> for Problem {
                 problem::codes::PRECONDITION_FAILED,
                 "The user has changed since the version that If-Match names.",
             ),
-            IdentityError::NotEmpty => Self::new(
-                codes::ACCOUNT_NOT_EMPTY,
-                "An account still holds money; empty it first.",
-            ),
+            IdentityError::Kept(problem) => problem,
             IdentityError::TooSoon(refusal) => refusal.into(),
             IdentityError::Overloaded => Self::new(
                 problem::codes::OVERLOADED,

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{insert_user, lock_user};
-use crate::identity::store::{FirstAdministrator, NewUser, Promotion};
+use crate::store::{FirstAdministrator, NewUser, Promotion};
 use request::Role;
 
 pub(super) async fn exist(db: &Db<Postgres>) -> Result<bool, DbError> {

@@ -9,14 +9,14 @@ use settings::clock::Clock;
 use settings::{Layers, Raw, Reader, SecretSource, Setting as _};
 
 use super::*;
-use crate::identity::keys::KeySet;
+use crate::keys::KeySet;
 use request::Role;
 
 /// A clock that stands where it is put.
-pub(in crate::identity) struct Stopped(AtomicI64);
+pub(crate) struct Stopped(AtomicI64);
 
 impl Stopped {
-    pub(in crate::identity) fn put(&self, seconds: i64) {
+    pub(crate) fn put(&self, seconds: i64) {
         self.0.store(seconds, Ordering::Relaxed);
     }
 }
@@ -27,17 +27,17 @@ impl Clock for Stopped {
     }
 }
 
-pub(in crate::identity) const NOW: i64 = 1_800_000_000;
+pub(crate) const NOW: i64 = 1_800_000_000;
 const ADMIN: Access = access(Role::Admin);
-pub(in crate::identity) const PLAIN: Access = access(Role::User);
+pub(crate) const PLAIN: Access = access(Role::User);
 
 const fn access(role: Role) -> Access {
     Access { role, epoch: 3 }
 }
 
-pub(in crate::identity) const USER: Uuid = Uuid::from_u128(7);
+pub(crate) const USER: Uuid = Uuid::from_u128(7);
 
-pub(in crate::identity) fn tokens(keys: &str) -> (AccessTokens, Arc<Stopped>) {
+pub(crate) fn tokens(keys: &str) -> (AccessTokens, Arc<Stopped>) {
     let mut config = Config::read(&mut Reader::new(Layers::default()));
     config.keys = Some(SecretSource::parse(&Raw::text(keys)).unwrap());
     config.issuer = "issuer".to_owned();

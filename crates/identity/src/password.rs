@@ -10,19 +10,13 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::domain::Password;
-use super::metrics::HashMetrics;
-use crate::identity::Config;
+use super::metrics::{HashMetrics, NO_MEMORY, NO_THREAD, QUEUE_FULL, QUEUE_TIMEOUT};
+use crate::Config;
 
 /// OWASP Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-
-/// Reasons of refusals, as the metric names them.
-pub(super) const QUEUE_FULL: &str = "queue_full";
-pub(super) const QUEUE_TIMEOUT: &str = "queue_timeout";
-pub(super) const NO_MEMORY: &str = "memory";
-pub(super) const NO_THREAD: &str = "thread";
 
 static ARGON2: LazyLock<Argon2<'static>> = LazyLock::new(|| {
     // The constants above lie inside every bound of `Params`; a test holds that.
@@ -323,7 +317,7 @@ mod tests {
     }
 
     fn hasher(places: u32, queued: u32, timeout: Duration) -> Hasher {
-        let mut config = crate::identity::Config::read(&mut Reader::new(Layers::default()));
+        let mut config = crate::Config::read(&mut Reader::new(Layers::default()));
         config.max_concurrent_hashes = places;
         config.max_queued_hashes = queued;
         config.hash_queue_timeout = timeout;

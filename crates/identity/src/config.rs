@@ -52,7 +52,7 @@ impl Config {
     pub fn validate(&self, reader: &mut Reader) {
         match &self.keys {
             Some(source) => {
-                if let Err(why) = crate::identity::keys::KeySet::parse(source.content.expose()) {
+                if let Err(why) = crate::keys::KeySet::parse(source.content.expose()) {
                     reader.refuse("auth.keys", &why.to_string());
                 }
             }

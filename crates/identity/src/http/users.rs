@@ -10,8 +10,8 @@ use settings::validation::Invalid;
 use utoipa::ToSchema;
 
 use super::{State, UserBody};
-use crate::identity::domain::{Email, Name, Password, User, UserChange};
-use crate::identity::store::Expected;
+use crate::domain::{Email, Name, Password, User, UserChange};
+use crate::store::Expected;
 use http_server::authenticate::RequirePrincipal;
 use http_server::etag;
 use http_server::etag::Condition;
@@ -196,7 +196,7 @@ pub(super) async fn update(
         (status = 401, body = problem::Body, content_type = "application/problem+json", description = "UNAUTHENTICATED"),
         (status = 403, body = problem::Body, content_type = "application/problem+json", description = "WRONG_PASSWORD"),
         (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
-        (status = 409, body = problem::Body, content_type = "application/problem+json", description = "ACCOUNT_NOT_EMPTY"),
+        (status = 409, body = problem::Body, content_type = "application/problem+json", description = "A part of the service refuses the erasure."),
         (status = 412, body = problem::Body, content_type = "application/problem+json", description = "PRECONDITION_FAILED"),
         (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
         (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::domain::{Email, Name, Password, User};
 use super::password::hash_at_start;
 use super::store::{FirstAdministrator, IdentityStore, NewUser};
-use crate::identity::Config;
+use crate::Config;
 use request::Role;
 
 /// What the first administrator is called until somebody says otherwise.
@@ -58,7 +58,7 @@ pub fn is_configured(config: &Config) -> bool {
 
 /// Makes the first administrator while there is none. A user who registered the
 /// address is not promoted: whoever comes first to an address would become the
-/// administrator. The log then says which command promotes that user. Any number of
+/// administrator. The log then says which command of `program` promotes that user. Any number of
 /// starts, also at once, make one administrator.
 ///
 /// # Errors
@@ -67,6 +67,7 @@ pub async fn bootstrap(
     config: &Config,
     store: &dyn IdentityStore,
     clock: &dyn Clock,
+    program: &str,
 ) -> Result<(), BootstrapError> {
     let Some(parsed) = parse(config) else {
         return Ok(());
@@ -77,7 +78,7 @@ pub async fn bootstrap(
         return Ok(());
     }
     if let Some(holder) = store.credentials(&email).await? {
-        warn_of(holder.user);
+        warn_of(holder.user, program);
         return Ok(());
     }
     let user = User {
@@ -100,15 +101,15 @@ pub async fn bootstrap(
         }
         // Another process was faster.
         FirstAdministrator::NotNeeded => {}
-        FirstAdministrator::AddressTaken { user } => warn_of(user),
+        FirstAdministrator::AddressTaken { user } => warn_of(user, program),
     }
     Ok(())
 }
 
-fn warn_of(user: Uuid) {
+fn warn_of(user: Uuid, program: &str) {
     tracing::warn!(
         %user,
-        command = format!("{} admin promote --id {user}", env!("CARGO_PKG_NAME")),
+        command = format!("{program} admin promote --id {user}"),
         "there is no administrator, and the first administrator's address belongs to a user \
          who registered it; if you know that user, run the command"
     );

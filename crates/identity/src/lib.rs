@@ -1,4 +1,4 @@
-//! KEEP: users, credentials, tokens.
+//! Users, their credentials, and tokens.
 //!
 //! | module | what it knows |
 //! | --- | --- |
@@ -13,6 +13,17 @@
 //! | [`http`] | routes |
 //! | [`store`] | users and refresh tokens in the database |
 //! | [`mod@bootstrap`] | the first administrator |
+//!
+//! Other parts of a service take part in the erasure of a user through
+//! [`store::ErasureHook`].
+//!
+//! ```
+//! use identity::domain::Email;
+//!
+//! let email = Email::parse("Ada@Example.com").unwrap();
+//! assert_eq!(email.as_str(), "ada@example.com");
+//! assert!(Email::parse("no address").is_err());
+//! ```
 
 pub mod access;
 pub mod authenticator;

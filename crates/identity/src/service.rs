@@ -21,7 +21,7 @@ use super::metrics::{AttemptCounters, HashMetrics, IdentityMetrics, Outcome};
 use super::password::{Hasher, Verified};
 use super::store::{Access, IdentityStore, NewFamily, NewUser, Rotated, Rotation, TokenHash};
 use super::throttle::{Account, Throttle};
-use crate::identity::Config;
+use crate::Config;
 use request::Role;
 
 /// Bytes of a refresh token: 256 bits, as in RFC 6749, section 10.10, and more.

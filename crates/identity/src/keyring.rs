@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use lifecycle::Lifecycle;
 use settings::{Look, SecretSource, WatchedFiles};
 
-use crate::identity::Config;
-use crate::identity::keys::KeySet;
+use crate::Config;
+use crate::keys::KeySet;
 
 /// The present key set; cheap to clone, the same for all clones.
 #[derive(Clone)]
