@@ -1,4 +1,4 @@
-//! What an open connection holds in memory, after one request on it.
+//! Memory of an open connection after one request.
 
 use crate::load::Kept;
 use crate::process::Server;
@@ -11,7 +11,7 @@ pub fn report() -> anyhow::Result<()> {
     let runtime = load_runtime()?;
     let folder = tempfile::tempdir()?;
     let sink = || runtime.block_on(servers::trace_sink());
-    // One address opens them all.
+    // All connections use the same address.
     let settings = [("APP__HTTP__MAX_CONNECTIONS_PER_CLIENT", "10000")];
     let servers = [
         Server::this_binary("bare axum", "serve-bare", folder.path(), sink()?, &[])?,

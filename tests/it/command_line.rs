@@ -1,4 +1,4 @@
-//! The subcommands, and their exit codes.
+//! Subcommands and their exit codes.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ fn binary() -> Command {
 }
 
 #[test]
-fn keygen_keeps_a_file_that_exists_and_makes_it_private() {
+fn keygen_creates_private_files_and_keeps_existing_ones() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.json");
@@ -31,9 +31,9 @@ fn keygen_keeps_a_file_that_exists_and_makes_it_private() {
     assert_eq!(set["keys"].as_array().unwrap().len(), 1);
 }
 
-/// The database, what SQLite keeps beside it, the lock of the migrations, the folder.
+/// The database, the files that SQLite keeps next to it, the migration lock and the folder.
 #[tokio::test]
-async fn the_files_of_the_database_are_for_their_owner_alone() {
+async fn database_files_are_readable_by_the_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let url = |folder: &std::path::Path| format!("sqlite://{}", folder.join("new/x.db").display());
     let folder = tempfile::tempdir().unwrap();
@@ -80,7 +80,7 @@ async fn the_files_of_the_database_are_for_their_owner_alone() {
             .await;
         assert_eq!(process.wait().await.code(), Some(code));
         let told = process.stderr().join("\n");
-        // And the log beside it, when it was left there: it has the mode of the database.
+        // A leftover write-ahead log has the mode of the database.
         let once = format!("{} can be opened", database.display());
         assert_eq!(told.matches(&once).count(), 1, "{command}: {told}");
         assert!(told.contains("run chmod 600"), "{command}: {told}");
@@ -88,7 +88,7 @@ async fn the_files_of_the_database_are_for_their_owner_alone() {
 }
 
 #[test]
-fn help_names_every_subcommand_and_where_the_configuration_comes_from() {
+fn help_lists_subcommands_and_configuration_sources() {
     let output = binary().arg("--help").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     for word in [
@@ -138,7 +138,7 @@ async fn check_reaches_every_dependency() {
 }
 
 crate::on_both! {
-    async fn check_and_migrate_say_what_is_pending_and_what_was_done(backend: Backend) {
+    async fn check_and_migrate_report_pending_and_applied_migrations(backend: Backend) {
         let database = std::sync::Arc::new(TestDatabase::create(backend).await);
         let run = async |command: &'static str, on_start: &str| {
             let mut process = Service::builder(backend)
@@ -151,7 +151,7 @@ crate::on_both! {
             let code = process.wait().await.code();
             (code, [process.stdout(), process.stderr()].concat().join("\n"))
         };
-        // A fresh database is no failure where the start migrates it.
+        // An unmigrated database is not a failure if the start migrates it.
         let (code, told) = run("check", "true").await;
         assert_eq!(code, Some(0), "{told}");
         assert!(told.contains("migrations are pending") && told.contains("1 identity"), "{told}");
@@ -175,7 +175,7 @@ crate::on_both! {
 async fn check_and_migrate_are_bounded_against_a_silent_server() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let place = silent.local_addr().unwrap().to_string();
-    // Accepts every connection, keeps it open and never answers.
+    // Accepts all connections and never answers.
     let accept = tokio::spawn(async move {
         let mut kept = Vec::new();
         while let Ok((stream, _)) = silent.accept().await {
@@ -203,7 +203,7 @@ async fn check_and_migrate_are_bounded_against_a_silent_server() {
 }
 
 #[tokio::test]
-async fn healthcheck_asks_a_running_service() {
+async fn healthcheck_queries_a_running_service() {
     let mut service = Service::start(Backend::Sqlite).await;
     let url = service.admin("/health/ready");
     let ask = || {

@@ -1,4 +1,4 @@
-//! Generated documents are in step with the code. `make docs` writes them again.
+//! Generated documents match the code. `make docs` writes them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use settings::{Default, Key};
 use telemetry::metrics::unit;
 
-/// Compares a document with what the code says, or writes it when asked to.
+/// Compares a document with the expected text, or writes it if `UPDATE_DOCUMENTS` is set.
 pub fn golden(path: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
@@ -63,7 +63,7 @@ fn metrics() {
     golden("docs/metrics.md", &text);
 }
 
-/// How the page is written, and what builds can add to it.
+/// Introduction of the metrics page, and its notes on builds.
 const FORMATS: &str = "
 ## Formats
 
@@ -72,8 +72,8 @@ const FORMATS: &str = "
 Tokio counts `tokio_task_polls_total`, `tokio_task_poll_mean_seconds`, `tokio_forced_yields_total`, `tokio_local_queue_depth`, `tokio_blocking_threads` and `tokio_blocking_queue_depth` only in builds with `--cfg tokio_unstable`: `.cargo/config.toml` and the Dockerfile set it. A `RUSTFLAGS` of your own takes its place; without the cfg the build is sound, and lacks these series.
 ";
 
-/// From the `prometheus` crate's own collector, which documents itself only when
-/// it is scraped; `every_metric_of_a_scrape_is_in_the_catalogue` checks the list.
+/// Metrics of the process collector of the `prometheus` crate, which has no static description.
+/// `every_metric_of_a_scrape_is_in_the_catalogue` checks the list.
 const PROCESS: &str = "
 ## Process
 
@@ -119,7 +119,7 @@ async fn every_metric_of_a_scrape_is_in_the_catalogue() {
     assert!(families >= 30, "{families}");
 }
 
-/// What a scrape and a tooltip can show: one short line of plain text.
+/// Help texts are shown in scrapes and tooltips, so they are short plain text.
 #[test]
 fn the_help_of_every_metric_is_one_short_sentence() {
     let blocks = gantry::app::catalogue();
@@ -234,10 +234,10 @@ fn openapi() {
     golden("docs/openapi.json", &document);
 }
 
-/// Generated clients name their methods after them, and Swagger UI finds the operation to
-/// send by them. Handlers of two slices may have one name, operations may not.
+/// Generated clients name their methods after operation ids, and Swagger UI addresses operations by
+/// them. Handlers of two slices may have the same name, operations may not.
 #[test]
-fn operation_ids_are_unique_and_telling() {
+fn operation_ids_are_unique_and_descriptive() {
     let document = serde_json::to_value(gantry::app::openapi()).unwrap();
     let mut owners = std::collections::HashMap::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -247,7 +247,7 @@ fn operation_ids_are_unique_and_telling() {
             };
             let here = format!("{method} {path}");
             let id = operation["operationId"].as_str().unwrap_or_default();
-            // A bare verb is the name of a handler that was left as the default.
+            // A single verb is the default id from the name of the handler.
             let telling = id == "ping" || id.contains(|letter: char| letter.is_ascii_uppercase());
             let word = id.starts_with(|letter: char| letter.is_ascii_lowercase())
                 && id.chars().all(|letter| letter.is_ascii_alphanumeric());
@@ -263,7 +263,7 @@ fn operation_ids_are_unique_and_telling() {
     assert!(owners.len() >= 17, "{owners:?}");
 }
 
-/// Swagger UI shows of each problem what it means, whatever slice answers it.
+/// Swagger UI shows the meaning of each problem in every slice.
 #[test]
 fn every_operation_describes_its_problems_to_the_same_depth() {
     let document = serde_json::to_value(gantry::app::openapi()).unwrap();
@@ -302,14 +302,14 @@ fn every_operation_describes_its_problems_to_the_same_depth() {
                     .unwrap_or_else(|| panic!("{here}"));
                 let text = response["description"].as_str().unwrap();
                 for code in &codes {
-                    let told = text.split([',', ' ']).any(|word| word == code.code);
+                    let named = text.split([',', ' ']).any(|word| word == code.code);
                     assert_eq!(
-                        told,
+                        named,
                         examples.contains_key(code.code),
                         "{here}: {}",
                         code.code
                     );
-                    let right = !told || code.status.to_string() == *status;
+                    let right = !named || code.status.to_string() == *status;
                     assert!(right, "{here}: {} is {}", code.code, code.status);
                 }
                 assert!(!examples.is_empty(), "{here}: {text} names no code");
@@ -323,9 +323,9 @@ fn every_operation_describes_its_problems_to_the_same_depth() {
     assert!(answers >= 150, "{answers}");
 }
 
-/// What Swagger UI offers exists, and its login works as it stands in development.
+/// The requests in the description exist, and its login works in development.
 #[test]
-fn what_the_description_offers_is_there() {
+fn the_servers_and_login_of_the_description_exist() {
     let document = serde_json::to_value(gantry::app::openapi()).unwrap();
     let schemes = document["components"]["securitySchemes"]
         .as_object()

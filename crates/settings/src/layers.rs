@@ -1,6 +1,6 @@
-//! The layers, lowest first: `config/base.yaml`, `config/<profile>.yaml`,
-//! `.env` (development only), the environment. Within the environment the
-//! standard names stand below `APP__<SECTION>__<KEY>`.
+//! The configuration layers, lowest precedence first: `config/base.yaml`,
+//! `config/<environment>.yaml`, `.env` (development only), environment variables. Within the
+//! variables, `APP__<SECTION>__<KEY>` overrides the standard names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,26 +16,26 @@ use crate::value::{Leaf, Raw};
 pub struct Layers {
     /// `APP_ENV`.
     pub environment: Environment,
-    /// Dotted key to its value.
+    /// Value of each dotted key.
     pub leaves: BTreeMap<String, Leaf>,
-    /// `OTEL_*` variables that are not empty (the specification reads empty as unset).
+    /// `OTEL_*` variables with a value. The specification treats an empty variable as unset.
     pub otel: BTreeMap<String, String>,
-    /// Every variable that is set, and where it stands.
+    /// Source of every variable that is set.
     pub variables: BTreeMap<String, String>,
-    /// What could not be read.
+    /// Files and variables that could not be read.
     pub problems: Vec<Problem>,
-    /// What is no problem and has no effect.
+    /// Settings without effect that do not stop the start.
     pub warnings: Vec<String>,
 }
 
-/// A set of variables: the name, its value, and where it stands.
+/// Variables by name, each with its value and its source.
 type Variables = BTreeMap<String, (String, String)>;
 
 impl Layers {
     /// Reads the files under `directory`, or under `APP_CONFIG_DIR`, and the given
     /// environment.
     ///
-    /// `dotenv` is the `.env` file; it counts in development only.
+    /// `dotenv` is the path of the `.env` file, which is read in development only.
     #[must_use]
     pub fn load(
         directory: &Path,
@@ -57,14 +57,14 @@ impl Layers {
         layers.read_file(&directory.join(own));
         if layers.environment.profile == Profile::Development {
             let variables = layers.read_dotenv(dotenv);
-            layers.warn_of_early_names(&variables);
+            layers.warn_about_bootstrap_names(&variables);
             layers.read_variables(&variables);
         }
         layers.read_variables(&environment);
         layers
     }
 
-    /// The built-in folder may be missing; one that somebody names must not.
+    /// The default folder may be missing. A folder that is set explicitly must exist.
     fn find_directory(&mut self, built_in: &Path, environment: &Variables) -> PathBuf {
         let named = environment.get("APP_CONFIG_DIR");
         let Some((directory, source)) = named.filter(|(value, _)| !value.is_empty()) else {
@@ -97,11 +97,11 @@ impl Layers {
         self.merge(&layer.leaves);
     }
 
-    /// They say which files are read, and that is decided before this one is.
-    fn warn_of_early_names(&mut self, variables: &Variables) {
-        for name in names::EARLY {
+    /// These variables select the files that are read, so they have no effect in `.env`.
+    fn warn_about_bootstrap_names(&mut self, variables: &Variables) {
+        for name in names::BOOTSTRAP {
             if let Some((_, source)) = variables.get(name) {
-                let warning = format!("{source} has no effect; set it in the environment");
+                let warning = format!("{source} has no effect. Set it in the environment instead");
                 self.warnings.push(warning);
             }
         }
@@ -118,12 +118,14 @@ impl Layers {
                 Ok((name, value)) => {
                     variables.insert(name.clone(), (value, format!("{name} in {source}")));
                 }
-                // A file that cannot be read, a folder for one, fails for ever.
+                // Reading is not retried: for an unreadable file or a folder, the iterator repeats
+                // the error forever.
                 Err(dotenvy::Error::Io(error)) => {
                     self.problem(&source, "file", &format!("cannot be read: {error}"));
                     break;
                 }
-                // The message of a parse error repeats the line, which may hold a secret.
+                // The parser's message is dropped because it repeats the line, which may hold a
+                // secret.
                 Err(_) => self.problem(&source, "file", "has a line that is not NAME=value"),
             }
         }
@@ -160,7 +162,7 @@ impl Layers {
         self.merge(&own);
     }
 
-    /// Puts a layer over what is there. `<key>_file` means the content of that file.
+    /// Adds a layer on top. `<key>_file` sets the key to the content of the file.
     fn merge(&mut self, layer: &BTreeMap<String, Leaf>) {
         for (key, leaf) in layer {
             match key.strip_suffix("_file") {
@@ -171,7 +173,7 @@ impl Layers {
                     self.problem(
                         base,
                         &leaf.source,
-                        "is set both as a value and as a file; keep one",
+                        "is set both as a value and as a file, keep one",
                     );
                 }
                 Some(base) => self.read_secret_file(base, leaf),
@@ -226,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_in_the_place_of_the_env_file_is_one_problem() {
+    fn a_folder_instead_of_the_env_file_is_one_problem() {
         let folder = tempfile::tempdir().unwrap();
         let layers = Layers::load(folder.path(), folder.path(), []);
         assert_eq!(layers.problems.len(), 1, "{:?}", layers.problems);

@@ -147,9 +147,8 @@ pub(super) fn now() -> (SystemTime, Instant) {
 }
 
 #[cold]
-#[allow(clippy::disallowed_methods)]
 fn ask() -> (SystemTime, Instant) {
-    (SystemTime::now(), Instant::now())
+    (settings::clock::system_time(), Instant::now())
 }
 
 /// A context that is [`Entered`] again and again: it is here, or lent.

@@ -1,4 +1,4 @@
-//! The admin listener: who may use it, its switches, faults and profiles.
+//! The admin listener: access, switches, faults and profiles.
 
 mod access;
 mod faults;
@@ -16,7 +16,7 @@ use crate::support::{Backend, Builder, Service};
 
 const TOKEN: &str = "a-token-that-no-log-may-show-0123456789";
 
-/// A service in production with everything that it insists on, and no admin token.
+/// A production service with all required settings and without an admin token.
 fn production(folder: &Path) -> Builder {
     let keys = folder.join("keys.json");
     let made = std::process::Command::new(env!("CARGO_BIN_EXE_gantry"))

@@ -8,7 +8,7 @@ use crate::support::Service;
 
 pub const PASSWORD: &str = "a passphrase for tests";
 
-/// Status, headers and body of an answer.
+/// A response: status, headers and body.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
@@ -17,7 +17,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The answer is this problem, and has the shape of one.
+    /// Asserts that the response is this problem and is well-formed.
     #[track_caller]
     pub fn is_problem(&self, status: u16, code: &str) {
         assert_eq!(
@@ -94,7 +94,7 @@ pub async fn logout(service: &Service, token: &str) -> Answer {
     .await
 }
 
-/// Registers and logs in; gives the tokens.
+/// Registers and logs in. Returns the tokens.
 pub async fn tokens(service: &Service, email: &str) -> (String, String) {
     register(service, email).await.is(201);
     let answer = login(service, email, PASSWORD).await;
@@ -102,7 +102,7 @@ pub async fn tokens(service: &Service, email: &str) -> (String, String) {
     (answer.text("access_token"), answer.text("refresh_token"))
 }
 
-/// A request of the own account.
+/// A request to the user's own account.
 pub fn me(service: &Service, method: Method, token: &str) -> RequestBuilder {
     let url = service.url("/api/v1/users/me");
     service.client.request(method, url).bearer_auth(token)
@@ -112,7 +112,7 @@ pub async fn read_me(service: &Service, token: &str) -> Answer {
     send(me(service, Method::GET, token)).await
 }
 
-/// Erases the own account.
+/// Erases the user's own account.
 pub async fn leave(service: &Service, token: &str) -> Answer {
     let body = json!({"current_password": PASSWORD});
     send(me(service, Method::DELETE, token).json(&body)).await

@@ -1,4 +1,4 @@
-//! Access tokens: what is accepted, and what is not.
+//! Verification of access tokens.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::client::{self, Answer, attempts, login, me, read_me, register, send, tokens};
 use crate::on_both;
-use crate::support::{Backend, Service};
+use crate::support::Service;
 use reqwest::Method;
 
 const SECRET: &[u8] = b"a secret of tests, of 32 bytes or more";
 
-/// One HS256 key whose secret the tests know.
+/// An HS256 key whose secret is known to the tests.
 fn shared_key() -> String {
     let k = BASE64URL.encode(SECRET);
     json!({"keys": [{"kty": "oct", "alg": "HS256", "kid": "shared", "k": k}]}).to_string()
@@ -22,7 +22,7 @@ fn now() -> i64 {
     time::OffsetDateTime::now_utc().unix_timestamp()
 }
 
-/// The claims of a token that is good, for a user.
+/// Valid claims for a user.
 fn claims(user: &str) -> Value {
     json!({
         "iss": env!("CARGO_PKG_NAME"),
@@ -86,7 +86,7 @@ on_both! {
         assert!(claims["jti"].is_string() && claims["client_id"].is_string());
     }
 
-    async fn without_credentials_the_challenge_says_only_how(backend: Backend) {
+    async fn the_challenge_without_credentials_has_no_error(backend: Backend) {
         let service = Service::start(backend).await;
         let answer = send(service.client.get(service.url("/api/v1/users/me"))).await;
         answer.is_problem(401, "UNAUTHENTICATED");
@@ -108,7 +108,7 @@ on_both! {
         is_refused(&send(request).await, "a broken body");
     }
 
-    async fn a_token_made_by_hand_must_hold_in_every_part(backend: Backend) {
+    async fn every_claim_of_a_token_is_verified(backend: Backend) {
         let service = Service::builder(backend)
             .env("APP__AUTH__KEYS", shared_key())
             .start()
@@ -156,7 +156,7 @@ on_both! {
             &read_me(&service, &sign(&header(), &claims(&user), b"another secret of 32 bytes or more")).await,
             "another secret",
         );
-        // One claim changed under the old signature.
+        // One claim is changed, and the signature is kept.
         let signature = good.rsplit('.').next().unwrap();
         let mut changed = claims(&user);
         changed["exp"] = json!(now() + 6_000);
@@ -166,7 +166,7 @@ on_both! {
         assert!(attempts(&service, "token", "failure").await >= 18.0);
     }
 
-    async fn a_public_key_is_no_shared_secret(backend: Backend) {
+    async fn a_public_key_is_not_accepted_as_shared_secret(backend: Backend) {
         let service = Service::start(backend).await;
         let user = register(&service, "ada@example.com").await.text("id");
         let jwks = send(service.client.get(service.url("/.well-known/jwks.json"))).await;
@@ -180,19 +180,19 @@ on_both! {
         }
     }
 
-    async fn the_role_is_that_of_the_database_not_of_the_token(backend: Backend) {
+    async fn the_role_is_read_from_the_database(backend: Backend) {
         let service = Service::builder(backend)
             .env("APP__AUTH__KEYS", shared_key())
             .start()
             .await;
         let user = register(&service, "ada@example.com").await.text("id");
-        // It says admin, and is signed.
+        // A correctly signed token that claims the role of an administrator.
         let token = sign(&header(), &claims(&user), SECRET);
         let answer = read_me(&service, &token).await;
         assert_eq!(answer.body["role"], "user");
     }
 
-    async fn a_verified_token_is_not_believed_beyond_its_expiry(backend: Backend) {
+    async fn a_cached_token_is_rejected_after_its_expiry(backend: Backend) {
         let service = Service::builder(backend)
             .env("APP__AUTH__ACCESS_TTL", "1s")
             .start()

@@ -1,4 +1,4 @@
-//! What each kind of bad input gets. The table is the test, and `docs/bad-input.md`.
+//! Responses to invalid input. The table is the test and the source of `docs/bad-input.md`.
 
 use std::fmt::Write as _;
 
@@ -8,35 +8,35 @@ use serde_json::{Value, json};
 use super::client::{Client, transfer};
 use crate::documents::golden;
 use crate::on_both;
-use crate::support::{Backend, Service};
+use crate::support::Service;
 
-/// One row: what is wrong, with which operation, and what that gets.
+/// A row: the error, the operation and the expected response.
 struct Case {
     wrong: &'static str,
     operation: &'static str,
     status: u16,
     code: &'static str,
-    /// What `errors` names.
+    /// The fields in `errors`.
     fields: &'static [&'static str],
     request: RequestBuilder,
 }
 
-/// Who asks, and the accounts that they have.
+/// The users and their accounts.
 struct World {
     anna: Client,
     admin: Client,
-    /// Without credentials.
+    /// A client without credentials.
     http: reqwest::Client,
     url: String,
-    /// Of Anna, with 100 cents.
+    /// Anna's account with 100 cents.
     euros: String,
-    /// Of Anna, empty.
+    /// Anna's empty account.
     dollars: String,
-    /// Of Ben, empty.
+    /// Ben's empty account.
     bens: String,
-    /// Of Ben, as full as an account can be but for one cent.
+    /// Ben's account, one cent below the maximal balance.
     full: String,
-    /// A transfer that Anna has no part in.
+    /// A transfer without Anna's participation.
     foreign: String,
 }
 
@@ -90,7 +90,7 @@ impl World {
         self.transfer().json(&body)
     }
 
-    /// A transfer with an amount as it stands in the JSON text.
+    /// A transfer with this amount as JSON text.
     fn amount(&self, text: &str) -> RequestBuilder {
         let body = self
             .good()
@@ -157,7 +157,7 @@ const NOT_FOUND: (u16, &str) = (404, "NOT_FOUND");
 const MEDIA_TYPE: (u16, &str) = (415, "UNSUPPORTED_MEDIA_TYPE");
 const INVALID: (u16, &str) = (422, "VALIDATION_FAILED");
 
-/// The body as bytes.
+/// Bodies as bytes.
 #[rustfmt::skip] // A row a line.
 fn bodies(w: &World) -> Vec<Case> {
     let good = w.good().to_string();
@@ -235,7 +235,7 @@ fn values(w: &World) -> Vec<Case> {
     ]
 }
 
-/// Well-formed, but against the ledger's rules.
+/// Well-formed requests that violate the rules of the ledger.
 #[rustfmt::skip] // A row a line.
 fn rules(w: &World) -> Vec<Case> {
     let pay = |from: &str, to: &str, amount: i64| w.transfer().json(&transfer(from, to, amount));
@@ -253,7 +253,7 @@ fn rules(w: &World) -> Vec<Case> {
     ]
 }
 
-/// Path, query, headers.
+/// Path, query and headers.
 #[rustfmt::skip] // A row a line.
 fn heads(w: &World) -> Vec<Case> {
     const ACCOUNT_BY_ID: &str = "GET /api/v1/accounts/{id}";
@@ -298,7 +298,7 @@ fn heads(w: &World) -> Vec<Case> {
 }
 
 on_both! {
-    async fn every_kind_of_bad_input_has_its_answer_and_moves_nothing(backend: Backend) {
+    async fn every_bad_input_has_the_documented_response(backend: Backend) {
         let service = Service::start(backend).await;
         let world = World::new(&service).await;
         let mut document = String::from(

@@ -1,4 +1,4 @@
-//! Postgres decides with a function of its own; it decides as the domain does.
+//! The transfer function of Postgres decides like the domain.
 
 use std::fmt::Write as _;
 
@@ -25,7 +25,7 @@ fn party(owner: Option<Uuid>, currency: &str, balance: i64, closed: bool) -> Par
     }
 }
 
-/// Puts these accounts in the place of all that are there.
+/// Replaces all accounts.
 async fn put(ledger: &Fixture, parties: &[Party]) {
     use sqlx::Executor as _;
     let Database::Postgres(db) = &ledger.database else {
@@ -53,7 +53,7 @@ async fn put(ledger: &Fixture, parties: &[Party]) {
     connection.execute(sqlx::raw_sql(sql)).await.unwrap();
 }
 
-/// The balances after the transfer, or the word for why there is none.
+/// The balances after the transfer, or the reason of the refusal.
 async fn answer(ledger: &Fixture, order: &Order, from: Option<&Party>) -> String {
     match ledger.send(order, None).await {
         Ok(_) => {

@@ -1,4 +1,4 @@
-//! Connections of one client, and more connections than there are file descriptors.
+//! Limits of connections by client, and exhaustion of file descriptors.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ async fn connect(service: &Service, from: &str) -> TcpStream {
     connected.await.unwrap()
 }
 
-/// Sends a request, and reads until the server closes.
+/// Sends a request and reads until the server closes the connection.
 async fn exchange(mut stream: TcpStream, request: &str) -> String {
-    // A connection that is refused may be closed already.
+    // A rejected connection may already be closed.
     let _sent = stream.write_all(request.as_bytes()).await;
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
-    // A reset is an end as well.
+    // A reset ends the response as well.
     let _ended = tokio::time::timeout(Duration::from_secs(10), read)
         .await
         .expect("it was closed");
@@ -61,7 +61,7 @@ async fn ping(service: &Service) -> u16 {
 }
 
 #[tokio::test]
-async fn one_client_holds_its_share_of_the_connections() {
+async fn one_client_is_limited_to_its_share_of_connections() {
     let service = Service::builder(Backend::Sqlite)
         .env("APP__HTTP__MAX_CONNECTIONS_PER_CLIENT", "3")
         .start()
@@ -71,13 +71,13 @@ async fn one_client_holds_its_share_of_the_connections() {
         held.push(connect(&service, "127.0.0.2").await);
     }
     open(&service, 3.0).await;
-    // At once, whether or not it says anything.
+    // Rejected immediately, whether or not the client has sent anything.
     let silent = exchange(connect(&service, "127.0.0.2").await, "").await;
     assert!(silent.starts_with("HTTP/1.1 503 "), "{silent}");
     let loud = exchange(connect(&service, "127.0.0.2").await, PING).await;
     assert!(loud.contains("retry-after: 1\r\n"), "{loud}");
     assert_eq!(refused(&service, "client_connections").await, 2.0);
-    // A probe from there is answered, and nothing that follows it on its connection.
+    // A probe on the same connection is answered, and further requests are not.
     let both = exchange(
         connect(&service, "127.0.0.2").await,
         &[PROBE, PING].concat(),
@@ -87,7 +87,7 @@ async fn one_client_holds_its_share_of_the_connections() {
     let probe = exchange(connect(&service, "127.0.0.2").await, PROBE).await;
     assert!(probe.starts_with("HTTP/1.1 200 "), "{probe}");
     assert!(probe.contains("connection: close\r\n"), "{probe}");
-    // Others are served.
+    // Other clients are served.
     assert_eq!(ping(&service).await, 200);
     let other = exchange(connect(&service, "127.0.0.3").await, PING).await;
     assert!(other.contains("pong"), "{other}");
@@ -116,9 +116,9 @@ async fn the_connections_of_a_trusted_proxy_are_not_limited() {
     assert_eq!(refused(&service, "client_connections").await, 0.0);
 }
 
-/// 512 descriptors, of which 360 are kept.
+/// 512 descriptors, of which 360 are reserved.
 #[tokio::test]
-async fn more_connections_than_descriptors_leave_admin_listener_and_probes_alone() {
+async fn descriptor_exhaustion_does_not_affect_admin_listener_and_probes() {
     let service = Service::builder(Backend::Sqlite)
         .env("APP__HTTP__MAX_CONNECTIONS_PER_CLIENT", "10000")
         .open_files(256, 512)
@@ -135,11 +135,11 @@ async fn more_connections_than_descriptors_leave_admin_listener_and_probes_alone
     for _ in 0..600 {
         held.push(connect(&service, "127.0.0.1").await);
     }
-    // One is the test's own client's.
+    // The test's own client holds one connection.
     refused_are(&service, "connections", 600.0 - 152.0).await;
     open(&service, 152.0).await;
     for _ in 0..5 {
-        // On connections of their own, as probers and scrapers come.
+        // On new connections, like probers and scrapers.
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         for url in [
             service.admin("/metrics"),
@@ -161,7 +161,7 @@ async fn more_connections_than_descriptors_leave_admin_listener_and_probes_alone
 }
 
 #[tokio::test]
-async fn a_limit_without_room_for_connections_ends_the_start_and_says_so() {
+async fn a_descriptor_limit_without_room_for_connections_fails_the_start() {
     let mut service = Service::builder(Backend::Sqlite)
         .open_files(100, 100)
         .spawn()
@@ -173,14 +173,14 @@ async fn a_limit_without_room_for_connections_ends_the_start_and_says_so() {
     }
 }
 
-/// The limit falls while the process runs: what nobody planned for.
+/// The descriptor limit is lowered while the process runs.
 #[tokio::test]
-async fn without_a_descriptor_connections_are_closed_at_once_and_counted() {
+async fn connections_without_a_descriptor_are_closed_and_counted() {
     let service = Service::builder(Backend::Sqlite)
         .env("APP__HTTP__HEADER_TIMEOUT", "1m")
         .start()
         .await;
-    // From here on scrapes use the connection that stands.
+    // The scrapes reuse the existing connection from now on.
     service.metrics().await;
     let folder = format!("/proc/{}/fd", service.pid());
     let numbers = std::fs::read_dir(folder).unwrap().map(|file| {
@@ -197,7 +197,7 @@ async fn without_a_descriptor_connections_are_closed_at_once_and_counted() {
         prlimit(pid, Resource::Nofile, limit).unwrap();
     };
     limit(last + 1);
-    // Numbers that are free below the limit are used up first.
+    // Free descriptor numbers below the limit are used up first.
     let mut held = Vec::new();
     eventually("none is free", async || {
         held.push(connect(&service, "127.0.0.1").await);
@@ -207,8 +207,8 @@ async fn without_a_descriptor_connections_are_closed_at_once_and_counted() {
     let before = refused(&service, "file_descriptors").await;
     let mut closed = 0;
     eventually("ten are closed without a word", async || {
-        // What the process opens for a moment (a scrape reads files) leaves a number
-        // to the next connection: that one is served, and held.
+        // A descriptor that the process closes again (a scrape reads files) becomes available to
+        // the next connection, which is then served and held.
         let mut stream = connect(&service, "127.0.0.1").await;
         let _sent = stream.write_all(PROBE.as_bytes()).await;
         let served = matches!(stream.read(&mut [0; 16]).await, Ok(1..));

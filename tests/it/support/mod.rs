@@ -1,4 +1,4 @@
-//! Starts services and databases for tests, and ends them.
+//! Test harness: services, databases and clients.
 
 mod database;
 pub mod http2;
@@ -11,7 +11,7 @@ pub use metrics::Samples;
 pub use postgres::PostgresServer;
 pub use service::{Builder, Service};
 
-/// Makes one test a backend of an async function that takes a [`Backend`].
+/// Defines a test for each backend from an async function with a [`Backend`] parameter.
 #[macro_export]
 macro_rules! on_both {
     ($( $(#[$meta:meta])* async fn $name:ident($backend:ident: Backend) $body:block )*) => { $(
@@ -38,7 +38,7 @@ macro_rules! on_both {
 /// Polls until `probe` gives a value.
 ///
 /// # Panics
-/// When it does not within ten seconds: the bound of a test, not a wait.
+/// After ten seconds. This is the bound of a failing test and not a delay.
 pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     loop {

@@ -1,4 +1,4 @@
-//! Collectors: reached by either protocol, and in every state of disrepair.
+//! Collectors over both protocols, reachable and unreachable.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use super::{exporting, get, sink::Sink};
 use crate::support::{Backend, Service, eventually};
 
 #[tokio::test]
-async fn the_last_requests_span_arrives_by_http_at_the_end() {
+async fn the_span_of_the_last_request_arrives_at_shutdown() {
     let sink = Sink::start().await;
     let mut service = exporting(&sink)
         .env("OTEL_BSP_SCHEDULE_DELAY", "3600000")
@@ -24,7 +24,7 @@ async fn the_last_requests_span_arrives_by_http_at_the_end() {
 }
 
 #[tokio::test]
-async fn an_endpoint_for_traces_is_used_as_it_is() {
+async fn the_endpoint_for_traces_is_not_extended() {
     let sink = Sink::start().await;
     let mut service = exporting(&sink)
         .env(
@@ -57,7 +57,7 @@ async fn spans_arrive_by_grpc() {
 }
 
 #[tokio::test]
-async fn exports_are_compressed_when_asked() {
+async fn exports_are_compressed_if_configured() {
     let sink = Sink::start().await;
     let mut service = exporting(&sink)
         .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
@@ -70,7 +70,7 @@ async fn exports_are_compressed_when_asked() {
 }
 
 #[tokio::test]
-async fn what_arrives_is_counted_as_exported() {
+async fn received_spans_count_as_exported() {
     let sink = Sink::start().await;
     let service = exporting(&sink).start().await;
     for _ in 0..3 {
@@ -84,7 +84,7 @@ async fn what_arrives_is_counted_as_exported() {
     .await;
 }
 
-/// Accepts into its backlog, and never answers.
+/// Accepts connections into its backlog and never answers.
 struct BlackHole(std::net::TcpListener);
 
 impl BlackHole {
@@ -98,7 +98,7 @@ impl BlackHole {
 }
 
 #[tokio::test]
-async fn a_collector_that_never_answers_costs_spans_and_nothing_else() {
+async fn a_collector_that_never_answers_costs_only_spans() {
     for protocol in ["http/protobuf", "grpc"] {
         let hole = BlackHole::new();
         let began = Instant::now();
@@ -109,7 +109,7 @@ async fn a_collector_that_never_answers_costs_spans_and_nothing_else() {
             .env("OTEL_BSP_SCHEDULE_DELAY", "20")
             .env("OTEL_BSP_MAX_QUEUE_SIZE", "4")
             .env("APP__TELEMETRY__FLUSH_TIMEOUT", "500ms")
-            // Whoever waits for the collector on it stops the service.
+            // With one worker thread, blocking on the collector would stop the service.
             .env("TOKIO_WORKER_THREADS", "1")
             .start()
             .await;
@@ -131,15 +131,15 @@ async fn a_collector_that_never_answers_costs_spans_and_nothing_else() {
         let ended = began.elapsed();
         assert!(ended < Duration::from_secs(3), "the end took {ended:?}");
         let warned = service.logs().iter().any(|line| {
-            line["level"] == "warn" && line["message"] == "spans do not reach the collector"
+            line["level"] == "warn" && line["message"] == "the collector does not accept spans"
         });
         assert!(warned, "the outage is in the log");
     }
 }
 
 #[tokio::test]
-async fn a_refused_collector_is_counted_as_failed_and_the_line_says_why() {
-    // Free a moment ago; nobody else binds loopback ports that they did not choose.
+async fn an_unreachable_collector_counts_as_failed_and_is_logged() {
+    // A free port. Loopback ports are not assigned to others unless they request them.
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -163,15 +163,16 @@ async fn a_refused_collector_is_counted_as_failed_and_the_line_says_why() {
     assert_eq!(service.terminate().await, Some(0));
     let lines = service.logs();
     let mut errors = lines.iter().filter_map(|line| {
-        (line["message"] == "spans do not reach the collector").then(|| line["error"].as_str())?
+        (line["message"] == "the collector does not accept spans")
+            .then(|| line["error"].as_str())?
     });
     let error = errors.next().unwrap();
     assert!(error.contains("Connection refused"), "{error}");
-    assert_eq!(errors.next(), None, "it is told once");
+    assert_eq!(errors.next(), None, "it is logged once");
 }
 
 #[tokio::test]
-async fn invalid_variables_are_warned_of_and_ignored() {
+async fn invalid_variables_are_ignored_with_a_warning() {
     let sink = Sink::start().await;
     let mut service = exporting(&sink)
         .env("OTEL_TRACES_SAMPLER", "sometimes")
@@ -194,7 +195,7 @@ async fn invalid_variables_are_warned_of_and_ignored() {
 }
 
 #[tokio::test]
-async fn variables_without_effect_are_warned_of_by_name() {
+async fn variables_without_effect_are_named_in_warnings() {
     let sink = Sink::start().await;
     let mut service = exporting(&sink)
         .env("OTEL_METRICS_EXPORTER", "otlp")
@@ -203,7 +204,7 @@ async fn variables_without_effect_are_warned_of_by_name() {
         .env("OTEL_EXPORTER_OTLP_CLIENT_KEY", "secret.key")
         .env("OTEL_LOGS_EXPORTER", "console")
         .env("OTEL_EXPORTER_OTLP_ENDPIONT", "secret")
-        // Says what is so anyway.
+        // This value describes the built-in behaviour.
         .env("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based")
         .env("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "1000")
         .start()
@@ -212,7 +213,7 @@ async fn variables_without_effect_are_warned_of_by_name() {
     let logs = service.logs();
     let mut named: Vec<&str> = logs
         .iter()
-        .filter(|line| line["message"] == "a variable is ignored")
+        .filter(|line| line["message"] == "variable ignored")
         .filter_map(|line| line["warning"].as_str()?.split(' ').next())
         .collect();
     named.sort_unstable();

@@ -1,4 +1,4 @@
-//! What spans say, and which requests have one.
+//! Content of spans, and the requests that have one.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -10,7 +10,7 @@ const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
 #[tokio::test]
-async fn the_resource_says_whose_sdk_this_is() {
+async fn the_resource_describes_the_sdk() {
     let sink = Sink::start().await;
     let service = exporting(&sink).start().await;
     let id = get(&service, "/api/v1/ping", &[]).await.request_id;
@@ -74,7 +74,7 @@ async fn a_server_span_follows_the_conventions_and_agrees_with_the_log() {
 }
 
 #[tokio::test]
-async fn an_old_protocol_is_called_by_its_version() {
+async fn http_1_0_is_reported_as_protocol_version() {
     let sink = Sink::start().await;
     let service = exporting(&sink).start().await;
     let mut stream = tokio::net::TcpStream::connect(service.address())
@@ -143,7 +143,7 @@ async fn probes_and_the_admin_listener_make_no_spans() {
 }
 
 #[tokio::test]
-async fn a_strangers_trace_is_linked_and_not_continued() {
+async fn the_trace_of_an_untrusted_client_is_linked() {
     let sink = Sink::start().await;
     let service = exporting(&sink).start().await;
     let answer = get(&service, "/nothing", &[("traceparent", PARENT)]).await;
@@ -156,7 +156,7 @@ async fn a_strangers_trace_is_linked_and_not_continued() {
 }
 
 #[tokio::test]
-async fn a_trusted_callers_trace_is_continued() {
+async fn the_trace_of_a_trusted_caller_is_continued() {
     let sink = Sink::start().await;
     let service = exporting(&sink)
         .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.0/8")
@@ -171,14 +171,14 @@ async fn a_trusted_callers_trace_is_continued() {
     assert_eq!(span.parent(), "b7ad6b7169203331");
     assert_eq!(span.span.trace_state, "vendor=1");
     assert!(span.span.links.is_empty());
-    // Behind a trusted proxy stands a stranger: the header is the stranger's.
+    // A client behind the trusted proxy is not trusted itself.
     let headers = [("traceparent", PARENT), ("x-forwarded-for", "203.0.113.9")];
     let answer = get(&service, "/nothing", &headers).await;
     assert_ne!(answer.trace_id.as_deref(), Some(TRACE));
 }
 
 #[tokio::test]
-async fn unsampled_errors_and_slow_requests_are_exported_after_the_fact() {
+async fn unsampled_errors_and_slow_requests_export_late_spans() {
     let sink = Sink::start().await;
     let service = exporting(&sink)
         .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.0/8")
@@ -196,7 +196,7 @@ async fn unsampled_errors_and_slow_requests_are_exported_after_the_fact() {
     assert_eq!(line["span_id"], span.span_id().as_str());
     assert_eq!(line["sampled"], false);
     assert!(span.span.start_time_unix_nano < span.span.end_time_unix_nano);
-    // Counted when the collector has said that it has it, which it says last.
+    // Spans are counted after the acknowledgement of the collector.
     let metrics = eventually("the span is counted", async || {
         let metrics = service.metrics().await;
         let late = metrics.get("trace_spans_total", &[("outcome", "late")]);
@@ -208,7 +208,7 @@ async fn unsampled_errors_and_slow_requests_are_exported_after_the_fact() {
 }
 
 #[tokio::test]
-async fn late_spans_are_bounded_and_quick_successes_have_none() {
+async fn late_spans_are_limited_and_fast_successes_have_none() {
     let sink = Sink::start().await;
     let mut service = exporting(&sink)
         .env("APP__TELEMETRY__TRACE_RATIO", "0")
@@ -246,7 +246,7 @@ async fn a_disabled_sdk_exports_nothing_and_keeps_trace_ids() {
 }
 
 #[tokio::test]
-async fn nothing_configured_means_nothing_exported_and_nothing_dropped() {
+async fn without_configuration_nothing_is_exported_or_dropped() {
     let service = Service::start(Backend::Sqlite).await;
     get(&service, "/api/v1/ping", &[]).await;
     let metrics = service.metrics().await;

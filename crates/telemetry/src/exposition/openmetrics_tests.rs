@@ -1,4 +1,4 @@
-//! What the encoder writes, line by line.
+//! Tests of the encoder.
 
 use super::*;
 use opentelemetry::trace::TraceId;

@@ -1,4 +1,4 @@
-//! Certificates: of the collector, and of the service where the collector asks.
+//! TLS certificates of the collector and of the service.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -35,8 +35,8 @@ impl Pair {
     }
 }
 
-/// Takes TLS off and hands the connection to the sink; knows clients only when told
-/// whose certificate they show. Gives its address.
+/// A TLS proxy in front of the sink. Requires client certificates signed by `client`, if given.
+/// Returns its address.
 async fn front(sink: SocketAddr, server: &Pair, client: Option<&Pair>) -> SocketAddr {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -61,7 +61,7 @@ async fn front(sink: SocketAddr, server: &Pair, client: Option<&Pair>) -> Socket
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                // Whoever is refused here never reaches the sink.
+                // Clients without a valid certificate do not reach the sink.
                 let Ok(mut tls) = acceptor.accept(stream).await else {
                     return;
                 };
@@ -73,7 +73,7 @@ async fn front(sink: SocketAddr, server: &Pair, client: Option<&Pair>) -> Socket
     address
 }
 
-/// Whether spans and lines arrive; `set` names variables and files of `folder`.
+/// Whether spans and log lines arrive. `set` pairs variables with files of `folder`.
 async fn arrive(
     protocol: &str,
     folder: &Path,
@@ -129,7 +129,7 @@ async fn certificates(protocol: &str) {
     for (set, expected) in [
         (&[TRUST][..], nothing),
         (&[TRUST, SHOW[0], SHOW[1]], both),
-        // Half of a pair is none.
+        // A certificate without a key is ignored.
         (&[TRUST, SHOW[0]], nothing),
         (
             &[

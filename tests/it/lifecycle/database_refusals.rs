@@ -1,0 +1,205 @@
+//! A database that answers but refuses: read-only, or access denied.
+
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use serde_json::json;
+use sqlx::{Connection as _, Executor as _};
+
+use super::database_outages::{all_is_well, becomes, is_refusal, refused};
+use crate::ledger::client::Client;
+use crate::support::{Backend, Builder, PostgresServer, Service, eventually};
+
+/// A server with a separate role and database for the service.
+struct RestrictedDatabase {
+    server: PostgresServer,
+    admin: sqlx::PgConnection,
+}
+
+impl RestrictedDatabase {
+    async fn start() -> Self {
+        let server = PostgresServer::start().await;
+        let mut admin = sqlx::PgConnection::connect(&server.url()).await.unwrap();
+        // Passwords are required from now on for this role.
+        let file: String = sqlx::query_scalar("SHOW hba_file")
+            .fetch_one(&mut admin)
+            .await
+            .unwrap();
+        let rules = std::fs::read_to_string(&file).unwrap();
+        let rule = "host all service 127.0.0.1/32 scram-sha-256\n";
+        std::fs::write(&file, [rule, &rules].concat()).unwrap();
+        let mut owned = Self { server, admin };
+        for statement in [
+            "SELECT pg_reload_conf()",
+            "CREATE ROLE service LOGIN PASSWORD 'first'",
+            "CREATE DATABASE service OWNER service",
+        ] {
+            owned.say(statement).await;
+        }
+        owned
+    }
+
+    async fn say(&mut self, statement: &str) {
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        self.admin.execute(sqlx::raw_sql(statement)).await.unwrap();
+    }
+
+    /// Terminates the sessions of the service, so that it reconnects.
+    async fn cut(&mut self) {
+        let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                   WHERE datname = 'service'";
+        self.say(end).await;
+    }
+
+    fn service(&self) -> Builder {
+        let url = self.server.url();
+        let (_, place) = url.split_once('@').unwrap();
+        let place = place.rsplit_once('/').unwrap().0;
+        Service::builder(Backend::Sqlite)
+            .env(
+                "APP__DATABASE__URL",
+                format!("postgres://service:first@{place}/service"),
+            )
+            .env("APP__DATABASE__ACQUIRE_TIMEOUT", "1s")
+            .env("APP__DATABASE__STATEMENT_TIMEOUT", "1s")
+            .env("APP__DATABASE__MAX_CONNECTIONS", "4")
+    }
+}
+
+pub(super) async fn write(client: &Client) -> reqwest::Response {
+    let account = json!({"currency": "EUR", "name": "Spending"});
+    client.post("/api/v1/accounts", &account).await
+}
+
+/// Writes until a write succeeds. Returns the number of failures.
+pub(super) async fn first_write(client: &Client) -> u32 {
+    let began = Instant::now();
+    for failed in 0.. {
+        let answer = write(client).await;
+        if answer.status() == StatusCode::CREATED {
+            let took = began.elapsed();
+            assert!(took < Duration::from_secs(1), "{took:?}");
+            return failed;
+        }
+        is_refusal(answer).await;
+    }
+    unreachable!("it ends with a success or a panic");
+}
+
+pub(super) async fn discarded(service: &Service, reason: &str) -> f64 {
+    let metrics = service.metrics().await;
+    let name = "db_connections_discarded_total";
+    metrics.get(name, &[("reason", reason)]).unwrap()
+}
+
+#[tokio::test]
+async fn writes_succeed_again_after_a_read_only_phase() {
+    let mut owned = RestrictedDatabase::start().await;
+    let service = owned.service().start().await;
+    let client = Client::register(&service, "ada").await;
+    assert_eq!(write(&client).await.status(), StatusCode::CREATED);
+    assert_eq!(discarded(&service, "read_only").await, 0.0);
+    owned
+        .say("ALTER DATABASE service SET default_transaction_read_only = on")
+        .await;
+    owned.cut().await;
+    becomes(&service, false, Duration::from_secs(5)).await;
+    let answer = service.client.get(service.admin("/health/ready?verbose"));
+    let told = answer.send().await.unwrap().text().await.unwrap();
+    assert!(told.contains("the database cannot be written"), "{told}");
+    for _ in 0..4 {
+        is_refusal(write(&client).await).await;
+        assert_eq!(client.get("/api/v1/accounts").await.status(), 200);
+    }
+    assert!(discarded(&service, "read_only").await >= 4.0);
+    // Four concurrent sessions, which stay open and read-only.
+    let ask = || client.get("/api/v1/accounts");
+    let answers = tokio::join!(ask(), ask(), ask(), ask());
+    assert_eq!(answers.0.status(), 200);
+    owned
+        .say("ALTER DATABASE service RESET default_transaction_read_only")
+        .await;
+    let failed = first_write(&client).await;
+    assert!(failed <= 1, "one session tells for all, not {failed}");
+    assert_eq!(first_write(&client).await, 0);
+    becomes(&service, true, Duration::from_secs(10)).await;
+    all_is_well(&client).await;
+}
+
+#[tokio::test]
+async fn a_terminated_session_fails_one_request() {
+    let mut owned = RestrictedDatabase::start().await;
+    let service = owned.service().start().await;
+    let client = Client::register(&service, "ada").await;
+    for _ in 0..3 {
+        let ask = || client.get("/api/v1/accounts");
+        tokio::join!(ask(), ask(), ask(), ask());
+        owned.cut().await;
+        let failed = first_write(&client).await;
+        assert!(failed <= 1, "{failed} requests paid for one cut");
+        all_is_well(&client).await;
+    }
+    assert!(discarded(&service, "lost").await >= 1.0);
+}
+
+#[tokio::test]
+async fn a_service_without_access_recovers_when_access_is_granted() {
+    let mut owned = RestrictedDatabase::start().await;
+    let mut service = owned.service().start().await;
+    let client = Client::register(&service, "ada").await;
+    for (refuse, admit) in [
+        // SQLSTATE 28P01, 53300, 28000, 55000, 42501.
+        (
+            "ALTER ROLE service PASSWORD 'second'",
+            "ALTER ROLE service PASSWORD 'first'",
+        ),
+        (
+            "ALTER ROLE service CONNECTION LIMIT 0",
+            "ALTER ROLE service CONNECTION LIMIT -1",
+        ),
+        ("ALTER ROLE service NOLOGIN", "ALTER ROLE service LOGIN"),
+        (
+            "ALTER DATABASE service ALLOW_CONNECTIONS false",
+            "ALTER DATABASE service ALLOW_CONNECTIONS true",
+        ),
+        (
+            "REVOKE CONNECT ON DATABASE service FROM PUBLIC, service",
+            "GRANT CONNECT ON DATABASE service TO service",
+        ),
+    ] {
+        owned.say(refuse).await;
+        owned.cut().await;
+        refused(&client).await;
+        is_refusal(write(&client).await).await;
+        becomes(&service, false, Duration::from_secs(5)).await;
+        is_refusal(write(&client).await).await;
+        owned.say(admit).await;
+        first_write(&client).await;
+        all_is_well(&client).await;
+        becomes(&service, true, Duration::from_secs(10)).await;
+    }
+    assert_eq!(service.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_start_waits_for_a_writable_server() {
+    let mut owned = RestrictedDatabase::start().await;
+    owned
+        .say("ALTER DATABASE service SET default_transaction_read_only = on")
+        .await;
+    let mut service = owned.service().spawn().await;
+    eventually("it says what it waits for", async || {
+        let logs = service.logs();
+        let told = logs
+            .iter()
+            .any(|line| line.to_string().contains("the migrations wait"));
+        told.then_some(())
+    })
+    .await;
+    owned
+        .say("ALTER DATABASE service RESET default_transaction_read_only")
+        .await;
+    service.wait_ready().await;
+    let client = Client::register(&service, "ada").await;
+    assert_eq!(write(&client).await.status(), StatusCode::CREATED);
+}
