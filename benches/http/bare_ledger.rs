@@ -63,7 +63,7 @@ fn owner(headers: &HeaderMap) -> Result<Uuid, StatusCode> {
         .ok_or(StatusCode::UNAUTHORIZED)
 }
 
-#[allow(clippy::needless_pass_by_value)]
+#[expect(clippy::needless_pass_by_value, reason = "passed to `map_err`")]
 fn failed(error: sqlx::Error) -> StatusCode {
     eprintln!("error: {error}");
     StatusCode::INTERNAL_SERVER_ERROR

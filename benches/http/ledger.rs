@@ -210,7 +210,6 @@ async fn sample(server: &Server, requests: &[Vec<Vec<u8>>]) -> anyhow::Result<Sa
     let before = server.cpu()?;
     let answered = load::repeated(server.address(), requests, TIME).await?;
     let cpu = server.cpu()?.saturating_sub(before);
-    #[allow(clippy::cast_precision_loss)]
     let answered = answered as f64;
     Ok(Sample {
         cpu_micros: cpu.as_secs_f64() * 1e6 / answered,

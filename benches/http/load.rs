@@ -167,17 +167,15 @@ pub struct Latencies(Vec<f64>);
 impl Latencies {
     /// Number of responses.
     pub fn count(&self) -> f64 {
-        #[allow(clippy::cast_precision_loss)]
-        let count = self.0.len() as f64;
-        count
+        self.0.len() as f64
     }
 
     /// The given quantile.
     pub fn quantile(&self, share: f64) -> f64 {
-        #[allow(
-            clippy::cast_precision_loss,
+        #[expect(
             clippy::cast_possible_truncation,
-            clippy::cast_sign_loss
+            clippy::cast_sign_loss,
+            reason = "the share is between 0 and 1"
         )]
         let index = (self.0.len() as f64 * share) as usize;
         self.0
@@ -208,11 +206,9 @@ pub async fn open(
 ) -> anyhow::Result<Latencies> {
     let began = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
-    #[allow(clippy::cast_precision_loss)]
     let pause = Duration::from_secs_f64(connections as f64 / rate);
     for index in 0..connections {
         let mut connection = Connection::open(address).await?;
-        #[allow(clippy::cast_precision_loss)]
         let mut due = began + pause.mul_f64(index as f64 / connections as f64);
         tasks.spawn(async move {
             let mut latencies = Vec::new();

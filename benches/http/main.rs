@@ -11,12 +11,13 @@
 //!
 //! `cargo bench --bench http -- ping|process|memory|ledger` measures a single table.
 
-#![allow(
+#![expect(unreachable_pub, reason = "a benchmark has no public interface")]
+#![expect(
     clippy::disallowed_methods,
     clippy::disallowed_macros,
-    missing_docs,
-    unreachable_pub
+    reason = "a benchmark has no lifecycle, reads its environment and prints its results"
 )]
+#![expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 
 mod accounts;
 mod bare_ledger;
@@ -126,7 +127,6 @@ async fn measure(server: &Server) -> anyhow::Result<Sample> {
     let before = server.cpu()?;
     let latencies = load::open(server.address(), CONNECTIONS, RATE, RATE_TIME).await?;
     let cpu_at_rate = server.cpu()?.saturating_sub(before);
-    #[allow(clippy::cast_precision_loss)]
     let requests = REQUESTS as f64;
     Ok(Sample {
         cpu_micros: cpu.as_secs_f64() * 1e6 / requests,

@@ -31,7 +31,6 @@ pub fn report() -> anyhow::Result<()> {
         for count in COUNTS {
             runtime.block_on(kept.grow(server.address(), count))?;
             let now = server.resident_mib()?;
-            #[allow(clippy::cast_precision_loss)]
             let each = (now - rest) * 1_024.0 / count as f64;
             columns.push(if count == 1 { now } else { each });
         }

@@ -268,7 +268,7 @@ async fn end_of_the_user(seen: &mut Outputs, service: &Service, tokens: &Value) 
 
 on_both! {
     async fn no_output_contains_a_secret(backend: Backend) {
-        let sink = Sink::start().await;
+        let sink = Sink::start();
         let database = std::sync::Arc::new(TestDatabase::create(backend).await);
         let role = match backend {
             Backend::Postgres => Some(Role::create(&database).await),

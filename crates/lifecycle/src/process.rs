@@ -193,7 +193,7 @@ impl Lifecycle {
         until: CancellationToken,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
-        #[allow(clippy::disallowed_methods)]
+        #[expect(clippy::disallowed_methods, reason = "this is the tracked spawn")]
         tokio::spawn(self.supervise(name.into(), until, task))
     }
 

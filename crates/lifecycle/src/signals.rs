@@ -77,7 +77,10 @@ pub fn watch_signals(lifecycle: &Lifecycle) -> std::io::Result<()> {
         let second = next_terminating(&mut signals).await;
         tracing::error!(signal = second, "second signal, exiting immediately");
         logs::flush(LOG_FLUSH_TIMEOUT);
-        #[allow(clippy::disallowed_methods)]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the second signal skips the drain on purpose"
+        )]
         std::process::exit(EXIT_FORCED.into());
     });
     Ok(())

@@ -60,7 +60,7 @@ macro_rules! settings {
         impl $name {
             /// The keys of this section, in the order of their declaration.
             pub const KEYS: &'static [$crate::Key] = {
-                #[allow(unused_imports)]
+                #[allow(unused_imports, reason = "a section uses some of these kinds only")]
                 use $crate::Default::{DevelopmentOnly, PerProfile, Same, Unset};
                 &[ $( $crate::Key {
                     path: concat!($section, ".", $key),

@@ -2,9 +2,9 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{TOKEN, ask, get, production};
+use crate::support::raw_http::exchange_on;
 use crate::support::{Backend, Service};
 
 /// All writing endpoints with a valid body, and the endpoints under `/debug`.
@@ -169,16 +169,11 @@ async fn guesses_of_the_token_are_limited_and_counted() {
 }
 
 /// Sends bytes to the admin listener and returns its response.
-async fn exchange(service: &Service, request: &str) -> String {
+async fn exchange_with_admin(service: &Service, request: &str) -> String {
     let url = service.admin("");
     let address = url.trim_start_matches("http://");
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    let reading = stream.read_to_string(&mut answer);
-    let read = tokio::time::timeout(std::time::Duration::from_secs(10), reading).await;
-    read.expect("the connection was closed").unwrap();
-    answer
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    exchange_on(stream, request.as_bytes()).await
 }
 
 /// Load balancers check by HTTP/1.0 without `Host`, and Prometheus scrapes by service name.
@@ -214,7 +209,7 @@ async fn probes_and_scrapes_are_answered_for_any_host() {
                 }
                 let request =
                     format!("GET {path} HTTP/{version}\r\n{host}Connection: close\r\n\r\n");
-                let answer = exchange(&service, &request).await;
+                let answer = exchange_with_admin(&service, &request).await;
                 let line = answer.lines().next().unwrap_or_default();
                 assert!(line.contains(status), "{path} {version} {host:?}: {line}");
             }
@@ -222,7 +217,11 @@ async fn probes_and_scrapes_are_answered_for_any_host() {
     }
     // Only read methods count as probes.
     let request = "POST /metrics HTTP/1.1\r\nHost: gantry\r\nConnection: close\r\n\r\n";
-    assert!(exchange(&service, request).await.contains(" 403 "));
+    assert!(
+        exchange_with_admin(&service, request)
+            .await
+            .contains(" 403 ")
+    );
 }
 
 #[tokio::test]

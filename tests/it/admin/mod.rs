@@ -12,7 +12,7 @@ use std::path::Path;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::{Backend, Builder, Service};
+use crate::support::{Answer, Backend, Builder, Service, send};
 
 const TOKEN: &str = "a-token-that-no-log-may-show-0123456789";
 
@@ -33,20 +33,6 @@ fn production(folder: &Path) -> Builder {
         .env("APP__LIFECYCLE__DRAIN_DELAY", "0s")
 }
 
-pub struct Answer {
-    status: u16,
-    headers: reqwest::header::HeaderMap,
-    pub body: Value,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
-    }
-}
-
 /// A request on the admin listener.
 async fn ask(
     service: &Service,
@@ -62,12 +48,7 @@ async fn ask(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let answer = request.send().await.unwrap();
-    Answer {
-        status: answer.status().as_u16(),
-        headers: answer.headers().clone(),
-        body: answer.json().await.unwrap_or_default(),
-    }
+    send(request).await
 }
 
 pub async fn get(service: &Service, path: &str) -> Answer {
@@ -80,8 +61,7 @@ async fn put(service: &Service, path: &str, body: &Value) -> Answer {
 
 /// Status and problem code of a request on the public listener.
 async fn public(service: &Service, path: &str) -> (u16, Option<String>) {
-    let answer = service.client.get(service.url(path)).send().await.unwrap();
-    let status = answer.status().as_u16();
-    let body: Value = answer.json().await.unwrap_or_default();
-    (status, body["code"].as_str().map(str::to_owned))
+    let answer = send(service.client.get(service.url(path))).await;
+    let code = answer.body["code"].as_str().map(str::to_owned);
+    (answer.status.as_u16(), code)
 }

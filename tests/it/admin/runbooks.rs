@@ -46,10 +46,7 @@ async fn every_alert_links_to_a_page_of_the_admin_listener() {
         assert_eq!(answer.headers()["location"], "/", "{link}");
     }
     let missing = get(&service, "/runbooks/Nothing.md").await;
-    assert_eq!(
-        (missing.status, &missing.body["code"]),
-        (404, &"NOT_FOUND".into())
-    );
+    missing.is_problem(404, "NOT_FOUND");
 }
 
 #[tokio::test]

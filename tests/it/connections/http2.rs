@@ -1,13 +1,12 @@
 //! Limits of HTTP/2, tested with raw frames (RFC 9113, section 4.1).
 
-use std::time::Duration;
-
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::{ping_over_http2, service};
 use crate::support::Service;
 use crate::support::http2::{PREFACE, SETTINGS, frame};
+use crate::support::raw_http::read_bytes;
 
 const RST_STREAM: u8 = 3;
 const SETTINGS_FRAME: u8 = 4;
@@ -26,10 +25,7 @@ async fn frames_after(service: &Service, bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     // The server may close the connection before it has read everything.
     let _partly = stream.write_all(bytes).await;
-    let mut read = Vec::new();
-    let _ended = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut read))
-        .await
-        .expect("the connection was closed");
+    let read = read_bytes(&mut stream).await;
     let mut frames = Vec::new();
     let mut rest = &read[..];
     while let Some((head, after)) = rest.split_at_checked(9) {

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::http2::{PREFACE, SETTINGS, get};
+use crate::support::raw_http::read_bytes;
 use crate::support::{Backend, Service, eventually};
 
 const REQUEST: &[u8] = b"GET /api/v1/ping HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -33,12 +34,7 @@ async fn stays_open(service: &Service, bytes: &[u8]) -> Duration {
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let began = Instant::now();
-    let mut answer = Vec::new();
-    let read = stream.read_to_end(&mut answer);
-    // A reset ends the connection as well.
-    let _ended = tokio::time::timeout(Duration::from_secs(10), read)
-        .await
-        .expect("it was closed");
+    read_bytes(&mut stream).await;
     began.elapsed()
 }
 

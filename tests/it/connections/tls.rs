@@ -103,7 +103,7 @@ async fn both_protocols_are_served_and_a_new_certificate_needs_no_restart() {
     let folder = tempfile::tempdir().unwrap();
     first.write(folder.path());
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("APP__HTTP__TLS__CERT_FILE", path("cert.pem"))
         .env("APP__HTTP__TLS__KEY_FILE", path("key.pem"))

@@ -1,66 +1,12 @@
 //! A client of the identity routes.
 
-use reqwest::header::HeaderMap;
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::support::Service;
+pub use crate::support::{Answer, send};
 
 pub const PASSWORD: &str = "a passphrase for tests";
-
-/// A response: status, headers and body.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Value,
-}
-
-impl Answer {
-    /// Asserts that the response is this problem and is well-formed.
-    #[track_caller]
-    pub fn is_problem(&self, status: u16, code: &str) {
-        assert_eq!(
-            (self.status.as_u16(), &self.body["code"]),
-            (status, &json!(code)),
-            "{self:?}"
-        );
-        assert_eq!(self.headers["content-type"], "application/problem+json");
-        assert_eq!(self.body["status"], status);
-        for member in ["type", "title", "detail", "request_id", "trace_id"] {
-            assert!(self.body[member].is_string(), "{member}: {self:?}");
-        }
-    }
-
-    #[track_caller]
-    pub fn is(&self, status: u16) {
-        assert_eq!(self.status.as_u16(), status, "{self:?}");
-    }
-
-    pub fn text(&self, member: &str) -> String {
-        self.body[member].as_str().expect(member).to_owned()
-    }
-
-    pub fn etag(&self) -> String {
-        self.headers["etag"].to_str().unwrap().to_owned()
-    }
-}
-
-pub async fn send(request: RequestBuilder) -> Answer {
-    let answer = request.send().await.expect("an answer");
-    let (status, headers) = (answer.status(), answer.headers().clone());
-    let text = answer.text().await.expect("a body");
-    let body = if text.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_str(&text).expect("JSON")
-    };
-    Answer {
-        status,
-        headers,
-        body,
-    }
-}
 
 pub async fn post(service: &Service, path: &str, body: &Value) -> Answer {
     send(service.client.post(service.url(path)).json(body)).await

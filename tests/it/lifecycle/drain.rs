@@ -242,7 +242,7 @@ async fn a_second_signal_ends_the_process_immediately() {
 
 #[tokio::test]
 async fn spans_of_requests_during_the_drain_are_exported() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("OTEL_BSP_SCHEDULE_DELAY", "3600000")
         .env("APP__LIFECYCLE__DRAIN_DELAY", "1s")

@@ -6,11 +6,12 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::{ping, ping_status};
+use crate::support::raw_http::read_to_end;
 use crate::support::{Backend, Builder, Service, eventually};
 
 /// A body that is rejected after it has been read: it lacks address and password.
@@ -39,11 +40,7 @@ async fn begin(service: &Service, address: &str) -> TcpStream {
 
 /// Reads the complete response and returns its status and `detail`.
 async fn answer(mut stream: TcpStream) -> (u16, String) {
-    let mut answer = Vec::new();
-    // A reset ends the response as well.
-    let read = stream.read_to_end(&mut answer);
-    let _ended = tokio::time::timeout(std::time::Duration::from_secs(10), read).await;
-    let text = String::from_utf8_lossy(&answer).into_owned();
+    let text = read_to_end(&mut stream).await;
     let status = text.get(9..12).and_then(|status| status.parse().ok());
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let problem: Value = serde_json::from_str(body).unwrap_or_default();

@@ -1,11 +1,10 @@
 //! Limits of connections by client, and exhaustion of file descriptors.
 
-use std::time::Duration;
-
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::support::raw_http::exchange_on;
 use crate::support::{Backend, Service, eventually};
 
 const PROBE: &str = "GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -17,19 +16,6 @@ async fn connect(service: &Service, from: &str) -> TcpStream {
     socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
     let connected = socket.connect(service.address().parse().unwrap());
     connected.await.unwrap()
-}
-
-/// Sends a request and reads until the server closes the connection.
-async fn exchange(mut stream: TcpStream, request: &str) -> String {
-    // A rejected connection may already be closed.
-    let _sent = stream.write_all(request.as_bytes()).await;
-    let mut answer = Vec::new();
-    let read = stream.read_to_end(&mut answer);
-    // A reset ends the response as well.
-    let _ended = tokio::time::timeout(Duration::from_secs(10), read)
-        .await
-        .expect("it was closed");
-    String::from_utf8_lossy(&answer).into_owned()
 }
 
 async fn open(service: &Service, connections: f64) {
@@ -72,28 +58,28 @@ async fn one_client_is_limited_to_its_share_of_connections() {
     }
     open(&service, 3.0).await;
     // Rejected immediately, whether or not the client has sent anything.
-    let silent = exchange(connect(&service, "127.0.0.2").await, "").await;
+    let silent = exchange_on(connect(&service, "127.0.0.2").await, b"").await;
     assert!(silent.starts_with("HTTP/1.1 503 "), "{silent}");
-    let loud = exchange(connect(&service, "127.0.0.2").await, PING).await;
+    let loud = exchange_on(connect(&service, "127.0.0.2").await, PING.as_bytes()).await;
     assert!(loud.contains("retry-after: 1\r\n"), "{loud}");
     assert_eq!(refused(&service, "client_connections").await, 2.0);
     // A probe on the same connection is answered, and further requests are not.
-    let both = exchange(
+    let both = exchange_on(
         connect(&service, "127.0.0.2").await,
-        &[PROBE, PING].concat(),
+        &[PROBE.as_bytes(), PING.as_bytes()].concat(),
     )
     .await;
     assert!(!both.contains("pong"), "{both}");
-    let probe = exchange(connect(&service, "127.0.0.2").await, PROBE).await;
+    let probe = exchange_on(connect(&service, "127.0.0.2").await, PROBE.as_bytes()).await;
     assert!(probe.starts_with("HTTP/1.1 200 "), "{probe}");
     assert!(probe.contains("connection: close\r\n"), "{probe}");
     // Other clients are served.
     assert_eq!(ping(&service).await, 200);
-    let other = exchange(connect(&service, "127.0.0.3").await, PING).await;
+    let other = exchange_on(connect(&service, "127.0.0.3").await, PING.as_bytes()).await;
     assert!(other.contains("pong"), "{other}");
     drop(held.pop());
     eventually("its place is free again", async || {
-        let answer = exchange(connect(&service, "127.0.0.2").await, PING).await;
+        let answer = exchange_on(connect(&service, "127.0.0.2").await, PING.as_bytes()).await;
         answer.contains("pong").then_some(())
     })
     .await;
@@ -111,7 +97,7 @@ async fn the_connections_of_a_trusted_proxy_are_not_limited() {
         held.push(connect(&service, "127.0.0.2").await);
     }
     open(&service, 5.0).await;
-    let answer = exchange(connect(&service, "127.0.0.2").await, PING).await;
+    let answer = exchange_on(connect(&service, "127.0.0.2").await, PING.as_bytes()).await;
     assert!(answer.contains("pong"), "{answer}");
     assert_eq!(refused(&service, "client_connections").await, 0.0);
 }
@@ -154,7 +140,7 @@ async fn descriptor_exhaustion_does_not_affect_admin_listener_and_probes() {
     assert_eq!(refused(&service, "file_descriptors").await, 0.0);
     drop(held);
     eventually("others are served again", async || {
-        let answer = exchange(connect(&service, "127.0.0.1").await, PING).await;
+        let answer = exchange_on(connect(&service, "127.0.0.1").await, PING.as_bytes()).await;
         answer.contains("pong").then_some(())
     })
     .await;
@@ -222,6 +208,6 @@ async fn connections_without_a_descriptor_are_closed_and_counted() {
     .await;
     refused_are(&service, "file_descriptors", before + 10.0).await;
     limit(1_000);
-    let answer = exchange(connect(&service, "127.0.0.1").await, PING).await;
+    let answer = exchange_on(connect(&service, "127.0.0.1").await, PING.as_bytes()).await;
     assert!(answer.contains("pong"), "{answer}");
 }

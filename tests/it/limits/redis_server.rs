@@ -1,9 +1,10 @@
 //! A Redis server for a single test, which may kill and freeze it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::eventually;
+use crate::support::raw_http::free_address;
 
 /// The Redis server that `make test` starts for all tests.
 pub fn common_url() -> String {
@@ -21,9 +22,7 @@ pub struct RedisServer {
 impl RedisServer {
     pub async fn start() -> Self {
         loop {
-            let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let port = free.local_addr().expect("an address").port();
-            drop(free);
+            let port = free_address().port();
             let folder = tempfile::tempdir().expect("a temporary folder");
             let mut child = spawn(port, &folder);
             // The server exits if another process has taken the port in the meantime.

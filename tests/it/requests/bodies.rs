@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::raw_client::{exchange, read_to_end, statuses};
+use crate::support::raw_http::{exchange, read_to_end, statuses};
 use crate::support::service::{ADMIN_EMAIL, ADMIN_PASSWORD};
 use crate::support::{Backend, Service};
 

@@ -4,7 +4,7 @@
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::raw_client::{exchange, read_head, read_to_end, statuses};
+use crate::support::raw_http::{exchange, read_head, read_to_end, statuses};
 use crate::support::{Backend, Service};
 
 const HIDDEN: &str = "GET /api/v1/ping HTTP/1.1\r\nHost: x\r\n\r\n";

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::raw_client::{exchange, read_head, read_to_end, statuses};
+use crate::support::raw_http::{exchange, read_head, read_to_end, statuses};
 use crate::support::{Backend, Service};
 
 const CLOSE: &str = "Host: x\r\nConnection: close\r\n";

@@ -4,7 +4,6 @@ mod bodies;
 mod framing;
 mod headers;
 mod heads;
-pub mod raw_client;
 
 use serde_json::Value;
 

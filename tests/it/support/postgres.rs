@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use sqlx::Connection as _;
 
 use super::eventually;
+use super::raw_http::free_address;
 
 /// Stopped when dropped, and its folder is removed.
 pub struct PostgresServer {
@@ -53,9 +54,7 @@ impl PostgresServer {
             .status();
         assert!(made.expect("initdb runs").success());
         loop {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-            server.port = free.local_addr().expect("an address").port();
-            drop(free);
+            server.port = free_address().port();
             // The server exits if another process has taken the port in the meantime.
             if server.run().await {
                 return server;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Backend, Samples, TestDatabase, eventually};
+use super::{Backend, Samples, TestDatabase, eventually, eventually_within};
 
 /// Credentials of the administrator of every test service.
 pub const ADMIN_EMAIL: &str = "admin@example.com";
@@ -293,27 +293,18 @@ impl Service {
 
     /// Waits until the process has exited and its output is complete.
     pub async fn wait(&mut self) -> ExitStatus {
-        let status = self.wait_within(Duration::from_secs(30)).await;
+        let child = &mut self.child;
+        let bound = Duration::from_secs(30);
+        let status = eventually_within(bound, "the end of the process", async || {
+            child.try_wait().expect("the child can be waited for")
+        })
+        .await;
         let (stdout, stderr) = (self.stdout.clone(), self.stderr.clone());
         eventually("the end of the output", async || {
             (stdout.ended() && stderr.ended()).then_some(())
         })
         .await;
         status
-    }
-
-    async fn wait_within(&mut self, bound: Duration) -> ExitStatus {
-        let deadline = std::time::Instant::now() + bound;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
-                return status;
-            }
-            assert!(
-                std::time::Instant::now() < deadline,
-                "the process did not end in {bound:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
     }
 
     /// Sends SIGTERM and returns the exit code.

@@ -1,11 +1,11 @@
 //! A misbehaving collector does not harm the service: every kind, by both protocols, with one and
 //! with two worker threads.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::get;
 use super::sink::Sink;
+use crate::support::raw_http::free_address;
 use crate::support::{Backend, Builder, Samples, Service, eventually};
 
 /// Far above the expected durations, and far below the timeouts of the exporter.
@@ -36,12 +36,6 @@ const MATRIX: [(&str, &str); 4] = [
     ("grpc", "1"),
     ("grpc", "2"),
 ];
-
-/// A port without a listener.
-fn refusing() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
 
 async fn started(builder: Builder) -> Service {
     let began = Instant::now();
@@ -91,7 +85,7 @@ async fn lost(service: &Service, fate: &str) {
 #[tokio::test]
 async fn a_refusing_collector_harms_nothing() {
     for (protocol, threads) in MATRIX {
-        let url = format!("http://{}", refusing());
+        let url = format!("http://{}", free_address());
         let service = started(pushing(&url, protocol, threads)).await;
         stays_itself(&service).await;
         lost(&service, "failed").await;
@@ -103,11 +97,11 @@ async fn a_refusing_collector_harms_nothing() {
 async fn a_collector_that_stops_answering_harms_nothing() {
     for (protocol, threads) in MATRIX {
         // The collector answers first, and then only accepts what fits into its backlog.
-        let sink = Sink::start().await;
+        let sink = Sink::start();
         let address = sink.address();
         let service = started(pushing(&sink.url(), protocol, threads)).await;
         let answer = get(&service, "/api/v1/ping", &[]).await;
-        sink.span_of(&answer.request_id).await;
+        sink.span_of(answer.request_id()).await;
         sink.stop().await;
         let hole = std::net::TcpListener::bind(address).unwrap();
         stays_itself(&service).await;
@@ -121,11 +115,11 @@ async fn a_collector_that_stops_answering_harms_nothing() {
 #[tokio::test]
 async fn a_restarted_collector_receives_later_items() {
     for (protocol, threads) in MATRIX {
-        let sink = Sink::start().await;
+        let sink = Sink::start();
         let address = sink.address();
         let service = started(pushing(&sink.url(), protocol, threads)).await;
         let answer = get(&service, "/api/v1/ping", &[]).await;
-        sink.span_of(&answer.request_id).await;
+        sink.span_of(answer.request_id()).await;
         sink.stop().await;
         get(&service, "/api/v1/ping", &[]).await;
         lost(&service, "failed").await;

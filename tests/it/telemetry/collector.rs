@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::{exporting, get, sink::Sink};
+use crate::support::raw_http::free_address;
 use crate::support::{Backend, Service, eventually};
 
 #[tokio::test]
 async fn the_span_of_the_last_request_arrives_at_shutdown() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("OTEL_BSP_SCHEDULE_DELAY", "3600000")
         .env("OTEL_EXPORTER_OTLP_HEADERS", "x-team=a%20b")
@@ -17,7 +18,7 @@ async fn the_span_of_the_last_request_arrives_at_shutdown() {
     let answer = get(&service, "/api/v1/ping", &[]).await;
     assert!(sink.spans().is_empty());
     assert_eq!(service.terminate().await, Some(0));
-    sink.span_of(&answer.request_id).await;
+    sink.span_of(answer.request_id()).await;
     let (path, headers) = &sink.exports()[0];
     assert_eq!(path, "/v1/traces");
     assert_eq!(headers["x-team"], "a b");
@@ -25,7 +26,7 @@ async fn the_span_of_the_last_request_arrives_at_shutdown() {
 
 #[tokio::test]
 async fn the_endpoint_for_traces_is_not_extended() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env(
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -40,7 +41,7 @@ async fn the_endpoint_for_traces_is_not_extended() {
 
 #[tokio::test]
 async fn spans_arrive_by_grpc() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
         .env("OTEL_EXPORTER_OTLP_HEADERS", "x-team=a")
@@ -49,7 +50,7 @@ async fn spans_arrive_by_grpc() {
         .await;
     let answer = get(&service, "/api/v1/ping", &[]).await;
     assert_eq!(service.terminate().await, Some(0));
-    let span = sink.span_of(&answer.request_id).await;
+    let span = sink.span_of(answer.request_id()).await;
     assert_eq!(span.span.name, "GET /api/v1/ping");
     let (path, headers) = &sink.exports()[0];
     assert!(path.ends_with("TraceService/Export"), "{path}");
@@ -58,20 +59,20 @@ async fn spans_arrive_by_grpc() {
 
 #[tokio::test]
 async fn exports_are_compressed_if_configured() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
         .start()
         .await;
     let answer = get(&service, "/api/v1/ping", &[]).await;
     assert_eq!(service.terminate().await, Some(0));
-    sink.span_of(&answer.request_id).await;
+    sink.span_of(answer.request_id()).await;
     assert_eq!(sink.exports()[0].1["x-encoding"], "gzip");
 }
 
 #[tokio::test]
 async fn received_spans_count_as_exported() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let service = exporting(&sink).start().await;
     for _ in 0..3 {
         get(&service, "/api/v1/ping", &[]).await;
@@ -139,17 +140,9 @@ async fn a_collector_that_never_answers_costs_only_spans() {
 
 #[tokio::test]
 async fn an_unreachable_collector_counts_as_failed_and_is_logged() {
-    // A free port. Loopback ports are not assigned to others unless they request them.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let address = free_address();
     let mut service = Service::builder(Backend::Sqlite)
-        .env(
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            format!("http://127.0.0.1:{port}"),
-        )
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"))
         .env("OTEL_BSP_SCHEDULE_DELAY", "20")
         .start()
         .await;
@@ -173,7 +166,7 @@ async fn an_unreachable_collector_counts_as_failed_and_is_logged() {
 
 #[tokio::test]
 async fn invalid_variables_are_ignored_with_a_warning() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("OTEL_TRACES_SAMPLER", "sometimes")
         .env("OTEL_BSP_MAX_QUEUE_SIZE", "many")
@@ -196,7 +189,7 @@ async fn invalid_variables_are_ignored_with_a_warning() {
 
 #[tokio::test]
 async fn variables_without_effect_are_named_in_warnings() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("OTEL_METRICS_EXPORTER", "otlp")
         .env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://secret")

@@ -41,7 +41,7 @@ fn children<'a>(spans: &'a [ReceivedSpan], parent: &ReceivedSpan) -> Vec<&'a Rec
 
 on_both! {
     async fn queries_of_a_sampled_request_are_children_of_its_span(backend: Backend) {
-        let sink = Sink::start().await;
+        let sink = Sink::start();
         let mut service = exporting_on(&sink, backend).start().await;
         let (status, id) = login(&service).await;
         assert_eq!(status, 401);
@@ -77,7 +77,7 @@ on_both! {
     }
 
     async fn failed_queries_have_an_error_status_and_refusals_do_not(backend: Backend) {
-        let sink = Sink::start().await;
+        let sink = Sink::start();
         let mut service = exporting_on(&sink, backend).start().await;
         let body = json!({"email": EMAIL, "password": PASSWORD, "name": "canary"});
         for status in [201, 409] {
@@ -105,7 +105,7 @@ on_both! {
     }
 
     async fn a_worker_run_is_a_trace_of_its_own_with_its_queries(backend: Backend) {
-        let sink = Sink::start().await;
+        let sink = Sink::start();
         let service = exporting_on(&sink, backend)
             .env("APP__WORKERS__CLEANUP_INTERVAL", "100ms")
             .start()
@@ -124,7 +124,7 @@ on_both! {
     }
 
     async fn a_run_after_a_failed_one_is_linked_to_it(backend: Backend) {
-        let sink = Sink::start().await;
+        let sink = Sink::start();
         let service = exporting_on(&sink, backend)
             .env("APP__WORKERS__CLEANUP_INTERVAL", "100ms")
             .start()
@@ -157,7 +157,7 @@ on_both! {
     }
 
     async fn the_attribute_limit_applies_to_links(backend: Backend) {
-        let sink = Sink::start().await;
+        let sink = Sink::start();
         let service = exporting_on(&sink, backend)
             .env("APP__WORKERS__CLEANUP_INTERVAL", "100ms")
             .env("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", "0")
@@ -174,7 +174,7 @@ on_both! {
     }
 
     async fn an_unsampled_defect_is_logged_counted_and_exported(backend: Backend) {
-        let sink = Sink::start().await;
+        let sink = Sink::start();
         let mut service = exporting_on(&sink, backend)
             .env("APP__TELEMETRY__TRACE_RATIO", "0")
             .start()

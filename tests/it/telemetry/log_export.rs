@@ -16,15 +16,15 @@ async fn line_of(sink: &Sink, request_id: &str) -> Line {
 #[tokio::test]
 async fn exported_lines_equal_those_on_standard_output() {
     for protocol in ["http/protobuf", "grpc"] {
-        let sink = Sink::start().await;
+        let sink = Sink::start();
         let service = logging_to(&sink)
             .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
             .env("OTEL_SERVICE_NAME", "shop")
             .start()
             .await;
         let answer = get(&service, "/api/v1/ping?secret=canary", &[]).await;
-        let line = line_of(&sink, &answer.request_id).await;
-        let printed = request_line(&service, &answer.request_id).await;
+        let line = line_of(&sink, answer.request_id()).await;
+        let printed = request_line(&service, answer.request_id()).await;
         assert_eq!(line.body().as_deref(), printed["message"].as_str());
         assert_eq!(line.record.severity_text, "info");
         assert_eq!(line.record.severity_number, 9);
@@ -32,7 +32,7 @@ async fn exported_lines_equal_those_on_standard_output() {
         assert_eq!(hex(&line.record.span_id), printed["span_id"]);
         assert_eq!(line.record.flags & 1, 1, "sampled");
         assert_eq!(line.resource("service.name").as_deref(), Some("shop"));
-        let span = sink.span_of(&answer.request_id).await;
+        let span = sink.span_of(answer.request_id()).await;
         let instance = "service.instance.id";
         assert_eq!(line.resource(instance), span.resource(instance));
         let head = [
@@ -59,7 +59,7 @@ async fn exported_lines_equal_those_on_standard_output() {
 
 #[tokio::test]
 async fn the_last_lines_arrive_at_shutdown_and_are_counted() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = logging_to(&sink)
         .env("OTEL_BLRP_SCHEDULE_DELAY", "3600000")
         .env("APP__TELEMETRY__LOG_FILTER", "debug")
@@ -68,7 +68,7 @@ async fn the_last_lines_arrive_at_shutdown_and_are_counted() {
     let answer = get(&service, "/api/v1/ping", &[]).await;
     assert!(sink.lines().is_empty());
     assert_eq!(service.terminate().await, Some(0));
-    line_of(&sink, &answer.request_id).await;
+    line_of(&sink, answer.request_id()).await;
     // Lines about the exporter's own sockets would cause further exports.
     let printed = service.logs();
     assert!(sink.lines().len() <= printed.len());
@@ -81,7 +81,7 @@ async fn the_last_lines_arrive_at_shutdown_and_are_counted() {
 
 #[tokio::test]
 async fn filter_and_limits_apply_to_exported_lines() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = logging_to(&sink)
         .env("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "3")
         .env("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "5")
@@ -105,7 +105,7 @@ async fn filter_and_limits_apply_to_exported_lines() {
 
 #[tokio::test]
 async fn the_common_endpoint_exports_spans_only() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = exporting(&sink).start().await;
     get(&service, "/api/v1/ping", &[]).await;
     assert_eq!(service.terminate().await, Some(0));

@@ -12,7 +12,7 @@ async fn every_line_is_json_and_every_request_is_logged() {
     let mut service = Service::start(Backend::Sqlite).await;
     let mut ids = Vec::new();
     for path in ["/api/v1/ping", "/nothing", "/api/v1/ping?secret=canary"] {
-        ids.push(get(&service, path, &[]).await.request_id);
+        ids.push(get(&service, path, &[]).await.request_id().to_owned());
     }
     // The HTTP parser accepts characters that RFC 3986 does not allow.
     let odd = "/odd/%0a%1b[2J\u{7f}\"\\";
@@ -53,7 +53,7 @@ async fn raw_get(service: &Service, path: &str) -> String {
 async fn the_request_line_has_exactly_the_documented_fields() {
     let service = Service::start(Backend::Sqlite).await;
     let answer = get(&service, "/nothing", &[]).await;
-    let line = request_line(&service, &answer.request_id).await;
+    let line = request_line(&service, answer.request_id()).await;
     let always = [
         "timestamp",
         "level",
@@ -118,7 +118,7 @@ async fn lines_are_counted_by_level() {
     }
     assert_eq!(before.get("log_lines_dropped_total", &[]), Some(0.0));
     let answer = get(&service, "/api/v1/ping", &[]).await;
-    request_line(&service, &answer.request_id).await;
+    request_line(&service, answer.request_id()).await;
     let after = service.metrics().await;
     let info = |samples: &crate::support::Samples| {
         samples

@@ -15,7 +15,7 @@ mod variables;
 
 use serde_json::Value;
 
-use crate::support::{Backend, Builder, Service};
+use crate::support::{Answer, Backend, Builder, Service, send};
 use sink::Sink;
 
 /// A service that exports to this collector every 20 ms.
@@ -36,30 +36,12 @@ fn logging_to(sink: &Sink) -> Builder {
         .env("OTEL_BLRP_SCHEDULE_DELAY", "20")
 }
 
-/// Status, request id and, of problems, trace id of a response.
-struct Answer {
-    status: u16,
-    request_id: String,
-    trace_id: Option<String>,
-}
-
 async fn get(service: &Service, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut request = service.client.get(service.url(path));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let answer = request.send().await.unwrap();
-    let status = answer.status().as_u16();
-    let request_id = answer.headers()["x-request-id"]
-        .to_str()
-        .unwrap()
-        .to_owned();
-    let body: Value = answer.json().await.unwrap_or_default();
-    Answer {
-        status,
-        request_id,
-        trace_id: body["trace_id"].as_str().map(str::to_owned),
-    }
+    send(request).await
 }
 
 /// Waits for the log line of a request.

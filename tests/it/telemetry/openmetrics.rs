@@ -64,7 +64,7 @@ async fn following_callers(sink: &Sink) -> Service {
 /// Finds the slow request through the exemplar of its slow query.
 #[tokio::test]
 async fn only_queries_of_sampled_requests_have_exemplars() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let service = following_callers(&sink).await;
     let login = async |flag: &str| {
         let request = service.client.post(service.url("/api/v1/auth/login"));
@@ -89,7 +89,7 @@ async fn only_queries_of_sampled_requests_have_exemplars() {
 
 #[tokio::test]
 async fn exemplars_refer_to_sampled_traces_only() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let service = following_callers(&sink).await;
     get(&service, "/api/v1/ping", &[]).await;
     let (_, before) = scrape(&service, OPEN).await;

@@ -56,9 +56,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    // Asynchronous like the constructors of the other servers.
-    #[allow(clippy::unused_async)]
-    pub async fn start() -> Self {
+    pub fn start() -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap(), Duration::ZERO)
     }
 

@@ -1,4 +1,8 @@
 //! Content negotiation of the metrics page (RFC 9110, section 12.5.1).
+//!
+//! `headers-accept` 0.3 is not used for two reasons. It compares all parameters, so that ranges with
+//! the `escaping` of Prometheus 3, or with a quality and no version, match neither format. And a
+//! single malformed range invalidates the whole header.
 
 use http::{HeaderMap, header};
 

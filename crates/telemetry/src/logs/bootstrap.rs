@@ -7,7 +7,7 @@ use settings::clock::system_time;
 use tracing::Level;
 
 use super::json::Json;
-use super::line::{Fields as _, LineHeader, name};
+use super::line::{Fields as _, LineHeader, Name};
 use super::panics::panic_message;
 
 /// Target of these lines.
@@ -45,8 +45,8 @@ fn line(level: Level, message: &str, panic: Option<(&str, Option<String>)>) -> V
     let mut line = Vec::new();
     let mut json = Json::open(&mut line, &head, None, None);
     if let Some((text, location)) = panic {
-        json.text(name!("panic"), text);
-        json.text(name!("at"), location.as_deref().unwrap_or("unknown"));
+        json.text(Name::known("panic"), text);
+        json.text(Name::known("at"), location.as_deref().unwrap_or("unknown"));
     }
     json.close();
     line

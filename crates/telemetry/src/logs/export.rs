@@ -17,7 +17,7 @@ use prost::Message as _;
 use settings::clock::system_time;
 use tracing::Level;
 
-use super::line::{Fields, LineHeader, Name, TraceIds, bounded, name};
+use super::line::{Fields, LineHeader, Name, TraceIds, bounded};
 use crate::otlp::{Encode, Item, Outcomes, Queue, Reader, Signal, Worker, on_exporter_thread};
 use crate::traces::Traces;
 
@@ -155,7 +155,7 @@ impl LineExport {
             limits: self.limits,
         };
         if let Some(id) = request_id {
-            attributes.text(name!("request_id"), id);
+            attributes.text(Name::known("request_id"), id);
         }
         line.write(&mut attributes);
         self.queue.push(QueuedLine {

@@ -51,19 +51,15 @@ impl<'a> Json<'a> {
     }
 
     fn name(&mut self, name: Name<'_>) {
-        match name.member {
-            Some(member) => self.out.extend_from_slice(member.as_bytes()),
-            None => self.foreign(name.text),
-        }
-    }
-
-    /// Writes a name that is not a constant of this crate.
-    fn foreign(&mut self, name: &str) {
         self.out.extend_from_slice(b",\"");
-        if RESERVED.contains(&name) {
-            self.out.extend_from_slice(b"field.");
+        if name.known {
+            self.out.extend_from_slice(name.text.as_bytes());
+        } else {
+            if RESERVED.contains(&name.text) {
+                self.out.extend_from_slice(b"field.");
+            }
+            escape(self.out, name.text);
         }
-        escape(self.out, name);
         self.out.extend_from_slice(b"\":");
     }
 
@@ -211,7 +207,6 @@ fn timestamp(out: &mut Vec<u8>, at: SystemTime) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::line::name;
     use super::*;
     use proptest::prelude::*;
     use tracing::Level;
@@ -227,8 +222,8 @@ mod tests {
         };
         let mut json = Json::open(&mut out, &head, None, Some("r"));
         json.text(Name::new(name), value);
-        json.float(name!("nan"), f64::NAN);
-        json.millis(name!("took_ms"), Duration::from_micros(1_050));
+        json.float(Name::known("nan"), f64::NAN);
+        json.millis(Name::known("took_ms"), Duration::from_micros(1_050));
         json.close();
         out
     }

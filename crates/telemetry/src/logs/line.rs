@@ -15,35 +15,22 @@ const MAX_VALUE: usize = 8 << 10;
 #[derive(Clone, Copy)]
 pub(super) struct Name<'a> {
     pub(super) text: &'a str,
-    /// The start of its JSON member. Only for names of this crate, which are not reserved and need
-    /// no escape.
-    pub(super) member: Option<&'static str>,
-}
-
-impl Name<'static> {
-    /// A constant name, created by [`name!`].
-    pub(super) const fn known(text: &'static str, member: &'static str) -> Self {
-        Self {
-            text,
-            member: Some(member),
-        }
-    }
+    /// Whether the name is a constant of this crate, which is not reserved and needs no escape. To
+    /// check the names of every request line would take 1,100 instructions, 4% of a ping.
+    pub(super) known: bool,
 }
 
 impl<'a> Name<'a> {
+    /// A constant of this crate.
+    pub(super) const fn known(text: &'static str) -> Self {
+        Self { text, known: true }
+    }
+
     /// Any name.
     pub(super) const fn new(text: &'a str) -> Self {
-        Self { text, member: None }
+        Self { text, known: false }
     }
 }
-
-/// A constant [`Name`]: `name!("status")`.
-macro_rules! name {
-    ($name:literal) => {
-        $crate::logs::line::Name::known($name, concat!(",\"", $name, "\":"))
-    };
-}
-pub(super) use name;
 
 /// Receives the fields of a line.
 pub(super) trait Fields {
@@ -78,7 +65,8 @@ pub(super) struct LineHeader<'a> {
     pub(super) level: Level,
     pub(super) message: &'a str,
     pub(super) target: &'static str,
-    /// Level, message and target as JSON members, if they are constant.
+    /// Level, message and target as JSON members, if they are constant. To write the members of
+    /// every request line would take 350 instructions, 1.2% of a ping.
     pub(super) members: Option<&'static str>,
 }
 

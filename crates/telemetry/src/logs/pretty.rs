@@ -136,7 +136,6 @@ fn visible(out: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::line::name;
     use super::*;
     use std::time::SystemTime;
 
@@ -151,8 +150,8 @@ mod tests {
             members: None,
         };
         let mut pretty = Pretty::open(&mut out, &head, None, false);
-        pretty.text(name!("name"), "a \x1b[2J b");
-        pretty.unsigned(name!("n"), 3);
+        pretty.text(Name::known("name"), "a \x1b[2J b");
+        pretty.unsigned(Name::known("n"), 3);
         pretty.close();
         assert_eq!(
             String::from_utf8(out).unwrap(),

@@ -8,7 +8,7 @@ use tracing::Level;
 use uuid::Uuid;
 
 use super::REQUEST;
-use super::line::{Fields, Line, LineHeader, TraceIds, name};
+use super::line::{Fields, Line, LineHeader, Name, TraceIds};
 use crate::dotted::dotted;
 
 /// All fields and their meaning, in the order of the line. The members of every line (`timestamp`,
@@ -123,28 +123,28 @@ impl RequestFacts {
 impl Line for RequestLine<'_> {
     fn write(&self, line: &mut impl Fields) {
         let facts = &self.facts;
-        line.word(name!("method"), facts.method);
-        line.text(name!("route"), facts.route);
-        line.text(name!("path"), self.path.unwrap_or(facts.route));
-        line.unsigned(name!("status"), u64::from(facts.status));
-        line.millis(name!("duration_ms"), facts.duration);
-        line.millis(name!("busy_ms"), facts.busy);
-        line.unsigned(name!("response_bytes"), facts.response_bytes);
-        line.word(name!("protocol_version"), facts.protocol_version);
+        line.word(Name::known("method"), facts.method);
+        line.text(Name::known("route"), facts.route);
+        line.text(Name::known("path"), self.path.unwrap_or(facts.route));
+        line.unsigned(Name::known("status"), u64::from(facts.status));
+        line.millis(Name::known("duration_ms"), facts.duration);
+        line.millis(Name::known("busy_ms"), facts.busy);
+        line.unsigned(Name::known("response_bytes"), facts.response_bytes);
+        line.word(Name::known("protocol_version"), facts.protocol_version);
         match facts.client_address {
-            IpAddr::V4(v4) => line.word(name!("client_address"), dotted(v4, &mut [0; 16])),
-            IpAddr::V6(v6) => line.word(name!("client_address"), &v6.to_string()),
+            IpAddr::V4(v4) => line.word(Name::known("client_address"), dotted(v4, &mut [0; 16])),
+            IpAddr::V6(v6) => line.word(Name::known("client_address"), &v6.to_string()),
         }
-        line.boolean(name!("sampled"), facts.sampled);
+        line.boolean(Name::known("sampled"), facts.sampled);
         if let Some(principal) = facts.principal {
             let mut text = Uuid::encode_buffer();
             line.word(
-                name!("principal"),
+                Name::known("principal"),
                 principal.as_hyphenated().encode_lower(&mut text),
             );
         }
         if let Some(code) = facts.code {
-            line.word(name!("code"), code);
+            line.word(Name::known("code"), code);
         }
     }
 }

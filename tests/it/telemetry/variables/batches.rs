@@ -41,14 +41,14 @@ async fn a_batch_is_exported_after_its_delay() {
     // The default delays of five seconds and one second would be too long for the test.
     const BOUND: Duration = Duration::from_secs(9);
     for (prefix, _) in SIGNALS {
-        let sink = Sink::start().await;
+        let sink = Sink::start();
         let delay = format!("{prefix}SCHEDULE_DELAY");
         let service = patient(&sink).env(&delay, "20").start().await;
         let began = Instant::now();
         for _ in 0..ROUNDS {
-            let id = get(&service, PING, &[]).await.request_id;
-            eventually("what was sent", async || {
-                let id = Some(id.as_str());
+            let answer = get(&service, PING, &[]).await;
+            let id = Some(answer.request_id());
+            eventually("the request at the collector", async || {
                 let span = |span: &super::ReceivedSpan| span.text("request.id").as_deref() == id;
                 let line = |line: &super::Line| line.text("request_id").as_deref() == id;
                 let arrived = if prefix == "OTEL_BSP_" {
@@ -70,7 +70,7 @@ async fn a_batch_is_exported_after_its_delay() {
 
 /// The largest batches of spans and of log lines after five requests.
 async fn largest(set: Option<&str>) -> [usize; 2] {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut builder = patient(&sink);
     if let Some(prefix) = set {
         builder = builder.env(&format!("{prefix}MAX_EXPORT_BATCH_SIZE"), "2");

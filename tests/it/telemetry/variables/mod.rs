@@ -47,7 +47,7 @@ const PING: &str = "/api/v1/ping";
 /// Runs a service with these requests: one without a parent, a sampled and an unsampled one of a
 /// trusted caller, one of an untrusted client, and one that panics.
 async fn life(variables: &[Variables]) -> ServiceRun {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut builder = Service::builder(Backend::Sqlite)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url())
         .env("OTEL_LOGS_EXPORTER", "otlp")

@@ -81,7 +81,7 @@ async fn arrive(
     server: &Pair,
     set: &[(&str, &str)],
 ) -> (bool, bool) {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let front = front(sink.address(), server, client).await;
     let mut builder = logging_to(&sink)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("https://{front}"))
