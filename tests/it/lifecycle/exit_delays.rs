@@ -21,8 +21,8 @@ async fn an_unread_response_delays_the_exit_by_at_most_the_grace_period() {
     let requests = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(2_000);
     let sending = tokio::time::timeout(Duration::from_secs(2), deaf.write_all(requests.as_bytes()));
     let _full = sending.await;
-    // A response is counted after it was written completely. When the count stops changing, the
-    // last one is blocked by its reader.
+    // A response is counted after it was written completely. When the count stays the same and the
+    // process has nothing to do, the last response is blocked by its reader.
     let answered = async || {
         let labels = [("path", "/openapi.json"), ("status", "200")];
         let metrics = service.metrics().await;
@@ -32,8 +32,10 @@ async fn an_unread_response_delays_the_exit_by_at_most_the_grace_period() {
     };
     let mut before = -1.0;
     eventually("no more answers are written", async || {
+        let sleeps = all_threads_sleep(service.pid());
         let now = answered().await;
-        (std::mem::replace(&mut before, now) == now && now > 0.0).then_some(())
+        let same = std::mem::replace(&mut before, now) == now;
+        (sleeps && same && now > 0.0).then_some(())
     })
     .await;
     let began = Instant::now();
@@ -49,6 +51,17 @@ async fn an_unread_response_delays_the_exit_by_at_most_the_grace_period() {
     // The response is cut because its end could not be sent.
     assert_eq!(cuts[0]["kind"], "answer", "{cuts:#?}");
     drop(deaf);
+}
+
+/// Whether no thread of the process is running or could run.
+fn all_threads_sleep(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which is in parentheses (proc_pid_stat(5)).
+        stat.rsplit_once(") ")
+            .is_none_or(|(_, fields)| fields.starts_with('S'))
+    })
 }
 
 #[tokio::test]
