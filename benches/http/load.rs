@@ -116,9 +116,9 @@ pub async fn repeated(
 }
 
 /// Open connections that have received one response each.
-pub struct Kept(Vec<Connection>);
+pub struct OpenConnections(Vec<Connection>);
 
-impl Kept {
+impl OpenConnections {
     pub fn none() -> Self {
         Self(Vec::new())
     }

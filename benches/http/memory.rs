@@ -1,6 +1,6 @@
 //! Memory of an open connection after one request.
 
-use crate::load::Kept;
+use crate::load::OpenConnections;
 use crate::process::Server;
 use crate::{load_runtime, servers};
 
@@ -26,7 +26,7 @@ pub fn report() -> anyhow::Result<()> {
     println!("| --- | --- | --- | --- | --- |");
     for server in &servers {
         let rest = server.resident_mib()?;
-        let mut kept = Kept::none();
+        let mut kept = OpenConnections::none();
         let mut columns = Vec::new();
         for count in COUNTS {
             runtime.block_on(kept.grow(server.address(), count))?;

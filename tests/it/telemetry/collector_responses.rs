@@ -25,7 +25,7 @@ const HTTP: &str = "http/protobuf";
 const GRPC: &str = "grpc";
 
 /// A recorded export request.
-struct Export {
+struct ExportRequest {
     at: Instant,
     headers: HeaderMap,
     body: Bytes,
@@ -36,7 +36,7 @@ struct Export {
 struct Collector {
     address: SocketAddr,
     answers: Arc<Mutex<VecDeque<Response>>>,
-    exports: Arc<Mutex<Vec<Export>>>,
+    exports: Arc<Mutex<Vec<ExportRequest>>>,
 }
 
 impl Collector {
@@ -63,7 +63,7 @@ impl Collector {
         this.exports
             .lock()
             .unwrap()
-            .push(Export { at, headers, body });
+            .push(ExportRequest { at, headers, body });
         let answer = this.answers.lock().unwrap().pop_front();
         answer.unwrap_or_else(|| taken(is_grpc, &ExportTraceServiceResponse::default()))
     }

@@ -26,13 +26,13 @@ const URGENT_DELAY: Duration = Duration::from_millis(2);
 /// Handle of the sink. Clones share the buffer.
 #[derive(Clone)]
 pub(super) struct Sink {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
     dropped: IntCounter,
 }
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
+struct Inner {
+    state: Mutex<Buffer>,
     /// Notified when lines are appended or a flush is requested.
     wake: Condvar,
     /// Notified when all lines are written.
@@ -40,7 +40,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+struct Buffer {
     waiting: Batch,
     /// A caller of [`Sink::flush`] waits.
     flush_requested: bool,
@@ -70,7 +70,7 @@ impl Sink {
         batch_delay: Duration,
     ) -> std::io::Result<Self> {
         let sink = Self {
-            shared: Arc::default(),
+            inner: Arc::default(),
             dropped,
         };
         let writer = sink.clone();
@@ -106,7 +106,7 @@ impl Sink {
         drop(state);
         // The writer sleeps only while the buffer is empty or lines are batched.
         if before == 0 || hastens || (before < WRITE_THRESHOLD && after >= WRITE_THRESHOLD) {
-            self.shared.wake.notify_one();
+            self.inner.wake.notify_one();
         }
         true
     }
@@ -121,9 +121,9 @@ impl Sink {
                 return false;
             }
             state.flush_requested = true;
-            self.shared.wake.notify_one();
+            self.inner.wake.notify_one();
             state = self
-                .shared
+                .inner
                 .drained
                 .wait_timeout(state, left)
                 .unwrap_or_else(PoisonError::into_inner)
@@ -132,8 +132,8 @@ impl Sink {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        let state = self.shared.state.lock();
+    fn lock(&self) -> MutexGuard<'_, Buffer> {
+        let state = self.inner.state.lock();
         state.unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,7 +147,7 @@ impl Sink {
         loop {
             let mut state = self.lock();
             while state.waiting.is_empty() {
-                let woken = self.shared.wake.wait(state);
+                let woken = self.inner.wake.wait(state);
                 state = woken.unwrap_or_else(PoisonError::into_inner);
             }
             let began = Instant::now();
@@ -161,7 +161,7 @@ impl Sink {
                 if left.is_zero() {
                     break;
                 }
-                let woken = self.shared.wake.wait_timeout(state, left);
+                let woken = self.inner.wake.wait_timeout(state, left);
                 state = woken.unwrap_or_else(PoisonError::into_inner).0;
             }
             std::mem::swap(&mut batch, &mut state.waiting);
@@ -176,7 +176,7 @@ impl Sink {
             state.writing = false;
             if state.waiting.is_empty() {
                 state.flush_requested = false;
-                self.shared.drained.notify_all();
+                self.inner.drained.notify_all();
             }
         }
     }
@@ -241,7 +241,7 @@ mod tests {
     fn request_lines_and_other_lines_share_the_capacity() {
         // Without a writer thread, which could empty the buffer between two lines.
         let sink = Sink {
-            shared: Arc::default(),
+            inner: Arc::default(),
             dropped: IntCounter::new("dropped", "dropped").unwrap(),
         };
         let line = RequestLine {

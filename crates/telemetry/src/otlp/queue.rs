@@ -79,7 +79,7 @@ pub(crate) fn on_exporter_thread() -> bool {
 
 /// Handle of the queue.
 #[derive(Debug)]
-pub(crate) struct Queue<T>(Arc<Shared<T>>);
+pub(crate) struct Queue<T>(Arc<Inner<T>>);
 
 impl<T> Clone for Queue<T> {
     fn clone(&self) -> Self {
@@ -88,7 +88,7 @@ impl<T> Clone for Queue<T> {
 }
 
 #[derive(Debug)]
-struct Shared<T> {
+struct Inner<T> {
     items: Mutex<Items<T>>,
     full_batch: Notify,
     batch: Batch,
@@ -103,7 +103,7 @@ struct Items<T> {
 
 impl<T: Item> Queue<T> {
     pub(crate) fn new(batch: Batch, outcomes: Outcomes) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(Inner {
             items: Mutex::new(Items {
                 waiting: VecDeque::new(),
                 closed: false,
@@ -116,18 +116,18 @@ impl<T: Item> Queue<T> {
 
     /// Appends an item, or counts it as dropped.
     pub(crate) fn push(&self, item: T) {
-        let shared = &*self.0;
+        let inner = &*self.0;
         let mut items = self.lock();
-        if items.closed || items.waiting.len() >= shared.batch.queue {
+        if items.closed || items.waiting.len() >= inner.batch.queue {
             drop(items);
-            shared.outcomes.dropped.inc();
+            inner.outcomes.dropped.inc();
             return;
         }
         items.waiting.push_back(item);
-        let full = items.waiting.len() == shared.batch.size;
+        let full = items.waiting.len() == inner.batch.size;
         drop(items);
         if full {
-            shared.full_batch.notify_one();
+            inner.full_batch.notify_one();
         }
     }
 

@@ -44,7 +44,7 @@ struct Inner {
     baggage: bool,
     scope: InstrumentationScope,
     resource: Resource,
-    export: Option<Export>,
+    export: Option<SpanExport>,
     late_after: Duration,
     late: LateSpanLimit,
     /// Ignored configuration, logged once the logger is installed.
@@ -52,7 +52,7 @@ struct Inner {
 }
 
 /// The export of spans, if it is enabled.
-struct Export {
+struct SpanExport {
     spans: SpanQueue,
     provider: SdkTracerProvider,
     worker: Mutex<Option<Worker>>,
@@ -89,7 +89,7 @@ impl Traces {
         let outcomes = Outcomes::new(&metrics.spans, "late");
         let resource = resource(&service, &settings.resource);
         let export = match exporter {
-            Some(exporter) => Some(Export::start(
+            Some(exporter) => Some(SpanExport::start(
                 service, exporter, &settings, &resource, &sampling, outcomes,
             )?),
             None => None,
@@ -212,7 +212,7 @@ impl Traces {
     }
 }
 
-impl Export {
+impl SpanExport {
     fn start(
         service: Service,
         exporter: ExporterSettings,
