@@ -17,7 +17,7 @@ async fn service(control_frames: u32) -> Service {
 }
 
 /// Sends the same frames until the service closes the connection. Returns whether it did.
-async fn is_cut(service: &Service, before: &[u8], frames: &[u8]) -> bool {
+async fn is_disconnected(service: &Service, before: &[u8], frames: &[u8]) -> bool {
     let mut connection = Http2::connect(service.address(), &[]).await;
     connection.send(before).await.unwrap();
     let burst = frames.repeat((64 << 10) / frames.len());
@@ -63,7 +63,7 @@ async fn floods_of_any_control_frame_end_the_connection() {
         };
         let before_it = floods().await.expect("the series exists from the start");
         let began = Instant::now();
-        assert!(is_cut(&service, before, &flood).await, "{label}");
+        assert!(is_disconnected(&service, before, &flood).await, "{label}");
         assert!(began.elapsed() < Duration::from_secs(5), "{label}");
         eventually(&format!("a flood of {label} is counted"), async || {
             (floods().await == Some(before_it + 1.0)).then_some(())
@@ -100,7 +100,7 @@ async fn empty_data_and_continuation_frames_end_the_connection() {
             frame(kind::CONTINUATION, 0, 1, &[]),
         ),
     ] {
-        assert!(is_cut(&service, before, &flood).await, "{what}");
+        assert!(is_disconnected(&service, before, &flood).await, "{what}");
     }
 }
 

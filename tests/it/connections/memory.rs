@@ -12,7 +12,7 @@ const MOST: f64 = 26_500.0;
 const CONNECTIONS: u16 = 1_000;
 
 /// A connection after one response.
-async fn idle(service: &Service) -> TcpStream {
+async fn idle_connection(service: &Service) -> TcpStream {
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     stream.write_all(REQUEST).await.unwrap();
     let mut answer = Vec::new();
@@ -32,13 +32,13 @@ async fn an_idle_connection_holds_one_small_buffer() {
     };
     let mut held = Vec::new();
     for _ in 0..50 {
-        held.push(idle(&service).await);
+        held.push(idle_connection(&service).await);
     }
     // Allocations of the first connections and the first scrape are not counted.
     allocated().await;
     let before = allocated().await;
     for _ in 0..CONNECTIONS {
-        held.push(idle(&service).await);
+        held.push(idle_connection(&service).await);
     }
     let each = (allocated().await - before) / f64::from(CONNECTIONS);
     assert!(each < MOST, "{each} bytes");

@@ -32,7 +32,7 @@ async fn ended(service: &Service) -> (f64, f64) {
 }
 
 /// Reads frames until the connection ends. Returns them and the time that it took.
-async fn until_the_end(connection: &mut Http2) -> (Vec<Frame>, Duration) {
+async fn read_until_end(connection: &mut Http2) -> (Vec<Frame>, Duration) {
     let began = Instant::now();
     let mut frames = Vec::new();
     while let Some(frame) = connection.next().await {
@@ -46,7 +46,7 @@ async fn closed_windows_end_the_connection_after_the_idle_timeout() {
     let service = service().await;
     let mut connection = Http2::connect(service.address(), CLOSED).await;
     connection.send(&get(1, PING)).await.unwrap();
-    let (frames, open) = until_the_end(&mut connection).await;
+    let (frames, open) = read_until_end(&mut connection).await;
     let range = Duration::from_millis(1_300)..Duration::from_secs(3);
     assert!(range.contains(&open), "{open:?}");
     assert!(frames.iter().any(|frame| frame.kind == kind::HEADERS));
@@ -65,7 +65,7 @@ async fn an_exhausted_connection_window_ends_the_connection() {
     let mut connection = Http2::connect(service.address(), &[(4, 1 << 30)]).await;
     connection.send(&get(1, LARGE)).await.unwrap();
     connection.send(&get(3, PING)).await.unwrap();
-    let (frames, open) = until_the_end(&mut connection).await;
+    let (frames, open) = read_until_end(&mut connection).await;
     let range = Duration::from_millis(1_300)..Duration::from_secs(3);
     assert!(range.contains(&open), "{open:?}");
     let data = frames.iter().filter(|frame| frame.kind == kind::DATA);
@@ -123,7 +123,7 @@ async fn an_unread_stream_is_reset_and_others_are_served() {
 }
 
 /// Opens the window of a stream repeatedly until the response or the connection ends.
-async fn read_at(service: &Service, every: Duration, bytes: u32) -> (Vec<Frame>, Duration) {
+async fn read_slowly(service: &Service, every: Duration, bytes: u32) -> (Vec<Frame>, Duration) {
     let mut connection = Http2::connect(service.address(), CLOSED).await;
     let mut frames = Vec::new();
     connection.send(&get(1, LARGE)).await.unwrap();
@@ -158,7 +158,7 @@ async fn read_at(service: &Service, every: Duration, bytes: u32) -> (Vec<Frame>,
 #[tokio::test]
 async fn opening_windows_byte_by_byte_ends_the_stream() {
     let service = service().await;
-    let (frames, open) = read_at(&service, Duration::from_millis(50), 1).await;
+    let (frames, open) = read_slowly(&service, Duration::from_millis(50), 1).await;
     let range = Duration::from_millis(1_300)..Duration::from_secs(5);
     assert!(range.contains(&open), "{open:?}");
     assert!(!frames.iter().any(Frame::ends_stream));
@@ -177,7 +177,7 @@ async fn a_slowly_reading_client_receives_the_complete_response() {
     // About three times the idle timeout.
     let steps = 45;
     let step = u32::try_from(whole.len()).unwrap() / steps;
-    let (frames, open) = read_at(&service, Duration::from_millis(100), step).await;
+    let (frames, open) = read_slowly(&service, Duration::from_millis(100), step).await;
     assert!(open > Duration::from_secs(3), "{open:?}");
     assert!(frames.last().is_some_and(Frame::ends_stream));
     let data = frames.iter().filter(|frame| frame.kind == kind::DATA);

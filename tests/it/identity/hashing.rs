@@ -13,7 +13,7 @@ use crate::support::{Backend, Service, TestDatabase};
 
 /// A service whose queue timeout exceeds the hashing time of a busy machine, because the test is
 /// about the order and not about speed.
-async fn patient(backend: Backend) -> Service {
+async fn with_long_queue(backend: Backend) -> Service {
     Service::builder(backend)
         .env("APP__AUTH__HASH_QUEUE_TIMEOUT", "60s")
         .start()
@@ -46,7 +46,7 @@ async fn honest_logins(service: &Service, attack: impl AsyncFn()) -> (usize, u32
 
 on_both! {
     async fn guessing_clients_do_not_block_honest_logins(backend: Backend) {
-        let service = patient(backend).await;
+        let service = with_long_queue(backend).await;
         let attack = async || {
             login(&service, "nobody@example.com", "some wrong passphrase").await;
         };
@@ -56,7 +56,7 @@ on_both! {
     }
 
     async fn password_changing_clients_do_not_block_honest_logins(backend: Backend) {
-        let service = patient(backend).await;
+        let service = with_long_queue(backend).await;
         let (token, _) = tokens(&service, "ada@example.com").await;
         let url = service.url("/api/v1/users/me/password");
         let body = json!({

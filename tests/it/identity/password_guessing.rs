@@ -43,7 +43,7 @@ async fn patch_from(service: &Service, client: &str, token: &str, body: Value) -
 }
 
 #[track_caller]
-fn is_refused_by(answer: &Answer, limiter: &str) {
+fn assert_refused_by(answer: &Answer, limiter: &str) {
     answer.is_problem(429, "RATE_LIMITED");
     for name in ["ratelimit", "ratelimit-policy"] {
         let value = answer.headers[name].to_str().unwrap();
@@ -65,12 +65,12 @@ on_both! {
                 login_from(&service, client, email, WRONG).await.is(401);
             }
             let refused = login_from(&service, "192.0.2.3", email, WRONG).await;
-            is_refused_by(&refused, "account");
+            assert_refused_by(&refused, "account");
         }
         // Other accounts are not affected, and another spelling of an address is the same account.
         login_from(&service, "192.0.2.3", "grace@example.com", WRONG).await.is(401);
         let form = login_from(&service, "192.0.2.4", "ADA@example.com", WRONG).await;
-        is_refused_by(&form, "account");
+        assert_refused_by(&form, "account");
         assert_eq!(attempts(&service, "login", "limited").await, 3.0);
         let samples = service.metrics().await;
         let labels = [("limiter", "account"), ("decision", "rejected")];
@@ -87,7 +87,7 @@ on_both! {
             login_from(&service, &format!("192.0.2.{client}"), "ada@example.com", WRONG).await;
         }
         let elsewhere = login_from(&service, "192.0.2.99", "ada@example.com", PASSWORD).await;
-        is_refused_by(&elsewhere, "account");
+        assert_refused_by(&elsewhere, "account");
         // The owner may log in as often as desired, with occasional mistakes.
         for _ in 0..4 {
             login_from(&service, home, "ada@example.com", WRONG).await.is(401);
@@ -100,7 +100,7 @@ on_both! {
             login_from(&service, home, "ada@example.com", WRONG).await.is(401);
         }
         let beyond = login_from(&service, home, "ada@example.com", WRONG).await;
-        is_refused_by(&beyond, "account");
+        assert_refused_by(&beyond, "account");
     }
 
     async fn password_confirmation_is_subject_to_both_limits(backend: Backend) {
@@ -111,9 +111,9 @@ on_both! {
         for _ in 0..3 {
             change_from(&service, "192.0.2.2", &token, WRONG).await.is_problem(403, "WRONG_PASSWORD");
         }
-        is_refused_by(&change_from(&service, "192.0.2.3", &token, WRONG).await, "account");
-        is_refused_by(&change_from(&service, "192.0.2.2", &token, WRONG).await, "account");
-        is_refused_by(&change_from(&service, "192.0.2.2", &token, WRONG).await, "auth");
+        assert_refused_by(&change_from(&service, "192.0.2.3", &token, WRONG).await, "account");
+        assert_refused_by(&change_from(&service, "192.0.2.2", &token, WRONG).await, "account");
+        assert_refused_by(&change_from(&service, "192.0.2.2", &token, WRONG).await, "auth");
         for (outcome, count) in [("failure", 3.0), ("limited", 3.0), ("success", 0.0)] {
             assert_eq!(attempts(&service, "confirmation", outcome).await, count, "{outcome}");
         }
@@ -131,7 +131,7 @@ on_both! {
             answer.is_problem(409, "EMAIL_TAKEN");
         }
         for email in ["admin@example.com", "grace@example.com"] {
-            is_refused_by(&patch_from(&service, "192.0.2.2", &token, to(email)).await, "auth");
+            assert_refused_by(&patch_from(&service, "192.0.2.2", &token, to(email)).await, "auth");
         }
         // The response does not reveal whether a user exists.
         for name in ["Ada", "Ada King", "Ada Lovelace"] {
@@ -151,8 +151,8 @@ on_both! {
         for _ in 0..2 {
             erase(WRONG).await.is_problem(403, "WRONG_PASSWORD");
         }
-        is_refused_by(&erase(PASSWORD).await, "account");
-        is_refused_by(&erase(PASSWORD).await, "auth");
+        assert_refused_by(&erase(PASSWORD).await, "account");
+        assert_refused_by(&erase(PASSWORD).await, "auth");
     }
 }
 
@@ -176,6 +176,6 @@ async fn guesses_of_an_account_are_limited_across_replicas() {
         guess(service).await.is(401);
     }
     for service in [&one, &two] {
-        is_refused_by(&guess(service).await, "account");
+        assert_refused_by(&guess(service).await, "account");
     }
 }

@@ -50,7 +50,7 @@ fn part(token: &str, index: usize) -> Value {
 }
 
 #[track_caller]
-fn is_refused(answer: &Answer, why: &str) {
+fn assert_refused(answer: &Answer, why: &str) {
     assert_eq!(answer.status.as_u16(), 401, "{why}: {answer:?}");
     answer.is_problem(401, "UNAUTHENTICATED");
     assert_eq!(
@@ -98,14 +98,14 @@ on_both! {
             ("x-api-key", "whatever"),
         ] {
             let request = service.client.get(service.url("/api/v1/users/me"));
-            is_refused(&send(request.header(name, value)).await, value);
+            assert_refused(&send(request.header(name, value)).await, value);
         }
     }
 
     async fn a_refused_token_is_refused_before_the_body_is_read(backend: Backend) {
         let service = Service::start(backend).await;
         let request = me(&service, Method::PATCH, "x").body("not JSON");
-        is_refused(&send(request).await, "a broken body");
+        assert_refused(&send(request).await, "a broken body");
     }
 
     async fn every_claim_of_a_token_is_verified(backend: Backend) {
@@ -135,7 +135,7 @@ on_both! {
                 value => claims[name] = value.clone(),
             }
             let answer = read_me(&service, &sign(&header(), &claims, SECRET)).await;
-            is_refused(&answer, &format!("{name} = {value}"));
+            assert_refused(&answer, &format!("{name} = {value}"));
         }
         for (name, value) in [
             ("typ", json!("JWT")),
@@ -147,12 +147,12 @@ on_both! {
             let mut header = header();
             header[name] = value.clone();
             let answer = read_me(&service, &sign(&header, &claims(&user), SECRET)).await;
-            is_refused(&answer, &format!("{name} = {value}"));
+            assert_refused(&answer, &format!("{name} = {value}"));
         }
         let none = BASE64URL.encode(json!({"typ": "at+jwt", "alg": "none", "kid": "shared"}).to_string());
         let payload = good.split('.').nth(1).unwrap();
-        is_refused(&read_me(&service, &format!("{none}.{payload}.")).await, "alg none, unsigned");
-        is_refused(
+        assert_refused(&read_me(&service, &format!("{none}.{payload}.")).await, "alg none, unsigned");
+        assert_refused(
             &read_me(&service, &sign(&header(), &claims(&user), b"another secret of 32 bytes or more")).await,
             "another secret",
         );
@@ -162,7 +162,7 @@ on_both! {
         changed["exp"] = json!(now() + 6_000);
         let unsigned = sign(&header(), &changed, SECRET);
         let (unsigned, _) = unsigned.rsplit_once('.').unwrap();
-        is_refused(&read_me(&service, &format!("{unsigned}.{signature}")).await, "tampered");
+        assert_refused(&read_me(&service, &format!("{unsigned}.{signature}")).await, "tampered");
         assert!(attempts(&service, "token", "failure").await >= 18.0);
     }
 
@@ -176,7 +176,7 @@ on_both! {
         header["kid"] = key["kid"].clone();
         for secret in [x.as_bytes(), &BASE64URL.decode(x).unwrap(), key.to_string().as_bytes()] {
             let token = sign(&header, &claims(&user), secret);
-            is_refused(&read_me(&service, &token).await, "the public key as HMAC secret");
+            assert_refused(&read_me(&service, &token).await, "the public key as HMAC secret");
         }
     }
 
@@ -204,7 +204,7 @@ on_both! {
             (answer.status == 401).then_some(answer)
         })
         .await;
-        is_refused(&answer, "expired");
+        assert_refused(&answer, "expired");
         assert!((exp..=exp + 5).contains(&now()), "leeway is 5 s at most");
     }
 }

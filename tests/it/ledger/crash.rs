@@ -124,7 +124,7 @@ on_both! {
         let open = sent.iter().filter(|request| request.acknowledged.is_none()).count();
         assert_eq!(open, 2 * USERS.len() * CONNECTIONS, "every connection was cut in a request");
         for request in &sent {
-            let answer = settle(&clients[request.user], &accounts, request).await;
+            let answer = repeat_until_answered(&clients[request.user], &accounts, request).await;
             if let Some(first) = &request.acknowledged {
                 assert_eq!(&id(&answer), first, "an acknowledged transfer was lost");
             }
@@ -146,7 +146,11 @@ on_both! {
 
 /// Repeats a request until it is answered, honouring `Retry-After`. The server needs a moment to
 /// notice that the transaction of a killed client is gone.
-async fn settle(client: &Client, accounts: &[String], request: &LoadRequest) -> Value {
+async fn repeat_until_answered(
+    client: &Client,
+    accounts: &[String],
+    request: &LoadRequest,
+) -> Value {
     for _ in 0..5 {
         let answer = post(client, accounts, request).await.unwrap();
         if answer.status() == StatusCode::CREATED {

@@ -108,7 +108,7 @@ const LEFT_BEHIND: [&str; 4] = [
      JOIN users u ON u.id = f.user_id WHERE u.erased_at IS NOT NULL",
 ];
 
-async fn nothing_is_left_behind(ledger: &Fixture) {
+async fn assert_nothing_left(ledger: &Fixture) {
     for sql in LEFT_BEHIND {
         assert_eq!(ledger.number(sql).await, 0, "{sql}");
     }
@@ -134,7 +134,7 @@ async fn tables_of_users(ledger: &Fixture) -> Vec<String> {
     }
 }
 
-async fn refused(ledger: &Fixture, order: &Order, user: Uuid, key: &str) {
+async fn assert_refused(ledger: &Fixture, order: &Order, user: Uuid, key: &str) {
     let answer = ledger.send(order, Some(&claim(user, key, order))).await;
     assert!(matches!(answer, Err(TransferError::Erased)), "{answer:?}");
 }
@@ -153,15 +153,15 @@ on_both! {
         let opened = ledger.store.open_account(&new_account(gone)).await;
         assert!(matches!(opened, Err(OpenError::Erased)), "{opened:?}");
         // A payment, accepted or refused, and a deposit by a former administrator.
-        refused(&ledger, &payment(gone, closed, target, 1), gone, "payment").await;
-        refused(&ledger, &payment(gone, new_id(), target, 1), gone, "unknown").await;
-        refused(&ledger, &deposit(target, 1), gone, "deposit").await;
+        assert_refused(&ledger, &payment(gone, closed, target, 1), gone, "payment").await;
+        assert_refused(&ledger, &payment(gone, new_id(), target, 1), gone, "unknown").await;
+        assert_refused(&ledger, &deposit(target, 1), gone, "deposit").await;
         let unclaimed = ledger.send(&payment(gone, closed, target, 1), None).await;
         assert!(matches!(unclaimed, Err(TransferError::Erased)), "{unclaimed:?}");
         assert!(!identity.open_family(family(gone, token())).await.unwrap());
         assert_eq!(identity.rotate(rotation(old)).await.unwrap(), Rotated::Refused);
 
-        nothing_is_left_behind(&ledger).await;
+        assert_nothing_left(&ledger).await;
         assert_eq!(ledger.transfers().await, 0);
         // Other users are not affected.
         ledger.open(other, "USD").await;
@@ -209,7 +209,7 @@ on_both! {
                 identity.rotate(rotation(old)),
             );
             erased.unwrap();
-            nothing_is_left_behind(&ledger).await;
+            assert_nothing_left(&ledger).await;
         }
     }
 }
@@ -253,7 +253,7 @@ async fn inserts_wait_for_a_running_erasure() {
     assert!(matches!(opened, Err(OpenError::Erased)), "{opened:?}");
     let sent = sent.await.unwrap();
     assert!(matches!(sent, Err(TransferError::Erased)), "{sent:?}");
-    nothing_is_left_behind(&ledger).await;
+    assert_nothing_left(&ledger).await;
 }
 
 /// For some seconds, a replica still considers a user alive whom another replica has erased.

@@ -52,7 +52,7 @@ struct Model {
 }
 
 impl Model {
-    fn foretell(&self, step: &Step) -> Result<(), Refusal> {
+    fn predict(&self, step: &Step) -> Result<(), Refusal> {
         let Some(from) = step.from else {
             return Ok(());
         };
@@ -159,13 +159,13 @@ impl World {
 }
 
 /// Sequential steps: the model predicts every response.
-async fn in_order(backend: Backend, steps: Vec<Step>) {
+async fn check_sequential(backend: Backend, steps: Vec<Step>) {
     let world = World::new(backend).await;
     let mut model = Model::default();
     for (index, step) in steps.iter().enumerate() {
         let answer = world.send(&format!("k{index}"), step).await;
-        assert_eq!(answer.map(|_| ()), model.foretell(step), "step {index}");
-        if model.foretell(step).is_ok() {
+        assert_eq!(answer.map(|_| ()), model.predict(step), "step {index}");
+        if model.predict(step).is_ok() {
             model.apply(step);
         }
     }
@@ -173,7 +173,7 @@ async fn in_order(backend: Backend, steps: Vec<Step>) {
 }
 
 /// Concurrent clients with their steps. The repetitions of a step run concurrently as well.
-async fn at_once(backend: Backend, clients: Vec<Vec<Step>>) {
+async fn check_concurrent(backend: Backend, clients: Vec<Vec<Step>>) {
     let world = Arc::new(World::new(backend).await);
     let mut model = Model::default();
     for index in 0..ACCOUNTS.len() {
@@ -283,7 +283,7 @@ macro_rules! properties {
 }
 
 properties! {
-    a_history_in_order_goes_as_the_model_foretells = in_order over vec(step(), 1..40);
-    histories_at_once_keep_every_acknowledged_transfer_exactly_once =
-        at_once over vec(vec(step(), 1..8), 2..7);
+    sequential_histories_match_the_model = check_sequential over vec(step(), 1..40);
+    concurrent_histories_keep_every_acknowledged_transfer_exactly_once =
+        check_concurrent over vec(vec(step(), 1..8), 2..7);
 }

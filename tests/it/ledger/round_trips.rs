@@ -18,7 +18,7 @@ struct Counter {
 }
 
 impl Counter {
-    async fn before(server: String) -> Self {
+    async fn start_before(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let answers = Arc::new(AtomicUsize::new(0));
@@ -34,7 +34,7 @@ impl Counter {
                     async move { tokio::io::copy(&mut from_client, &mut to_server).await },
                 );
                 let counted = Arc::clone(&counted);
-                tokio::spawn(async move { pass(from_server, &mut to_client, &counted).await });
+                tokio::spawn(async move { forward(from_server, &mut to_client, &counted).await });
             }
         });
         Self { port, answers }
@@ -46,7 +46,7 @@ impl Counter {
 }
 
 /// Forwards whole server messages: a type, a length that includes itself, and the content.
-async fn pass(
+async fn forward(
     mut from: tokio::net::tcp::OwnedReadHalf,
     to: &mut tokio::net::tcp::OwnedWriteHalf,
     answers: &AtomicUsize,
@@ -68,7 +68,7 @@ async fn fixture() -> (Fixture, Counter) {
     let database = TestDatabase::create(Backend::Postgres).await;
     let mut url = reqwest::Url::parse(database.url()).unwrap();
     let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
-    let counter = Counter::before(server).await;
+    let counter = Counter::start_before(server).await;
     url.set_host(Some("127.0.0.1")).unwrap();
     url.set_port(Some(counter.port)).unwrap();
     url.query_pairs_mut().append_pair("sslmode", "disable");

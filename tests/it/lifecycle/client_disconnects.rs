@@ -11,7 +11,7 @@ use crate::support::{Backend, Service, eventually};
 
 /// Number of queries of the service that wait for a lock. Must not be called within a transaction,
 /// which freezes the statistics.
-async fn running(connection: &mut PgConnection) -> i64 {
+async fn waiting_queries(connection: &mut PgConnection) -> i64 {
     let query = "SELECT count(*) FROM pg_stat_activity
                  WHERE datname = current_database() AND pid <> pg_backend_pid()
                    AND state <> 'idle' AND wait_event_type = 'Lock'";
@@ -22,7 +22,11 @@ async fn running(connection: &mut PgConnection) -> i64 {
 }
 
 /// Sends a transfer without reading the response.
-async fn ask(service: &Service, client: &Client, transfer: &Value) -> tokio::net::TcpStream {
+async fn send_transfer(
+    service: &Service,
+    client: &Client,
+    transfer: &Value,
+) -> tokio::net::TcpStream {
     let body = transfer.to_string();
     let request = client.request("POST", "/api/v1/transfers").build().unwrap();
     let token = request.headers()["authorization"].to_str().unwrap();
@@ -62,14 +66,14 @@ async fn a_disconnect_cancels_the_query_and_rolls_back() {
         .unwrap();
     // More than the pool's places, so that each must become free again.
     for _ in 0..4 {
-        let client = ask(&service, &ada, &transfer(&from, &to, 10)).await;
+        let client = send_transfer(&service, &ada, &transfer(&from, &to, 10)).await;
         eventually("the transfer waits for the lock", async || {
-            (running(&mut watch).await == 1).then_some(())
+            (waiting_queries(&mut watch).await == 1).then_some(())
         })
         .await;
         drop(client);
         eventually("its query has ended", async || {
-            (running(&mut watch).await == 0).then_some(())
+            (waiting_queries(&mut watch).await == 0).then_some(())
         })
         .await;
     }
@@ -105,7 +109,7 @@ async fn a_deadline_cancels_the_query() {
     other.execute(sqlx::raw_sql(lock)).await.unwrap();
     let ask = tokio::spawn(async move { ada.get("/api/v1/accounts").await });
     eventually("the request waits for the lock", async || {
-        (running(&mut watch).await == 1).then_some(())
+        (waiting_queries(&mut watch).await == 1).then_some(())
     })
     .await;
     let answer = ask.await.unwrap();
@@ -114,7 +118,7 @@ async fn a_deadline_cancels_the_query() {
     assert_eq!(body["code"], "DEADLINE_EXCEEDED");
     let began = std::time::Instant::now();
     eventually("its query has ended", async || {
-        (running(&mut watch).await == 0).then_some(())
+        (waiting_queries(&mut watch).await == 0).then_some(())
     })
     .await;
     assert!(
@@ -143,7 +147,7 @@ async fn a_disconnect_while_waiting_to_write_leaves_nothing() {
         .await
         .unwrap();
     for gone in 1..=3 {
-        let client = ask(&service, &ada, &transfer(&from, &to, 10)).await;
+        let client = send_transfer(&service, &ada, &transfer(&from, &to, 10)).await;
         super::drain::in_flight(&service, 1.0).await;
         drop(client);
         eventually("the request has ended", async || {

@@ -11,7 +11,7 @@ use crate::support::{Backend, Builder, PostgresServer, Service, eventually};
 /// Connection timeout and statement timeout in these tests.
 const BOUND: Duration = Duration::from_secs(1);
 
-fn on(server: &PostgresServer) -> Builder {
+fn service_on(server: &PostgresServer) -> Builder {
     Service::builder(Backend::Sqlite)
         .env("APP__DATABASE__URL", server.url())
         .env("APP__DATABASE__ACQUIRE_TIMEOUT", "1s")
@@ -20,17 +20,17 @@ fn on(server: &PostgresServer) -> Builder {
 }
 
 /// Sends a request that needs the database. It must be refused in time.
-pub(super) async fn refused(client: &Client) {
+pub(super) async fn assert_refused(client: &Client) {
     let began = Instant::now();
     let answer = client.get("/api/v1/accounts").await;
     let took = began.elapsed();
-    is_refusal(answer).await;
+    assert_refusal(answer).await;
     // Two seconds of tolerance for busy machines.
     assert!(took < BOUND * 2 + Duration::from_secs(2), "{took:?}");
 }
 
 /// Asserts a refusal: with `Retry-After`, without internals.
-pub(super) async fn is_refusal(answer: reqwest::Response) {
+pub(super) async fn assert_refusal(answer: reqwest::Response) {
     assert_eq!(answer.status(), 503);
     let retry = answer.headers()["retry-after"].to_str().unwrap();
     assert!(retry.parse::<u32>().unwrap() >= 1, "{retry}");
@@ -42,7 +42,7 @@ pub(super) async fn is_refusal(answer: reqwest::Response) {
     }
 }
 
-async fn ready(service: &Service) -> Option<bool> {
+async fn readiness(service: &Service) -> Option<bool> {
     let url = service.admin("/health/ready?verbose");
     let answer = service.client.get(url).send().await.ok()?;
     let status = answer.status();
@@ -57,10 +57,10 @@ async fn ready(service: &Service) -> Option<bool> {
     Some(status.is_success())
 }
 
-pub(super) async fn becomes(service: &Service, wanted: bool, bound: Duration) {
+pub(super) async fn wait_for_readiness(service: &Service, wanted: bool, bound: Duration) {
     let began = Instant::now();
     eventually("readiness follows", async || {
-        (ready(service).await? == wanted).then_some(())
+        (readiness(service).await? == wanted).then_some(())
     })
     .await;
     assert!(began.elapsed() < bound, "{:?}", began.elapsed());
@@ -77,7 +77,7 @@ pub(super) async fn becomes(service: &Service, wanted: bool, bound: Duration) {
 }
 
 /// After the recovery no request fails because of broken connections.
-pub(super) async fn all_is_well(client: &Client) {
+pub(super) async fn assert_serving(client: &Client) {
     for _ in 0..20 {
         assert_eq!(client.get("/api/v1/accounts").await.status(), 200);
     }
@@ -86,40 +86,44 @@ pub(super) async fn all_is_well(client: &Client) {
 #[tokio::test]
 async fn a_killed_database_causes_timely_refusals_until_it_returns() {
     let mut server = PostgresServer::start().await;
-    let mut service = on(&server).start().await;
+    let mut service = service_on(&server).start().await;
     let client = Client::register(&service, "ada").await;
-    all_is_well(&client).await;
+    assert_serving(&client).await;
     server.kill();
-    tokio::join!(refused(&client), refused(&client), refused(&client));
-    becomes(&service, false, Duration::from_secs(5)).await;
-    refused(&client).await;
+    tokio::join!(
+        assert_refused(&client),
+        assert_refused(&client),
+        assert_refused(&client)
+    );
+    wait_for_readiness(&service, false, Duration::from_secs(5)).await;
+    assert_refused(&client).await;
     server.restart().await;
-    becomes(&service, true, Duration::from_secs(10)).await;
-    all_is_well(&client).await;
+    wait_for_readiness(&service, true, Duration::from_secs(10)).await;
+    assert_serving(&client).await;
     assert_eq!(service.terminate().await, Some(0));
 }
 
 #[tokio::test]
 async fn a_frozen_database_causes_timely_refusals_and_frees_the_pool() {
     let server = PostgresServer::start().await;
-    let mut service = on(&server).start().await;
+    let mut service = service_on(&server).start().await;
     let client = Client::register(&service, "ada").await;
-    all_is_well(&client).await;
+    assert_serving(&client).await;
     server.freeze();
     // Twice as many as the pool's places, so that each must become free again.
     for _ in 0..2 {
-        let ask = || refused(&client);
+        let ask = || assert_refused(&client);
         tokio::join!(ask(), ask(), ask(), ask());
     }
-    becomes(&service, false, Duration::from_secs(5)).await;
+    wait_for_readiness(&service, false, Duration::from_secs(5)).await;
     server.thaw();
-    becomes(&service, true, Duration::from_secs(10)).await;
-    all_is_well(&client).await;
+    wait_for_readiness(&service, true, Duration::from_secs(10)).await;
+    assert_serving(&client).await;
     server.freeze();
     let asked: Vec<_> = (0..4)
         .map(|_| {
             let client = client.clone();
-            tokio::spawn(async move { refused(&client).await })
+            tokio::spawn(async move { assert_refused(&client).await })
         })
         .collect();
     super::drain::in_flight(&service, 4.0).await;
@@ -142,7 +146,7 @@ async fn a_frozen_database_causes_timely_refusals_and_frees_the_pool() {
 #[tokio::test]
 async fn an_exhausted_pool_causes_counted_refusals() {
     let server = PostgresServer::start().await;
-    let service = on(&server)
+    let service = service_on(&server)
         .env("APP__DATABASE__STATEMENT_TIMEOUT", "30s")
         .env("APP__HTTP__REQUEST_TIMEOUT", "1m")
         .start()
@@ -173,25 +177,25 @@ async fn an_exhausted_pool_causes_counted_refusals() {
     })
     .await;
     let before = timeouts().await;
-    tokio::join!(refused(&client), refused(&client));
+    tokio::join!(assert_refused(&client), assert_refused(&client));
     // The readiness check also waits in vain and times out first.
     assert!(timeouts().await >= before + 2.0);
     other.execute(sqlx::raw_sql("ROLLBACK")).await.unwrap();
     for request in held {
         assert_eq!(request.await.unwrap(), 200, "who waits for a lock gets it");
     }
-    all_is_well(&client).await;
+    assert_serving(&client).await;
 }
 
 #[tokio::test]
 async fn a_lock_timeout_is_a_refusal_that_is_logged() {
     let server = PostgresServer::start().await;
-    let service = on(&server).start().await;
+    let service = service_on(&server).start().await;
     let client = Client::register(&service, "ada").await;
     let mut other = sqlx::PgConnection::connect(&server.url()).await.unwrap();
     let lock = "BEGIN; LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE";
     other.execute(sqlx::raw_sql(lock)).await.unwrap();
-    refused(&client).await;
+    assert_refused(&client).await;
     eventually("the log", async || {
         let logs = service.logs();
         let told = logs
@@ -201,13 +205,13 @@ async fn a_lock_timeout_is_a_refusal_that_is_logged() {
     })
     .await;
     other.execute(sqlx::raw_sql("ROLLBACK")).await.unwrap();
-    all_is_well(&client).await;
+    assert_serving(&client).await;
 }
 
 #[tokio::test]
 async fn a_waiting_migration_is_logged_and_ends_with_a_silent_server() {
     let server = PostgresServer::start().await;
-    let _migrated = on(&server).start().await;
+    let _migrated = service_on(&server).start().await;
     let mut other = sqlx::PgConnection::connect(&server.url()).await.unwrap();
     // The limits of the role apply to requests and not to migrations.
     let limits = "ALTER ROLE CURRENT_USER SET statement_timeout = '100ms';
@@ -215,7 +219,7 @@ async fn a_waiting_migration_is_logged_and_ends_with_a_silent_server() {
     other.execute(sqlx::raw_sql(limits)).await.unwrap();
     let lock = "BEGIN; LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE";
     other.execute(sqlx::raw_sql(lock)).await.unwrap();
-    let mut migrate = on(&server).arguments(&["migrate"]).spawn().await;
+    let mut migrate = service_on(&server).arguments(&["migrate"]).spawn().await;
     eventually("it tells", async || {
         let told = migrate.stderr().join("\n");
         told.contains("waiting for another migrator's lock")

@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 use sqlx::{Connection as _, Executor as _};
 
-use super::database_outages::{all_is_well, becomes, is_refusal, refused};
+use super::database_outages::{assert_refusal, assert_refused, assert_serving, wait_for_readiness};
 use crate::ledger::client::Client;
 use crate::support::{Backend, Builder, PostgresServer, Service, eventually};
 
@@ -34,21 +34,21 @@ impl RestrictedDatabase {
             "CREATE ROLE service LOGIN PASSWORD 'first'",
             "CREATE DATABASE service OWNER service",
         ] {
-            owned.say(statement).await;
+            owned.execute(statement).await;
         }
         owned
     }
 
-    async fn say(&mut self, statement: &str) {
+    async fn execute(&mut self, statement: &str) {
         let statement = sqlx::AssertSqlSafe(statement.to_owned());
         self.admin.execute(sqlx::raw_sql(statement)).await.unwrap();
     }
 
     /// Terminates the sessions of the service, so that it reconnects.
-    async fn cut(&mut self) {
+    async fn terminate_sessions(&mut self) {
         let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
                    WHERE datname = 'service'";
-        self.say(end).await;
+        self.execute(end).await;
     }
 
     fn service(&self) -> Builder {
@@ -72,7 +72,7 @@ pub(super) async fn write(client: &Client) -> reqwest::Response {
 }
 
 /// Writes until a write succeeds. Returns the number of failures.
-pub(super) async fn first_write(client: &Client) -> u32 {
+pub(super) async fn failures_until_first_write(client: &Client) -> u32 {
     let began = Instant::now();
     for failed in 0.. {
         let answer = write(client).await;
@@ -81,12 +81,12 @@ pub(super) async fn first_write(client: &Client) -> u32 {
             assert!(took < Duration::from_secs(1), "{took:?}");
             return failed;
         }
-        is_refusal(answer).await;
+        assert_refusal(answer).await;
     }
     unreachable!("it ends with a success or a panic");
 }
 
-pub(super) async fn discarded(service: &Service, reason: &str) -> f64 {
+pub(super) async fn discarded_sessions(service: &Service, reason: &str) -> f64 {
     let metrics = service.metrics().await;
     let name = "db_connections_discarded_total";
     metrics.get(name, &[("reason", reason)]).unwrap()
@@ -98,32 +98,32 @@ async fn writes_succeed_again_after_a_read_only_phase() {
     let service = owned.service().start().await;
     let client = Client::register(&service, "ada").await;
     assert_eq!(write(&client).await.status(), StatusCode::CREATED);
-    assert_eq!(discarded(&service, "read_only").await, 0.0);
+    assert_eq!(discarded_sessions(&service, "read_only").await, 0.0);
     owned
-        .say("ALTER DATABASE service SET default_transaction_read_only = on")
+        .execute("ALTER DATABASE service SET default_transaction_read_only = on")
         .await;
-    owned.cut().await;
-    becomes(&service, false, Duration::from_secs(5)).await;
+    owned.terminate_sessions().await;
+    wait_for_readiness(&service, false, Duration::from_secs(5)).await;
     let answer = service.client.get(service.admin("/health/ready?verbose"));
     let told = answer.send().await.unwrap().text().await.unwrap();
     assert!(told.contains("the database cannot be written"), "{told}");
     for _ in 0..4 {
-        is_refusal(write(&client).await).await;
+        assert_refusal(write(&client).await).await;
         assert_eq!(client.get("/api/v1/accounts").await.status(), 200);
     }
-    assert!(discarded(&service, "read_only").await >= 4.0);
+    assert!(discarded_sessions(&service, "read_only").await >= 4.0);
     // Four concurrent sessions, which stay open and read-only.
     let ask = || client.get("/api/v1/accounts");
     let answers = tokio::join!(ask(), ask(), ask(), ask());
     assert_eq!(answers.0.status(), 200);
     owned
-        .say("ALTER DATABASE service RESET default_transaction_read_only")
+        .execute("ALTER DATABASE service RESET default_transaction_read_only")
         .await;
-    let failed = first_write(&client).await;
+    let failed = failures_until_first_write(&client).await;
     assert!(failed <= 1, "one session tells for all, not {failed}");
-    assert_eq!(first_write(&client).await, 0);
-    becomes(&service, true, Duration::from_secs(10)).await;
-    all_is_well(&client).await;
+    assert_eq!(failures_until_first_write(&client).await, 0);
+    wait_for_readiness(&service, true, Duration::from_secs(10)).await;
+    assert_serving(&client).await;
 }
 
 #[tokio::test]
@@ -134,12 +134,12 @@ async fn a_terminated_session_fails_one_request() {
     for _ in 0..3 {
         let ask = || client.get("/api/v1/accounts");
         tokio::join!(ask(), ask(), ask(), ask());
-        owned.cut().await;
-        let failed = first_write(&client).await;
+        owned.terminate_sessions().await;
+        let failed = failures_until_first_write(&client).await;
         assert!(failed <= 1, "{failed} requests paid for one cut");
-        all_is_well(&client).await;
+        assert_serving(&client).await;
     }
-    assert!(discarded(&service, "lost").await >= 1.0);
+    assert!(discarded_sessions(&service, "lost").await >= 1.0);
 }
 
 #[tokio::test]
@@ -167,16 +167,16 @@ async fn a_service_without_access_recovers_when_access_is_granted() {
             "GRANT CONNECT ON DATABASE service TO service",
         ),
     ] {
-        owned.say(refuse).await;
-        owned.cut().await;
-        refused(&client).await;
-        is_refusal(write(&client).await).await;
-        becomes(&service, false, Duration::from_secs(5)).await;
-        is_refusal(write(&client).await).await;
-        owned.say(admit).await;
-        first_write(&client).await;
-        all_is_well(&client).await;
-        becomes(&service, true, Duration::from_secs(10)).await;
+        owned.execute(refuse).await;
+        owned.terminate_sessions().await;
+        assert_refused(&client).await;
+        assert_refusal(write(&client).await).await;
+        wait_for_readiness(&service, false, Duration::from_secs(5)).await;
+        assert_refusal(write(&client).await).await;
+        owned.execute(admit).await;
+        failures_until_first_write(&client).await;
+        assert_serving(&client).await;
+        wait_for_readiness(&service, true, Duration::from_secs(10)).await;
     }
     assert_eq!(service.terminate().await, Some(0));
 }
@@ -185,7 +185,7 @@ async fn a_service_without_access_recovers_when_access_is_granted() {
 async fn a_start_waits_for_a_writable_server() {
     let mut owned = RestrictedDatabase::start().await;
     owned
-        .say("ALTER DATABASE service SET default_transaction_read_only = on")
+        .execute("ALTER DATABASE service SET default_transaction_read_only = on")
         .await;
     let mut service = owned.service().spawn().await;
     eventually("it says what it waits for", async || {
@@ -197,7 +197,7 @@ async fn a_start_waits_for_a_writable_server() {
     })
     .await;
     owned
-        .say("ALTER DATABASE service RESET default_transaction_read_only")
+        .execute("ALTER DATABASE service RESET default_transaction_read_only")
         .await;
     service.wait_ready().await;
     let client = Client::register(&service, "ada").await;

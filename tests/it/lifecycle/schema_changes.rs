@@ -4,8 +4,8 @@ use reqwest::StatusCode;
 use serde_json::json;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 
-use super::database_outages::all_is_well;
-use super::database_refusals::{discarded, write};
+use super::database_outages::assert_serving;
+use super::database_refusals::{discarded_sessions, write};
 use crate::ledger::client::{Client, transfer};
 use crate::support::{Backend, Service};
 
@@ -27,10 +27,10 @@ async fn every_query_works(client: &Client, account: &str, name: &str) {
     assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let transfers = client.get("/api/v1/transfers").await;
     assert_eq!(transfers.status(), StatusCode::OK);
-    all_is_well(client).await;
+    assert_serving(client).await;
 }
 
-async fn say(url: &str, backend: Backend, statement: &'static str) {
+async fn execute(url: &str, backend: Backend, statement: &'static str) {
     match backend {
         Backend::Sqlite => {
             let mut other = SqliteConnection::connect(url).await.unwrap();
@@ -43,7 +43,7 @@ async fn say(url: &str, backend: Backend, statement: &'static str) {
     }
 }
 
-async fn changes(backend: Backend, statements: &[&'static str]) -> Service {
+async fn service_with_changes(backend: Backend, statements: &[&'static str]) -> Service {
     let service = Service::builder(backend)
         .env("APP__DATABASE__MAX_CONNECTIONS", "4")
         .start()
@@ -52,7 +52,7 @@ async fn changes(backend: Backend, statements: &[&'static str]) -> Service {
     let account = client.open("EUR").await;
     every_query_works(&client, &account, "Ada 0").await;
     for (round, statement) in statements.iter().enumerate() {
-        say(service.database.url(), backend, statement).await;
+        execute(service.database.url(), backend, statement).await;
         every_query_works(&client, &account, &format!("Ada {}", round + 1)).await;
     }
     service
@@ -60,7 +60,7 @@ async fn changes(backend: Backend, statements: &[&'static str]) -> Service {
 
 #[tokio::test]
 async fn a_changed_column_type_on_postgres_fails_no_request() {
-    let service = changes(
+    let service = service_with_changes(
         Backend::Postgres,
         &[
             "ALTER TABLE accounts ALTER COLUMN name TYPE VARCHAR(200)",
@@ -70,12 +70,12 @@ async fn a_changed_column_type_on_postgres_fails_no_request() {
         ],
     )
     .await;
-    assert!(discarded(&service, "stale_plan").await >= 3.0);
+    assert!(discarded_sessions(&service, "stale_plan").await >= 3.0);
 }
 
 #[tokio::test]
 async fn a_changed_table_on_sqlite_fails_no_request() {
-    changes(
+    service_with_changes(
         Backend::Sqlite,
         &[
             "ALTER TABLE accounts ADD COLUMN note TEXT",

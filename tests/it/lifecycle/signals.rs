@@ -9,7 +9,7 @@ use super::drain::{in_flight, lines, slow_pings};
 use crate::support::{Backend, Service, eventually};
 
 /// Sends a signal while a request is in progress. Returns its status and the exit code.
-async fn drained_by(mut service: Service, signal: &str) -> (u16, Option<i32>) {
+async fn signal_during_request(mut service: Service, signal: &str) -> (u16, Option<i32>) {
     slow_pings(&service, "700ms").await;
     let asked = tokio::spawn(service.client.get(service.url("/api/v1/ping")).send());
     in_flight(&service, 1.0).await;
@@ -25,7 +25,7 @@ async fn terminating_signals_start_the_drain() {
             .env("APP__LIFECYCLE__GRACE_PERIOD", "20s")
             .start()
             .await;
-        (signal, drained_by(service, signal).await)
+        (signal, signal_during_request(service, signal).await)
     });
     for (signal, outcome) in join_all(drained).await {
         assert_eq!(outcome, (200, Some(0)), "{signal}");
@@ -83,5 +83,5 @@ async fn a_closed_terminal_starts_the_drain() {
         .stdin(user_side.unwrap())
         .start()
         .await;
-    assert_eq!(drained_by(service, "HUP").await, (200, Some(0)));
+    assert_eq!(signal_during_request(service, "HUP").await, (200, Some(0)));
 }

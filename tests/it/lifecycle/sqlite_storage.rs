@@ -9,8 +9,8 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
 
-use super::database_outages::{all_is_well, becomes, is_refusal};
-use super::database_refusals::{discarded, first_write, write};
+use super::database_outages::{assert_refusal, assert_serving, wait_for_readiness};
+use super::database_refusals::{discarded_sessions, failures_until_first_write, write};
 use crate::ledger::client::Client;
 use crate::support::{Backend, Builder, Service, eventually};
 
@@ -25,21 +25,21 @@ fn path(service: &Service) -> PathBuf {
     PathBuf::from(url.strip_prefix("sqlite://").unwrap())
 }
 
-async fn beside(service: &Service) -> SqliteConnection {
+async fn second_connection(service: &Service) -> SqliteConnection {
     SqliteConnection::connect(service.database.url())
         .await
         .unwrap()
 }
 
-async fn says(service: &Service, why: &str) {
+async fn assert_check_reason(service: &Service, why: &str) {
     let answer = service.client.get(service.admin("/health/ready?verbose"));
     let text = answer.send().await.unwrap().text().await.unwrap();
     assert!(text.contains(why), "{text}");
 }
 
 /// Asserts that the file is intact and contains no partial write.
-async fn is_whole(service: &Service) {
-    let mut beside = beside(service).await;
+async fn assert_intact(service: &Service) {
+    let mut beside = second_connection(service).await;
     let check: String = sqlx::query_scalar("PRAGMA integrity_check")
         .fetch_one(&mut beside)
         .await
@@ -48,7 +48,7 @@ async fn is_whole(service: &Service) {
 }
 
 /// Limits the file size of the service from now on.
-fn largest_file(service: &Service, bytes: &str) {
+fn limit_file_size(service: &Service, bytes: &str) {
     let pid = service.pid().to_string();
     let limit = format!("--fsize={bytes}:unlimited");
     let mut command = Command::new("prlimit");
@@ -61,18 +61,18 @@ async fn a_full_disk_refuses_writes_until_there_is_space() {
     let mut service = builder().start().await;
     let client = Client::register(&service, "ada").await;
     assert_eq!(write(&client).await.status(), StatusCode::CREATED);
-    largest_file(&service, "4096");
+    limit_file_size(&service, "4096");
     for _ in 0..3 {
-        is_refusal(write(&client).await).await;
+        assert_refusal(write(&client).await).await;
     }
-    becomes(&service, false, Duration::from_secs(10)).await;
+    wait_for_readiness(&service, false, Duration::from_secs(10)).await;
     // Later requests may not even open a session, because its index cannot grow either.
-    assert!(discarded(&service, "storage").await >= 1.0);
-    largest_file(&service, "unlimited");
-    assert!(first_write(&client).await <= 1);
-    becomes(&service, true, Duration::from_secs(10)).await;
-    all_is_well(&client).await;
-    is_whole(&service).await;
+    assert!(discarded_sessions(&service, "storage").await >= 1.0);
+    limit_file_size(&service, "unlimited");
+    assert!(failures_until_first_write(&client).await <= 1);
+    wait_for_readiness(&service, true, Duration::from_secs(10)).await;
+    assert_serving(&client).await;
+    assert_intact(&service).await;
     assert_eq!(service.terminate().await, Some(0));
 }
 
@@ -103,13 +103,13 @@ async fn a_read_only_file_refuses_writes_until_it_is_writable() {
         (answer.status() != StatusCode::CREATED).then_some(answer)
     })
     .await;
-    becomes(&service, false, Duration::from_secs(10)).await;
-    is_refusal(write(&client).await).await;
+    wait_for_readiness(&service, false, Duration::from_secs(10)).await;
+    assert_refusal(write(&client).await).await;
     allow(0o600);
-    assert!(first_write(&client).await <= 1);
-    becomes(&service, true, Duration::from_secs(10)).await;
-    assert!(discarded(&service, "read_only").await >= 1.0);
-    is_whole(&service).await;
+    assert!(failures_until_first_write(&client).await <= 1);
+    wait_for_readiness(&service, true, Duration::from_secs(10)).await;
+    assert!(discarded_sessions(&service, "read_only").await >= 1.0);
+    assert_intact(&service).await;
 }
 
 #[tokio::test]
@@ -119,16 +119,16 @@ async fn a_moved_file_refuses_writes_until_it_is_back() {
     assert_eq!(write(&client).await.status(), StatusCode::CREATED);
     let away = path(&service).with_extension("away");
     std::fs::rename(path(&service), &away).unwrap();
-    becomes(&service, false, Duration::from_secs(5)).await;
-    says(&service, "the database's file is missing").await;
-    is_refusal(write(&client).await).await;
-    is_refusal(client.get("/api/v1/accounts").await).await;
+    wait_for_readiness(&service, false, Duration::from_secs(5)).await;
+    assert_check_reason(&service, "the database's file is missing").await;
+    assert_refusal(write(&client).await).await;
+    assert_refusal(client.get("/api/v1/accounts").await).await;
     assert!(!path(&service).exists(), "an empty one is no substitute");
     std::fs::rename(&away, path(&service)).unwrap();
-    assert!(first_write(&client).await <= 1);
-    becomes(&service, true, Duration::from_secs(10)).await;
-    all_is_well(&client).await;
-    is_whole(&service).await;
+    assert!(failures_until_first_write(&client).await <= 1);
+    wait_for_readiness(&service, true, Duration::from_secs(10)).await;
+    assert_serving(&client).await;
+    assert_intact(&service).await;
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn a_damaged_page_fails_readiness_until_it_is_repaired() {
     let service = builder().start().await;
     let client = Client::register(&service, "ada").await;
     assert_eq!(write(&client).await.status(), StatusCode::CREATED);
-    let mut other = beside(&service).await;
+    let mut other = second_connection(&service).await;
     let root = "SELECT rootpage FROM sqlite_master WHERE name = 'accounts'";
     let root: u32 = sqlx::query_scalar(root)
         .fetch_one(&mut other)
@@ -154,14 +154,14 @@ async fn a_damaged_page_fails_readiness_until_it_is_repaired() {
     file.write_all_at(&[0xff; 4096], offset).unwrap();
     // A commit of another process makes the sessions reload their pages.
     other.execute("PRAGMA user_version = 0").await.unwrap();
-    is_refusal(client.get("/api/v1/accounts").await).await;
-    is_refusal(write(&client).await).await;
-    becomes(&service, false, Duration::from_secs(5)).await;
-    says(&service, "the database is damaged").await;
+    assert_refusal(client.get("/api/v1/accounts").await).await;
+    assert_refusal(write(&client).await).await;
+    wait_for_readiness(&service, false, Duration::from_secs(5)).await;
+    assert_check_reason(&service, "the database is damaged").await;
     file.write_all_at(&good, offset).unwrap();
-    assert!(first_write(&client).await <= 1);
-    becomes(&service, true, Duration::from_secs(10)).await;
-    assert!(discarded(&service, "corrupt").await >= 2.0);
-    all_is_well(&client).await;
-    is_whole(&service).await;
+    assert!(failures_until_first_write(&client).await <= 1);
+    wait_for_readiness(&service, true, Duration::from_secs(10)).await;
+    assert!(discarded_sessions(&service, "corrupt").await >= 2.0);
+    assert_serving(&client).await;
+    assert_intact(&service).await;
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::drain::{in_flight, lines, slow_pings};
 use crate::support::{Backend, Service};
 
-async fn fault(service: &Service, fault: &Value) {
+async fn inject_fault(service: &Service, fault: &Value) {
     let put = service.client.put(service.admin("/faults")).json(fault);
     assert_eq!(put.send().await.unwrap().status(), 200);
 }
@@ -21,7 +21,7 @@ async fn a_panicking_task_starts_a_failing_shutdown() {
     slow_pings(&service, "2s").await;
     let asked = tokio::spawn(service.client.get(service.url("/api/v1/ping")).send());
     in_flight(&service, 1.0).await;
-    fault(
+    inject_fault(
         &service,
         &json!({ "path": "worker:cleanup", "panic": true }),
     )
@@ -50,7 +50,7 @@ async fn a_failed_worker_run_does_not_end_the_process() {
         .env("APP__WORKERS__CLEANUP_INTERVAL", "50ms")
         .start()
         .await;
-    fault(
+    inject_fault(
         &service,
         &json!({ "path": "worker:cleanup", "status": 500 }),
     )

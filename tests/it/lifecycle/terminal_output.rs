@@ -37,7 +37,7 @@ fn output(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("output")).unwrap()
 }
 
-async fn ended(TerminalProcess(child): &mut TerminalProcess) -> Option<i32> {
+async fn exit_code(TerminalProcess(child): &mut TerminalProcess) -> Option<i32> {
     let code = eventually("the end", async || child.try_wait().unwrap()).await;
     code.code()
 }
@@ -82,7 +82,7 @@ async fn the_banner_follows_the_start_and_ctrl_c_logs_one_line() {
     let pid = child.0.id().to_string();
     let sent = Command::new("kill").args(["-s", "INT", &pid]).status();
     assert!(sent.unwrap().success());
-    assert_eq!(ended(&mut child).await, Some(0));
+    assert_eq!(exit_code(&mut child).await, Some(0));
     let after = output(folder.path()).split_off(before);
     // On a busy machine further steps may be slow enough to be logged.
     let mut lines = after
@@ -109,7 +109,7 @@ async fn a_taken_port_is_reported_last_and_nothing_is_created() {
             let folder = tempfile::tempdir().unwrap();
             let environment = [(variable, address.as_str()), (name, value)];
             let mut child = at_a_terminal(folder.path(), &environment);
-            assert_eq!(ended(&mut child).await, Some(1));
+            assert_eq!(exit_code(&mut child).await, Some(1));
             let text = output(folder.path());
             let cause = format!("cannot listen on {address} ({key}): Address already in use");
             assert!(text.lines().last().unwrap().contains(&cause), "{text}");

@@ -17,7 +17,7 @@ async fn runs(service: &Service, outcome: &str) -> f64 {
         .expect("born at zero")
 }
 
-async fn ran(service: &Service, outcome: &str, more_than: f64) {
+async fn wait_for_runs(service: &Service, outcome: &str, more_than: f64) {
     eventually(&format!("runs with outcome {outcome}"), async || {
         (runs(service, outcome).await > more_than).then_some(())
     })
@@ -30,7 +30,7 @@ on_both! {
             .env("APP__WORKERS__CLEANUP_INTERVAL", "50ms")
             .start()
             .await;
-        ran(&service, "ok", 3.0).await;
+        wait_for_runs(&service, "ok", 3.0).await;
         let url = service.admin("/health/ready?verbose");
         let body: Value = service.client.get(url).send().await.unwrap().json().await.unwrap();
         let check = &body["checks"]["worker_cleanup"];
@@ -39,7 +39,7 @@ on_both! {
 }
 
 /// Locks the table that the cleanup writes to.
-async fn hold(database: &TestDatabase) -> PgConnection {
+async fn lock_table(database: &TestDatabase) -> PgConnection {
     let mut other = PgConnection::connect(database.url()).await.unwrap();
     let lock = "BEGIN; LOCK TABLE refresh_tokens IN ACCESS EXCLUSIVE MODE";
     other.execute(sqlx::raw_sql(lock)).await.unwrap();
@@ -58,7 +58,7 @@ async fn replicas_take_turns_in_running_the_cleanup() {
             .await
     };
     let (one, two) = (start().await, start().await);
-    let mut other = hold(&database).await;
+    let mut other = lock_table(&database).await;
     // In a separate session, because statistics are frozen within a transaction.
     let mut watch = PgConnection::connect(database.url()).await.unwrap();
     eventually("one of them is in a run", async || {
@@ -85,8 +85,8 @@ async fn replicas_take_turns_in_running_the_cleanup() {
     )
     .await;
     other.execute(sqlx::raw_sql("ROLLBACK")).await.unwrap();
-    ran(&one, "ok", runs(&one, "ok").await).await;
-    ran(&two, "ok", runs(&two, "ok").await).await;
+    wait_for_runs(&one, "ok", runs(&one, "ok").await).await;
+    wait_for_runs(&two, "ok", runs(&two, "ok").await).await;
 }
 
 #[tokio::test]
@@ -98,9 +98,9 @@ async fn failed_runs_are_retried_with_backoff_and_reported() {
         .env("APP__DATABASE__STATEMENT_TIMEOUT", "100ms")
         .start()
         .await;
-    ran(&service, "ok", 0.0).await;
-    let mut other = hold(&database).await;
-    ran(&service, "failed", 0.0).await;
+    wait_for_runs(&service, "ok", 0.0).await;
+    let mut other = lock_table(&database).await;
+    wait_for_runs(&service, "failed", 0.0).await;
     eventually("the heartbeat says so", async || {
         let url = service.admin("/health/ready");
         let answer = service.client.get(url).send().await.ok()?;
@@ -117,10 +117,10 @@ async fn failed_runs_are_retried_with_backoff_and_reported() {
     })
     .await;
     // At an interval of 20 ms there would be dozens of runs.
-    ran(&service, "failed", 1.0).await;
+    wait_for_runs(&service, "failed", 1.0).await;
     assert!(runs(&service, "failed").await <= 4.0);
     other.execute(sqlx::raw_sql("ROLLBACK")).await.unwrap();
-    ran(&service, "ok", runs(&service, "ok").await).await;
+    wait_for_runs(&service, "ok", runs(&service, "ok").await).await;
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn a_worker_that_cannot_stop_is_cut_by_name() {
         .env("APP__LIFECYCLE__GRACE_PERIOD", "300ms")
         .start()
         .await;
-    let _other = hold(&database).await;
+    let _other = lock_table(&database).await;
     let ended = runs(&service, "ok").await;
     tokio::time::timeout(Duration::from_secs(10), async {
         let mut watch = PgConnection::connect(database.url()).await.unwrap();
@@ -190,7 +190,7 @@ async fn a_drain_ends_the_cleanup_after_its_current_batch() {
             .await
     };
     let mut service = start().await;
-    let mut other = hold(&database).await;
+    let mut other = lock_table(&database).await;
     let mut watch = PgConnection::connect(database.url()).await.unwrap();
     let waiting = "SELECT count(*) FROM pg_stat_activity
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";

@@ -27,7 +27,7 @@ fn service(places: &[(&str, &str)]) -> Builder {
 }
 
 /// Starts a request of the client at `address` without sending its body.
-async fn begin(service: &Service, address: &str) -> TcpStream {
+async fn start_request(service: &Service, address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     let head = format!(
         "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {address}\r\n\
@@ -49,12 +49,12 @@ async fn answer(mut stream: TcpStream) -> (u16, String) {
 }
 
 /// Sends the body and returns the status of the response.
-async fn finish(mut stream: TcpStream) -> u16 {
+async fn finish_request(mut stream: TcpStream) -> u16 {
     stream.write_all(BODY.as_bytes()).await.unwrap();
     answer(stream).await.0
 }
 
-async fn arriving(service: &Service, bodies: u32) {
+async fn wait_for_arriving(service: &Service, bodies: u32) {
     eventually(&format!("{bodies} bodies are awaited"), async || {
         let metrics = service.metrics().await;
         let now = metrics.get("http_request_bodies_arriving", &[]);
@@ -63,7 +63,7 @@ async fn arriving(service: &Service, bodies: u32) {
     .await;
 }
 
-async fn shed(service: &Service, reason: &str) -> f64 {
+async fn shed_count(service: &Service, reason: &str) -> f64 {
     let metrics = service.metrics().await;
     metrics
         .get("http_shed_total", &[("reason", reason)])
@@ -78,7 +78,7 @@ async fn slow_pings(service: &Service) {
 }
 
 /// Sends `count` slow pings of the client at `address`, each on its own connection.
-async fn ask(service: &Service, address: &str, count: u32) -> Vec<JoinHandle<()>> {
+async fn send_pings(service: &Service, address: &str, count: u32) -> Vec<JoinHandle<()>> {
     let before = in_flight(service).await;
     let asked = (0..count).map(|_| {
         let request = service.client.get(service.url("/api/v1/ping"));
@@ -106,20 +106,20 @@ async fn slowly_arriving_bodies_do_not_occupy_places() {
     let mut slow = Vec::new();
     for client in 0..40 {
         let address = format!("192.0.2.{}", 1 + client % 2);
-        slow.push(begin(&service, &address).await);
+        slow.push(start_request(&service, &address).await);
     }
-    arriving(&service, 40).await;
+    wait_for_arriving(&service, 40).await;
     for _ in 0..20 {
         assert_eq!(ping_status(&service, "198.51.100.1").await, 200);
         assert_eq!(ping_status(&service, "192.0.2.1").await, 200);
     }
     // Each request gets its place back when its body has arrived.
     for stream in slow {
-        assert_eq!(finish(stream).await, 422);
+        assert_eq!(finish_request(stream).await, 422);
     }
-    arriving(&service, 0).await;
+    wait_for_arriving(&service, 0).await;
     assert_eq!(in_flight(&service).await, 0.0);
-    assert_eq!(shed(&service, "in_flight").await, 0.0);
+    assert_eq!(shed_count(&service, "in_flight").await, 0.0);
 }
 
 #[tokio::test]
@@ -146,15 +146,15 @@ async fn slow_bodies_of_one_http2_connection_are_counted_individually() {
     for count in 1..=30 {
         // One after the other, because each holds a place until it waits for its body.
         held.push(send());
-        arriving(&service, count).await;
+        wait_for_arriving(&service, count).await;
     }
     assert_eq!(send().await.unwrap(), 503);
-    assert_eq!(shed(&service, "client_bodies").await, 1.0);
+    assert_eq!(shed_count(&service, "client_bodies").await, 1.0);
     assert_eq!(ping_status(&service, "192.0.2.1").await, 200);
     // The places of the lost connection are free again.
     drop(sender);
     connection.abort();
-    arriving(&service, 0).await;
+    wait_for_arriving(&service, 0).await;
     drop(held);
 }
 
@@ -163,48 +163,48 @@ async fn arriving_bodies_are_limited_in_total_and_by_client() {
     let limits = [("MAX_BODIES", "3"), ("MAX_BODIES_PER_CLIENT", "2")];
     let service = service(&limits).start().await;
     let held = [
-        begin(&service, "2001:db8:0:1::1").await,
-        begin(&service, "2001:db8:0:1::2").await,
+        start_request(&service, "2001:db8:0:1::1").await,
+        start_request(&service, "2001:db8:0:1::2").await,
     ];
-    arriving(&service, 2).await;
-    let (status, detail) = answer(begin(&service, "2001:db8:0:1:2::1").await).await;
+    wait_for_arriving(&service, 2).await;
+    let (status, detail) = answer(start_request(&service, "2001:db8:0:1:2::1").await).await;
     assert_eq!(
         (status, &*detail),
         (503, "Too many request bodies of this client are awaited.")
     );
-    let other = begin(&service, "192.0.2.1").await;
-    arriving(&service, 3).await;
-    let (status, detail) = answer(begin(&service, "192.0.2.2").await).await;
+    let other = start_request(&service, "192.0.2.1").await;
+    wait_for_arriving(&service, 3).await;
+    let (status, detail) = answer(start_request(&service, "192.0.2.2").await).await;
     assert_eq!(
         (status, &*detail),
         (503, "Too many request bodies are awaited.")
     );
-    assert_eq!(shed(&service, "client_bodies").await, 1.0);
-    assert_eq!(shed(&service, "bodies").await, 1.0);
+    assert_eq!(shed_count(&service, "client_bodies").await, 1.0);
+    assert_eq!(shed_count(&service, "bodies").await, 1.0);
     // A body that arrives with its head needs no place for bodies.
     let login = service.client.post(service.url("/api/v1/auth/login"));
     let login = login.header("content-type", "application/json").body(BODY);
     assert_eq!(login.send().await.unwrap().status(), 422);
     for stream in held.into_iter().chain([other]) {
-        assert_eq!(finish(stream).await, 422);
+        assert_eq!(finish_request(stream).await, 422);
     }
 }
 
 #[tokio::test]
 async fn excess_requests_are_shed_immediately() {
     let service = service(&[("MAX_IN_FLIGHT", "2")]).start().await;
-    let late = begin(&service, "192.0.2.1").await;
-    arriving(&service, 1).await;
+    let late = start_request(&service, "192.0.2.1").await;
+    wait_for_arriving(&service, 1).await;
     slow_pings(&service).await;
-    let _working = ask(&service, "192.0.2.1", 2).await;
+    let _working = send_pings(&service, "192.0.2.1", 2).await;
     let refused = ping(&service, "192.0.2.2").await;
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.headers()["retry-after"], "1");
     let body: Value = refused.json().await.unwrap();
     assert_eq!(body["code"], "OVERLOADED");
     // A body that has arrived is subject to the same limit.
-    assert_eq!(finish(late).await, 503);
-    assert_eq!(shed(&service, "in_flight").await, 2.0);
+    assert_eq!(finish_request(late).await, 503);
+    assert_eq!(shed_count(&service, "in_flight").await, 2.0);
     // Probes are still answered.
     let probe = service.client.get(service.url("/health/ready")).send();
     assert_eq!(probe.await.unwrap().status(), 200);
@@ -216,12 +216,12 @@ async fn one_client_cannot_occupy_all_places() {
     let service = service(&limits).start().await;
     slow_pings(&service).await;
     // One client gets half of the places, and a share of the other half.
-    let _first = ask(&service, "192.0.2.1", 4 + 2).await;
+    let _first = send_pings(&service, "192.0.2.1", 4 + 2).await;
     let refused = ping(&service, "192.0.2.1").await;
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.headers()["retry-after"], "1");
-    assert_eq!(shed(&service, "client_in_flight").await, 1.0);
-    let _second = ask(&service, "192.0.2.2", 2).await;
+    assert_eq!(shed_count(&service, "client_in_flight").await, 1.0);
+    let _second = send_pings(&service, "192.0.2.2", 2).await;
     assert_eq!(ping_status(&service, "192.0.2.3").await, 503);
-    assert_eq!(shed(&service, "in_flight").await, 1.0);
+    assert_eq!(shed_count(&service, "in_flight").await, 1.0);
 }

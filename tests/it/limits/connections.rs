@@ -18,7 +18,7 @@ async fn connect(service: &Service, from: &str) -> TcpStream {
     connected.await.unwrap()
 }
 
-async fn open(service: &Service, connections: f64) {
+async fn wait_for_connections(service: &Service, connections: f64) {
     let labels = [("listener", "public")];
     eventually(&format!("{connections} connections"), async || {
         let metrics = service.metrics().await;
@@ -28,15 +28,15 @@ async fn open(service: &Service, connections: f64) {
     .await;
 }
 
-async fn refused(service: &Service, reason: &str) -> f64 {
+async fn refused_count(service: &Service, reason: &str) -> f64 {
     let metrics = service.metrics().await;
     let refused = metrics.get("http_shed_total", &[("reason", reason)]);
     refused.expect("it is there from the start")
 }
 
-async fn refused_are(service: &Service, reason: &str, at_least: f64) {
+async fn wait_for_refused(service: &Service, reason: &str, at_least: f64) {
     eventually(&format!("{at_least} refused: {reason}"), async || {
-        (refused(service, reason).await >= at_least).then_some(())
+        (refused_count(service, reason).await >= at_least).then_some(())
     })
     .await;
 }
@@ -56,13 +56,13 @@ async fn one_client_is_limited_to_its_share_of_connections() {
     for _ in 0..3 {
         held.push(connect(&service, "127.0.0.2").await);
     }
-    open(&service, 3.0).await;
+    wait_for_connections(&service, 3.0).await;
     // Rejected immediately, whether or not the client has sent anything.
     let silent = exchange_on(connect(&service, "127.0.0.2").await, b"").await;
     assert!(silent.starts_with("HTTP/1.1 503 "), "{silent}");
     let loud = exchange_on(connect(&service, "127.0.0.2").await, PING.as_bytes()).await;
     assert!(loud.contains("retry-after: 1\r\n"), "{loud}");
-    assert_eq!(refused(&service, "client_connections").await, 2.0);
+    assert_eq!(refused_count(&service, "client_connections").await, 2.0);
     // A probe on the same connection is answered, and further requests are not.
     let both = exchange_on(
         connect(&service, "127.0.0.2").await,
@@ -96,10 +96,10 @@ async fn the_connections_of_a_trusted_proxy_are_not_limited() {
     for _ in 0..5 {
         held.push(connect(&service, "127.0.0.2").await);
     }
-    open(&service, 5.0).await;
+    wait_for_connections(&service, 5.0).await;
     let answer = exchange_on(connect(&service, "127.0.0.2").await, PING.as_bytes()).await;
     assert!(answer.contains("pong"), "{answer}");
-    assert_eq!(refused(&service, "client_connections").await, 0.0);
+    assert_eq!(refused_count(&service, "client_connections").await, 0.0);
 }
 
 /// 512 descriptors, of which 360 are reserved.
@@ -122,8 +122,8 @@ async fn descriptor_exhaustion_does_not_affect_admin_listener_and_probes() {
         held.push(connect(&service, "127.0.0.1").await);
     }
     // The test's own client holds one connection.
-    refused_are(&service, "connections", 600.0 - 152.0).await;
-    open(&service, 152.0).await;
+    wait_for_refused(&service, "connections", 600.0 - 152.0).await;
+    wait_for_connections(&service, 152.0).await;
     for _ in 0..5 {
         // On new connections, like probers and scrapers.
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -137,7 +137,7 @@ async fn descriptor_exhaustion_does_not_affect_admin_listener_and_probes() {
             assert_eq!(answer.unwrap().status(), 200, "{url}");
         }
     }
-    assert_eq!(refused(&service, "file_descriptors").await, 0.0);
+    assert_eq!(refused_count(&service, "file_descriptors").await, 0.0);
     drop(held);
     eventually("others are served again", async || {
         let answer = exchange_on(connect(&service, "127.0.0.1").await, PING.as_bytes()).await;
@@ -187,10 +187,10 @@ async fn connections_without_a_descriptor_are_closed_and_counted() {
     let mut held = Vec::new();
     eventually("none is free", async || {
         held.push(connect(&service, "127.0.0.1").await);
-        (refused(&service, "file_descriptors").await >= 1.0).then_some(())
+        (refused_count(&service, "file_descriptors").await >= 1.0).then_some(())
     })
     .await;
-    let before = refused(&service, "file_descriptors").await;
+    let before = refused_count(&service, "file_descriptors").await;
     let mut closed = 0;
     eventually("ten are closed without a word", async || {
         // A descriptor that the process closes again (a scrape reads files) becomes available to
@@ -206,7 +206,7 @@ async fn connections_without_a_descriptor_are_closed_and_counted() {
         (closed == 10).then_some(())
     })
     .await;
-    refused_are(&service, "file_descriptors", before + 10.0).await;
+    wait_for_refused(&service, "file_descriptors", before + 10.0).await;
     limit(1_000);
     let answer = exchange_on(connect(&service, "127.0.0.1").await, PING.as_bytes()).await;
     assert!(answer.contains("pong"), "{answer}");

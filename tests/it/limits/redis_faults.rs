@@ -22,7 +22,7 @@ async fn start(server: &RedisServer) -> Arc<Service> {
     Arc::new(builder.start().await)
 }
 
-async fn until_backend_is(service: &Service, up: f64) {
+async fn wait_for_backend(service: &Service, up: f64) {
     eventually(&format!("rate_limit_backend_up is {up}"), async || {
         let value = service.metrics().await.get("rate_limit_backend_up", &[]);
         (value == Some(up)).then_some(())
@@ -64,7 +64,7 @@ impl Load {
     }
 
     /// Waits for the given number of further responses.
-    async fn answers(&self, more: u64) {
+    async fn wait_for_answers(&self, more: u64) {
         let goal = self.answers.load(Ordering::Relaxed) + more;
         eventually("answers", async || {
             (self.answers.load(Ordering::Relaxed) >= goal).then_some(())
@@ -95,23 +95,23 @@ const AWAY: &str = "rate limits are not shared: the local limiter decides";
 const BACK: &str = "rate limits are shared";
 
 /// Applies a fault and its end under load. No request may wait, and each transition is logged once.
-async fn survive(
+async fn assert_no_delay(
     server: &mut RedisServer,
     fault: impl AsyncFnOnce(&mut RedisServer),
     end: impl AsyncFnOnce(&mut RedisServer),
 ) {
     let service = start(server).await;
-    until_backend_is(&service, 1.0).await;
+    wait_for_backend(&service, 1.0).await;
     let load = Load::start(&service);
-    load.answers(50).await;
+    load.wait_for_answers(50).await;
     fault(server).await;
-    until_backend_is(&service, 0.0).await;
-    load.answers(50).await;
+    wait_for_backend(&service, 0.0).await;
+    load.wait_for_answers(50).await;
     let health = service.client.get(service.admin("/health/ready"));
     assert_eq!(health.send().await.unwrap().status(), 200);
     end(server).await;
-    until_backend_is(&service, 1.0).await;
-    load.answers(50).await;
+    wait_for_backend(&service, 1.0).await;
+    load.wait_for_answers(50).await;
     load.end().await;
 
     eventually("both lines", async || {
@@ -130,7 +130,7 @@ async fn a_killed_redis_delays_no_request_and_is_used_again() {
     let mut server = RedisServer::start().await;
     let kill = async |server: &mut RedisServer| server.kill();
     let restart = async |server: &mut RedisServer| server.restart().await;
-    survive(&mut server, kill, restart).await;
+    assert_no_delay(&mut server, kill, restart).await;
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn a_frozen_redis_delays_no_request_and_is_used_again() {
     let mut server = RedisServer::start().await;
     let freeze = async |server: &mut RedisServer| server.freeze();
     let thaw = async |server: &mut RedisServer| server.thaw();
-    survive(&mut server, freeze, thaw).await;
+    assert_no_delay(&mut server, freeze, thaw).await;
 }
 
 #[tokio::test]
@@ -150,5 +150,5 @@ async fn a_redis_without_memory_is_not_used_until_it_has_room() {
     };
     let fill = async |server: &mut RedisServer| room(server, "1").await;
     let empty = async |server: &mut RedisServer| room(server, "0").await;
-    survive(&mut server, fill, empty).await;
+    assert_no_delay(&mut server, fill, empty).await;
 }

@@ -16,7 +16,7 @@ const END: Duration = Duration::from_secs(4);
 const MEMORY: f64 = 64.0 * 1024.0 * 1024.0;
 
 /// A service that exports spans and log lines, with queues that fill up quickly.
-fn pushing(url: &str, protocol: &str, threads: &str) -> Builder {
+fn exporting_to(url: &str, protocol: &str, threads: &str) -> Builder {
     Service::builder(Backend::Sqlite)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
@@ -37,7 +37,7 @@ const MATRIX: [(&str, &str); 4] = [
     ("grpc", "2"),
 ];
 
-async fn started(builder: Builder) -> Service {
+async fn start_in_time(builder: Builder) -> Service {
     let began = Instant::now();
     let service = builder.start().await;
     let took = began.elapsed();
@@ -46,7 +46,7 @@ async fn started(builder: Builder) -> Service {
 }
 
 /// Sends 200 requests. Each must be answered in time, and memory must stay bounded.
-async fn stays_itself(service: &Service) {
+async fn assert_healthy(service: &Service) {
     let resident = "process_resident_memory_bytes";
     let before = service.metrics().await.get(resident, &[]).unwrap();
     for _ in 0..200 {
@@ -59,7 +59,7 @@ async fn stays_itself(service: &Service) {
     assert!(after - before < MEMORY, "{before} grew to {after}");
 }
 
-async fn ends(mut service: Service) {
+async fn assert_exit(mut service: Service) {
     let began = Instant::now();
     assert_eq!(service.terminate().await, Some(0));
     let took = began.elapsed();
@@ -71,7 +71,7 @@ fn outcome(metrics: &Samples, family: &str, outcome: &str) -> f64 {
 }
 
 /// Waits until spans and log lines have this outcome.
-async fn lost(service: &Service, fate: &str) {
+async fn wait_for_outcome(service: &Service, fate: &str) {
     eventually(&format!("{fate} spans and lines"), async || {
         let metrics = service.metrics().await;
         let both = ["trace_spans_total", "log_export_total"]
@@ -86,10 +86,10 @@ async fn lost(service: &Service, fate: &str) {
 async fn a_refusing_collector_harms_nothing() {
     for (protocol, threads) in MATRIX {
         let url = format!("http://{}", free_address());
-        let service = started(pushing(&url, protocol, threads)).await;
-        stays_itself(&service).await;
-        lost(&service, "failed").await;
-        ends(service).await;
+        let service = start_in_time(exporting_to(&url, protocol, threads)).await;
+        assert_healthy(&service).await;
+        wait_for_outcome(&service, "failed").await;
+        assert_exit(service).await;
     }
 }
 
@@ -99,15 +99,15 @@ async fn a_collector_that_stops_answering_harms_nothing() {
         // The collector answers first, and then only accepts what fits into its backlog.
         let sink = Sink::start();
         let address = sink.address();
-        let service = started(pushing(&sink.url(), protocol, threads)).await;
+        let service = start_in_time(exporting_to(&sink.url(), protocol, threads)).await;
         let answer = get(&service, "/api/v1/ping", &[]).await;
         sink.span_of(answer.request_id()).await;
         sink.stop().await;
         let hole = std::net::TcpListener::bind(address).unwrap();
-        stays_itself(&service).await;
-        lost(&service, "failed").await;
-        lost(&service, "dropped").await;
-        ends(service).await;
+        assert_healthy(&service).await;
+        wait_for_outcome(&service, "failed").await;
+        wait_for_outcome(&service, "dropped").await;
+        assert_exit(service).await;
         drop(hole);
     }
 }
@@ -117,12 +117,12 @@ async fn a_restarted_collector_receives_later_items() {
     for (protocol, threads) in MATRIX {
         let sink = Sink::start();
         let address = sink.address();
-        let service = started(pushing(&sink.url(), protocol, threads)).await;
+        let service = start_in_time(exporting_to(&sink.url(), protocol, threads)).await;
         let answer = get(&service, "/api/v1/ping", &[]).await;
         sink.span_of(answer.request_id()).await;
         sink.stop().await;
         get(&service, "/api/v1/ping", &[]).await;
-        lost(&service, "failed").await;
+        wait_for_outcome(&service, "failed").await;
         let again = Sink::start_at(address, Duration::ZERO);
         eventually("spans and lines at the new collector", async || {
             get(&service, "/api/v1/ping", &[]).await;
@@ -138,7 +138,7 @@ async fn a_restarted_collector_receives_later_items() {
             })
             .await;
         }
-        ends(service).await;
+        assert_exit(service).await;
     }
 }
 
@@ -146,10 +146,10 @@ async fn a_restarted_collector_receives_later_items() {
 async fn a_slow_collector_harms_nothing() {
     for (protocol, threads) in MATRIX {
         let sink = Sink::slow(Duration::from_millis(150));
-        let service = started(pushing(&sink.url(), protocol, threads)).await;
-        stays_itself(&service).await;
-        lost(&service, "dropped").await;
-        lost(&service, "exported").await;
-        ends(service).await;
+        let service = start_in_time(exporting_to(&sink.url(), protocol, threads)).await;
+        assert_healthy(&service).await;
+        wait_for_outcome(&service, "dropped").await;
+        wait_for_outcome(&service, "exported").await;
+        assert_exit(service).await;
     }
 }

@@ -65,7 +65,7 @@ impl Collector {
             .unwrap()
             .push(ExportRequest { at, headers, body });
         let answer = this.answers.lock().unwrap().pop_front();
-        answer.unwrap_or_else(|| taken(is_grpc, &ExportTraceServiceResponse::default()))
+        answer.unwrap_or_else(|| accepted(is_grpc, &ExportTraceServiceResponse::default()))
     }
 
     /// A service with this batch size. Only requests that ask for it are sampled, so that worker
@@ -87,7 +87,7 @@ impl Collector {
 }
 
 /// The response to an accepted request.
-fn taken(is_grpc: bool, message: &ExportTraceServiceResponse) -> Response {
+fn accepted(is_grpc: bool, message: &ExportTraceServiceResponse) -> Response {
     let message = message.encode_to_vec();
     if !is_grpc {
         return message.into_response();
@@ -141,7 +141,7 @@ fn outcome(metrics: &Samples, outcome: &str) -> f64 {
 }
 
 /// Waits until this many spans are exported or failed.
-async fn fates(service: &Service, spans: f64) -> (f64, f64) {
+async fn wait_for_outcomes(service: &Service, spans: f64) -> (f64, f64) {
     eventually("the fate of all spans", async || {
         let metrics = service.metrics().await;
         let fates = (outcome(&metrics, "exported"), outcome(&metrics, "failed"));
@@ -158,7 +158,7 @@ async fn one_span<const N: usize>(
     let collector = Collector::answering(answers).await;
     let service = collector.service(protocol, 1).await;
     ping(&service, 1).await;
-    let fates = fates(&service, 1.0).await;
+    let fates = wait_for_outcomes(&service, 1.0).await;
     let exports = collector.exports.lock().unwrap();
     for export in &*exports {
         assert_eq!(export.body, exports[0].body, "the same spans");
@@ -182,14 +182,18 @@ async fn rejected_spans_count_as_failed_and_are_logged() {
             }),
         };
         let answers = [
-            taken(protocol == GRPC, &partial),
-            taken(protocol == GRPC, &partial),
+            accepted(protocol == GRPC, &partial),
+            accepted(protocol == GRPC, &partial),
         ];
         let collector = Collector::answering(answers).await;
         let mut service = collector.service(protocol, 3).await;
         for (spans, expected) in [(3.0, (1.0, 2.0)), (6.0, (2.0, 4.0))] {
             ping(&service, 3).await;
-            assert_eq!(fates(&service, spans).await, expected, "{protocol}");
+            assert_eq!(
+                wait_for_outcomes(&service, spans).await,
+                expected,
+                "{protocol}"
+            );
         }
         // Accepted items are not sent again.
         assert_eq!(collector.exports.lock().unwrap().len(), 2);
@@ -208,7 +212,7 @@ async fn rejected_spans_count_as_failed_and_are_logged() {
 
 /// Exports log lines one by one after this first response. Returns the number of failed lines and
 /// the warning.
-async fn lines_after(protocol: &str, answer: Response) -> (f64, serde_json::Value) {
+async fn warning_after(protocol: &str, answer: Response) -> (f64, serde_json::Value) {
     let collector = Collector::answering([answer]).await;
     let mut service = Service::builder(Backend::Sqlite)
         .env(
@@ -249,7 +253,7 @@ async fn rejected_log_lines_count_as_failed_and_are_logged() {
                 error_message: "too long".to_owned(),
             }),
         };
-        let (failed, line) = lines_after(protocol, taken(protocol == GRPC, &partial)).await;
+        let (failed, line) = warning_after(protocol, accepted(protocol == GRPC, &partial)).await;
         assert_eq!(failed, 1.0, "{protocol}");
         let message = "the collector reported a partial success for log lines";
         assert_eq!(line["message"], message, "{protocol}");
@@ -258,7 +262,7 @@ async fn rejected_log_lines_count_as_failed_and_are_logged() {
 }
 
 /// A web server that answers 200 to everything.
-fn portal() -> Response {
+fn login_page() -> Response {
     axum::response::Html("<!doctype html><title>Sign in</title>").into_response()
 }
 
@@ -266,7 +270,7 @@ fn portal() -> Response {
 async fn a_response_other_than_otlp_acknowledges_no_spans() {
     let json = |text: &'static str| ([("content-type", "application/json")], text).into_response();
     for (protocol, answer, expected) in [
-        (HTTP, portal(), FAILED),
+        (HTTP, login_page(), FAILED),
         (HTTP, "ok".into_response(), FAILED),
         (HTTP, json(r#"{"status":"ok"}"#), FAILED),
         (HTTP, by_http(204, &[]), EXPORTED),
@@ -276,7 +280,7 @@ async fn a_response_other_than_otlp_acknowledges_no_spans() {
             json(r#"{"partialSuccess":{"rejectedSpans":"1"}}"#),
             FAILED,
         ),
-        (GRPC, portal(), FAILED),
+        (GRPC, login_page(), FAILED),
         (GRPC, by_http(200, &[]), FAILED),
         (
             GRPC,
@@ -294,9 +298,13 @@ async fn a_response_other_than_otlp_acknowledges_no_spans() {
 
 #[tokio::test]
 async fn a_response_other_than_otlp_acknowledges_no_log_lines() {
-    for (protocol, answer) in [(HTTP, portal()), (GRPC, portal()), (GRPC, framed(b"ok"))] {
+    for (protocol, answer) in [
+        (HTTP, login_page()),
+        (GRPC, login_page()),
+        (GRPC, framed(b"ok")),
+    ] {
         let case = format!("{protocol} {answer:?}");
-        let (failed, line) = lines_after(protocol, answer).await;
+        let (failed, line) = warning_after(protocol, answer).await;
         assert_eq!(failed, 1.0, "{case}");
         assert_eq!(line["message"], "the collector does not accept log lines");
         let error = line["error"].as_str().unwrap();
@@ -366,7 +374,7 @@ async fn the_exporter_sends_its_user_agent() {
         let collector = Collector::answering([]).await;
         let service = collector.service(protocol, 1).await;
         ping(&service, 1).await;
-        fates(&service, 1.0).await;
+        wait_for_outcomes(&service, 1.0).await;
         let exports = collector.exports.lock().unwrap();
         let agent = exports[0].headers["user-agent"].to_str().unwrap();
         let expected = concat!(

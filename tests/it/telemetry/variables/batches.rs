@@ -15,7 +15,7 @@ const SIGNALS: [(&str, &str); 2] = [
 ];
 
 /// A service that exports full batches only, with long timeouts.
-fn patient(sink: &Sink) -> Builder {
+fn full_batches_only(sink: &Sink) -> Builder {
     let mut builder = logging_to(sink).env("OTEL_EXPORTER_OTLP_TIMEOUT", NEVER);
     for (prefix, _) in SIGNALS {
         builder = builder
@@ -43,7 +43,7 @@ async fn a_batch_is_exported_after_its_delay() {
     for (prefix, _) in SIGNALS {
         let sink = Sink::start();
         let delay = format!("{prefix}SCHEDULE_DELAY");
-        let service = patient(&sink).env(&delay, "20").start().await;
+        let service = full_batches_only(&sink).env(&delay, "20").start().await;
         let began = Instant::now();
         for _ in 0..ROUNDS {
             let answer = get(&service, PING, &[]).await;
@@ -71,7 +71,7 @@ async fn a_batch_is_exported_after_its_delay() {
 /// The largest batches of spans and of log lines after five requests.
 async fn largest(set: Option<&str>) -> [usize; 2] {
     let sink = Sink::start();
-    let mut builder = patient(&sink);
+    let mut builder = full_batches_only(&sink);
     if let Some(prefix) = set {
         builder = builder.env(&format!("{prefix}MAX_EXPORT_BATCH_SIZE"), "2");
     }
@@ -97,7 +97,7 @@ async fn the_batch_size_is_limited() {
 async fn a_full_queue_drops_items() {
     for set in [None, Some(0), Some(1)] {
         let sink = Sink::slow(Duration::from_hours(1));
-        let mut builder = patient(&sink).env("APP__TELEMETRY__FLUSH_TIMEOUT", "100ms");
+        let mut builder = full_batches_only(&sink).env("APP__TELEMETRY__FLUSH_TIMEOUT", "100ms");
         if let Some(signal) = set {
             let (prefix, _) = SIGNALS[signal];
             builder = builder.env(&format!("{prefix}MAX_QUEUE_SIZE"), "2");
@@ -123,9 +123,9 @@ async fn a_full_queue_drops_items() {
 }
 
 /// Whether exports of spans and log lines fail if the collector takes a second.
-async fn fails(protocol: &str, set: Option<&str>) -> [bool; 2] {
+async fn failures(protocol: &str, set: Option<&str>) -> [bool; 2] {
     let sink = Sink::slow(Duration::from_secs(1));
-    let mut builder = patient(&sink)
+    let mut builder = full_batches_only(&sink)
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
         .env("APP__TELEMETRY__FLUSH_TIMEOUT", "100ms");
     for (prefix, _) in SIGNALS {
@@ -160,13 +160,13 @@ const TIMEOUTS: [(Option<&str>, [bool; 2]); 6] = [
 #[tokio::test]
 async fn an_export_by_http_times_out() {
     for (set, expected) in TIMEOUTS {
-        assert_eq!(fails("http/protobuf", set).await, expected, "{set:?}");
+        assert_eq!(failures("http/protobuf", set).await, expected, "{set:?}");
     }
 }
 
 #[tokio::test]
 async fn an_export_by_grpc_times_out() {
     for (set, expected) in TIMEOUTS {
-        assert_eq!(fails("grpc", set).await, expected, "{set:?}");
+        assert_eq!(failures("grpc", set).await, expected, "{set:?}");
     }
 }

@@ -46,7 +46,7 @@ const PING: &str = "/api/v1/ping";
 
 /// Runs a service with these requests: one without a parent, a sampled and an unsampled one of a
 /// trusted caller, one of an untrusted client, and one that panics.
-async fn life(variables: &[Variables]) -> ServiceRun {
+async fn run_service(variables: &[Variables]) -> ServiceRun {
     let sink = Sink::start();
     let mut builder = Service::builder(Backend::Sqlite)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url())
@@ -87,17 +87,17 @@ async fn life(variables: &[Variables]) -> ServiceRun {
 }
 
 /// Checks all rows with and without their variables and reports all failures.
-async fn try_rows(rows: &[Row]) {
+async fn check_rows(rows: &[Row]) {
     let mut without = BTreeMap::new();
     let mut wrong = Vec::new();
     for row in rows {
         if !without.contains_key(row.given) {
-            without.insert(row.given, life(&[row.given]).await);
+            without.insert(row.given, run_service(&[row.given]).await);
         }
         if (row.holds)(&without[row.given]) {
             wrong.push(format!("{:?} holds without it", row.set));
         }
-        if !(row.holds)(&life(&[row.given, row.set]).await) {
+        if !(row.holds)(&run_service(&[row.given, row.set]).await) {
             wrong.push(format!("{:?} does not hold", row.set));
         }
     }

@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-use super::{Row, ServiceRun, TRACE, try_rows};
+use super::{Row, ServiceRun, TRACE, check_rows};
 
 /// Whether all exports have this header.
 fn all(exports: &[(String, HeaderMap)], name: &str, value: &str) -> bool {
@@ -41,7 +41,7 @@ const fn after(
 
 #[tokio::test]
 async fn variables_of_exporters_and_resource() {
-    try_rows(&[
+    check_rows(&[
         row(&[("OTEL_SDK_DISABLED", "TRUE")], |seen| {
             seen.traces.is_empty() && seen.logs.is_empty()
         }),
@@ -78,7 +78,7 @@ async fn variables_of_exporters_and_resource() {
 #[tokio::test]
 async fn variables_of_endpoints() {
     const PREFIX: &str = "{sink}/prefix";
-    try_rows(&[
+    check_rows(&[
         row(&[("OTEL_EXPORTER_OTLP_ENDPOINT", PREFIX)], |seen| {
             to(&seen.traces, "/prefix/v1/traces") && to(&seen.logs, "/prefix/v1/logs")
         }),
@@ -132,7 +132,7 @@ async fn variables_of_headers_and_compression() {
     const ALL: (&str, &str) = ("OTEL_EXPORTER_OTLP_HEADERS", "x-team=a%20b");
     const GZIP: (&str, &str) = ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
     const GRPC: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
-    try_rows(&[
+    check_rows(&[
         row(&[ALL], |seen| {
             all(&seen.traces, "x-team", "a b") && all(&seen.logs, "x-team", "a b")
         }),
@@ -212,7 +212,7 @@ async fn variables_of_samplers_and_propagators() {
         span.is_some_and(|span| span.parent().is_empty() && span.trace_id() != TRACE)
     };
     let no_parent: fn(&ServiceRun) -> bool = no_parent;
-    try_rows(&[
+    check_rows(&[
         after(&[NEVER], &[(SAMPLER, "always_on")], |seen| {
             seen.sampled() == ALL
         }),
@@ -246,7 +246,7 @@ async fn variables_of_samplers_and_propagators() {
 
 #[tokio::test]
 async fn limits() {
-    try_rows(&[
+    check_rows(&[
         row(&[("OTEL_ATTRIBUTE_COUNT_LIMIT", "3")], |seen| {
             seen.both() && seen.attributes() == (3, 3)
         }),

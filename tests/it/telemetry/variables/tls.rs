@@ -37,7 +37,7 @@ impl Pair {
 
 /// A TLS proxy in front of the sink. Requires client certificates signed by `client`, if given.
 /// Returns its address.
-async fn front(sink: SocketAddr, server: &Pair, client: Option<&Pair>) -> SocketAddr {
+async fn tls_proxy(sink: SocketAddr, server: &Pair, client: Option<&Pair>) -> SocketAddr {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -74,7 +74,7 @@ async fn front(sink: SocketAddr, server: &Pair, client: Option<&Pair>) -> Socket
 }
 
 /// Whether spans and log lines arrive. `set` pairs variables with files of `folder`.
-async fn arrive(
+async fn arrivals(
     protocol: &str,
     folder: &Path,
     client: Option<&Pair>,
@@ -82,7 +82,7 @@ async fn arrive(
     set: &[(&str, &str)],
 ) -> (bool, bool) {
     let sink = Sink::start();
-    let front = front(sink.address(), server, client).await;
+    let front = tls_proxy(sink.address(), server, client).await;
     let mut builder = logging_to(&sink)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("https://{front}"))
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
@@ -123,7 +123,7 @@ async fn certificates(protocol: &str) {
         (&[TRUST, ("TRACES_CERTIFICATE", "other.pem")], (false, true)),
         (&[TRUST, ("LOGS_CERTIFICATE", "missing.pem")], (true, false)),
     ] {
-        let seen = arrive(protocol, folder.path(), None, &server, set).await;
+        let seen = arrivals(protocol, folder.path(), None, &server, set).await;
         assert_eq!(seen, expected, "{protocol} {set:?}");
     }
     for (set, expected) in [
@@ -154,7 +154,7 @@ async fn certificates(protocol: &str) {
             (true, false),
         ),
     ] {
-        let seen = arrive(protocol, folder.path(), Some(&client), &server, set).await;
+        let seen = arrivals(protocol, folder.path(), Some(&client), &server, set).await;
         assert_eq!(seen, expected, "{protocol} {set:?}");
     }
 }
