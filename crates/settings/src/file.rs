@@ -7,12 +7,12 @@ use config::{FileFormat, Source as _, Value, ValueKind};
 
 use crate::key_lines::key_lines_of;
 use crate::problem::Problem;
-use crate::value::{Leaf, Raw};
+use crate::value::{Raw, SourcedValue};
 
 /// The values of a file and the problems found in it.
 #[derive(Default)]
 pub(crate) struct FileLayer {
-    pub(crate) leaves: BTreeMap<String, Leaf>,
+    pub(crate) values: BTreeMap<String, SourcedValue>,
     pub(crate) problems: Vec<Problem>,
     path: String,
     /// Line number of each key.
@@ -94,11 +94,11 @@ impl FileLayer {
             }
             kind => kind.to_string(),
         };
-        let leaf = Leaf {
+        let value = SourcedValue {
             raw: Raw::text(text),
             source: self.place(key),
         };
-        self.leaves.insert(key.to_owned(), leaf);
+        self.values.insert(key.to_owned(), value);
     }
 
     fn problem(&mut self, key: &str, source: &str, why: &str) {

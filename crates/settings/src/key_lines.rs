@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_have_lines_in_every_style() {
+    fn keys_of_every_yaml_style_have_lines() {
         let text = "# a comment\nhttp:\n  addr: 'x'\n\n  \"tls.cert\": |\n    many\n    lines\n  \
                     cors:\n    allowed_origins:\n      - a\n      - b\n  idle: 1s\n\
                     rate_limit: {enabled: true,\n  default: {burst: 1}}\nlast: 1\n";

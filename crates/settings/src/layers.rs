@@ -9,7 +9,7 @@ use crate::environment::{Environment, Profile};
 use crate::file::FileLayer;
 use crate::names::{self, STANDARD};
 use crate::problem::Problem;
-use crate::value::{Leaf, Raw};
+use crate::value::{Raw, SourcedValue};
 
 /// All layers, merged.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub struct Layers {
     /// `APP_ENV`.
     pub environment: Environment,
     /// Value of each dotted key.
-    pub leaves: BTreeMap<String, Leaf>,
+    pub values: BTreeMap<String, SourcedValue>,
     /// `OTEL_*` variables with a value. The specification treats an empty variable as unset.
     pub otel: BTreeMap<String, String>,
     /// Source of every variable that is set.
@@ -94,7 +94,7 @@ impl Layers {
     fn read_file(&mut self, path: &Path) {
         let layer = FileLayer::read(path);
         self.problems.extend(layer.problems);
-        self.merge(&layer.leaves);
+        self.merge(&layer.values);
     }
 
     /// These variables select the files that are read, so they have no effect in `.env`.
@@ -142,10 +142,10 @@ impl Layers {
         let mut standard = BTreeMap::new();
         for (name, key) in STANDARD {
             if let Some((value, source)) = variables.get(*name) {
-                standard.insert((*key).to_owned(), leaf(value, source));
+                standard.insert((*key).to_owned(), sourced(value, source));
             }
             if let Some((value, source)) = variables.get(&format!("{name}_FILE")) {
-                standard.insert(format!("{key}_file"), leaf(value, source));
+                standard.insert(format!("{key}_file"), sourced(value, source));
             }
         }
         self.merge(&standard);
@@ -156,18 +156,18 @@ impl Layers {
                     .strip_prefix("APP__")?
                     .to_lowercase()
                     .replace("__", ".");
-                Some((key, leaf(value, source)))
+                Some((key, sourced(value, source)))
             })
             .collect();
         self.merge(&own);
     }
 
     /// Adds a layer on top. `<key>_file` sets the key to the content of the file.
-    fn merge(&mut self, layer: &BTreeMap<String, Leaf>) {
+    fn merge(&mut self, layer: &BTreeMap<String, SourcedValue>) {
         for (key, leaf) in layer {
             match key.strip_suffix("_file") {
                 None => {
-                    self.leaves.insert(key.clone(), leaf.clone());
+                    self.values.insert(key.clone(), leaf.clone());
                 }
                 Some(base) if layer.contains_key(base) => {
                     self.problem(
@@ -181,7 +181,7 @@ impl Layers {
         }
     }
 
-    fn read_secret_file(&mut self, key: &str, leaf: &Leaf) {
+    fn read_secret_file(&mut self, key: &str, leaf: &SourcedValue) {
         let path = PathBuf::from(&leaf.raw.text);
         match std::fs::read_to_string(&path) {
             Ok(content) => {
@@ -189,9 +189,9 @@ impl Layers {
                     text: content.trim_end().to_owned(),
                     file: Some(path),
                 };
-                self.leaves.insert(
+                self.values.insert(
                     key.to_owned(),
-                    Leaf {
+                    SourcedValue {
                         raw,
                         source: leaf.source.clone(),
                     },
@@ -216,8 +216,8 @@ impl Layers {
     }
 }
 
-fn leaf(value: &str, source: &str) -> Leaf {
-    Leaf {
+fn sourced(value: &str, source: &str) -> SourcedValue {
+    SourcedValue {
         raw: Raw::text(value),
         source: source.to_owned(),
     }

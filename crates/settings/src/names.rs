@@ -40,16 +40,18 @@ pub(crate) fn probable_key<'a>(name: &str, known: &[&'a str]) -> Option<(&'a str
 }
 
 /// The standard name that a misspelt variable probably means. `others` are further standard names.
-#[must_use]
-pub fn nearly_standard(name: &str, others: &[String]) -> Option<String> {
+pub(crate) fn suggest_standard_name(name: &str, others: &[String]) -> Option<String> {
     let files = STANDARD.iter().map(|(name, _)| format!("{name}_FILE"));
     let names = STANDARD.iter().map(|(name, _)| *name).chain(BOOTSTRAP);
     let candidates: Vec<String> = names.map(str::to_owned).chain(files).collect();
-    nearest(name, candidates.iter().chain(others))
+    nearest_name(name, candidates.iter().chain(others))
 }
 
 /// The nearest candidate: at most one typing error in short names, two in long ones.
-pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a String>) -> Option<String> {
+pub fn nearest_name<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a String>,
+) -> Option<String> {
     let distance = candidates.map(|candidate| {
         let distance = strsim::osa_distance(name, candidate);
         (distance, candidate)
@@ -108,7 +110,7 @@ mod tests {
             ("RUST_LOG_STYLE", ""),
             ("PATH", ""),
         ] {
-            let found = nearly_standard(name, &others).unwrap_or_default();
+            let found = suggest_standard_name(name, &others).unwrap_or_default();
             assert_eq!(found, meant, "{name}");
         }
     }

@@ -5,7 +5,7 @@ use crate::environment::{Environment, Profile};
 use crate::layers::Layers;
 use crate::names;
 use crate::problem::Problem;
-use crate::value::{Leaf, Raw, Setting};
+use crate::value::{Raw, Setting, SourcedValue};
 
 /// One line of the effective configuration.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ impl Reader {
         // The telemetry crate reports its own variables without effect.
         let variables = self.layers.variables.iter();
         for (name, source) in variables.filter(|(name, _)| !name.starts_with("OTEL_")) {
-            if let Some(meant) = names::nearly_standard(name, others) {
+            if let Some(meant) = names::suggest_standard_name(name, others) {
                 warnings.push(format!("{source} is not read, did you mean {meant}?"));
             }
         }
@@ -77,12 +77,12 @@ impl Reader {
             unreachable!("a field without a key")
         };
         self.known.push(key.path);
-        let set = self.layers.leaves.get(key.path).cloned();
+        let set = self.layers.values.get(key.path).cloned();
         let source = set
             .as_ref()
             .map_or_else(|| "default".to_owned(), |leaf| leaf.source.clone());
         let raw = set
-            .map(|Leaf { raw, .. }| raw)
+            .map(|SourcedValue { raw, .. }| raw)
             .or_else(|| default_raw(key, self.profile()));
         self.effective.push(Effective {
             key: key.path,
@@ -119,7 +119,7 @@ impl Reader {
     #[must_use]
     pub fn source_of(&self, key: &str) -> String {
         self.layers
-            .leaves
+            .values
             .get(key)
             .map_or_else(|| "default".to_owned(), |leaf| leaf.source.clone())
     }
@@ -143,7 +143,7 @@ impl Reader {
     /// # Errors
     /// All problems.
     pub fn finish(mut self) -> Result<Vec<Effective>, Vec<Problem>> {
-        for (key, leaf) in &self.layers.leaves {
+        for (key, leaf) in &self.layers.values {
             if !self.known.contains(&key.as_str()) {
                 self.problems.push(Problem {
                     key: key.clone(),

@@ -29,7 +29,7 @@ impl Raw {
 
 /// A value of one key and its source.
 #[derive(Debug, Clone)]
-pub struct Leaf {
+pub struct SourcedValue {
     /// The value.
     pub raw: Raw,
     /// The source, for people: `config/base.yaml`, `environment variable DATABASE_URL`.

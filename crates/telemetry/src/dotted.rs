@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_read_as_usual() {
+    fn addresses_have_their_dotted_form() {
         for address in [
             [0, 0, 0, 0],
             [192, 0, 2, 1],

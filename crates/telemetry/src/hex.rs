@@ -18,7 +18,7 @@ fn digit(nibble: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn every_byte_has_its_digits() {
+    fn every_byte_has_two_digits() {
         for byte in 0..=u8::MAX {
             let digits = super::digits([byte, 0x0f]);
             let text = std::str::from_utf8(digits.as_flattened()).unwrap();

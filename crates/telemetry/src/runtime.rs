@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_scrape_shows_the_runtime_as_it_is() {
+    async fn a_scrape_reads_the_statistics_of_the_runtime() {
         let registry = Registry::new();
         register(&registry).unwrap();
         let value = |name: &str| {

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_each_bucket_is_kept() {
+    fn the_most_recent_exemplar_of_each_bucket_is_kept() {
         let exemplars = Exemplars::default();
         let labels = [("path", "/a"), ("method", "GET")];
         let slots = exemplars.slots("x", &labels, &[1.0, 2.0]);

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_before_the_log_is_one_object() {
+    fn a_panic_before_the_logger_is_one_object() {
         let panic = Some(("at \"home\"\nand away", Some("src/a.rs:1:2".to_owned())));
         let line = line(Level::ERROR, "a thread panicked", panic);
         assert_eq!(line.split(|byte| *byte == b'\n').count(), 2);

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_what_the_documentation_says() {
+    fn a_line_has_the_documented_members() {
         let text = String::from_utf8(line("m", "level", "x")).unwrap();
         assert_eq!(
             text,
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_is_cut_at_a_character() {
+    fn a_long_value_is_truncated_at_a_character() {
         let value = format!("x{}", "ä".repeat(10_000));
         let parsed: serde_json::Value = serde_json::from_slice(&line("m", "v", &value)).unwrap();
         let kept = parsed["v"].as_str().unwrap();

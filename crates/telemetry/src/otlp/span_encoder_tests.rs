@@ -14,15 +14,15 @@ use prost::Message as _;
 
 use super::*;
 
-fn by_the_library(resource: &Resource, spans: &[SpanData]) -> ExportTraceServiceRequest {
+fn by_generated_types(resource: &Resource, spans: &[SpanData]) -> ExportTraceServiceRequest {
     let resource = ResourceAttributesWithSchema::from(resource);
     ExportTraceServiceRequest {
         resource_spans: group_spans_by_resource_and_scope(spans.to_vec(), &resource),
     }
 }
 
-fn assert_as_the_library(resource: &Resource, spans: &[SpanData]) {
-    let expected = by_the_library(resource, spans);
+fn assert_equals_generated_types(resource: &Resource, spans: &[SpanData]) {
+    let expected = by_generated_types(resource, spans);
     let written = SpanEncoder::new(resource).request(spans.iter());
     let read = ExportTraceServiceRequest::decode(&written[..]).expect("a request");
     assert_eq!(read, expected);
@@ -188,11 +188,11 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     #[test]
-    fn every_span_is_written_as_the_library_writes_it(
+    fn spans_are_encoded_like_by_the_generated_types(
         resource in resources(),
         spans in vec(spans(), 0..8),
     ) {
-        assert_as_the_library(&resource, &spans);
+        assert_equals_generated_types(&resource, &spans);
     }
 }
 
@@ -217,7 +217,7 @@ pub(crate) fn span_with(attributes: Vec<KeyValue>) -> SpanData {
 
 /// Lengths around the limit of a one-byte length.
 #[test]
-fn attributes_may_have_any_length() {
+fn attributes_of_any_length_are_encoded() {
     let resource = Resource::builder_empty().build();
     let names = [0, 1, 2, 60].into_iter().chain(110..130);
     let spans: Vec<_> = names
@@ -234,15 +234,15 @@ fn attributes_may_have_any_length() {
             )
         })
         .collect();
-    assert_as_the_library(&resource, &spans);
+    assert_equals_generated_types(&resource, &spans);
 }
 
 /// The length of the request takes one to four bytes.
 #[test]
-fn a_request_may_have_any_length() {
+fn requests_of_any_length_are_encoded() {
     let resource = Resource::builder_empty().build();
     let span = span_with(vec![KeyValue::new("name", "v".repeat(1_000))]);
     for count in [0, 1, 10, 20, 2_000, 2_500] {
-        assert_as_the_library(&resource, &vec![span.clone(); count]);
+        assert_equals_generated_types(&resource, &vec![span.clone(); count]);
     }
 }

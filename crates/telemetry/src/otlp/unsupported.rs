@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use settings::nearest;
+use settings::nearest_name;
 
 /// Variables that are read in this crate.
 const SUPPORTED: [&str; 21] = [
@@ -131,7 +131,7 @@ pub(crate) fn without_effect(variables: &BTreeMap<String, String>) -> Vec<String
                 .find(|(prefix, _)| name.starts_with(prefix));
             match apart {
                 Some((_, why)) => format!("{name} has no effect: {why}"),
-                None => match nearest(name, names.iter()) {
+                None => match nearest_name(name, names.iter()) {
                     Some(meant) => format!("{name} is not known, did you mean {meant}?"),
                     None => format!("{name} is not known"),
                 },

@@ -99,7 +99,7 @@ fn spans_of_other_crates_are_not_exported() {
 /// The wall clock was stepped after the start of the request, so the request's clock and the
 /// system's clock differ.
 #[test]
-fn a_step_of_the_wall_clock_does_not_move_the_spans_of_a_request() {
+fn a_step_of_the_wall_clock_does_not_affect_spans_of_a_request() {
     const STEP: Duration = Duration::from_hours(24);
     for forward in [true, false] {
         let traces = keeping();

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ratio_holds_and_its_ends_are_exact() {
+    fn the_ratio_is_met_and_exact_at_its_ends() {
         let count = |ratio| {
             (0..20_000)
                 .filter(|_| is_in_ratio(TraceId::from_bytes(rand::random()), ratio))
