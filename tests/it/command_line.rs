@@ -79,11 +79,11 @@ async fn database_files_are_readable_by_the_owner_only() {
             .spawn()
             .await;
         assert_eq!(process.wait().await.code(), Some(code));
-        let told = process.stderr().join("\n");
+        let output = process.stderr().join("\n");
         // A leftover write-ahead log has the mode of the database.
         let once = format!("{} can be opened", database.display());
-        assert_eq!(told.matches(&once).count(), 1, "{command}: {told}");
-        assert!(told.contains("run chmod 600"), "{command}: {told}");
+        assert_eq!(output.matches(&once).count(), 1, "{command}: {output}");
+        assert!(output.contains("run chmod 600"), "{command}: {output}");
     }
 }
 
@@ -127,14 +127,14 @@ async fn check_reaches_every_dependency() {
         .spawn()
         .await;
     assert_eq!(bad.wait().await.code(), Some(1));
-    let told = bad.stderr().join("\n");
-    assert!(told.contains("database: 127.0.0.1:1: "), "{told}");
+    let output = bad.stderr().join("\n");
+    assert!(output.contains("database: 127.0.0.1:1: "), "{output}");
     assert_eq!(
-        told.matches("refused").count(),
+        output.matches("refused").count(),
         1,
-        "one cause, once: {told}"
+        "one cause, once: {output}"
     );
-    assert!(!told.contains("pool timed out"), "{told}");
+    assert!(!output.contains("pool timed out"), "{output}");
 }
 
 crate::on_both! {
@@ -152,22 +152,22 @@ crate::on_both! {
             (code, [process.stdout(), process.stderr()].concat().join("\n"))
         };
         // An unmigrated database is not a failure if the start migrates it.
-        let (code, told) = run("check", "true").await;
-        assert_eq!(code, Some(0), "{told}");
-        assert!(told.contains("migrations are pending") && told.contains("1 identity"), "{told}");
-        let (code, told) = run("check", "false").await;
-        assert_eq!(code, Some(1), "{told}");
-        assert!(told.contains("run the migrate subcommand"), "{told}");
+        let (code, output) = run("check", "true").await;
+        assert_eq!(code, Some(0), "{output}");
+        assert!(output.contains("migrations are pending") && output.contains("1 identity"), "{output}");
+        let (code, output) = run("check", "false").await;
+        assert_eq!(code, Some(1), "{output}");
+        assert!(output.contains("run the migrate subcommand"), "{output}");
 
-        let (code, told) = run("migrate", "false").await;
-        assert_eq!(code, Some(0), "{told}");
-        assert!(told.contains("applied: 1 identity"), "{told}");
-        assert!(told.contains("migrations applied now"), "{told}");
-        let (code, told) = run("migrate", "false").await;
-        assert_eq!(code, Some(0), "{told}");
-        assert!(told.contains("nothing to do") && !told.contains("applied: "), "{told}");
-        let (code, told) = run("check", "false").await;
-        assert_eq!((code, told.trim()), (Some(0), "ok: configuration, database, migrations"));
+        let (code, output) = run("migrate", "false").await;
+        assert_eq!(code, Some(0), "{output}");
+        assert!(output.contains("applied: 1 identity"), "{output}");
+        assert!(output.contains("migrations applied now"), "{output}");
+        let (code, output) = run("migrate", "false").await;
+        assert_eq!(code, Some(0), "{output}");
+        assert!(output.contains("nothing to do") && !output.contains("applied: "), "{output}");
+        let (code, output) = run("check", "false").await;
+        assert_eq!((code, output.trim()), (Some(0), "ok: configuration, database, migrations"));
     }
 }
 
@@ -195,9 +195,9 @@ async fn check_and_migrate_are_bounded_against_a_silent_server() {
         let ended = tokio::time::timeout(std::time::Duration::from_secs(8), process.wait());
         let ended = ended.await.expect("bounded");
         assert_eq!(ended.code(), Some(1), "{command}");
-        let told = process.stderr().join("\n");
+        let output = process.stderr().join("\n");
         let hung = format!("{place} did not answer within 200ms (connecting)");
-        assert!(told.contains(&hung), "{command}: {told}");
+        assert!(output.contains(&hung), "{command}: {output}");
     }
     accept.abort();
 }

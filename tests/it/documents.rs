@@ -30,9 +30,9 @@ fn one_line(doc: &str) -> String {
 #[test]
 fn metrics() {
     let mut text = String::from(
-        "# Metrics\n\nWritten from the `metrics!` blocks by `make docs`; a test keeps it in step. \
-         All of it is at `/metrics` on the admin listener. Names and labels are an interface: a \
-         change stands in the changelog.\n",
+        "# Metrics\n\nGenerated from the `metrics!` blocks by `make docs`. A test compares it with \
+         the code. The admin listener serves all metrics at `/metrics`. Names and labels are an \
+         interface: changes are listed in the changelog.\n",
     );
     for (title, block) in gantry::app::catalogue() {
         write!(
@@ -67,9 +67,9 @@ fn metrics() {
 const FORMATS: &str = "
 ## Formats
 
-`Accept` chooses between Prometheus text 0.0.4 (the default) and OpenMetrics 1.0.0 (`application/openmetrics-text; version=1.0.0`). Both hold the same series. In OpenMetrics the family of a counter has no `_total`, bounds are floats (`le=\"1.0\"`), units are named, and each bucket of `http_request_duration_seconds` and `db_query_duration_seconds` carries as exemplar the newest sampled request, or query of one, that fell into it, with its `trace_id`. Prometheus stores exemplars with `--enable-feature=exemplar-storage`.
+`Accept` selects Prometheus text 0.0.4 (the default) or OpenMetrics 1.0.0 (`application/openmetrics-text; version=1.0.0`). Both contain the same series. In OpenMetrics the family of a counter has no `_total`, bounds are floats (`le=\"1.0\"`) and units are declared. Each bucket of `http_request_duration_seconds` and `db_query_duration_seconds` has an exemplar with the `trace_id` of the most recent sampled request in it. Prometheus stores exemplars with `--enable-feature=exemplar-storage`.
 
-Tokio counts `tokio_task_polls_total`, `tokio_task_poll_mean_seconds`, `tokio_forced_yields_total`, `tokio_local_queue_depth`, `tokio_blocking_threads` and `tokio_blocking_queue_depth` only in builds with `--cfg tokio_unstable`: `.cargo/config.toml` and the Dockerfile set it. A `RUSTFLAGS` of your own takes its place; without the cfg the build is sound, and lacks these series.
+Builds without `--cfg tokio_unstable` lack `tokio_task_polls_total`, `tokio_task_poll_mean_seconds`, `tokio_forced_yields_total`, `tokio_local_queue_depth`, `tokio_blocking_threads` and `tokio_blocking_queue_depth`. `.cargo/config.toml` and the Dockerfile set this flag. The environment variable `RUSTFLAGS` replaces it.
 ";
 
 /// Metrics of the process collector of the `prometheus` crate, which has no static description.
@@ -79,12 +79,12 @@ const PROCESS: &str = "
 
 | metric | kind | unit | labels | meaning |
 | --- | --- | --- | --- | --- |
-| `process_cpu_seconds_total` | counter | seconds |  | Seconds of CPU time, user and system. |
+| `process_cpu_seconds_total` | counter | seconds |  | CPU time of the process in seconds, user and system. |
 | `process_open_fds` | gauge |  |  | Open file descriptors. |
-| `process_max_fds` | gauge |  |  | File descriptors at most. |
+| `process_max_fds` | gauge |  |  | Limit of open file descriptors. |
 | `process_virtual_memory_bytes` | gauge | bytes |  | Virtual memory. |
 | `process_resident_memory_bytes` | gauge | bytes |  | Resident memory. |
-| `process_start_time_seconds` | gauge | seconds |  | Start of the process, in seconds since the epoch. |
+| `process_start_time_seconds` | gauge | seconds |  | Start time of the process in seconds since the epoch. |
 | `process_threads` | gauge |  |  | Operating system threads. |
 ";
 
@@ -137,21 +137,22 @@ fn the_help_of_every_metric_is_one_short_sentence() {
 #[test]
 fn configuration() {
     let mut text = String::from(
-        "# Configuration\n\nWritten from the `settings!` sections by `make docs`; a test keeps it \
-         in step.\n\nBuilt-in defaults, then `config/base.yaml`, then `config/<APP_ENV>.yaml` \
-         (`development` by default, `production`, or a name of your own), then `.env` (development only), then the \
-         environment: the standard names `DATABASE_URL` (`database.url`), `RUST_LOG` \
-         (`telemetry.log_filter`) and `OTEL_*`, and over them `APP__<SECTION>__<KEY>`. Secrets can \
-         come from a file: append `_FILE` to the name. `APP_CONFIG_DIR` names another folder than \
-         `config`. Durations are written `250ms`, `15s`, `5m`, `12h`, `30d`; sizes `64KiB`, `1MiB`; \
-         lists in the environment are comma-separated. Unknown keys, wrong types and values out of \
-         range end the process with exit code 64 before a port binds, all of them in one report. \
-         The `config` subcommand prints the effective values and where each came from, with the \
-         line in a file.\n\nAny other environment, `staging` for one, has the rules and defaults of \
-         production and needs its file, `config/staging.yaml`: a name that was mistyped does not \
-         start. `APP_ENV` and `APP_CONFIG_DIR` belong in the environment, not in `.env`. A variable \
-         that nearly names a key (`APP_HTTP_ADDR`) is an error that says the right name; one that \
-         nearly has a standard name (`DATABASE_ULR`) is warned of, at the start and by `check`.\n",
+        "# Configuration\n\nGenerated from the `settings!` sections by `make docs`. A test compares \
+         it with the code.\n\nThe sources, lowest precedence first: built-in defaults, \
+         `config/base.yaml`, `config/<APP_ENV>.yaml` (`development` by default, `production`, or \
+         the name of another environment), `.env` (development only), and environment variables. \
+         Variables are the standard names `DATABASE_URL` (`database.url`), `RUST_LOG` \
+         (`telemetry.log_filter`) and `OTEL_*`, which are overridden by `APP__<SECTION>__<KEY>`. \
+         Secrets can be read from a file: append `_FILE` to the name. `APP_CONFIG_DIR` replaces \
+         the folder `config`. Durations are written `250ms`, `15s`, `5m`, `12h`, `30d`, sizes \
+         `64KiB`, `1MiB`. Lists in variables are separated by commas. Unknown keys, wrong types \
+         and values out of range end the process with exit code 64 before a port binds. All of \
+         them are in one report. The `config` subcommand prints the effective values with their \
+         sources and line numbers.\n\nAny other environment, for example `staging`, has the rules \
+         and defaults of production and needs its own file (`config/staging.yaml`), so that a \
+         misspelt name does not start. `APP_ENV` and `APP_CONFIG_DIR` are not read from `.env`. A \
+         variable that nearly names a key (`APP_HTTP_ADDR`) is an error with the right name. A \
+         misspelt standard name (`DATABASE_ULR`) causes a warning at the start and in `check`.\n",
     );
     for section in gantry::config::SECTIONS {
         let name = section[0].path.split('.').next().unwrap();
@@ -203,10 +204,11 @@ fn default(key: &Key) -> String {
 #[test]
 fn errors() {
     let mut text = String::from(
-        "# Errors\n\nWritten from the `problem_codes!` blocks by `make docs`; a test keeps it in \
-         step. Every error is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, \
-         `detail`, `code`, `request_id`, `trace_id` and, for validation, `errors: [{field, code, \
-         message}]`. Match on `code`.\n\n| status | code | when |\n| --- | --- | --- |\n",
+        "# Errors\n\nGenerated from the `problem_codes!` blocks by `make docs`. A test compares it \
+         with the code. Every error is `application/problem+json` (RFC 9457) with `type`, `title`, \
+         `status`, `detail`, `code`, `request_id`, `trace_id` and, for validation, `errors: \
+         [{field, code, message}]`. Clients match on `code`.\n\n| status | code | meaning |\n\
+         | --- | --- | --- |\n",
     );
     let mut codes = gantry::app::problem_codes();
     codes.sort_by_key(|code| (code.status, code.code));
@@ -222,7 +224,7 @@ fn errors() {
     }
     let inputs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bad-input.md");
     if inputs.exists() {
-        text.push_str("\nWhat each kind of bad input gets: [bad-input.md](bad-input.md).\n");
+        text.push_str("\nResponses to each kind of invalid input: [bad-input.md](bad-input.md).\n");
     }
     golden("docs/errors.md", &text);
 }

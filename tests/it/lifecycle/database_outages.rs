@@ -198,10 +198,10 @@ async fn a_lock_timeout_is_a_refusal_that_is_logged() {
     assert_refused(&client).await;
     eventually("the log", async || {
         let logs = service.logs();
-        let told = logs
+        let output = logs
             .iter()
             .any(|line| line.to_string().contains("lock timeout"));
-        told.then_some(())
+        output.then_some(())
     })
     .await;
     other.execute(sqlx::raw_sql("ROLLBACK")).await.unwrap();
@@ -221,15 +221,16 @@ async fn a_waiting_migration_is_logged_and_ends_with_a_silent_server() {
     other.execute(sqlx::raw_sql(lock)).await.unwrap();
     let mut migrate = service_on(&server).arguments(&["migrate"]).spawn().await;
     eventually("it tells", async || {
-        let told = migrate.stderr().join("\n");
-        told.contains("waiting for another migrator's lock")
+        let output = migrate.stderr().join("\n");
+        output
+            .contains("waiting for another migrator's lock")
             .then_some(())
     })
     .await;
     server.freeze();
     let ended = tokio::time::timeout(Duration::from_secs(15), migrate.wait());
     assert_eq!(ended.await.expect("bounded").code(), Some(1));
-    let told = migrate.stderr().join("\n");
-    assert!(told.contains("did not answer within 1s"), "{told}");
+    let output = migrate.stderr().join("\n");
+    assert!(output.contains("did not answer within 1s"), "{output}");
     server.thaw();
 }

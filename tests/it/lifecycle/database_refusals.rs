@@ -105,8 +105,11 @@ async fn writes_succeed_again_after_a_read_only_phase() {
     owned.terminate_sessions().await;
     wait_for_readiness(&service, false, Duration::from_secs(5)).await;
     let answer = service.client.get(service.admin("/health/ready?verbose"));
-    let told = answer.send().await.unwrap().text().await.unwrap();
-    assert!(told.contains("the database cannot be written"), "{told}");
+    let output = answer.send().await.unwrap().text().await.unwrap();
+    assert!(
+        output.contains("the database cannot be written"),
+        "{output}"
+    );
     for _ in 0..4 {
         assert_refusal(write(&client).await).await;
         assert_eq!(client.get("/api/v1/accounts").await.status(), 200);
@@ -190,10 +193,10 @@ async fn a_start_waits_for_a_writable_server() {
     let mut service = owned.service().spawn().await;
     eventually("it says what it waits for", async || {
         let logs = service.logs();
-        let told = logs
+        let output = logs
             .iter()
             .any(|line| line.to_string().contains("the migrations wait"));
-        told.then_some(())
+        output.then_some(())
     })
     .await;
     owned

@@ -138,7 +138,7 @@ on_both! {
             .spawn()
             .await;
         assert_eq!(check.wait().await.code(), Some(1));
-        let told = check.stderr().join("\n");
-        assert!(told.contains("are missing; run the migrate subcommand"), "{told}");
+        let output = check.stderr().join("\n");
+        assert!(output.contains("are missing; run the migrate subcommand"), "{output}");
     }
 }
