@@ -193,10 +193,15 @@ on_both! {
         assert_eq!(sink.spans().len(), 2, "a late trace has no inner spans");
         let line = request_line(&service, &first).await;
         assert_eq!(line["trace_id"], span.trace_id().as_str());
-        let metrics = service.metrics().await;
-        let outcome = |outcome| metrics.get("trace_spans_total", &[("outcome", outcome)]);
-        assert_eq!(outcome("late"), Some(2.0));
-        assert_eq!(outcome("exported"), Some(0.0));
+        // Spans are counted after the acknowledgement of the collector.
+        let metrics = eventually("two late spans are counted", async || {
+            let metrics = service.metrics().await;
+            let late = metrics.get("trace_spans_total", &[("outcome", "late")]);
+            (late == Some(2.0)).then_some(metrics)
+        })
+        .await;
+        let exported = metrics.get("trace_spans_total", &[("outcome", "exported")]);
+        assert_eq!(exported, Some(0.0));
         assert_eq!(metrics.get("errors_total", &[("type", "internal")]), Some(2.0));
 
         assert_eq!(service.terminate().await, Some(0));
