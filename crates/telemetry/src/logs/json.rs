@@ -1,5 +1,10 @@
 //! The JSON format: one object a line, written in one pass without a value tree.
 
+#![expect(
+    clippy::inline_always,
+    reason = "without it the fields of a request line take about 700 more instructions, 2.5% of a ping"
+)]
+
 use std::io::Write as _;
 use std::num::NonZeroU8;
 use std::time::{Duration, SystemTime};
@@ -50,6 +55,7 @@ impl<'a> Json<'a> {
         self.out.extend_from_slice(b"}\n");
     }
 
+    #[inline(always)]
     fn name(&mut self, name: Name<'_>) {
         self.out.extend_from_slice(b",\"");
         if name.known {
@@ -64,6 +70,7 @@ impl<'a> Json<'a> {
     }
 
     /// Writes a value without quotes and escapes.
+    #[inline(always)]
     fn plain(&mut self, name: Name<'_>, value: &str) {
         self.name(name);
         self.out.extend_from_slice(value.as_bytes());
@@ -71,18 +78,21 @@ impl<'a> Json<'a> {
 }
 
 impl Fields for Json<'_> {
+    #[inline(always)]
     fn text(&mut self, name: Name<'_>, value: &str) {
         self.name(name);
         self.out.push(b'"');
         escape(self.out, bounded(value));
         self.out.push(b'"');
     }
+    #[inline(always)]
     fn word(&mut self, name: Name<'_>, value: &str) {
         self.name(name);
         self.out.push(b'"');
         self.out.extend_from_slice(value.as_bytes());
         self.out.push(b'"');
     }
+    #[inline(always)]
     fn unsigned(&mut self, name: Name<'_>, value: u64) {
         self.plain(name, itoa::Buffer::new().format(value));
     }
@@ -98,6 +108,7 @@ impl Fields for Json<'_> {
             self.plain(name, "null");
         }
     }
+    #[inline(always)]
     fn boolean(&mut self, name: Name<'_>, value: bool) {
         self.name(name);
         if value {
@@ -106,6 +117,7 @@ impl Fields for Json<'_> {
             self.out.extend_from_slice(b"false");
         }
     }
+    #[inline(always)]
     fn millis(&mut self, name: Name<'_>, value: Duration) {
         let whole = value.as_secs() * 1_000 + u64::from(value.subsec_millis());
         self.unsigned(name, whole);
