@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::inline_always,
-    reason = "without it the fields of a request line take about 700 more instructions, 2.5% of a ping"
+    reason = "without it the fields of a request line take 1,060 more instructions, 3.7% of a ping"
 )]
 
 use std::io::Write as _;
