@@ -1,4 +1,4 @@
-//! Users with two funded accounts each, made through the API of a running service.
+//! Users with two funded accounts each, created through the API of the service.
 
 use std::net::SocketAddr;
 
@@ -9,10 +9,10 @@ use crate::process::Server;
 
 const ADMIN: &str = "admin@example.com";
 const PASSWORD: &str = "correct horse battery staple 41";
-/// Minor units: more than any run moves.
+/// Minor units, more than any run transfers.
 const FUNDS: i64 = 1_000_000_000_000;
 
-/// What the service is started with, so that [`Pair::open`] may do what it does.
+/// Settings of the service that [`Pair::open`] needs.
 pub const SETTINGS: [(&str, &str); 4] = [
     ("APP__AUTH__BOOTSTRAP_ADMIN_EMAIL", ADMIN),
     ("APP__AUTH__BOOTSTRAP_ADMIN_PASSWORD", PASSWORD),
@@ -29,7 +29,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// As many as were asked for, each of a user of its own.
+    /// Opens this many pairs, each for its own user.
     pub async fn open(service: &Server, count: usize) -> anyhow::Result<Vec<Self>> {
         let api = Api {
             http: reqwest::Client::builder().no_proxy().build()?,
@@ -64,8 +64,8 @@ impl Pair {
         Ok(pairs)
     }
 
-    /// A request as it goes over the wire. The bare handler reads the owner, the
-    /// service the token; both are sent to both.
+    /// An encoded request with both the owner, which the bare handler reads, and the token, which
+    /// the service reads.
     fn request(&self, method: &str, path: &str, body: &str) -> Vec<u8> {
         format!(
             "{method} /api/v1/{path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\

@@ -1,5 +1,5 @@
-//! The bare handlers of the ledger: axum, sqlx's own pool, and the statements that the
-//! stores of the service send. Nobody is authenticated: the owner is in a header.
+//! Bare ledger handlers: axum, sqlx's pool and the statements of the service. There is no
+//! authentication, the owner is a header.
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::servers::{address, runtime};
 
-/// Connections of its pool, as many as the service has by default.
+/// Connections of its pool, the default of the service.
 const CONNECTIONS: u32 = 10;
 const MAX_BALANCE: i64 = (1 << 53) - 1;
 
@@ -63,8 +63,7 @@ fn owner(headers: &HeaderMap) -> Result<Uuid, StatusCode> {
         .ok_or(StatusCode::UNAUTHORIZED)
 }
 
-// Handed to `map_err` by value.
-#[allow(clippy::needless_pass_by_value)]
+#[expect(clippy::needless_pass_by_value, reason = "passed to `map_err`")]
 fn failed(error: sqlx::Error) -> StatusCode {
     eprintln!("error: {error}");
     StatusCode::INTERNAL_SERVER_ERROR

@@ -1,5 +1,5 @@
-//! Reads and transfers on both databases: the service beside a bare handler with the
-//! same SQL and, on Postgres, beside pgbench with the same SQL.
+//! Reads and transfers on both databases, compared with a bare handler and, on Postgres, with
+//! pgbench, all with the same SQL.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use crate::accounts::{self, Pair};
 use crate::process::Server;
 use crate::{load, load_runtime, median, pgbench, servers};
 
-/// Connections of the load, as many as the pools have.
+/// Connections of the load, equal to the size of the pools.
 const CLIENTS: usize = 10;
-/// Rounds over all of them; the first warms up and does not count.
+/// Rounds over all servers. The first one is a warm-up.
 const ROUNDS: usize = 6;
 const TIME: Duration = Duration::from_secs(3);
-/// Connections of the load on one account, and sizes of the pool behind them.
+/// Connections of the load on one account, and pool sizes.
 const CROWD: usize = 64;
 const POOLS: [&str; 2] = ["5", "40"];
 
-/// What is asked for.
+/// The kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// One account by its id.
+    /// Reads one account by its id.
     Read,
     /// Transfers between the two accounts of each client's user.
     Spread,
@@ -31,7 +31,7 @@ pub enum Work {
     Hot,
 }
 
-/// Who pays in the transfer of this client, from which account to which.
+/// User, paying and receiving account of a client's transfer.
 pub fn target(pairs: &[Pair], work: Work, index: usize) -> (&Pair, &str, &str) {
     let own = &pairs[index];
     if work == Work::Hot {
@@ -41,14 +41,14 @@ pub fn target(pairs: &[Pair], work: Work, index: usize) -> (&Pair, &str, &str) {
     }
 }
 
-/// What one server did.
+/// Results of one server.
 #[derive(Clone, Copy)]
 struct Sample {
     cpu_micros: f64,
     per_second: f64,
 }
 
-/// Prints the tables; that of Postgres when `TEST_DATABASE_URL` names a server.
+/// Prints the tables. That of Postgres only if `TEST_DATABASE_URL` names a server.
 pub fn report() -> anyhow::Result<()> {
     let runtime = load_runtime()?;
     let folder = tempfile::tempdir()?;
@@ -84,7 +84,7 @@ pub fn report() -> anyhow::Result<()> {
         );
         let create = format!("CREATE DATABASE {name}");
         admin.execute(sqlx::AssertSqlSafe(create)).await?;
-        // Not by way of sqlx's options: their text has parameters that pgbench refuses.
+        // sqlx's options are not used because their URL has parameters that pgbench rejects.
         let mut url = url::Url::parse(&server)?;
         url.set_path(&name);
         let measured = postgres(url.as_str(), folder.path()).await;
@@ -168,7 +168,7 @@ fn row(name: &str, rounds: &[(Sample, Sample, Option<f64>)]) {
     let all = |value: fn(&(Sample, Sample, Option<f64>)) -> f64| -> Vec<f64> {
         rounds.iter().map(value).collect()
     };
-    // Pair by pair: a round's ratio holds when the machine's speed drifts.
+    // Ratios are computed by round, so that drifts of the machine's speed cancel out.
     let by_bare = spread(all(|(own, bare, _)| own.cpu_micros / bare.cpu_micros));
     let tps: Option<Vec<f64>> = rounds.iter().map(|(_, _, tps)| *tps).collect();
     let (tps, by_pgbench) = match tps {
@@ -191,7 +191,7 @@ fn row(name: &str, rounds: &[(Sample, Sample, Option<f64>)]) {
     );
 }
 
-/// The median, with the least and the most.
+/// Median, minimum and maximum.
 fn spread(values: Vec<f64>) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(0.0, f64::max);
@@ -210,7 +210,6 @@ async fn sample(server: &Server, requests: &[Vec<Vec<u8>>]) -> anyhow::Result<Sa
     let before = server.cpu()?;
     let answered = load::repeated(server.address(), requests, TIME).await?;
     let cpu = server.cpu()?.saturating_sub(before);
-    #[allow(clippy::cast_precision_loss)]
     let answered = answered as f64;
     Ok(Sample {
         cpu_micros: cpu.as_secs_f64() * 1e6 / answered,

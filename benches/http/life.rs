@@ -1,5 +1,4 @@
-//! The life of a process: how soon it is ready, what it holds at rest, what a
-//! scrape takes, how soon it is gone.
+//! Start time, memory at rest, scrape time and shutdown time of a process.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -12,17 +11,17 @@ use anyhow::{Context as _, ensure};
 
 use crate::process::{BINARY, free_address, is_sound, resident_mib};
 
-/// Processes that are started and ended, one after the other.
+/// Number of sequential process runs.
 const LIVES: usize = 5;
-/// Scrapes of each.
+/// Scrapes in each run.
 const SCRAPES: usize = 20;
-/// What a process still does after it is ready is over by then.
+/// Time after which the background work of a start has finished.
 const REST: Duration = Duration::from_secs(1);
-/// What the process writes.
+/// Log file of the process.
 const OUTPUT: &str = "out";
 const ERRORS: &str = "err";
 
-/// What one process showed.
+/// Results of one run.
 struct Life {
     ready: Duration,
     resident_mib: f64,
@@ -31,7 +30,7 @@ struct Life {
     exit: Duration,
 }
 
-/// Prints a table over some lives, in development on an embedded database.
+/// Prints a table of several runs in development mode with SQLite.
 pub fn report() -> anyhow::Result<()> {
     let lives = (0..LIVES)
         .map(|_| live())
@@ -76,7 +75,7 @@ fn live() -> anyhow::Result<Life> {
         std::thread::sleep(Duration::from_millis(1));
     }
     let ready = began.elapsed();
-    // Every route has its series once it was asked for.
+    // One request for each route creates its series.
     ensure!(get(public, "/api/v1/ping")?.starts_with("HTTP/1.1 200"));
     std::thread::sleep(REST);
     let resident_mib = resident_mib(process.0.id())?;
@@ -121,7 +120,7 @@ impl Process {
         Ok(Self(child))
     }
 
-    /// From the signal to the end, which must be a clean one.
+    /// Time from the signal to a clean exit.
     fn end(&mut self) -> anyhow::Result<Duration> {
         let pid = self.0.id().to_string();
         let began = Instant::now();

@@ -1,4 +1,4 @@
-//! The load: keep-alive HTTP/1.1 over plain sockets; every answer is checked.
+//! The load: keep-alive HTTP/1.1 over plain sockets. Every response is checked.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ impl Connection {
     async fn request(&mut self) -> anyhow::Result<()> {
         self.stream.write_all(REQUEST).await?;
         self.buffer.clear();
-        // The body is known, so its end is the end of the answer.
+        // The expected body is known, so its end is the end of the response.
         while !self.buffer.ends_with(BODY) {
             ensure!(
                 self.stream.read_buf(&mut self.buffer).await? > 0,
@@ -49,7 +49,7 @@ impl Connection {
 }
 
 impl Connection {
-    /// Sends any request and reads the whole answer, which must be a success.
+    /// Sends a request and reads the complete response, which must be a success.
     async fn ask(&mut self, request: &[u8]) -> anyhow::Result<()> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
@@ -73,7 +73,7 @@ impl Connection {
     }
 }
 
-/// Where an answer ends, once its head is there.
+/// The end of a response, once its head has arrived.
 fn end_of_answer(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
     let Some(head) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
@@ -86,8 +86,7 @@ fn end_of_answer(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
     Ok(Some(head + 4 + length.trim().parse::<usize>()?))
 }
 
-/// Each connection sends its own requests in turn, as fast as they are answered, for
-/// this time; returns how many were answered.
+/// Each connection sends its requests in a loop for this duration. Returns the number of responses.
 pub async fn repeated(
     address: SocketAddr,
     requests: &[Vec<Vec<u8>>],
@@ -116,15 +115,15 @@ pub async fn repeated(
     Ok(all)
 }
 
-/// Connections that have had one answer each, and are kept open.
-pub struct Kept(Vec<Connection>);
+/// Open connections that have received one response each.
+pub struct OpenConnections(Vec<Connection>);
 
-impl Kept {
+impl OpenConnections {
     pub fn none() -> Self {
         Self(Vec::new())
     }
 
-    /// Opens as many as are missing.
+    /// Opens missing connections.
     pub async fn grow(&mut self, address: SocketAddr, count: usize) -> anyhow::Result<()> {
         while self.0.len() < count {
             let mut connection = Connection::open(address).await?;
@@ -135,7 +134,7 @@ impl Kept {
     }
 }
 
-/// As fast as the server answers; returns the time that all requests took.
+/// Sends all requests at full speed and returns the total time.
 pub async fn closed(
     address: SocketAddr,
     connections: usize,
@@ -162,23 +161,21 @@ pub async fn closed(
     Ok(began.elapsed())
 }
 
-/// Latencies, sorted, in microseconds.
+/// Sorted latencies in microseconds.
 pub struct Latencies(Vec<f64>);
 
 impl Latencies {
-    /// Requests that were answered.
+    /// Number of responses.
     pub fn count(&self) -> f64 {
-        #[allow(clippy::cast_precision_loss)]
-        let count = self.0.len() as f64;
-        count
+        self.0.len() as f64
     }
 
-    /// The value below which this share lies.
+    /// The given quantile.
     pub fn quantile(&self, share: f64) -> f64 {
-        #[allow(
-            clippy::cast_precision_loss,
+        #[expect(
             clippy::cast_possible_truncation,
-            clippy::cast_sign_loss
+            clippy::cast_sign_loss,
+            reason = "the share is between 0 and 1"
         )]
         let index = (self.0.len() as f64 * share) as usize;
         self.0
@@ -188,8 +185,8 @@ impl Latencies {
     }
 }
 
-/// Tokio's timer fires up to two milliseconds late; the last of the wait is spun, on the
-/// core that the load has to itself.
+/// Tokio's timer fires up to two milliseconds late, so the rest of the wait is a busy loop on the
+/// load's own core.
 async fn wait_until(due: Instant) {
     const TIMER: Duration = Duration::from_millis(2);
     if let Some(early) = due.checked_sub(TIMER) {
@@ -200,7 +197,7 @@ async fn wait_until(due: Instant) {
     }
 }
 
-/// At a fixed rate, measured from the moment at which each request was due.
+/// Sends requests at a fixed rate and measures from the time at which each was due.
 pub async fn open(
     address: SocketAddr,
     connections: usize,
@@ -209,19 +206,17 @@ pub async fn open(
 ) -> anyhow::Result<Latencies> {
     let began = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
-    #[allow(clippy::cast_precision_loss)]
     let pause = Duration::from_secs_f64(connections as f64 / rate);
     for index in 0..connections {
         let mut connection = Connection::open(address).await?;
-        #[allow(clippy::cast_precision_loss)]
         let mut due = began + pause.mul_f64(index as f64 / connections as f64);
         tasks.spawn(async move {
             let mut latencies = Vec::new();
             while due < began + time {
                 wait_until(due).await;
                 connection.request().await?;
-                // Not from the sending: a request that waited for the one before it was
-                // late for its client, too.
+                // Not measured from sending: a request that is delayed by the previous one is late
+                // for its client as well.
                 latencies.push(due.elapsed().as_secs_f64() * 1e6);
                 due += pause;
             }

@@ -1,24 +1,23 @@
-//! `make bench`: what the platform costs, relative to bare axum, in one run.
+//! `make bench`: the cost of the platform relative to bare axum.
 //!
-//! Three servers answer the same `GET /api/v1/ping`: bare axum, this service at
-//! production defaults (10% sampled to a local sink, request log to a file, the
-//! limiter on with a rate that never refuses), and the layers that tutorials put
-//! together. They are measured in turn, several rounds, each pinned to one core,
-//! under a load from another core that checks every answer: at a fixed rate that all
-//! of them can serve, as in production, and as fast as they answer. The figure to
-//! trust on a noisy machine is the CPU time per request, from the operating system's
-//! accounting; the rest is shown beside it. More tables have the life of the process
-//! (start, memory at rest, a scrape, the end), memory by connection, and reads and
-//! transfers on both databases beside bare handlers and pgbench with the same SQL.
+//! Three servers answer the same `GET /api/v1/ping`: bare axum, this service at production defaults
+//! (10% sampled to a local collector, request log to a file, rate limiter with a rate that is never
+//! reached), and the usual layers of tutorials. They are measured in turn over several rounds, each
+//! pinned to one core, under a load from another core that checks every response: at a fixed rate
+//! that all of them can serve, and at full speed. The most reliable figure on a noisy machine is
+//! the CPU time per request from the accounting of the operating system. Further tables show the
+//! process (start, memory at rest, scrape, shutdown), the memory of connections, and reads and
+//! transfers on both databases compared with bare handlers and pgbench with the same SQL.
 //!
-//! `cargo bench --bench http -- ping|process|memory|ledger` measures one table alone.
+//! `cargo bench --bench http -- ping|process|memory|ledger` measures a single table.
 
-#![allow(
+#![expect(unreachable_pub, reason = "a benchmark has no public interface")]
+#![expect(
     clippy::disallowed_methods,
     clippy::disallowed_macros,
-    missing_docs,
-    unreachable_pub
+    reason = "a benchmark has no lifecycle, reads its environment and prints its results"
 )]
+#![expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 
 mod accounts;
 mod bare_ledger;
@@ -34,13 +33,13 @@ use std::time::Duration;
 
 use process::Server;
 
-/// Rounds over all servers; the first warms up and does not count.
+/// Rounds over all servers. The first one is a warm-up.
 const ROUNDS: usize = 11;
 /// Requests of one closed-loop measurement.
 const REQUESTS: u64 = 40_000;
 /// Connections of the load.
 const CONNECTIONS: usize = 64;
-/// Open-loop rate for the latencies, well below what the slowest can do.
+/// Rate for the latencies, well below the maximum of the slowest server.
 const RATE: f64 = 2_000.0;
 const RATE_TIME: Duration = Duration::from_secs(2);
 
@@ -66,7 +65,7 @@ fn main() -> anyhow::Result<()> {
         Some("serve-bare") => servers::bare(),
         Some("serve-tutorial") => servers::tutorial(),
         Some("serve-bare-ledger") => bare_ledger::serve(),
-        // One of the tables alone.
+        // A single table.
         Some("ping") => compare(),
         Some("process") => life::report(),
         Some("memory") => memory::report(),
@@ -81,7 +80,7 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// The load's runtime, pinned to its core.
+/// The runtime of the load, pinned to its core.
 fn load_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     process::pin_self()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -128,7 +127,6 @@ async fn measure(server: &Server) -> anyhow::Result<Sample> {
     let before = server.cpu()?;
     let latencies = load::open(server.address(), CONNECTIONS, RATE, RATE_TIME).await?;
     let cpu_at_rate = server.cpu()?.saturating_sub(before);
-    #[allow(clippy::cast_precision_loss)]
     let requests = REQUESTS as f64;
     Ok(Sample {
         cpu_micros: cpu.as_secs_f64() * 1e6 / requests,
@@ -152,7 +150,7 @@ fn report(servers: &[Server; 3], samples: &[Vec<Sample>; 3]) {
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for (server, own) in servers.iter().zip(samples) {
         let ratio = |cpu: fn(&Sample) -> f64| {
-            // Pair by pair: a round's ratio holds when the machine's speed drifts.
+            // Ratios are computed by round, so that drifts of the machine's speed cancel out.
             let pairs = own.iter().zip(&samples[0]);
             let ratios: Vec<f64> = pairs.map(|(own, bare)| cpu(bare) / cpu(own)).collect();
             let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);

@@ -1,6 +1,6 @@
-//! What an open connection holds in memory, after one request on it.
+//! Memory of an open connection after one request.
 
-use crate::load::Kept;
+use crate::load::OpenConnections;
 use crate::process::Server;
 use crate::{load_runtime, servers};
 
@@ -11,7 +11,7 @@ pub fn report() -> anyhow::Result<()> {
     let runtime = load_runtime()?;
     let folder = tempfile::tempdir()?;
     let sink = || runtime.block_on(servers::trace_sink());
-    // One address opens them all.
+    // All connections use the same address.
     let settings = [("APP__HTTP__MAX_CONNECTIONS_PER_CLIENT", "10000")];
     let servers = [
         Server::this_binary("bare axum", "serve-bare", folder.path(), sink()?, &[])?,
@@ -26,12 +26,11 @@ pub fn report() -> anyhow::Result<()> {
     println!("| --- | --- | --- | --- | --- |");
     for server in &servers {
         let rest = server.resident_mib()?;
-        let mut kept = Kept::none();
+        let mut kept = OpenConnections::none();
         let mut columns = Vec::new();
         for count in COUNTS {
             runtime.block_on(kept.grow(server.address(), count))?;
             let now = server.resident_mib()?;
-            #[allow(clippy::cast_precision_loss)]
             let each = (now - rest) * 1_024.0 / count as f64;
             columns.push(if count == 1 { now } else { each });
         }

@@ -1,5 +1,5 @@
-//! The same statements sent by pgbench, which costs a client next to nothing: what the
-//! database can do on this machine.
+//! The same statements sent by pgbench, whose client costs almost nothing: an upper bound for the
+//! database on this machine.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use crate::accounts::Pair;
 use crate::ledger::{Work, target};
 
-/// Transactions a second, by as many clients as the service has connections.
+/// Transactions per second with as many clients as the service has connections.
 pub fn measure(
     database: &str,
     folder: &Path,
@@ -22,7 +22,7 @@ pub fn measure(
     command.args(["--no-vacuum", "--protocol=prepared", "--jobs=1"]);
     command.arg(format!("--client={}", pairs.len()));
     command.arg(format!("--time={}", time.as_secs()));
-    // Each transaction is one of the files, by chance.
+    // Each transaction runs one of the files at random.
     for (index, pair) in pairs.iter().enumerate() {
         let path = folder.join(format!("{work:?}-{index}.sql"));
         std::fs::write(&path, statement(pairs, pair, work, index))?;
@@ -53,8 +53,8 @@ fn statement(pairs: &[Pair], pair: &Pair, work: Work, index: usize) -> String {
         .replace('\n', " ");
     }
     let (payer, from, to) = target(pairs, work, index);
-    // Ids that grow with time, as those of the service do: other ones would spread the
-    // writes over the whole index.
+    // Ids grow with time like those of the service. Random ids would spread the writes over the
+    // whole index.
     let id = "(lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') \
               || substr(replace(gen_random_uuid()::text, '-', ''), 13))::uuid";
     format!(

@@ -1,4 +1,4 @@
-//! The servers as processes of their own, pinned, and what they cost.
+//! The servers as pinned processes, and their resource usage.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -13,11 +13,11 @@ use crate::servers::Sink;
 
 /// The service itself.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_gantry");
-/// The servers run on this core, the load on the other.
+/// The servers run on this core, the load runs on the other one.
 const SERVER_CORE: &str = "0";
 const LOAD_CORE: &str = "1";
 
-/// Pins this process, the load.
+/// Pins this process, which generates the load.
 pub fn pin_self() -> anyhow::Result<()> {
     let pid = std::process::id().to_string();
     let pinned = Command::new("taskset")
@@ -32,7 +32,7 @@ pub fn pin_self() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A running server; ended when dropped.
+/// A running server. Stopped when dropped.
 pub struct Server {
     name: String,
     child: Child,
@@ -43,7 +43,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// One that this program serves itself.
+    /// A server that this program implements.
     pub fn this_binary(
         name: &str,
         mode: &str,
@@ -61,7 +61,7 @@ impl Server {
         Self::start(name, command, address, folder, sink)
     }
 
-    /// The service itself, at production defaults but for these settings.
+    /// The service with production defaults and these settings.
     pub fn service(
         name: &str,
         folder: &Path,
@@ -126,21 +126,21 @@ impl Server {
         self.address
     }
 
-    /// Batches of spans that it has exported.
+    /// Number of exported span batches.
     pub fn exported(&self) -> u64 {
         self.sink.batches()
     }
 
-    /// Fails when it has written of an error or a panic: what it did then is not what
-    /// shall be measured.
+    /// Fails if the server has logged an error or a panic, because the measurement would be
+    /// invalid.
     pub fn is_sound(&self) -> anyhow::Result<()> {
         self.output.iter().try_for_each(|path| is_sound(path))
     }
 
-    /// CPU time of the process so far, user and system.
+    /// CPU time of the process, user and system.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
         let mut nanos = 0;
-        // Nanoseconds on a core by thread; the clock ticks of `stat` are too coarse.
+        // Nanoseconds by thread. The clock ticks of `stat` are too coarse.
         for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
             let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
             nanos += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
@@ -160,7 +160,7 @@ impl Drop for Server {
     }
 }
 
-/// Fails when a file has a line that tells of an error or a panic.
+/// Fails if the file contains an error or a panic.
 pub fn is_sound(path: &Path) -> anyhow::Result<()> {
     for line in BufReader::new(File::open(path)?).lines() {
         let line = line?;
@@ -169,7 +169,7 @@ pub fn is_sound(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a line is one of a log at the level ERROR, or tells of a panic.
+/// Whether a line is a log line at level ERROR or a panic message.
 fn complains(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
     line.contains("panicked")
@@ -184,7 +184,7 @@ fn pinned(program: &std::ffi::OsStr) -> Command {
     command
 }
 
-/// Memory of a process that is in use now.
+/// Resident memory of a process.
 pub fn resident_mib(pid: u32) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status

@@ -1,4 +1,4 @@
-//! What the service is compared with: nothing at all, and what tutorials build.
+//! The servers for comparison: bare axum, and the usual tutorial layers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ struct Metrics {
     duration: HistogramVec,
 }
 
-/// Labels as texts, looked up at every request.
+/// Metrics with string labels that are looked up for every request.
 async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = request.method().to_string();
@@ -81,7 +81,7 @@ async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -
     response
 }
 
-/// The layers of the usual tutorials, one on the other.
+/// The layers of the usual tutorials.
 pub fn tutorial() -> anyhow::Result<()> {
     let runtime = runtime()?;
     let _entered = runtime.enter();
@@ -93,7 +93,7 @@ pub fn tutorial() -> anyhow::Result<()> {
         .with_http()
         .with_endpoint(endpoint)
         .build()?;
-    // Its HTTP client needs the runtime's reactor: the SDK's own thread has none.
+    // Its HTTP client needs a Tokio reactor, which the SDK's thread does not have.
     let provider = SdkTracerProvider::builder()
         .with_span_processor(BatchSpanProcessor::builder(exporter, Tokio).build())
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(
@@ -157,7 +157,7 @@ pub fn tutorial() -> anyhow::Result<()> {
     })
 }
 
-/// A collector that counts what it is sent, and keeps nothing.
+/// A collector that counts the requests and drops the content.
 pub struct Sink {
     address: SocketAddr,
     batches: Arc<AtomicU64>,
@@ -168,13 +168,13 @@ impl Sink {
         format!("http://{}", self.address)
     }
 
-    /// Batches of spans that came so far.
+    /// Number of received span batches.
     pub fn batches(&self) -> u64 {
         self.batches.load(Ordering::Relaxed)
     }
 }
 
-/// Starts a sink on a thread of its own, on the load's core.
+/// Starts a collector on a thread on the load's core.
 pub async fn trace_sink() -> anyhow::Result<Sink> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await?

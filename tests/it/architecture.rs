@@ -1,4 +1,4 @@
-//! Reads the sources and holds them to the house plan.
+//! Architecture rules, checked against the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ fn sources_below(folder: &Path) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The crates that every service keeps: name and folder.
+/// Name and folder of the library crates.
 fn crates() -> Vec<(String, PathBuf)> {
     let entries = std::fs::read_dir(root().join("crates")).unwrap();
     let folders = entries.map(|entry| entry.unwrap().path());
@@ -64,7 +64,7 @@ fn crates() -> Vec<(String, PathBuf)> {
     named.collect()
 }
 
-/// Sources whose path passes must not contain any of the words.
+/// Asserts that sources whose path matches do not contain any of the words.
 fn forbid(because: &str, applies: impl Fn(&str) -> bool, words: &[&str]) {
     let mut seen = 0;
     for (path, code) in sources().iter().filter(|(path, _)| applies(path)) {
@@ -77,7 +77,7 @@ fn forbid(because: &str, applies: impl Fn(&str) -> bool, words: &[&str]) {
 }
 
 #[test]
-fn the_platform_knows_nothing_above_it() {
+fn the_platform_imports_no_upper_layer() {
     forbid(
         "platform depends on nothing of the service",
         |path| path.starts_with("platform/"),
@@ -92,8 +92,8 @@ fn the_platform_knows_nothing_above_it() {
 }
 
 #[test]
-fn crates_know_no_word_of_the_example_application() {
-    // Words of the slices under `src/app` that no other field has.
+fn crates_contain_no_word_of_the_example_application() {
+    // Words of the slices under `src/app` that are not used in other fields.
     let words = ["ledger", "transfer", "deposit", "currency"];
     for (name, folder) in crates() {
         for (path, code) in sources_below(&folder) {
@@ -181,7 +181,7 @@ fn modules_inside_a_crate_have_no_cycle() {
             if module == "lib" {
                 continue;
             }
-            // One level up from these files is the crate itself.
+            // In these files, one level up is the crate root.
             let is_top = !path.contains('/') || path == format!("{module}/mod.rs");
             let code = if is_top {
                 code.replace("super::", "crate::")
@@ -193,7 +193,7 @@ fn modules_inside_a_crate_have_no_cycle() {
             let imports = uses.entry(module.clone()).or_default();
             imports.extend(found.filter(|other| *other != module));
         }
-        // Modules whose uses are all gone can go as well; what stays is a cycle.
+        // Removes modules without remaining imports, repeatedly. Only cycles remain.
         while let Some(last) = uses
             .iter()
             .find(|(_, used)| used.iter().all(|other| !uses.contains_key(other)))
@@ -217,7 +217,7 @@ fn the_page_of_every_crate_has_an_example_that_is_compiled() {
 }
 
 #[test]
-fn domain_files_know_no_framework() {
+fn domain_files_import_no_framework() {
     let is_domain = |path: &str| path.ends_with("/domain.rs") || path.contains("/domain/");
     forbid(
         "a domain is plain rules",
@@ -234,7 +234,7 @@ fn domain_files_know_no_framework() {
 }
 
 #[test]
-fn backends_are_named_in_their_places_only() {
+fn database_drivers_are_named_in_store_modules_only() {
     let elsewhere = |path: &str| {
         !path.ends_with("store/sqlite.rs")
             && !path.ends_with("store/postgres.rs")
@@ -255,7 +255,7 @@ fn backends_are_named_in_their_places_only() {
 }
 
 #[test]
-fn slices_meet_in_the_application_only() {
+fn slices_are_combined_in_the_application_only() {
     let in_slice = |path: &str| path.starts_with("app/") && path != "app/mod.rs";
     for (path, code) in sources().iter().filter(|(path, _)| in_slice(path)) {
         let own = path.split(['/', '.']).nth(1).unwrap();
@@ -325,7 +325,7 @@ fn the_projects_name_stands_only_where_the_template_says() {
 }
 
 #[test]
-fn files_can_be_read_in_one_sitting() {
+fn files_are_not_too_long() {
     for folder in ["src", "crates", "tests"] {
         for path in files(&root().join(folder), "rs") {
             let lines = std::fs::read_to_string(&path).unwrap().lines().count();
@@ -334,7 +334,7 @@ fn files_can_be_read_in_one_sitting() {
     }
 }
 
-/// The texts that stand directly after `before`.
+/// The quoted texts directly after `before`.
 fn quoted_after(code: &str, before: &str) -> BTreeSet<String> {
     let found = code.split(before).skip(1);
     found

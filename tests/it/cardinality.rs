@@ -1,4 +1,4 @@
-//! Whatever clients send, the number of series stays what it is.
+//! The number of series is independent of client input.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,10 @@ use crate::support::{Backend, Service};
 const PATHS: usize = 10_000;
 const OTHERS: usize = 1_000;
 const CONNECTIONS: usize = 8;
-/// New series that all of it may bring.
+/// The permitted number of new series.
 const BUDGET: usize = 50;
 
-/// Sends requests over one connection, the next before the last is answered, and
-/// counts the answers.
+/// Sends pipelined requests over one connection and counts the responses.
 async fn pipeline(address: String, requests: Vec<String>) -> usize {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let (mut read, mut write) = stream.split();
@@ -29,7 +28,7 @@ async fn pipeline(address: String, requests: Vec<String>) -> usize {
     let receive = async { read.read_to_end(&mut answers).await.unwrap() };
     tokio::join!(send, receive);
     let text = String::from_utf8_lossy(&answers);
-    // The last one is not among the requests.
+    // The final request is not counted.
     text.matches("HTTP/1.1 ").count() - 1
 }
 
@@ -38,7 +37,7 @@ async fn series(service: &Service) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn paths_methods_hosts_and_ids_make_no_series() {
+async fn paths_methods_hosts_and_ids_create_no_series() {
     let service = Service::builder(Backend::Sqlite)
         .env(
             "APP__TELEMETRY__LOG_FILTER",
@@ -85,7 +84,7 @@ async fn paths_methods_hosts_and_ids_make_no_series() {
     assert_eq!(answered, sent);
     let samples = service.metrics().await;
     let recorded = samples.sum("http_requests_total", &[]);
-    // The last request of each connection is on top.
+    // One final request for each connection.
     let expected = u32::try_from(sent + CONNECTIONS).unwrap();
     assert_eq!(recorded, f64::from(expected));
     let after = series(&service).await;
@@ -94,9 +93,9 @@ async fn paths_methods_hosts_and_ids_make_no_series() {
     assert!(new.len() < BUDGET, "{} new series: {new:#?}", new.len());
 }
 
-/// A histogram is a series a bucket: a request that no handler answers must bring none.
+/// Histograms have one series for each bucket, so requests without a handler must not create any.
 #[tokio::test]
-async fn refused_methods_make_no_histograms() {
+async fn refused_methods_create_no_histograms() {
     const METHODS: [&str; 10] = [
         "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "BREW",
     ];
@@ -119,7 +118,7 @@ async fn refused_methods_make_no_histograms() {
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.unwrap();
             let status: u16 = answer[9..12].parse().unwrap();
-            // A `HEAD` that a handler has answered may be timed.
+            // A `HEAD` request that a handler answers may be timed.
             served += usize::from(method == "HEAD" && status == 200);
         }
     }
@@ -138,7 +137,7 @@ async fn refused_methods_make_no_histograms() {
     assert_eq!(unserved.count(), 0, "{others:#?}");
     let heads = others.iter().filter(|series| series.contains("_count{"));
     assert_eq!(heads.count(), served);
-    // All of them are timed somewhere.
+    // Every method is timed on some route.
     let samples = service.metrics().await;
     let growth = |name| samples.sum(name, &[]) - counted.sum(name, &[]);
     assert_eq!(
@@ -147,9 +146,9 @@ async fn refused_methods_make_no_histograms() {
     );
 }
 
-/// A worker's first run, or a rare request, makes no series appear.
+/// The first run of a worker and rare requests create no series.
 #[tokio::test]
-async fn what_a_store_can_do_has_its_series_from_the_start() {
+async fn all_store_series_exist_from_the_start() {
     let service = Service::start(Backend::Sqlite).await;
     let metrics = service.metrics().await;
     for query_type in ["change_password", "transfer"] {

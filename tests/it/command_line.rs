@@ -1,4 +1,4 @@
-//! The subcommands, and their exit codes.
+//! Subcommands and their exit codes.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ fn binary() -> Command {
 }
 
 #[test]
-fn keygen_keeps_a_file_that_exists_and_makes_it_private() {
+fn keygen_creates_private_files_and_keeps_existing_ones() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.json");
@@ -31,9 +31,9 @@ fn keygen_keeps_a_file_that_exists_and_makes_it_private() {
     assert_eq!(set["keys"].as_array().unwrap().len(), 1);
 }
 
-/// The database, what SQLite keeps beside it, the lock of the migrations, the folder.
+/// The database, the files that SQLite keeps next to it, the migration lock and the folder.
 #[tokio::test]
-async fn the_files_of_the_database_are_for_their_owner_alone() {
+async fn database_files_are_readable_by_the_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let url = |folder: &std::path::Path| format!("sqlite://{}", folder.join("new/x.db").display());
     let folder = tempfile::tempdir().unwrap();
@@ -79,16 +79,16 @@ async fn the_files_of_the_database_are_for_their_owner_alone() {
             .spawn()
             .await;
         assert_eq!(process.wait().await.code(), Some(code));
-        let told = process.stderr().join("\n");
-        // And the log beside it, when it was left there: it has the mode of the database.
+        let output = process.stderr().join("\n");
+        // A leftover write-ahead log has the mode of the database.
         let once = format!("{} can be opened", database.display());
-        assert_eq!(told.matches(&once).count(), 1, "{command}: {told}");
-        assert!(told.contains("run chmod 600"), "{command}: {told}");
+        assert_eq!(output.matches(&once).count(), 1, "{command}: {output}");
+        assert!(output.contains("run chmod 600"), "{command}: {output}");
     }
 }
 
 #[test]
-fn help_names_every_subcommand_and_where_the_configuration_comes_from() {
+fn help_lists_subcommands_and_configuration_sources() {
     let output = binary().arg("--help").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     for word in [
@@ -127,18 +127,18 @@ async fn check_reaches_every_dependency() {
         .spawn()
         .await;
     assert_eq!(bad.wait().await.code(), Some(1));
-    let told = bad.stderr().join("\n");
-    assert!(told.contains("database: 127.0.0.1:1: "), "{told}");
+    let output = bad.stderr().join("\n");
+    assert!(output.contains("database: 127.0.0.1:1: "), "{output}");
     assert_eq!(
-        told.matches("refused").count(),
+        output.matches("refused").count(),
         1,
-        "one cause, once: {told}"
+        "one cause, once: {output}"
     );
-    assert!(!told.contains("pool timed out"), "{told}");
+    assert!(!output.contains("pool timed out"), "{output}");
 }
 
 crate::on_both! {
-    async fn check_and_migrate_say_what_is_pending_and_what_was_done(backend: Backend) {
+    async fn check_and_migrate_report_pending_and_applied_migrations(backend: Backend) {
         let database = std::sync::Arc::new(TestDatabase::create(backend).await);
         let run = async |command: &'static str, on_start: &str| {
             let mut process = Service::builder(backend)
@@ -151,23 +151,23 @@ crate::on_both! {
             let code = process.wait().await.code();
             (code, [process.stdout(), process.stderr()].concat().join("\n"))
         };
-        // A fresh database is no failure where the start migrates it.
-        let (code, told) = run("check", "true").await;
-        assert_eq!(code, Some(0), "{told}");
-        assert!(told.contains("migrations are pending") && told.contains("1 identity"), "{told}");
-        let (code, told) = run("check", "false").await;
-        assert_eq!(code, Some(1), "{told}");
-        assert!(told.contains("run the migrate subcommand"), "{told}");
+        // An unmigrated database is not a failure if the start migrates it.
+        let (code, output) = run("check", "true").await;
+        assert_eq!(code, Some(0), "{output}");
+        assert!(output.contains("migrations are pending") && output.contains("1 identity"), "{output}");
+        let (code, output) = run("check", "false").await;
+        assert_eq!(code, Some(1), "{output}");
+        assert!(output.contains("run the migrate subcommand"), "{output}");
 
-        let (code, told) = run("migrate", "false").await;
-        assert_eq!(code, Some(0), "{told}");
-        assert!(told.contains("applied: 1 identity"), "{told}");
-        assert!(told.contains("migrations applied now"), "{told}");
-        let (code, told) = run("migrate", "false").await;
-        assert_eq!(code, Some(0), "{told}");
-        assert!(told.contains("nothing to do") && !told.contains("applied: "), "{told}");
-        let (code, told) = run("check", "false").await;
-        assert_eq!((code, told.trim()), (Some(0), "ok: configuration, database, migrations"));
+        let (code, output) = run("migrate", "false").await;
+        assert_eq!(code, Some(0), "{output}");
+        assert!(output.contains("applied: 1 identity"), "{output}");
+        assert!(output.contains("migrations applied now"), "{output}");
+        let (code, output) = run("migrate", "false").await;
+        assert_eq!(code, Some(0), "{output}");
+        assert!(output.contains("nothing to do") && !output.contains("applied: "), "{output}");
+        let (code, output) = run("check", "false").await;
+        assert_eq!((code, output.trim()), (Some(0), "ok: configuration, database, migrations"));
     }
 }
 
@@ -175,7 +175,7 @@ crate::on_both! {
 async fn check_and_migrate_are_bounded_against_a_silent_server() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let place = silent.local_addr().unwrap().to_string();
-    // Accepts every connection, keeps it open and never answers.
+    // Accepts all connections and never answers.
     let accept = tokio::spawn(async move {
         let mut kept = Vec::new();
         while let Ok((stream, _)) = silent.accept().await {
@@ -195,15 +195,15 @@ async fn check_and_migrate_are_bounded_against_a_silent_server() {
         let ended = tokio::time::timeout(std::time::Duration::from_secs(8), process.wait());
         let ended = ended.await.expect("bounded");
         assert_eq!(ended.code(), Some(1), "{command}");
-        let told = process.stderr().join("\n");
+        let output = process.stderr().join("\n");
         let hung = format!("{place} did not answer within 200ms (connecting)");
-        assert!(told.contains(&hung), "{command}: {told}");
+        assert!(output.contains(&hung), "{command}: {output}");
     }
     accept.abort();
 }
 
 #[tokio::test]
-async fn healthcheck_asks_a_running_service() {
+async fn healthcheck_queries_a_running_service() {
     let mut service = Service::start(Backend::Sqlite).await;
     let url = service.admin("/health/ready");
     let ask = || {

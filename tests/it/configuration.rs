@@ -1,4 +1,4 @@
-//! Configuration as an operator meets it: layers, files, one report of all problems.
+//! Configuration: layers, files, and one report of all problems.
 
 use crate::support::{Backend, Service};
 
@@ -131,7 +131,7 @@ async fn layers_override_each_other_in_the_documented_order() {
 }
 
 #[tokio::test]
-async fn names_that_are_nearly_right_are_not_passed_over() {
+async fn misspelt_names_are_reported() {
     let environment = [
         ("APP_HTTP_ADDR", "127.0.0.1:1"),
         ("app__admin__token", "canary"),
@@ -141,10 +141,10 @@ async fn names_that_are_nearly_right_are_not_passed_over() {
     let (code, _, stderr) = run(&["serve"], &environment).await;
     assert_eq!(code, Some(64));
     for line in [
-        "`http.addr` (environment variable APP_HTTP_ADDR) is set by another name; write APP__HTTP__ADDR,",
-        "`admin.token` (environment variable app__admin__token) is set by another name; write APP__ADMIN__TOKEN,",
+        "`http.addr` (environment variable APP_HTTP_ADDR) is set by a misspelt name, write APP__HTTP__ADDR ",
+        "`admin.token` (environment variable app__admin__token) is set by a misspelt name, write APP__ADMIN__TOKEN ",
         "`http` (environment variable APP__HTTP) is a section and has no value of its own",
-        "`http.addr.port` (environment variable APP__HTTP__ADDR__PORT) is not a known key; `http.addr` is a value",
+        "`http.addr.port` (environment variable APP__HTTP__ADDR__PORT) is not a known key, `http.addr` is a value",
     ] {
         assert!(stderr.contains(line), "{line} is missing in:\n{stderr}");
     }
@@ -174,13 +174,13 @@ async fn names_that_are_nearly_right_are_not_passed_over() {
         .map(ToString::to_string)
         .collect();
     for (name, _, meant) in slips {
-        let warning = format!("environment variable {name} is not read; did you mean {meant}?");
+        let warning = format!("environment variable {name} is not read, did you mean {meant}?");
         assert_eq!(stderr.matches(&warning).count(), 1, "{warning}: {stderr}");
         let times = warned.iter().filter(|line| line.contains(&warning)).count();
         assert_eq!(times, 1, "{warning}: {warned:#?}");
     }
     let meant =
-        "OTEL_EXPORTER_OTLP_ENDPOIN is not known; did you mean OTEL_EXPORTER_OTLP_ENDPOINT?";
+        "OTEL_EXPORTER_OTLP_ENDPOIN is not known, did you mean OTEL_EXPORTER_OTLP_ENDPOINT?";
     assert!(
         warned.iter().any(|line| line.contains(meant)),
         "{warned:#?}"
@@ -189,7 +189,7 @@ async fn names_that_are_nearly_right_are_not_passed_over() {
 }
 
 #[tokio::test]
-async fn problems_of_files_name_the_line() {
+async fn problems_of_files_have_line_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     write(
@@ -205,7 +205,7 @@ async fn problems_of_files_name_the_line() {
         (
             "http.adress",
             ":4",
-            "is not a known key; did you mean `http.addr` (APP__HTTP__ADDR)?",
+            "is not a known key, did you mean `http.addr` (APP__HTTP__ADDR)?",
         ),
         ("admin", ":6", "is a section and has no value of its own"),
         ("ledger.currencies", ":7", ""),
@@ -214,13 +214,13 @@ async fn problems_of_files_name_the_line() {
         assert!(stderr.contains(&start), "{start} is missing in:\n{stderr}");
     }
     let other =
-        format!("development.yml` (file) is not read; its name must be {place}/development.yaml");
+        format!("development.yml` (file) is not read, its name must be {place}/development.yaml");
     assert!(stderr.contains(&other), "{stderr}");
     assert!(stderr.contains("5 problem(s)"), "{stderr}");
 }
 
 #[tokio::test]
-async fn the_folder_and_the_environment_that_are_named_exist() {
+async fn a_missing_folder_or_environment_file_is_reported() {
     let missing = ("APP_CONFIG_DIR", "/no/such/folder");
     let (code, _, stderr) = run(&["check"], &[missing]).await;
     assert_eq!(code, Some(64));
@@ -271,7 +271,7 @@ async fn the_folder_and_the_environment_that_are_named_exist() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_says_what_to_write() {
+async fn an_invalid_address_is_reported_with_advice() {
     for (address, advice) in [
         ("localhost:3000", "write `127.0.0.1:3000`"),
         (":3000", "write `0.0.0.0:3000` for every interface"),
@@ -283,7 +283,7 @@ async fn an_address_that_is_none_says_what_to_write() {
 }
 
 #[tokio::test]
-async fn a_secret_comes_from_a_file_and_is_never_shown() {
+async fn a_secret_is_read_from_a_file_and_not_shown() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("url");
     std::fs::write(&path, "postgres://service:hunter2hunter2@127.0.0.1/x\n").unwrap();
@@ -342,7 +342,7 @@ async fn an_env_file_counts_in_development_only() {
     }
 }
 
-/// Every line that `.env.example` offers, as `NAME=value`.
+/// All lines of `.env.example` as `NAME=value`.
 fn example_variables() -> Vec<String> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".env.example");
     let text = std::fs::read_to_string(path).unwrap();

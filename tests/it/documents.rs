@@ -1,4 +1,4 @@
-//! Generated documents are in step with the code. `make docs` writes them again.
+//! Generated documents match the code. `make docs` writes them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use settings::{Default, Key};
 use telemetry::metrics::unit;
 
-/// Compares a document with what the code says, or writes it when asked to.
+/// Compares a document with the expected text, or writes it if `UPDATE_DOCUMENTS` is set.
 pub fn golden(path: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
@@ -30,9 +30,9 @@ fn one_line(doc: &str) -> String {
 #[test]
 fn metrics() {
     let mut text = String::from(
-        "# Metrics\n\nWritten from the `metrics!` blocks by `make docs`; a test keeps it in step. \
-         All of it is at `/metrics` on the admin listener. Names and labels are an interface: a \
-         change stands in the changelog.\n",
+        "# Metrics\n\nGenerated from the `metrics!` blocks by `make docs`. A test compares it with \
+         the code. The admin listener serves all metrics at `/metrics`. Names and labels are an \
+         interface: changes are listed in the changelog.\n",
     );
     for (title, block) in gantry::app::catalogue() {
         write!(
@@ -63,28 +63,28 @@ fn metrics() {
     golden("docs/metrics.md", &text);
 }
 
-/// How the page is written, and what builds can add to it.
+/// Introduction of the metrics page, and its notes on builds.
 const FORMATS: &str = "
 ## Formats
 
-`Accept` chooses between Prometheus text 0.0.4 (the default) and OpenMetrics 1.0.0 (`application/openmetrics-text; version=1.0.0`). Both hold the same series. In OpenMetrics the family of a counter has no `_total`, bounds are floats (`le=\"1.0\"`), units are named, and each bucket of `http_request_duration_seconds` and `db_query_duration_seconds` carries as exemplar the newest sampled request, or query of one, that fell into it, with its `trace_id`. Prometheus stores exemplars with `--enable-feature=exemplar-storage`.
+`Accept` selects Prometheus text 0.0.4 (the default) or OpenMetrics 1.0.0 (`application/openmetrics-text; version=1.0.0`). Both contain the same series. In OpenMetrics the family of a counter has no `_total`, bounds are floats (`le=\"1.0\"`) and units are declared. Each bucket of `http_request_duration_seconds` and `db_query_duration_seconds` has an exemplar with the `trace_id` of the most recent sampled request in it. Prometheus stores exemplars with `--enable-feature=exemplar-storage`.
 
-Tokio counts `tokio_task_polls_total`, `tokio_task_poll_mean_seconds`, `tokio_forced_yields_total`, `tokio_local_queue_depth`, `tokio_blocking_threads` and `tokio_blocking_queue_depth` only in builds with `--cfg tokio_unstable`: `.cargo/config.toml` and the Dockerfile set it. A `RUSTFLAGS` of your own takes its place; without the cfg the build is sound, and lacks these series.
+Builds without `--cfg tokio_unstable` lack `tokio_task_polls_total`, `tokio_task_poll_mean_seconds`, `tokio_forced_yields_total`, `tokio_local_queue_depth`, `tokio_blocking_threads` and `tokio_blocking_queue_depth`. `.cargo/config.toml` and the Dockerfile set this flag. The environment variable `RUSTFLAGS` replaces it.
 ";
 
-/// From the `prometheus` crate's own collector, which documents itself only when
-/// it is scraped; `every_metric_of_a_scrape_is_in_the_catalogue` checks the list.
+/// Metrics of the process collector of the `prometheus` crate, which has no static description.
+/// `every_metric_of_a_scrape_is_in_the_catalogue` checks the list.
 const PROCESS: &str = "
 ## Process
 
 | metric | kind | unit | labels | meaning |
 | --- | --- | --- | --- | --- |
-| `process_cpu_seconds_total` | counter | seconds |  | Seconds of CPU time, user and system. |
+| `process_cpu_seconds_total` | counter | seconds |  | CPU time of the process in seconds, user and system. |
 | `process_open_fds` | gauge |  |  | Open file descriptors. |
-| `process_max_fds` | gauge |  |  | File descriptors at most. |
+| `process_max_fds` | gauge |  |  | Limit of open file descriptors. |
 | `process_virtual_memory_bytes` | gauge | bytes |  | Virtual memory. |
 | `process_resident_memory_bytes` | gauge | bytes |  | Resident memory. |
-| `process_start_time_seconds` | gauge | seconds |  | Start of the process, in seconds since the epoch. |
+| `process_start_time_seconds` | gauge | seconds |  | Start time of the process in seconds since the epoch. |
 | `process_threads` | gauge |  |  | Operating system threads. |
 ";
 
@@ -119,7 +119,7 @@ async fn every_metric_of_a_scrape_is_in_the_catalogue() {
     assert!(families >= 30, "{families}");
 }
 
-/// What a scrape and a tooltip can show: one short line of plain text.
+/// Help texts are shown in scrapes and tooltips, so they are short plain text.
 #[test]
 fn the_help_of_every_metric_is_one_short_sentence() {
     let blocks = gantry::app::catalogue();
@@ -137,21 +137,22 @@ fn the_help_of_every_metric_is_one_short_sentence() {
 #[test]
 fn configuration() {
     let mut text = String::from(
-        "# Configuration\n\nWritten from the `settings!` sections by `make docs`; a test keeps it \
-         in step.\n\nBuilt-in defaults, then `config/base.yaml`, then `config/<APP_ENV>.yaml` \
-         (`development` by default, `production`, or a name of your own), then `.env` (development only), then the \
-         environment: the standard names `DATABASE_URL` (`database.url`), `RUST_LOG` \
-         (`telemetry.log_filter`) and `OTEL_*`, and over them `APP__<SECTION>__<KEY>`. Secrets can \
-         come from a file: append `_FILE` to the name. `APP_CONFIG_DIR` names another folder than \
-         `config`. Durations are written `250ms`, `15s`, `5m`, `12h`, `30d`; sizes `64KiB`, `1MiB`; \
-         lists in the environment are comma-separated. Unknown keys, wrong types and values out of \
-         range end the process with exit code 64 before a port binds, all of them in one report. \
-         The `config` subcommand prints the effective values and where each came from, with the \
-         line in a file.\n\nAny other environment, `staging` for one, has the rules and defaults of \
-         production and needs its file, `config/staging.yaml`: a name that was mistyped does not \
-         start. `APP_ENV` and `APP_CONFIG_DIR` belong in the environment, not in `.env`. A variable \
-         that nearly names a key (`APP_HTTP_ADDR`) is an error that says the right name; one that \
-         nearly has a standard name (`DATABASE_ULR`) is warned of, at the start and by `check`.\n",
+        "# Configuration\n\nGenerated from the `settings!` sections by `make docs`. A test compares \
+         it with the code.\n\nThe sources, lowest precedence first: built-in defaults, \
+         `config/base.yaml`, `config/<APP_ENV>.yaml` (`development` by default, `production`, or \
+         the name of another environment), `.env` (development only), and environment variables. \
+         Variables are the standard names `DATABASE_URL` (`database.url`), `RUST_LOG` \
+         (`telemetry.log_filter`) and `OTEL_*`, which are overridden by `APP__<SECTION>__<KEY>`. \
+         Secrets can be read from a file: append `_FILE` to the name. `APP_CONFIG_DIR` replaces \
+         the folder `config`. Durations are written `250ms`, `15s`, `5m`, `12h`, `30d`, sizes \
+         `64KiB`, `1MiB`. Lists in variables are separated by commas. Unknown keys, wrong types \
+         and values out of range end the process with exit code 64 before a port binds. All of \
+         them are in one report. The `config` subcommand prints the effective values with their \
+         sources and line numbers.\n\nAny other environment, for example `staging`, has the rules \
+         and defaults of production and needs its own file (`config/staging.yaml`), so that a \
+         misspelt name does not start. `APP_ENV` and `APP_CONFIG_DIR` are not read from `.env`. A \
+         variable that nearly names a key (`APP_HTTP_ADDR`) is an error with the right name. A \
+         misspelt standard name (`DATABASE_ULR`) causes a warning at the start and in `check`.\n",
     );
     for section in gantry::config::SECTIONS {
         let name = section[0].path.split('.').next().unwrap();
@@ -206,10 +207,11 @@ fn default(key: &Key) -> String {
 #[test]
 fn errors() {
     let mut text = String::from(
-        "# Errors\n\nWritten from the `problem_codes!` blocks by `make docs`; a test keeps it in \
-         step. Every error is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, \
-         `detail`, `code`, `request_id`, `trace_id` and, for validation, `errors: [{field, code, \
-         message}]`. Match on `code`.\n\n| status | code | when |\n| --- | --- | --- |\n",
+        "# Errors\n\nGenerated from the `problem_codes!` blocks by `make docs`. A test compares it \
+         with the code. Every error is `application/problem+json` (RFC 9457) with `type`, `title`, \
+         `status`, `detail`, `code`, `request_id`, `trace_id` and, for validation, `errors: \
+         [{field, code, message}]`. Clients match on `code`.\n\n| status | code | meaning |\n\
+         | --- | --- | --- |\n",
     );
     let mut codes = gantry::app::problem_codes();
     codes.sort_by_key(|code| (code.status, code.code));
@@ -225,7 +227,7 @@ fn errors() {
     }
     let inputs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bad-input.md");
     if inputs.exists() {
-        text.push_str("\nWhat each kind of bad input gets: [bad-input.md](bad-input.md).\n");
+        text.push_str("\nResponses to each kind of invalid input: [bad-input.md](bad-input.md).\n");
     }
     golden("docs/errors.md", &text);
 }
@@ -237,10 +239,10 @@ fn openapi() {
     golden("docs/openapi.json", &document);
 }
 
-/// Generated clients name their methods after them, and Swagger UI finds the operation to
-/// send by them. Handlers of two slices may have one name, operations may not.
+/// Generated clients name their methods after operation ids, and Swagger UI addresses operations by
+/// them. Handlers of two slices may have the same name, operations may not.
 #[test]
-fn operation_ids_are_unique_and_telling() {
+fn operation_ids_are_unique_and_descriptive() {
     let document = serde_json::to_value(gantry::app::openapi()).unwrap();
     let mut owners = std::collections::HashMap::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -250,7 +252,7 @@ fn operation_ids_are_unique_and_telling() {
             };
             let here = format!("{method} {path}");
             let id = operation["operationId"].as_str().unwrap_or_default();
-            // A bare verb is the name of a handler that was left as the default.
+            // A single verb is the default id from the name of the handler.
             let telling = id == "ping" || id.contains(|letter: char| letter.is_ascii_uppercase());
             let word = id.starts_with(|letter: char| letter.is_ascii_lowercase())
                 && id.chars().all(|letter| letter.is_ascii_alphanumeric());
@@ -266,7 +268,7 @@ fn operation_ids_are_unique_and_telling() {
     assert!(owners.len() >= 17, "{owners:?}");
 }
 
-/// Swagger UI shows of each problem what it means, whatever slice answers it.
+/// Swagger UI shows the meaning of each problem in every slice.
 #[test]
 fn every_operation_describes_its_problems_to_the_same_depth() {
     let document = serde_json::to_value(gantry::app::openapi()).unwrap();
@@ -305,14 +307,14 @@ fn every_operation_describes_its_problems_to_the_same_depth() {
                     .unwrap_or_else(|| panic!("{here}"));
                 let text = response["description"].as_str().unwrap();
                 for code in &codes {
-                    let told = text.split([',', ' ']).any(|word| word == code.code);
+                    let named = text.split([',', ' ']).any(|word| word == code.code);
                     assert_eq!(
-                        told,
+                        named,
                         examples.contains_key(code.code),
                         "{here}: {}",
                         code.code
                     );
-                    let right = !told || code.status.to_string() == *status;
+                    let right = !named || code.status.to_string() == *status;
                     assert!(right, "{here}: {} is {}", code.code, code.status);
                 }
                 assert!(!examples.is_empty(), "{here}: {text} names no code");
@@ -326,9 +328,9 @@ fn every_operation_describes_its_problems_to_the_same_depth() {
     assert!(answers >= 150, "{answers}");
 }
 
-/// What Swagger UI offers exists, and its login works as it stands in development.
+/// The requests in the description exist, and its login works in development.
 #[test]
-fn what_the_description_offers_is_there() {
+fn the_servers_and_login_of_the_description_exist() {
     let document = serde_json::to_value(gantry::app::openapi()).unwrap();
     let schemes = document["components"]["securitySchemes"]
         .as_object()

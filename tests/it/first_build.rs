@@ -1,9 +1,9 @@
-//! What a first build needs is told before it starts.
+//! The first build reports missing programs before it starts.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Runs `scripts/build-needs` as on a machine that has these programs, and no build yet.
+/// Runs `scripts/build-needs` as on a machine with these programs and without an earlier build.
 fn needs(programs: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     for program in programs {
@@ -25,7 +25,7 @@ fn needs(programs: &[&str]) -> Output {
 const SHELL: [&str; 5] = ["env", "bash", "cat", "dirname", "sed"];
 
 #[test]
-fn a_build_says_before_it_starts_what_is_missing() {
+fn missing_programs_are_reported_before_a_build() {
     let bare = needs(&SHELL);
     let text = String::from_utf8(bare.stderr).unwrap();
     assert_eq!(bare.status.code(), Some(1), "{text}");
@@ -36,7 +36,7 @@ fn a_build_says_before_it_starts_what_is_missing() {
 }
 
 #[test]
-fn a_first_build_says_how_long_it_takes() {
+fn a_first_build_reports_its_duration() {
     let all = needs(&[&SHELL[..], &["cargo", "make", "cc"]].concat());
     let text = String::from_utf8(all.stderr).unwrap();
     assert_eq!(all.status.code(), Some(0), "{text}");
@@ -44,7 +44,7 @@ fn a_first_build_says_how_long_it_takes() {
 }
 
 #[test]
-fn every_target_that_builds_checks_first_and_shows_its_progress() {
+fn every_building_target_checks_first_and_shows_progress() {
     for target in ["run", "demo", "test", "bench"] {
         let recipe = Command::new("make")
             .args(["--dry-run", "--no-print-directory", target])

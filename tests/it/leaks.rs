@@ -1,10 +1,8 @@
-//! Nothing leaks. Marked values go into everything that a client or an operator
-//! keeps to themselves; every route is driven to success and to failure; then every
-//! signal is searched for the marks.
+//! Secrets do not leak. Marked values are put into every input of clients and operators, every
+//! route is driven to success and to failure, and all outputs are searched for the marks.
 //!
-//! What is data stays data: names, references and the own e-mail address stand in
-//! successful answers to their owner, and there only. Bodies of problems, and all
-//! else that leaves the process, hold no mark at all.
+//! Data is not secret: names, references and the user's own e-mail address may appear in successful
+//! responses to their owner. Problems and all other outputs must not contain a mark.
 
 mod database;
 
@@ -19,14 +17,14 @@ use crate::support::{Backend, Service, TestDatabase};
 use crate::telemetry::sink::Sink;
 use database::{Role, execute, wrong};
 
-/// In every marked value, and nowhere else.
+/// Part of every marked value and of no other text.
 const MARK: &str = "canary";
 const EMAIL: &str = "canary@example.com";
 const PASSWORD: &str = "canary correct horse";
-/// The first administrator's.
+/// The address of the first administrator.
 const MARKED_ADMIN: &str = "canary-admin@example.com";
 const ADMIN_TOKEN: &str = "canary-admin-token-0123456789abcdef";
-/// May stand in no answer either, whoever asks.
+/// Values that no response may contain.
 const SECRETS: [&str; 6] = [
     PASSWORD,
     "canary-new-password",
@@ -36,16 +34,16 @@ const SECRETS: [&str; 6] = [
     "canary-bearer",
 ];
 
-/// Everything that was seen, by what it is.
+/// All collected outputs, by origin.
 #[derive(Default)]
-struct Seen(Vec<(String, String)>);
+struct Outputs(Vec<(String, String)>);
 
-impl Seen {
+impl Outputs {
     fn add(&mut self, what: impl Into<String>, text: impl Into<String>) {
         self.0.push((what.into(), text.into()));
     }
 
-    /// Fails for the first mark, and for a signal that holds nothing at all.
+    /// Fails if an output contains a mark, and if an output is empty.
     fn has_no_mark(&self) {
         let mut leaks = String::new();
         for (what, text) in &self.0 {
@@ -54,7 +52,7 @@ impl Seen {
                 "{what} is empty: the search means nothing"
             );
             let lower = text.to_ascii_lowercase();
-            // Lower case in ASCII keeps every position; three of a kind say enough.
+            // Lower-casing ASCII preserves positions. Three occurrences of a kind are enough.
             for (at, _) in lower.match_indices(MARK).take(3) {
                 let bytes = &text.as_bytes()[at.saturating_sub(80)..text.len().min(at + 80)];
                 let around = String::from_utf8_lossy(bytes);
@@ -65,10 +63,10 @@ impl Seen {
     }
 }
 
-/// At the end of every URL.
+/// The query string of every URL.
 const QUERY: &str = "?token=canary-query&limit=canary-query";
 
-/// What every request carries besides what it is about.
+/// Adds marked headers to a request.
 fn marked(request: RequestBuilder) -> RequestBuilder {
     request
         .header("cookie", "session=canary-cookie")
@@ -78,8 +76,9 @@ fn marked(request: RequestBuilder) -> RequestBuilder {
         .header("referer", "https://example.com/?q=canary-query")
 }
 
-/// Sends it and files the answer: a problem wholly, a success only for secrets.
-async fn file(seen: &mut Seen, what: &str, request: RequestBuilder) -> Value {
+/// Sends a request and stores the response: problems completely, successes only for the search for
+/// secrets.
+async fn file(seen: &mut Outputs, what: &str, request: RequestBuilder) -> Value {
     let answer = request.send().await.unwrap();
     let status = answer.status();
     let headers = format!("{:?}", answer.headers());
@@ -95,7 +94,7 @@ async fn file(seen: &mut Seen, what: &str, request: RequestBuilder) -> Value {
     serde_json::from_str(&body).unwrap_or_default()
 }
 
-/// A body in the shape of a schema, every text marked.
+/// A body that matches a schema, with marks in every text.
 fn body_of(document: &Value, schema: &Value, wrong: bool) -> Value {
     if let Some(reference) = schema["$ref"].as_str() {
         let pointer = reference.trim_start_matches('#');
@@ -106,7 +105,7 @@ fn body_of(document: &Value, schema: &Value, wrong: bool) -> Value {
     for (name, property) in properties.unwrap_or_default() {
         let is_text = property["type"] != "integer";
         let value = match (is_text, name.as_str()) {
-            // The wrong type, with a mark where a message might repeat it.
+            // A value of a wrong type, with a mark where an error message might repeat it.
             (true, _) if wrong => json!({"canary-member": "canary-value"}),
             (true, "email") => json!(EMAIL),
             (true, "password") => json!(PASSWORD),
@@ -119,8 +118,8 @@ fn body_of(document: &Value, schema: &Value, wrong: bool) -> Value {
     Value::Object(body)
 }
 
-/// Every operation, with every kind of wrong credentials and wrong body.
-async fn fail_everywhere(seen: &mut Seen, service: &Service, token: &str) {
+/// Sends every operation with all kinds of invalid credentials and bodies.
+async fn fail_everywhere(seen: &mut Outputs, service: &Service, token: &str) {
     let document = include_str!("../../docs/openapi.json");
     let document: Value = serde_json::from_str(document).unwrap();
     let mut operations = 0;
@@ -137,7 +136,7 @@ async fn fail_everywhere(seen: &mut Seen, service: &Service, token: &str) {
                 body_of(&document, schema, true).to_string(),
             ];
             let method: Method = method.to_uppercase().parse().unwrap();
-            // Once as it is, once with an address where an id belongs.
+            // The path as it is, and with an address in place of an id.
             for id in ["01a1fb90-0000-7000-8000-000000000001", EMAIL] {
                 let url = service.url(&path.replace("{id}", id)) + QUERY;
                 for body in &bodies {
@@ -161,8 +160,8 @@ async fn fail_everywhere(seen: &mut Seen, service: &Service, token: &str) {
     assert!(operations >= 17, "{operations} operations");
 }
 
-/// A user's life, from the registration to the erasure.
-async fn succeed_everywhere(seen: &mut Seen, service: &Service) {
+/// The life of a user, from registration to erasure.
+async fn succeed_everywhere(seen: &mut Outputs, service: &Service) {
     let post = |path: &str, body: &Value| {
         let request = service.client.post(service.url(path)).json(body);
         request.header("cookie", "session=canary-cookie")
@@ -199,7 +198,7 @@ async fn succeed_everywhere(seen: &mut Seen, service: &Service) {
         deposit.header("idempotency-key", "canary-idempotency-0"),
     )
     .await;
-    // Made, replayed, taken for something else, beyond the balance.
+    // Created, replayed, misused, and beyond the balance.
     for (amount, key) in [(10, "1"), (10, "1"), (11, "1"), (1_000, "2")] {
         let body = json!({
             "from_account": accounts[0], "to_account": accounts[1], "amount": amount,
@@ -227,7 +226,7 @@ async fn succeed_everywhere(seen: &mut Seen, service: &Service) {
     end_of_the_user(seen, service, &tokens).await;
 }
 
-async fn end_of_the_user(seen: &mut Seen, service: &Service, tokens: &Value) {
+async fn end_of_the_user(seen: &mut Outputs, service: &Service, tokens: &Value) {
     let token = tokens["access_token"].as_str().unwrap();
     let old = tokens["refresh_token"].as_str().unwrap();
     let refresh = |token: &str| {
@@ -259,7 +258,7 @@ async fn end_of_the_user(seen: &mut Seen, service: &Service, tokens: &Value) {
         .json(&passwords);
     file(seen, "password", password.bearer_auth(token)).await;
     file(seen, "erase", service.client.delete(&me).bearer_auth(token)).await;
-    // The tokens themselves, in everything that was filed and will be.
+    // The tokens themselves are searched for in all outputs.
     for secret in [token, old, &new] {
         for (what, text) in &seen.0 {
             assert!(!text.contains(secret), "a token stands in {what}");
@@ -268,8 +267,8 @@ async fn end_of_the_user(seen: &mut Seen, service: &Service, tokens: &Value) {
 }
 
 on_both! {
-    async fn no_signal_has_what_clients_and_operators_keep_to_themselves(backend: Backend) {
-        let sink = Sink::start().await;
+    async fn no_output_contains_a_secret(backend: Backend) {
+        let sink = Sink::start();
         let database = std::sync::Arc::new(TestDatabase::create(backend).await);
         let role = match backend {
             Backend::Postgres => Some(Role::create(&database).await),
@@ -290,10 +289,10 @@ on_both! {
                 .env("OTEL_BSP_MAX_QUEUE_SIZE", "100000")
                 .env("OTEL_BLRP_SCHEDULE_DELAY", "20")
                 .env("OTEL_BLRP_MAX_QUEUE_SIZE", "100000")
-                // Everything that anybody would turn on in production.
+                // All settings that an operator may enable in production.
                 .env("APP__TELEMETRY__LOG_FILTER", "debug")
         };
-        let mut seen = Seen::default();
+        let mut seen = Outputs::default();
         let mut service = configured(&url).start().await;
         succeed_everywhere(&mut seen, &service).await;
         let login = json!({"email": MARKED_ADMIN, "password": ADMIN_PASSWORD});
@@ -319,11 +318,11 @@ on_both! {
         }
         assert_eq!(service.terminate().await, Some(0));
         seen.add("standard output", service.stdout().join("\n"));
-        // Nothing, or the banner; both without marks.
+        // Empty, or the banner. Neither contains a mark.
         seen.add("standard error", format!("| {}", service.stderr().join("\n")));
         let spans = sink.spans();
         assert!(spans.iter().any(|span| span.span.name == "POST /api/v1/transfers"));
-        assert!(spans.iter().any(crate::telemetry::sink::Received::is_error));
+        assert!(spans.iter().any(crate::telemetry::sink::ReceivedSpan::is_error));
         seen.add("spans", format!("{spans:?}"));
         let lines = sink.lines();
         for target in ["request", "sqlx::query"] {
@@ -351,8 +350,8 @@ on_both! {
     }
 }
 
-/// What the database says of its trouble is for the log, and has values in it.
-async fn defects(seen: &mut Seen, service: &Service, database: &TestDatabase) {
+/// Database errors contain values, which belong in the log only.
+async fn defects(seen: &mut Outputs, service: &Service, database: &TestDatabase) {
     // Postgres adds `Key (name)=(canary-name) already exists` to its error.
     execute(database, "CREATE UNIQUE INDEX surprise ON users (name)").await;
     let mut answers = Vec::new();

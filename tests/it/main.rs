@@ -1,13 +1,14 @@
 //! Black-box tests: the built binary, real databases, real sockets.
 //!
-//! One binary, a folder or file a topic. Every test starts its own service on
-//! free ports and its own database, and can run beside all others.
+//! The tests form one binary with a file or folder for each topic. Every test starts its own
+//! service on free ports with its own database, so that all tests can run in parallel.
 
-#![allow(missing_docs, unreachable_pub, clippy::disallowed_methods)]
-// The harness serves all topics; each uses a part of it.
-#![allow(dead_code, unused_imports)]
-// Counters are whole numbers, exactly.
-#![allow(clippy::float_cmp)]
+#![expect(unreachable_pub, reason = "a test binary has no public interface")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests have no lifecycle and read the test configuration from the environment"
+)]
+#![expect(clippy::float_cmp, reason = "the compared metrics are whole numbers")]
 
 mod support;
 
@@ -22,7 +23,7 @@ mod first_build;
 mod identity;
 mod leaks;
 mod ledger;
-mod life;
+mod lifecycle;
 mod limits;
 mod requests;
 mod revision;

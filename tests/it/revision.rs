@@ -1,4 +1,4 @@
-//! The revision that a build remembers, against the git program.
+//! The revision that the build script reads, compared with git.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,7 +24,7 @@ fn commit(folder: &Path) -> String {
     git(folder, &["rev-parse", "HEAD"])
 }
 
-/// What is found, and that a later change of it would be seen.
+/// Reads the revision and checks that the build script watches a file that changes with it.
 fn found(folder: &Path) -> Option<String> {
     let found = checkout::of_checkout(folder);
     assert!(found.depends_on.iter().all(|path| path.exists()));
@@ -33,7 +33,7 @@ fn found(folder: &Path) -> Option<String> {
 }
 
 #[test]
-fn every_form_of_a_checkout_is_read() {
+fn the_revision_is_read_from_every_form_of_checkout() {
     let folder = tempfile::tempdir().unwrap();
     let main = folder.path().join("main");
     std::fs::create_dir(&main).unwrap();
@@ -72,7 +72,7 @@ fn every_form_of_a_checkout_is_read() {
 }
 
 #[test]
-fn a_commit_touches_a_file_that_a_build_looks_at() {
+fn a_commit_changes_a_watched_file() {
     let folder = tempfile::tempdir().unwrap();
     git(folder.path(), &["init", "--quiet"]);
     commit(folder.path());
@@ -96,11 +96,11 @@ fn a_commit_touches_a_file_that_a_build_looks_at() {
 }
 
 #[tokio::test]
-async fn the_binary_says_the_revision_of_its_checkout() {
+async fn the_binary_reports_the_revision_of_its_checkout() {
     let expected = checkout::of_checkout(Path::new(env!("CARGO_MANIFEST_DIR"))).revision;
-    // What the build was told takes the place of what it found.
-    let told = std::env::var("BUILD_REVISION").ok();
-    let expected = told.filter(|told| !told.is_empty()).or(expected);
+    // A revision that is passed to the build has precedence.
+    let given = std::env::var("BUILD_REVISION").ok();
+    let expected = given.filter(|given| !given.is_empty()).or(expected);
     let expected = expected.unwrap_or_else(|| "unknown".to_owned());
     let service = Service::start(Backend::Sqlite).await;
     let info = crate::admin::get(&service, "/info").await.body;

@@ -1,15 +1,16 @@
-//! How long a process takes to say goodbye.
+//! Configuration of the shutdown.
 
 use std::time::Duration;
 
 use settings::settings;
 
 settings! {
-    /// The drain.
+    /// Timing of the shutdown.
     pub struct Config("lifecycle") {
-        /// Serve on for this long after readiness fell, until load balancers have noticed.
+        /// Time between failing readiness and closing the listener, so that load balancers stop
+        /// sending requests.
         pub drain_delay("drain_delay"): Duration = PerProfile { development: "0s", production: "5s" };
-        /// Requests in flight may take this long more before they are cut.
+        /// Time for requests in flight to finish before they are cut.
         pub grace_period("grace_period"): Duration = PerProfile { development: "5s", production: "20s" };
     }
 }

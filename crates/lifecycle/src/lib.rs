@@ -1,9 +1,9 @@
-//! The life of a process: tokens, tracked tasks, streams, phases, signals, health.
+//! Lifecycle of the process: shutdown tokens, tracked tasks, streams, phases, signals, health.
 //!
-//! Three tokens follow each other: `draining` (readiness has fallen, everything still
-//! answers), `soft` (no new work is taken, what is in flight ends) and `hard` (what is
-//! left is cut). Every long-lived task is tracked and named; one that ends by itself, or
-//! panics, begins an orderly shutdown with a failing exit code.
+//! The shutdown has three tokens: `draining` (readiness fails, requests are still served), `soft`
+//! (no new work is accepted, work in flight finishes) and `hard` (remaining work is cut). Every
+//! long-lived task is tracked under a name. A task that returns early or panics starts an orderly
+//! shutdown with a failing exit code.
 //!
 //! ```
 //! use lifecycle::{Lifecycle, LifecycleMetrics, State};
@@ -13,7 +13,7 @@
 //! let lifecycle = Lifecycle::new(LifecycleMetrics::register(&Registry::new())?);
 //! let soft = lifecycle.soft();
 //! lifecycle.spawn("mailer", async move {
-//!     // Works until no new work is taken.
+//! // Works until no new work is accepted.
 //!     soft.cancelled().await;
 //! });
 //! lifecycle.enter(State::Ready);
@@ -29,11 +29,11 @@ mod config;
 pub mod health;
 mod phases;
 mod process;
+mod registry;
 mod signals;
 mod state;
 mod stream_kind;
 mod streams;
-mod work;
 
 pub use config::Config;
 pub use phases::step;
@@ -43,5 +43,5 @@ pub use state::State;
 pub use stream_kind::StreamKind;
 pub use streams::Stream;
 
-/// Exit code of a shutdown that had to cut something (`EX_SOFTWARE` of sysexits).
+/// Exit code of a shutdown that cut work in flight (`EX_SOFTWARE` of sysexits).
 pub const EXIT_FORCED: u8 = 70;

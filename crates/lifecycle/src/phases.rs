@@ -1,5 +1,4 @@
-//! The end of the process's life, step by step; each says in the log what it
-//! waited for, and for how long.
+//! The steps of the shutdown. Each step logs the work that it waited for and the time.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +6,14 @@ use crate::config::Config;
 use crate::process::Lifecycle;
 use crate::state::State;
 
-/// What was cut may take this long to let go of what it holds.
-const LETTING_GO: Duration = Duration::from_secs(1);
-/// Milliseconds that nobody asks about: an idle process leaves with one line.
-const WORTH_TELLING: u64 = 100;
+/// Time for cut tasks to release their resources.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Steps that take fewer milliseconds are logged at debug level, so that an idle process logs one
+/// line.
+const QUIET_STEP_MS: u64 = 100;
 
-/// Waits for a step of the shutdown, at most for `bound`, and logs how long it took.
-/// Returns whether it ended in time.
+/// Runs a step of the shutdown for at most `bound` and logs its duration. Returns whether it
+/// finished in time.
 pub async fn step(name: &'static str, bound: Duration, work: impl Future<Output = ()>) -> bool {
     let began = Instant::now();
     let ended = tokio::time::timeout(bound, work).await.is_ok();
@@ -23,7 +23,7 @@ pub async fn step(name: &'static str, bound: Duration, work: impl Future<Output 
 
 fn log(step: &'static str, began: Instant, in_time: bool, waited_for: &str) {
     let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    if in_time && waited_ms < WORTH_TELLING {
+    if in_time && waited_ms < QUIET_STEP_MS {
         tracing::debug!(step, waited_ms, waited_for, "shutdown step");
     } else if in_time {
         tracing::info!(step, waited_ms, waited_for, "shutdown step");
@@ -33,12 +33,11 @@ fn log(step: &'static str, began: Instant, in_time: bool, waited_for: &str) {
 }
 
 impl Lifecycle {
-    /// Waits for the end of the process's life and sees it through: drain, soft
-    /// stop within the grace period, hard stop. [`Lifecycle::cuts`] says afterwards
-    /// how much did not get to finish.
+    /// Waits for the start of the shutdown and runs its steps: drain, soft stop within the grace
+    /// period, hard stop. [`Lifecycle::cuts`] then returns the number of unfinished pieces of work.
     pub async fn run_down(&self, config: &Config) {
         self.inner.draining.cancelled().await;
-        // Who was never ready has no load balancer that must learn of its end.
+        // A process that was never ready receives no traffic, so the drain delay is skipped.
         let drain_delay = match self.state() {
             State::Starting => Duration::ZERO,
             _ => config.drain_delay,
@@ -50,7 +49,7 @@ impl Lifecycle {
 
         self.enter(State::Stopping);
         let began = Instant::now();
-        self.inner.work.watch();
+        self.inner.registry.record();
         self.inner.soft.cancel();
         self.inner.tracker.close();
         let finished = tokio::time::timeout(config.grace_period, self.inner.tracker.wait())
@@ -60,7 +59,7 @@ impl Lifecycle {
             "finish",
             began,
             finished,
-            &self.inner.work.waited_for(began),
+            &self.inner.registry.waited_for(began),
         );
         if finished {
             self.inner.hard.cancel();
@@ -70,16 +69,21 @@ impl Lifecycle {
         let began = Instant::now();
         tracing::warn!(
             left = self.still_running().join(", "),
-            "the grace period is over; cutting what is left"
+            "the grace period is over, cutting the remaining work"
         );
-        self.inner.work.watch();
+        self.inner.registry.record();
         self.inner.hard.cancel();
-        let gone = tokio::time::timeout(LETTING_GO, self.inner.tracker.wait())
+        let released = tokio::time::timeout(RELEASE_TIMEOUT, self.inner.tracker.wait())
             .await
             .is_ok();
-        log("cut", began, gone, &self.inner.work.waited_for(began));
-        // Whatever does not even hear the hard token ends with the process.
-        for (kind, name) in self.inner.work.open() {
+        log(
+            "cut",
+            began,
+            released,
+            &self.inner.registry.waited_for(began),
+        );
+        // Tasks that ignore the hard token end with the process.
+        for (kind, name) in self.inner.registry.open() {
             self.cut(kind, &name);
         }
     }
@@ -97,7 +101,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn the_drain_delay_comes_first_and_workers_end_at_the_soft_token() {
+    async fn workers_end_at_the_soft_token_after_the_drain_delay() {
         let lifecycle = lifecycle();
         let soft = lifecycle.soft();
         lifecycle.spawn("worker", async move { soft.cancelled().await });
@@ -111,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_was_never_ready_has_no_drain_delay() {
+    async fn a_process_that_was_never_ready_skips_the_drain_delay() {
         let lifecycle = lifecycle();
         lifecycle.shut_down("test");
         let began = Instant::now();
@@ -124,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_ends_at_the_hard_token_without_leaving_work_is_no_cut() {
+    async fn a_task_that_ends_at_the_hard_token_is_not_cut() {
         let lifecycle = lifecycle();
         let hard = lifecycle.hard();
         lifecycle.spawn("listener", async move { hard.cancelled().await });
@@ -137,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_hear_the_hard_token_is_cut_and_holds_nobody() {
+    async fn a_task_that_ignores_the_hard_token_is_cut() {
         let lifecycle = lifecycle();
         lifecycle.spawn("stubborn", std::future::pending());
         lifecycle.enter(State::Ready);
@@ -147,34 +151,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_that_says_goodbye_is_waited_for_and_no_cut() {
+    async fn a_stream_that_ends_gracefully_is_not_cut() {
         let lifecycle = lifecycle();
         let stream = lifecycle.stream(StreamKind::Sse, "GET /events");
         let gauge = lifecycle.inner.metrics.streams.with_label_values(&["sse"]);
         assert_eq!(gauge.get(), 1);
         lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
-        let goodbye = async {
+        let graceful_end = async {
             stream.soft().cancelled().await;
             tokio::task::yield_now().await;
             stream.end();
         };
-        tokio::join!(lifecycle.run_down(&CONFIG), goodbye);
+        tokio::join!(lifecycle.run_down(&CONFIG), graceful_end);
         assert_eq!((lifecycle.cuts(), gauge.get()), (0, 0));
     }
 
     #[tokio::test]
-    async fn a_stream_that_stays_is_cut_and_one_that_its_client_left_is_not() {
+    async fn an_open_stream_is_cut_and_an_abandoned_one_is_not() {
         let lifecycle = lifecycle();
-        let stays = lifecycle.stream(StreamKind::Sse, "GET /events");
-        let left = lifecycle.stream(StreamKind::WebSocket, "GET /socket");
+        let open = lifecycle.stream(StreamKind::Sse, "GET /events");
+        let abandoned = lifecycle.stream(StreamKind::WebSocket, "GET /socket");
         lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
         let client = async {
-            left.soft().cancelled().await;
-            drop(left);
-            stays.hard().cancelled().await;
-            drop(stays);
+            abandoned.soft().cancelled().await;
+            drop(abandoned);
+            open.hard().cancelled().await;
+            drop(open);
         };
         tokio::join!(lifecycle.run_down(&CONFIG), client);
         assert_eq!(lifecycle.cuts(), 1);

@@ -1,9 +1,4 @@
-//! The life of the process: tokens, tracked tasks, streams, phases, signals.
-//!
-//! Three tokens follow each other: `draining` (readiness has fallen, everything
-//! still answers), `soft` (stop taking new work, finish what is in flight) and
-//! `hard` (what is left is cut). Every long-lived task is tracked and named; one
-//! that ends by itself, or panics, begins an orderly shutdown that fails.
+//! The lifecycle handle: state, shutdown tokens and supervised tasks.
 
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
@@ -19,21 +14,22 @@ use tokio_util::task::TaskTracker;
 use telemetry::logs::panic_message;
 use telemetry::metrics;
 
+use crate::registry::TaskRegistry;
 use crate::state::{STATES, State};
 use crate::stream_kind::StreamKind;
-use crate::work::Work;
 
 metrics! {
-    /// Where the process is in its life, and what outlives a request.
+    /// State of the process, and streams that outlive a request.
     pub struct LifecycleMetrics {
-        /// 1 for the present state, 0 for the others: `starting`, `ready`, `draining`, `stopping`.
+        /// State of the process: 1 for the current state, 0 for the others. The states are
+        /// `starting`, `ready`, `draining` and `stopping`.
         pub state: IntGaugeVec = "lifecycle_state"["state"];
-        /// Open streams by kind: `sse`, `websocket`.
+        /// Open streams by kind. The kinds are `sse` and `websocket`.
         pub streams: IntGaugeVec = "http_streams_open"["kind"];
     }
 }
 
-/// Shared by everything that lives as long as the process.
+/// Handle of the process lifecycle. Clones share the state.
 #[derive(Clone)]
 pub struct Lifecycle {
     pub(crate) inner: Arc<Inner>,
@@ -43,9 +39,9 @@ pub(crate) struct Inner {
     pub(crate) draining: CancellationToken,
     pub(crate) soft: CancellationToken,
     pub(crate) hard: CancellationToken,
-    /// What the drain waits for: tasks and streams.
+    /// Tasks and streams that the shutdown waits for.
     pub(crate) tracker: TaskTracker,
-    pub(crate) work: Work,
+    pub(crate) registry: TaskRegistry,
     pub(crate) cuts: AtomicU64,
     pub(crate) failed: AtomicBool,
     pub(crate) state: AtomicU8,
@@ -53,7 +49,7 @@ pub(crate) struct Inner {
 }
 
 impl Lifecycle {
-    /// A process that is starting.
+    /// The lifecycle of a starting process.
     #[must_use]
     pub fn new(metrics: LifecycleMetrics) -> Self {
         for kind in StreamKind::ALL {
@@ -65,7 +61,7 @@ impl Lifecycle {
                 soft: CancellationToken::new(),
                 hard: CancellationToken::new(),
                 tracker: TaskTracker::new(),
-                work: Work::default(),
+                registry: TaskRegistry::default(),
                 cuts: AtomicU64::new(0),
                 failed: AtomicBool::new(false),
                 state: AtomicU8::new(0),
@@ -76,13 +72,13 @@ impl Lifecycle {
         lifecycle
     }
 
-    /// The present state.
+    /// The current state.
     #[must_use]
     pub fn state(&self) -> State {
         STATES[usize::from(self.inner.state.load(Ordering::Acquire)) % STATES.len()]
     }
 
-    /// Moves on to the next state. There is no way back: what comes late has no effect.
+    /// Enters a later state. Earlier states are ignored.
     pub fn enter(&self, state: State) {
         let index = (0u8..)
             .zip(STATES)
@@ -101,32 +97,32 @@ impl Lifecycle {
         }
         match state {
             State::Starting | State::Ready => tracing::info!(state = state.as_str(), "lifecycle"),
-            // The reason of the end has been told.
+            // The reason of the shutdown is already logged.
             State::Draining | State::Stopping => {
                 tracing::debug!(state = state.as_str(), "lifecycle");
             }
         }
     }
 
-    /// Cancelled when the drain begins.
+    /// Cancelled when draining starts.
     #[must_use]
     pub fn draining(&self) -> CancellationToken {
         self.inner.draining.clone()
     }
 
-    /// Cancelled when no new work is taken any more.
+    /// Cancelled when no new work is accepted.
     #[must_use]
     pub fn soft(&self) -> CancellationToken {
         self.inner.soft.clone()
     }
 
-    /// Cancelled when what is left is cut.
+    /// Cancelled when the remaining work is cut.
     #[must_use]
     pub fn hard(&self) -> CancellationToken {
         self.inner.hard.clone()
     }
 
-    /// Begins an orderly shutdown.
+    /// Starts an orderly shutdown.
     pub fn shut_down(&self, reason: &str) {
         if !self.inner.draining.is_cancelled() {
             tracing::info!(reason, "shutting down");
@@ -134,20 +130,20 @@ impl Lifecycle {
         }
     }
 
-    /// Begins an orderly shutdown that ends with a failing exit code.
+    /// Starts an orderly shutdown with a failing exit code.
     pub fn fail(&self, reason: &str) {
         self.inner.failed.store(true, Ordering::Release);
         self.shut_down(reason);
     }
 
-    /// Whether the shutdown began with a failure.
+    /// Whether the shutdown was started by a failure.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.inner.failed.load(Ordering::Acquire)
     }
 
-    /// Says that a piece of work ended unfinished. Counts, and is logged, only once
-    /// the hard token has fallen: before it, that was the client's decision.
+    /// Reports unfinished work. It counts as cut and is logged only after the hard token is
+    /// cancelled. Before that, the client has given up.
     pub fn unfinished(&self, kind: &str, name: &str) {
         if self.inner.hard.is_cancelled() {
             self.cut(kind, name);
@@ -159,45 +155,45 @@ impl Lifecycle {
         tracing::warn!(kind, name, "cut: it outlived the grace period");
     }
 
-    /// How many requests, streams and workers had to be cut.
+    /// Number of requests, streams and workers that were cut.
     #[must_use]
     pub fn cuts(&self) -> u64 {
         self.inner.cuts.load(Ordering::Acquire)
     }
 
-    /// Names of the tasks and streams that have not ended.
+    /// Names of the running tasks and streams.
     #[must_use]
     pub fn still_running(&self) -> Vec<Cow<'static, str>> {
-        let open = self.inner.work.open().into_iter();
+        let open = self.inner.registry.open().into_iter();
         open.map(|(_, name)| name).collect()
     }
 
-    /// Runs a task that lives until the soft token; its early end or its panic
-    /// begins a failing shutdown. The drain waits for it.
+    /// Spawns a task that runs until the soft token is cancelled. The shutdown waits for it. An
+    /// early return or a panic starts a failing shutdown.
     pub fn spawn(
         &self,
         name: impl Into<Cow<'static, str>>,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         let name = name.into();
-        let entry = self.inner.work.enter("task", name.clone());
+        let entry = self.inner.registry.register("task", name.clone());
         let supervised = self.supervise(name, self.soft(), task);
-        // This and `accompany` are the only places that spawn what lives on.
+        // Long-lived tasks are spawned only here and in `accompany`.
         self.inner.tracker.spawn(async move {
             supervised.await;
             drop(entry);
         });
     }
 
-    /// Runs a task that outlives the drain and ends after `until`; its early end or
-    /// its panic begins a failing shutdown. Nobody waits for it but the caller.
+    /// Spawns a task that outlives the drain and ends after `until` is cancelled. Only the caller
+    /// waits for it. An early return or a panic starts a failing shutdown.
     pub fn accompany(
         &self,
         name: impl Into<Cow<'static, str>>,
         until: CancellationToken,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
-        #[allow(clippy::disallowed_methods)]
+        #[expect(clippy::disallowed_methods, reason = "this is the tracked spawn")]
         tokio::spawn(self.supervise(name.into(), until, task))
     }
 
@@ -212,7 +208,7 @@ impl Lifecycle {
             match AssertUnwindSafe(task).catch_unwind().await {
                 Ok(()) if until.is_cancelled() => {}
                 Ok(()) => {
-                    tracing::error!(task = &*name, "a task ended before its time");
+                    tracing::error!(task = &*name, "a task ended early");
                     lifecycle.fail(&name);
                 }
                 Err(payload) => {
@@ -234,7 +230,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_panics_or_ends_early_begins_a_failing_shutdown() {
+    async fn a_task_that_panics_or_ends_early_starts_a_failing_shutdown() {
         for panics in [true, false] {
             let lifecycle = lifecycle();
             lifecycle.spawn("task", async move { assert!(!panics, "a defect") });
@@ -244,7 +240,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_companion_may_end_only_after_its_time() {
+    async fn an_accompanying_task_may_end_only_after_its_token() {
         let lifecycle = lifecycle();
         let until = CancellationToken::new();
         let ended = until.clone();
@@ -259,7 +255,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn there_is_no_way_back() {
+    async fn earlier_states_are_ignored() {
         let lifecycle = lifecycle();
         lifecycle.enter(State::Stopping);
         lifecycle.enter(State::Ready);

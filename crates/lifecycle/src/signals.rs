@@ -1,9 +1,9 @@
-//! Signals: which ones begin the drain, and which ones have no effect.
+//! Signals that start the shutdown, and signals that are ignored.
 //!
-//! The default action of most signals ends the process without a drain. None of those
-//! that a person, a supervisor or a terminal may send keeps it. Left alone are `SIGKILL`
-//! and `SIGSTOP`, which cannot be caught, job control, and the signals of a defect
-//! (`SIGSEGV`, `SIGABRT` …), after which the process must not go on.
+//! The default action of most signals ends the process without a drain, so every signal that a
+//! person, a supervisor or a terminal may send has a handler. The exceptions are `SIGKILL` and
+//! `SIGSTOP`, which cannot be caught, job control, and the signals of a defect (`SIGSEGV`,
+//! `SIGABRT` …), after which the process must not continue.
 
 use std::future::poll_fn;
 use std::io::IsTerminal as _;
@@ -17,22 +17,21 @@ use tokio::signal::unix::{self, SignalKind};
 use crate::EXIT_FORCED;
 use crate::process::Lifecycle;
 
-/// How long a process that leaves at once waits for its last lines to be written.
-const LAST_WORDS: Duration = Duration::from_millis(250);
+/// Time to write the buffered log lines before an immediate exit.
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// They ask the process to end: from supervisors and terminals, and `SIGXCPU` at the soft
-/// limit of processor time, before the hard one kills.
-const ENDING: [(Signal, &str); 4] = [
+/// Termination requests of supervisors and terminals. `SIGXCPU` is sent at the soft limit of CPU
+/// time, before the hard limit kills the process.
+const TERMINATING: [(Signal, &str); 4] = [
     (Signal::TERM, "SIGTERM"),
     (Signal::INT, "SIGINT"),
     (Signal::QUIT, "SIGQUIT"),
     (Signal::XCPU, "SIGXCPU"),
 ];
 
-/// They ask for something that this process does not have. `SIGXFSZ` comes with an error
-/// of the write that was too large, which is handled there. `SIGPIPE` is ignored by the
-/// standard library.
-const WITHOUT_EFFECT: [(Signal, &str); 6] = [
+/// Signals without a function in this process. `SIGXFSZ` accompanies the error of a write beyond
+/// the file size limit, and that error is handled. The standard library ignores `SIGPIPE`.
+const IGNORED: [(Signal, &str); 6] = [
     (Signal::USR1, "SIGUSR1"),
     (Signal::USR2, "SIGUSR2"),
     (Signal::ALARM, "SIGALRM"),
@@ -47,72 +46,75 @@ mod linux {
 
     use super::Signal;
 
-    /// The power fails (`power.target` of some supervisors).
-    pub(crate) const ENDING: [(Signal, &str); 1] = [(Signal::POWER, "SIGPWR")];
-    pub(crate) const WITHOUT_EFFECT: [(Signal, &str); 2] =
+    /// Power failure (`power.target` of some supervisors).
+    pub(crate) const TERMINATING: [(Signal, &str); 1] = [(Signal::POWER, "SIGPWR")];
+    pub(crate) const IGNORED: [(Signal, &str); 2] =
         [(Signal::IO, "SIGIO"), (Signal::STKFLT, "SIGSTKFLT")];
-    /// Real-time signals (signal(7)); the C library keeps 32 and 33 for itself.
+    /// Real-time signals (signal(7)). The C library reserves 32 and 33.
     pub(crate) const REAL_TIME: RangeInclusive<i32> = 34..=64;
 }
 
-/// A signal that is waited for.
-struct Watched {
+/// A signal with an installed handler.
+struct SignalStream {
     received: unix::Signal,
     name: &'static str,
-    drains: bool,
+    terminates: bool,
     logged: bool,
 }
 
-/// Begins the drain at the first signal that asks for the end; a second one ends the
-/// process at once. The others have no effect, and are logged once each.
+/// Starts the drain at the first terminating signal. A second one ends the process immediately.
+/// Other signals are ignored, and each is logged once.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
 pub fn watch_signals(lifecycle: &Lifecycle) -> std::io::Result<()> {
     let mut signals = install()?;
-    let drained = lifecycle.clone();
-    // It outlives the tasks that it ends, up to the end of the process.
+    let lifecycle_of_task = lifecycle.clone();
+    // This task ends with the process, after the tasks that it stops.
     lifecycle.accompany("signals", lifecycle.hard(), async move {
-        let first = ending(&mut signals).await;
-        drained.shut_down(first);
-        let second = ending(&mut signals).await;
-        tracing::error!(signal = second, "second signal: leaving at once");
-        logs::flush(LAST_WORDS);
-        #[allow(clippy::disallowed_methods)]
+        let first = next_terminating(&mut signals).await;
+        lifecycle_of_task.shut_down(first);
+        let second = next_terminating(&mut signals).await;
+        tracing::error!(signal = second, "second signal, exiting immediately");
+        logs::flush(LOG_FLUSH_TIMEOUT);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the second signal skips the drain on purpose"
+        )]
         std::process::exit(EXIT_FORCED.into());
     });
     Ok(())
 }
 
-fn install() -> std::io::Result<Vec<Watched>> {
+fn install() -> std::io::Result<Vec<SignalStream>> {
     let mut signals = Vec::new();
-    let mut install = |number: i32, name: &'static str, drains: bool| {
-        signals.push(Watched {
+    let mut install = |number: i32, name: &'static str, terminates: bool| {
+        signals.push(SignalStream {
             received: unix::signal(SignalKind::from_raw(number))?,
             name,
-            drains,
+            terminates,
             logged: false,
         });
         std::io::Result::Ok(())
     };
-    for (signal, name) in ENDING {
+    for (signal, name) in TERMINATING {
         install(signal.as_raw(), name, true)?;
     }
-    for (signal, name) in WITHOUT_EFFECT {
+    for (signal, name) in IGNORED {
         install(signal.as_raw(), name, false)?;
     }
     install(Signal::HUP.as_raw(), "SIGHUP", has_terminal())?;
     #[cfg(target_os = "linux")]
     {
-        for (signal, name) in linux::ENDING {
+        for (signal, name) in linux::TERMINATING {
             install(signal.as_raw(), name, true)?;
         }
-        for (signal, name) in linux::WITHOUT_EFFECT {
+        for (signal, name) in linux::IGNORED {
             install(signal.as_raw(), name, false)?;
         }
         for number in linux::REAL_TIME {
             match install(number, "real-time signal", false) {
-                // Kept by someone else: the first by musl, the last by valgrind.
+                // Reserved: the first real-time signal by musl, the last one by valgrind.
                 Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {}
                 installed => installed?,
             }
@@ -121,25 +123,24 @@ fn install() -> std::io::Result<Vec<Watched>> {
     Ok(signals)
 }
 
-/// Whether `SIGHUP` means that the terminal is gone. To a process without one it is a
-/// request to read the configuration again: keys and certificates are read again by
-/// themselves, everything else needs a restart.
+/// Whether `SIGHUP` means that the terminal is gone. Without a terminal it is a request to reload
+/// the configuration, which needs a restart here. Keys and certificates are reloaded automatically.
 fn has_terminal() -> bool {
     std::io::stdin().is_terminal()
         || std::io::stdout().is_terminal()
         || std::io::stderr().is_terminal()
 }
 
-/// The next signal that asks for the end.
-async fn ending(signals: &mut [Watched]) -> &'static str {
+/// The name of the next terminating signal.
+async fn next_terminating(signals: &mut [SignalStream]) -> &'static str {
     poll_fn(|cx| {
         for signal in &mut *signals {
             while let Poll::Ready(Some(())) = signal.received.poll_recv(cx) {
-                if signal.drains {
+                if signal.terminates {
                     return Poll::Ready(signal.name);
                 }
                 if !std::mem::replace(&mut signal.logged, true) {
-                    tracing::info!(signal = signal.name, "a signal without effect");
+                    tracing::info!(signal = signal.name, "signal ignored");
                 }
             }
         }

@@ -1,15 +1,15 @@
-//! The states of a process, in their order.
+//! The states of a process, in order.
 
-/// Where the process is in its life.
+/// State of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Not everything stands yet.
+    /// Initialisation is not complete.
     Starting,
-    /// Serving.
+    /// Requests are served.
     Ready,
-    /// Serving, but asking everybody to go elsewhere.
+    /// Requests are served, but readiness fails and clients are asked to reconnect elsewhere.
     Draining,
-    /// Finishing what is in flight.
+    /// Work in flight finishes. No new work is accepted.
     Stopping,
 }
 

@@ -1,6 +1,6 @@
 //! Kinds of streams.
 
-/// The kinds of streams: label values of `http_streams_open`.
+/// Kind of a stream: label value of `http_streams_open`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamKind {
     /// Server-sent events.
@@ -10,7 +10,7 @@ pub enum StreamKind {
 }
 
 impl StreamKind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 2] = [Self::Sse, Self::WebSocket];
 
     /// The label value.

@@ -1,4 +1,4 @@
-//! Streams: answers without an end of their own. The drain has a place for them.
+//! Streams: responses without a predefined end, which the shutdown waits for.
 
 use std::borrow::Cow;
 
@@ -7,26 +7,26 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::process::Lifecycle;
+use crate::registry::TaskGuard;
 use crate::stream_kind::StreamKind;
-use crate::work::Entry;
 
-/// An open stream, held by whoever writes it. The drain waits for it.
+/// An open stream, held by the task that writes it. The shutdown waits for it.
 ///
-/// At [`Stream::soft`] it says its last words and calls [`Stream::end`]; at
-/// [`Stream::hard`] its time is over, and dropping it counts as a cut. A client
-/// that leaves just drops it.
+/// When [`Stream::soft`] is cancelled, the writer sends its last message and calls [`Stream::end`].
+/// A stream that is dropped after [`Stream::hard`] is cancelled counts as cut. When the client
+/// disconnects, the stream is dropped.
 pub struct Stream {
     lifecycle: Lifecycle,
     kind: StreamKind,
     name: Cow<'static, str>,
     open: IntGauge,
     finished: bool,
-    _entry: Entry,
+    _entry: TaskGuard,
     _waited_for: TaskTrackerToken,
 }
 
 impl Lifecycle {
-    /// Registers a stream; `name` tells which, in the log of a cut (a route).
+    /// Registers a stream. `name` (a route) identifies it in the log if it is cut.
     #[must_use]
     pub fn stream(&self, kind: StreamKind, name: impl Into<Cow<'static, str>>) -> Stream {
         let name = name.into();
@@ -37,7 +37,7 @@ impl Lifecycle {
             .with_label_values(&[kind.as_str()]);
         open.inc();
         Stream {
-            _entry: self.inner.work.enter("stream", name.clone()),
+            _entry: self.inner.registry.register("stream", name.clone()),
             _waited_for: self.inner.tracker.token(),
             lifecycle: self.clone(),
             kind,
@@ -49,7 +49,7 @@ impl Lifecycle {
 }
 
 impl Stream {
-    /// Cancelled when the stream should end in its own words.
+    /// Cancelled when the stream should end gracefully.
     #[must_use]
     pub fn soft(&self) -> CancellationToken {
         self.lifecycle.soft()
@@ -61,7 +61,7 @@ impl Stream {
         self.lifecycle.hard()
     }
 
-    /// The stream has said all that it had to say.
+    /// Ends the stream gracefully.
     pub fn end(mut self) {
         self.finished = true;
     }

@@ -29,7 +29,7 @@ pub fn now() -> (SystemTime, Instant) {
 #[cold]
 #[allow(clippy::disallowed_methods)]
 fn ask() -> (SystemTime, Instant) {
-    (SystemTime::now(), Instant::now())
+    (settings::clock::system_time(), Instant::now())
 }
 
 #[cfg(test)]

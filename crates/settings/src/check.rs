@@ -1,8 +1,8 @@
-//! Range checks that sections share; each message says what is allowed.
+//! Range checks that sections share. Each error message states the allowed range.
 
 use std::time::Duration;
 
-/// Longer than zero.
+/// Accepts durations longer than zero.
 ///
 /// # Errors
 /// When the duration is zero.
@@ -14,7 +14,7 @@ pub fn positive(duration: &Duration) -> Result<(), String> {
     }
 }
 
-/// At least one.
+/// Accepts numbers from 1.
 ///
 /// # Errors
 /// When the number is zero.
@@ -26,10 +26,10 @@ pub fn at_least_one<T: Into<u64> + Copy>(number: &T) -> Result<(), String> {
     }
 }
 
-/// A ratio.
+/// Accepts ratios from 0 to 1.
 ///
 /// # Errors
-/// When the number lies outside of 0 to 1.
+/// When the number is outside of 0 to 1.
 pub fn ratio(number: &f64) -> Result<(), String> {
     if (0.0..=1.0).contains(number) {
         Ok(())
@@ -38,7 +38,7 @@ pub fn ratio(number: &f64) -> Result<(), String> {
     }
 }
 
-/// A finite rate above zero.
+/// Accepts finite rates above zero.
 ///
 /// # Errors
 /// When the number is zero, negative or not finite.

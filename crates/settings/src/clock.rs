@@ -1,17 +1,18 @@
-//! Time and ids, handed in so that tests can hold them still.
+//! The clock and new identifiers. Tests replace the clock.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Where the time of day comes from.
+/// Source of the time of day.
 pub trait Clock: Send + Sync + 'static {
-    /// Now, in UTC, to the microsecond: what both databases can store.
+    /// The current time in UTC. Microseconds are the precision that both databases store.
     fn now(&self) -> OffsetDateTime;
 }
 
-/// The shared clock of a process.
+/// The clock that a process shares.
 pub type SharedClock = Arc<dyn Clock>;
 
 /// The operating system's clock.
@@ -20,28 +21,36 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> OffsetDateTime {
-        // The one place that asks the system.
-        #[allow(clippy::disallowed_methods)]
-        let now = OffsetDateTime::now_utc();
+        let now = OffsetDateTime::from(system_time());
         let below = now.nanosecond() % 1_000;
         now - time::Duration::nanoseconds(i64::from(below))
     }
 }
 
-/// A new identifier: UUIDv7 (RFC 9562), which sorts by the time of its making.
+/// The system's wall clock, for timestamps of telemetry. Everything else uses a [`Clock`].
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only call: all other code uses this function or a clock"
+)]
+pub fn system_time() -> SystemTime {
+    SystemTime::now()
+}
+
+/// A new identifier: UUIDv7 (RFC 9562), which sorts by creation time.
 #[must_use]
 pub fn new_id() -> Uuid {
     Uuid::now_v7()
 }
 
-/// Microseconds since the epoch, as SQLite stores a time.
+/// Microseconds since the epoch, the form in which SQLite stores times.
 #[must_use]
 pub fn to_micros(time: OffsetDateTime) -> i64 {
     // In range until the year 294,000.
     i64::try_from(time.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
 }
 
-/// The time that [`to_micros`] stored.
+/// Inverse of [`to_micros`].
 #[must_use]
 pub fn from_micros(micros: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000)

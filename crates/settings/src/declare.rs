@@ -1,45 +1,46 @@
-//! The `settings!` macro: a section of the configuration as a documented struct.
+//! The `settings!` macro: declares a configuration section as a documented struct.
 
-/// The default of a key. `{service}` in a text stands for the name of the service.
+/// The default of a key. Some keys have a different default in development. `{service}` in
+/// a default stands for the name of the service.
 #[derive(Debug, Clone, Copy)]
 pub enum Default {
-    /// The same text in every environment.
+    /// The same default in every environment.
     Same(&'static str),
-    /// One text for development, another for production.
+    /// One default for development, another for production.
     PerProfile {
         /// With `APP_ENV=development`.
         development: &'static str,
         /// With `APP_ENV=production`.
         production: &'static str,
     },
-    /// Development has a default; in production the key is unset, or must be set.
+    /// A default in development only. In production the key is unset, or required.
     DevelopmentOnly(&'static str),
-    /// No value unless one is set.
+    /// No default.
     Unset,
 }
 
-/// What the documentation says of one key.
+/// The documentation of one key.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// Dotted path, `http.request_timeout`.
+    /// Dotted path, for example `http.request_timeout`.
     pub path: &'static str,
     /// The doc comment of the field.
     pub doc: &'static str,
-    /// Name of the value's shape, `duration`.
+    /// Name of the value type, for example `a whole number`.
     pub kind: &'static str,
-    /// Value when nothing sets the key.
+    /// Value if no layer sets the key.
     pub default: Default,
     /// Whether the key may stay unset.
     pub optional: bool,
-    /// Whether a `_FILE` variant is read and every output redacts it.
+    /// Whether the value is redacted in every output and can be read from a file (`_FILE`).
     pub secret: bool,
 }
 
-/// Declares a section: a struct, how it is read, and its documentation.
+/// Declares a section: the struct, its reader and its documentation.
 ///
-/// The page of the crate has an example.
+/// The crate documentation has an example.
 ///
-/// A check is a `fn(&T) -> Result<(), String>`; its message says what is allowed.
+/// A check is a `fn(&T) -> Result<(), String>`. Its error message states what is allowed.
 #[macro_export]
 macro_rules! settings {
     (
@@ -60,7 +61,7 @@ macro_rules! settings {
         impl $name {
             /// The keys of this section, in the order of their declaration.
             pub const KEYS: &'static [$crate::Key] = {
-                #[allow(unused_imports)]
+                #[allow(unused_imports, reason = "a section uses some of these kinds only")]
                 use $crate::Default::{DevelopmentOnly, PerProfile, Same, Unset};
                 &[ $( $crate::Key {
                     path: concat!($section, ".", $key),
@@ -72,7 +73,7 @@ macro_rules! settings {
                 }, )* ]
             };
 
-            /// Reads the section; problems are collected in the reader.
+            /// Reads the section. The reader collects the problems.
             #[must_use]
             pub fn read(reader: &mut $crate::Reader) -> Self {
                 let mut keys = Self::KEYS.iter();

@@ -1,19 +1,19 @@
-//! `APP_ENV`: the name of the environment, and whose rules it has.
+//! `APP_ENV`: the name of the environment and the profile that it selects.
 
 use std::path::Path;
 
-/// What the process is run for; selects defaults and refuses what is unsafe.
+/// The profile selects defaults and decides which unsafe values are rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Profile {
-    /// Kind defaults for one machine.
+    /// Convenient defaults for a single machine.
     #[default]
     Development,
-    /// Safe defaults; refuses generated keys and the like.
+    /// Safe defaults. Generated keys and other conveniences are rejected.
     Production,
 }
 
 impl Profile {
-    /// The environment of this name.
+    /// The name of the built-in environment with this profile.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -23,12 +23,12 @@ impl Profile {
     }
 }
 
-/// A name, and the profile that decides between defaults.
+/// The name of an environment and its profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Environment {
-    /// `development`, `production`, or one that has a file of its own.
+    /// `development`, `production`, or the name of an environment with its own file.
     pub name: String,
-    /// Every environment but `development` has the rules of production.
+    /// Every environment except `development` has the production profile.
     pub profile: Profile,
 }
 
@@ -47,10 +47,11 @@ impl Environment {
         }
     }
 
-    /// Reads the value of `APP_ENV`.
+    /// Parses the value of `APP_ENV`.
     ///
     /// # Errors
-    /// When there is no such environment; what is wrong, as the rest of a sentence.
+    /// When the environment does not exist. The text continues a sentence that begins with the
+    /// variable.
     pub(crate) fn read(value: &str, directory: &Path) -> Result<Self, String> {
         match value {
             "" | "development" => return Ok(Self::of(Profile::Development)),
@@ -68,7 +69,7 @@ impl Environment {
         let file = directory.join(format!("{value}.yaml"));
         if !file.is_file() {
             return Err(format!(
-                "is `{value}`, which needs {}; development and production need no file",
+                "is `{value}`, which needs the file {} (development and production need none)",
                 file.display()
             ));
         }

@@ -1,26 +1,26 @@
-//! A YAML file as a layer.
+//! A configuration layer that is read from a YAML file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use config::{FileFormat, Source as _, Value, ValueKind};
 
-use crate::lines;
+use crate::key_lines::key_lines_of;
 use crate::problem::Problem;
-use crate::value::{Leaf, Raw};
+use crate::value::{Raw, SourcedValue};
 
-/// What a file sets, and what is wrong with it.
+/// The values of a file and the problems found in it.
 #[derive(Default)]
 pub(crate) struct FileLayer {
-    pub(crate) leaves: BTreeMap<String, Leaf>,
+    pub(crate) values: BTreeMap<String, SourcedValue>,
     pub(crate) problems: Vec<Problem>,
     path: String,
-    /// The line of each key.
+    /// Line number of each key.
     lines: BTreeMap<String, usize>,
 }
 
 impl FileLayer {
-    /// Reads a file; one that does not exist sets nothing.
+    /// Reads a file. A missing file is an empty layer.
     pub(crate) fn read(path: &Path) -> Self {
         let mut layer = Self {
             path: path.display().to_string(),
@@ -39,7 +39,7 @@ impl FileLayer {
         };
         match config::File::from_str(&text, FileFormat::Yaml).collect() {
             Ok(table) => {
-                layer.lines = lines::of(&text);
+                layer.lines = key_lines_of(&text);
                 for (name, value) in table {
                     layer.flatten(&name, value);
                 }
@@ -57,12 +57,12 @@ impl FileLayer {
     fn refuse_other_ending(&mut self, path: &Path) {
         let other = path.with_extension("yml");
         if other.exists() {
-            let why = format!("is not read; its name must be {}", path.display());
+            let why = format!("is not read, its name must be {}", path.display());
             self.problem(&other.display().to_string(), "file", &why);
         }
     }
 
-    /// File and line of a key.
+    /// File and line number of a key.
     fn place(&self, key: &str) -> String {
         match self.lines.get(key) {
             Some(line) => format!("{}:{line}", self.path),
@@ -72,7 +72,7 @@ impl FileLayer {
 
     fn flatten(&mut self, key: &str, value: Value) {
         let text = match value.kind {
-            // `http:` with nothing below it sets nothing.
+            // A section without keys (`http:`) sets nothing.
             ValueKind::Nil => return,
             ValueKind::Table(table) => {
                 for (name, value) in table {
@@ -94,11 +94,11 @@ impl FileLayer {
             }
             kind => kind.to_string(),
         };
-        let leaf = Leaf {
+        let value = SourcedValue {
             raw: Raw::text(text),
             source: self.place(key),
         };
-        self.leaves.insert(key.to_owned(), leaf);
+        self.values.insert(key.to_owned(), value);
     }
 
     fn problem(&mut self, key: &str, source: &str, why: &str) {

@@ -1,6 +1,6 @@
-//! The layers, lowest first: `config/base.yaml`, `config/<profile>.yaml`,
-//! `.env` (development only), the environment. Within the environment the
-//! standard names stand below `APP__<SECTION>__<KEY>`.
+//! The configuration layers, lowest precedence first: `config/base.yaml`,
+//! `config/<environment>.yaml`, `.env` (development only), environment variables. Within the
+//! variables, `APP__<SECTION>__<KEY>` overrides the standard names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,33 +9,33 @@ use crate::environment::{Environment, Profile};
 use crate::file::FileLayer;
 use crate::names::{self, STANDARD};
 use crate::problem::Problem;
-use crate::value::{Leaf, Raw};
+use crate::value::{Raw, SourcedValue};
 
 /// All layers, merged.
 #[derive(Debug, Default)]
 pub struct Layers {
     /// `APP_ENV`.
     pub environment: Environment,
-    /// Dotted key to its value.
-    pub leaves: BTreeMap<String, Leaf>,
-    /// `OTEL_*` variables that are not empty (the specification reads empty as unset).
+    /// Value of each dotted key.
+    pub values: BTreeMap<String, SourcedValue>,
+    /// `OTEL_*` variables with a value. The specification treats an empty variable as unset.
     pub otel: BTreeMap<String, String>,
-    /// Every variable that is set, and where it stands.
+    /// Source of every variable that is set.
     pub variables: BTreeMap<String, String>,
-    /// What could not be read.
+    /// Files and variables that could not be read.
     pub problems: Vec<Problem>,
-    /// What is no problem and has no effect.
+    /// Settings without effect that do not stop the start.
     pub warnings: Vec<String>,
 }
 
-/// A set of variables: the name, its value, and where it stands.
+/// Variables by name, each with its value and its source.
 type Variables = BTreeMap<String, (String, String)>;
 
 impl Layers {
     /// Reads the files under `directory`, or under `APP_CONFIG_DIR`, and the given
     /// environment.
     ///
-    /// `dotenv` is the `.env` file; it counts in development only.
+    /// `dotenv` is the path of the `.env` file, which is read in development only.
     #[must_use]
     pub fn load(
         directory: &Path,
@@ -57,14 +57,14 @@ impl Layers {
         layers.read_file(&directory.join(own));
         if layers.environment.profile == Profile::Development {
             let variables = layers.read_dotenv(dotenv);
-            layers.warn_of_early_names(&variables);
+            layers.warn_about_bootstrap_names(&variables);
             layers.read_variables(&variables);
         }
         layers.read_variables(&environment);
         layers
     }
 
-    /// The built-in folder may be missing; one that somebody names must not.
+    /// The default folder may be missing. A folder that is set explicitly must exist.
     fn find_directory(&mut self, built_in: &Path, environment: &Variables) -> PathBuf {
         let named = environment.get("APP_CONFIG_DIR");
         let Some((directory, source)) = named.filter(|(value, _)| !value.is_empty()) else {
@@ -94,14 +94,14 @@ impl Layers {
     fn read_file(&mut self, path: &Path) {
         let layer = FileLayer::read(path);
         self.problems.extend(layer.problems);
-        self.merge(&layer.leaves);
+        self.merge(&layer.values);
     }
 
-    /// They say which files are read, and that is decided before this one is.
-    fn warn_of_early_names(&mut self, variables: &Variables) {
-        for name in names::EARLY {
+    /// These variables select the files that are read, so they have no effect in `.env`.
+    fn warn_about_bootstrap_names(&mut self, variables: &Variables) {
+        for name in names::BOOTSTRAP {
             if let Some((_, source)) = variables.get(name) {
-                let warning = format!("{source} has no effect; set it in the environment");
+                let warning = format!("{source} has no effect. Set it in the environment instead");
                 self.warnings.push(warning);
             }
         }
@@ -118,12 +118,14 @@ impl Layers {
                 Ok((name, value)) => {
                     variables.insert(name.clone(), (value, format!("{name} in {source}")));
                 }
-                // A file that cannot be read, a folder for one, fails for ever.
+                // Reading is not retried: for an unreadable file or a folder, the iterator repeats
+                // the error forever.
                 Err(dotenvy::Error::Io(error)) => {
                     self.problem(&source, "file", &format!("cannot be read: {error}"));
                     break;
                 }
-                // The message of a parse error repeats the line, which may hold a secret.
+                // The parser's message is dropped because it repeats the line, which may hold a
+                // secret.
                 Err(_) => self.problem(&source, "file", "has a line that is not NAME=value"),
             }
         }
@@ -140,10 +142,10 @@ impl Layers {
         let mut standard = BTreeMap::new();
         for (name, key) in STANDARD {
             if let Some((value, source)) = variables.get(*name) {
-                standard.insert((*key).to_owned(), leaf(value, source));
+                standard.insert((*key).to_owned(), sourced(value, source));
             }
             if let Some((value, source)) = variables.get(&format!("{name}_FILE")) {
-                standard.insert(format!("{key}_file"), leaf(value, source));
+                standard.insert(format!("{key}_file"), sourced(value, source));
             }
         }
         self.merge(&standard);
@@ -154,24 +156,24 @@ impl Layers {
                     .strip_prefix("APP__")?
                     .to_lowercase()
                     .replace("__", ".");
-                Some((key, leaf(value, source)))
+                Some((key, sourced(value, source)))
             })
             .collect();
         self.merge(&own);
     }
 
-    /// Puts a layer over what is there. `<key>_file` means the content of that file.
-    fn merge(&mut self, layer: &BTreeMap<String, Leaf>) {
+    /// Adds a layer on top. `<key>_file` sets the key to the content of the file.
+    fn merge(&mut self, layer: &BTreeMap<String, SourcedValue>) {
         for (key, leaf) in layer {
             match key.strip_suffix("_file") {
                 None => {
-                    self.leaves.insert(key.clone(), leaf.clone());
+                    self.values.insert(key.clone(), leaf.clone());
                 }
                 Some(base) if layer.contains_key(base) => {
                     self.problem(
                         base,
                         &leaf.source,
-                        "is set both as a value and as a file; keep one",
+                        "is set both as a value and as a file, keep one",
                     );
                 }
                 Some(base) => self.read_secret_file(base, leaf),
@@ -179,7 +181,7 @@ impl Layers {
         }
     }
 
-    fn read_secret_file(&mut self, key: &str, leaf: &Leaf) {
+    fn read_secret_file(&mut self, key: &str, leaf: &SourcedValue) {
         let path = PathBuf::from(&leaf.raw.text);
         match std::fs::read_to_string(&path) {
             Ok(content) => {
@@ -187,9 +189,9 @@ impl Layers {
                     text: content.trim_end().to_owned(),
                     file: Some(path),
                 };
-                self.leaves.insert(
+                self.values.insert(
                     key.to_owned(),
-                    Leaf {
+                    SourcedValue {
                         raw,
                         source: leaf.source.clone(),
                     },
@@ -214,8 +216,8 @@ impl Layers {
     }
 }
 
-fn leaf(value: &str, source: &str) -> Leaf {
-    Leaf {
+fn sourced(value: &str, source: &str) -> SourcedValue {
+    SourcedValue {
         raw: Raw::text(value),
         source: source.to_owned(),
     }
@@ -226,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_in_the_place_of_the_env_file_is_one_problem() {
+    fn a_folder_instead_of_the_env_file_is_one_problem() {
         let folder = tempfile::tempdir().unwrap();
         let layers = Layers::load(folder.path(), folder.path(), []);
         assert_eq!(layers.problems.len(), 1, "{:?}", layers.problems);

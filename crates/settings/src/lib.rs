@@ -1,10 +1,10 @@
-//! Configuration as documented, typed keys, and what every other crate takes from
-//! outside in the same way: the time, ids, and refusals of values.
+//! Configuration as documented, typed keys. Also holds the clock, new identifiers and validation
+//! errors, which every other crate uses.
 //!
-//! A section stands beside the code that it configures and is declared with
-//! [`settings!`]: one documented line for each key, with its default. The service composes
-//! the sections. [`Layers`] merges files, standard variables and `APP__` variables;
-//! [`Reader`] turns them into values and collects every problem for one report.
+//! A section is declared with [`settings!`] next to the code that it configures, one documented
+//! line for each key with its default. The service composes the sections. [`Layers`] merges files,
+//! standard variables and `APP__` variables. [`Reader`] converts them to typed values and collects
+//! all problems for one report.
 //!
 //! ```
 //! use std::time::Duration;
@@ -35,8 +35,8 @@ pub mod clock;
 mod declare;
 mod environment;
 mod file;
+mod key_lines;
 pub mod layers;
-mod lines;
 mod names;
 mod problem;
 mod reader;
@@ -47,8 +47,8 @@ pub mod watch_file;
 pub use declare::{Default, Key};
 pub use environment::{Environment, Profile};
 pub use layers::Layers;
-pub use names::{nearest, nearly_standard, variable};
+pub use names::{nearest_name, variable};
 pub use problem::Problem;
 pub use reader::{Check, Effective, Reader};
-pub use value::{ByteSize, Leaf, Raw, Secret, SecretSource, Setting, parse_duration};
+pub use value::{ByteSize, Raw, Secret, SecretSource, Setting, SourcedValue, parse_duration};
 pub use watch_file::{Look, WatchedFiles};

@@ -1,27 +1,27 @@
-//! Names of variables that nothing reads, and what was probably meant.
+//! Names of environment variables, and suggestions for misspelt ones.
 
-/// Standard variable names and the keys that they set.
+/// Standard variables and the keys that they set.
 pub(crate) const STANDARD: &[(&str, &str)] = &[
     ("DATABASE_URL", "database.url"),
     ("RUST_LOG", "telemetry.log_filter"),
 ];
 
-/// Read before any layer is.
-pub(crate) const EARLY: [&str; 2] = ["APP_ENV", "APP_CONFIG_DIR"];
+/// Variables that are read before any layer.
+pub(crate) const BOOTSTRAP: [&str; 2] = ["APP_ENV", "APP_CONFIG_DIR"];
 
-/// The variable of a key.
+/// The environment variable of a key.
 #[must_use]
 pub fn variable(key: &str) -> String {
     format!("APP__{}", key.to_uppercase().replace('.', "__"))
 }
 
-/// The key that a variable nearly names: `APP_HTTP_ADDR`, `APP_HTTP__ADDR` or
-/// `app__http__addr` for `http.addr`. One underscore separates words, two separate
-/// levels, and names have upper case.
-pub(crate) fn misspelt<'a>(name: &str, known: &[&'a str]) -> Option<(&'a str, &'static str)> {
+/// The key that a misspelt variable probably means, for example `http.addr` for `APP_HTTP_ADDR`,
+/// `APP_HTTP__ADDR` or `app__http__addr`. Levels are separated by two underscores, words by one,
+/// and names are upper case.
+pub(crate) fn probable_key<'a>(name: &str, known: &[&'a str]) -> Option<(&'a str, &'static str)> {
     let upper = name.to_uppercase();
     let rest = upper.strip_prefix("APP_")?;
-    if name.starts_with("APP__") || EARLY.contains(&name) {
+    if name.starts_with("APP__") || BOOTSTRAP.contains(&name) {
         return None;
     }
     let plain = |text: &str| text.to_lowercase().replace(['.', '_'], "");
@@ -39,24 +39,26 @@ pub(crate) fn misspelt<'a>(name: &str, known: &[&'a str]) -> Option<(&'a str, &'
     })
 }
 
-/// A standard name that this one nearly is. `others` are more standard names.
-#[must_use]
-pub fn nearly_standard(name: &str, others: &[String]) -> Option<String> {
+/// The standard name that a misspelt variable probably means. `others` are further standard names.
+pub(crate) fn suggest_standard_name(name: &str, others: &[String]) -> Option<String> {
     let files = STANDARD.iter().map(|(name, _)| format!("{name}_FILE"));
-    let names = STANDARD.iter().map(|(name, _)| *name).chain(EARLY);
+    let names = STANDARD.iter().map(|(name, _)| *name).chain(BOOTSTRAP);
     let candidates: Vec<String> = names.map(str::to_owned).chain(files).collect();
-    nearest(name, candidates.iter().chain(others))
+    nearest_name(name, candidates.iter().chain(others))
 }
 
-/// The candidate that differs by a slip: one for short names, two for long ones.
-pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a String>) -> Option<String> {
-    let slips = candidates.map(|candidate| {
-        let slips = strsim::osa_distance(name, candidate);
-        (slips, candidate)
+/// The nearest candidate: at most one typing error in short names, two in long ones.
+pub fn nearest_name<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a String>,
+) -> Option<String> {
+    let distance = candidates.map(|candidate| {
+        let distance = strsim::osa_distance(name, candidate);
+        (distance, candidate)
     });
-    let (slips, candidate) = slips.min()?;
+    let (distance, candidate) = distance.min()?;
     let allowed = if candidate.len() < 10 { 1 } else { 2 };
-    ((1..=allowed).contains(&slips)).then(|| candidate.clone())
+    ((1..=allowed).contains(&distance)).then(|| candidate.clone())
 }
 
 #[cfg(test)]
@@ -64,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_misses_of_keys_are_told_from_what_others_set() {
+    fn misspelt_keys_are_recognised_and_other_variables_are_not() {
         let known = ["http.addr", "admin.token", "database.max_connections"];
         for (name, meant) in [
             ("APP_HTTP_ADDR", ("http.addr", "")),
@@ -77,7 +79,7 @@ mod tests {
             ),
             ("APP_ADMIN_TOKEN_FILE", ("admin.token", "_FILE")),
         ] {
-            assert_eq!(misspelt(name, &known), Some(meant), "{name}");
+            assert_eq!(probable_key(name, &known), Some(meant), "{name}");
         }
         for name in [
             "APP__HTTP__ADDR",
@@ -87,12 +89,12 @@ mod tests {
             "HTTP_ADDR",
             "APP_HTTP_PORT_80_TCP_ADDR",
         ] {
-            assert_eq!(misspelt(name, &known), None, "{name}");
+            assert_eq!(probable_key(name, &known), None, "{name}");
         }
     }
 
     #[test]
-    fn slips_in_standard_names_are_found() {
+    fn typing_errors_in_standard_names_are_found() {
         let others = ["OTEL_EXPORTER_OTLP_ENDPOINT".to_owned()];
         for (name, meant) in [
             ("DATABASE_ULR", "DATABASE_URL"),
@@ -108,7 +110,7 @@ mod tests {
             ("RUST_LOG_STYLE", ""),
             ("PATH", ""),
         ] {
-            let found = nearly_standard(name, &others).unwrap_or_default();
+            let found = suggest_standard_name(name, &others).unwrap_or_default();
             assert_eq!(found, meant, "{name}");
         }
     }

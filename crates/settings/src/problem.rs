@@ -1,15 +1,15 @@
-//! What is wrong with a configuration.
+//! Problems of a configuration.
 
 use std::fmt;
 
-/// Something wrong with the configuration: which key, from where, and why.
+/// A configuration problem: the key, its source and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Dotted key, or the name of a variable or file.
     pub key: String,
-    /// Where the value came from.
+    /// Source of the value.
     pub source: String,
-    /// What is wrong, as the rest of a sentence that begins with the key.
+    /// The reason. It continues a sentence that begins with the key.
     pub why: String,
 }
 

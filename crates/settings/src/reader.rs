@@ -1,27 +1,27 @@
-//! Turns layered texts into typed values, and collects every problem on the way.
+//! Converts layered texts to typed values and collects all problems.
 
 use crate::declare::{Default, Key};
 use crate::environment::{Environment, Profile};
 use crate::layers::Layers;
 use crate::names;
 use crate::problem::Problem;
-use crate::value::{Leaf, Raw, Setting};
+use crate::value::{Raw, Setting, SourcedValue};
 
 /// One line of the effective configuration.
 #[derive(Debug, Clone)]
 pub struct Effective {
     /// Dotted key.
     pub key: &'static str,
-    /// Value as text; secrets redacted; `None` when unset.
+    /// Value as text. Secrets are redacted. `None` when unset.
     pub value: Option<String>,
-    /// Where the value came from.
+    /// Source of the value.
     pub source: String,
 }
 
-/// A range check; its message says what is allowed.
+/// A range check. Its error message states what is allowed.
 pub type Check<T> = fn(&T) -> Result<(), String>;
 
-/// Reads keys one after the other and remembers what it saw.
+/// Reads keys one by one and records problems and effective values.
 #[derive(Debug)]
 pub struct Reader {
     layers: Layers,
@@ -33,7 +33,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader over layers that were already merged.
+    /// A reader of merged layers.
     #[must_use]
     pub fn new(mut layers: Layers) -> Self {
         let problems = std::mem::take(&mut layers.problems);
@@ -65,35 +65,34 @@ impl Reader {
         &self.layers.environment
     }
 
-    /// What is set without effect, and names that are nearly a standard one: `others`
-    /// are standard names that other code reads.
+    /// Settings without effect and misspelt standard names. `others` are standard names that other
+    /// code reads.
     #[must_use]
     pub fn warnings(&self, others: &[String]) -> Vec<String> {
         let mut warnings = self.layers.warnings.clone();
-        // Telemetry says itself which of its variables have no effect.
+        // The telemetry crate reports its own variables without effect.
         let variables = self.layers.variables.iter();
         for (name, source) in variables.filter(|(name, _)| !name.starts_with("OTEL_")) {
-            if let Some(meant) = names::nearly_standard(name, others) {
-                warnings.push(format!("{source} is not read; did you mean {meant}?"));
+            if let Some(meant) = names::suggest_standard_name(name, others) {
+                warnings.push(format!("{source} is not read, did you mean {meant}?"));
             }
         }
         warnings
     }
 
-    /// Reads one key. After a problem the default stands in, and the whole
-    /// configuration is refused at the end.
+    /// Reads one key. After a problem the default is returned, and [`Reader::finish`] fails.
     pub fn value<T: Setting>(&mut self, key: Option<&'static Key>, check: Option<Check<T>>) -> T {
-        // `settings!` hands over exactly one key a field.
+        // `settings!` passes exactly one key for each field.
         let Some(key) = key else {
             unreachable!("a field without a key")
         };
         self.known.push(key.path);
-        let set = self.layers.leaves.get(key.path).cloned();
+        let set = self.layers.values.get(key.path).cloned();
         let source = set
             .as_ref()
             .map_or_else(|| "default".to_owned(), |leaf| leaf.source.clone());
         let raw = set
-            .map(|Leaf { raw, .. }| raw)
+            .map(|SourcedValue { raw, .. }| raw)
             .or_else(|| default_raw(key, self.profile(), self.service));
         self.effective.push(Effective {
             key: key.path,
@@ -111,13 +110,13 @@ impl Reader {
             Ok(value) => value,
             Err(why) => {
                 self.problem(key.path, &source, &why);
-                stand_in(key, self.profile(), self.service)
+                placeholder(key, self.profile(), self.service)
             }
         }
     }
 
-    /// Adds a problem of a rule that spans several keys; names the source of `key`.
-    /// A key that is wrong by itself has been reported, and its value is a stand-in.
+    /// Adds a problem of a rule that spans several keys, with the source of `key`. Skipped when
+    /// `key` has a problem already, because its value is a placeholder then.
     pub fn refuse(&mut self, key: &str, why: &str) {
         if self.problems.iter().any(|problem| problem.key == key) {
             return;
@@ -126,16 +125,16 @@ impl Reader {
         self.problem(key, &source, why);
     }
 
-    /// Where the value of a key came from.
+    /// Source of the value of a key.
     #[must_use]
     pub fn source_of(&self, key: &str) -> String {
         self.layers
-            .leaves
+            .values
             .get(key)
             .map_or_else(|| "default".to_owned(), |leaf| leaf.source.clone())
     }
 
-    /// The `OTEL_*` variables as they stand in the environment.
+    /// The `OTEL_*` variables of the environment.
     #[must_use]
     pub fn otel(&self) -> &std::collections::BTreeMap<String, String> {
         &self.layers.otel
@@ -149,13 +148,12 @@ impl Reader {
         });
     }
 
-    /// Ends the reading: keys that nobody asked for are problems as well, and so are
-    /// variables that nearly name a key.
+    /// Ends the reading. Unknown keys and variables that nearly name a key are problems as well.
     ///
     /// # Errors
-    /// Every problem that was found.
+    /// All problems.
     pub fn finish(mut self) -> Result<Vec<Effective>, Vec<Problem>> {
-        for (key, leaf) in &self.layers.leaves {
+        for (key, leaf) in &self.layers.values {
             if !self.known.contains(&key.as_str()) {
                 self.problems.push(Problem {
                     key: key.clone(),
@@ -165,12 +163,12 @@ impl Reader {
             }
         }
         for (name, source) in &self.layers.variables {
-            if let Some((key, file)) = names::misspelt(name, &self.known) {
+            if let Some((key, file)) = names::probable_key(name, &self.known) {
                 self.problems.push(Problem {
                     key: key.to_owned(),
                     source: source.clone(),
                     why: format!(
-                        "is set by another name; write {}{file}, with two underscores between levels",
+                        "is set by a misspelt name, write {}{file} with two underscores between levels",
                         names::variable(key)
                     ),
                 });
@@ -191,11 +189,11 @@ impl Reader {
         };
         if let Some(member) = self.known.iter().find(|known| below(known, key)) {
             return format!(
-                "is a section and has no value of its own; `{member}` is one of its keys"
+                "is a section and has no value of its own, `{member}` is one of its keys"
             );
         }
         if let Some(value) = self.known.iter().find(|known| below(key, known)) {
-            return format!("is not a known key; `{value}` is a value, not a section");
+            return format!("is not a known key, `{value}` is a value and not a section");
         }
         let nearest = self
             .known
@@ -206,7 +204,7 @@ impl Reader {
         match nearest {
             Some((_, known)) => {
                 let variable = names::variable(known);
-                format!("is not a known key; did you mean `{known}` ({variable})?")
+                format!("is not a known key, did you mean `{known}` ({variable})?")
             }
             None => "is not a known key".to_owned(),
         }
@@ -234,10 +232,9 @@ fn default_raw(key: &Key, profile: Profile, service: &str) -> Option<Raw> {
     Some(Raw::text(text.replace("{service}", service)))
 }
 
-/// A value to go on with after a problem, while the others are looked for.
-/// Defaults are literals beside their type and a test reads every one, so that
-/// this cannot fail in a release.
-fn stand_in<T: Setting>(key: &Key, profile: Profile, service: &str) -> T {
+/// A placeholder value after a problem, so that the remaining keys are still checked. Defaults are
+/// literals, and a test parses every one, so this does not panic in a release.
+fn placeholder<T: Setting>(key: &Key, profile: Profile, service: &str) -> T {
     let raw = default_raw(key, profile, service)
         .or_else(|| default_raw(key, Profile::Development, service))
         .unwrap_or_default();

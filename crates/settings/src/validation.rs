@@ -1,4 +1,4 @@
-//! What a domain type says of a value that it refuses.
+//! Validation rules of domain types, and the error of a rejected value.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use icu_properties::{CodePointMapData, CodePointSetData};
 
 use crate::value::parse_duration;
 
-/// A refusal: a word to match on and a sentence; never the value.
+/// A rejected value: a code to match on and a message. Never contains the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
-    /// Stable upper-snake word.
+    /// Stable code in upper snake case.
     pub code: &'static str,
-    /// For people, as the rest of a sentence that begins with the field.
+    /// Message for people. It continues a sentence that begins with the field.
     pub message: &'static str,
 }
 
-/// The longest time that anything is set for; longer is a change of configuration.
+/// The longest time to live. Longer-lived settings belong in the configuration.
 const MAX_TTL: Duration = Duration::from_hours(365 * 24);
 
-/// A duration such as `250ms`, `15s` or `5m`, when there is one.
+/// Parses an optional duration such as `250ms`, `15s` or `5m`.
 ///
 /// # Errors
 /// `INVALID_DURATION` for anything else.
@@ -33,24 +33,24 @@ pub fn duration(text: Option<&str>) -> Result<Option<Duration>, Invalid> {
         .transpose()
 }
 
-/// How long something that an operator sets shall last.
+/// Parses the time to live of a temporary setting.
 ///
 /// # Errors
-/// `INVALID_DURATION`, or `OUT_OF_RANGE` for nothing and for more than 365 days.
+/// `INVALID_DURATION`, or `OUT_OF_RANGE` for zero and for more than 365 days.
 pub fn ttl(text: Option<&str>) -> Result<Option<Duration>, Invalid> {
     match duration(text)? {
         Some(ttl) if ttl.is_zero() || ttl > MAX_TTL => Err(Invalid {
             code: "OUT_OF_RANGE",
-            message: "must be longer than nothing and at most 365d",
+            message: "must be longer than zero and at most 365d",
         }),
         ttl => Ok(ttl),
     }
 }
 
-/// A share of the whole.
+/// Checks a ratio.
 ///
 /// # Errors
-/// `OUT_OF_RANGE` beyond 0 and 1.
+/// `OUT_OF_RANGE` outside of 0 to 1.
 pub fn ratio(ratio: f64) -> Result<f64, Invalid> {
     if (0.0..=1.0).contains(&ratio) {
         Ok(ratio)
@@ -62,9 +62,9 @@ pub fn ratio(ratio: f64) -> Result<f64, Invalid> {
     }
 }
 
-/// Whether a text shows in one line as it is stored: no control characters, no line
-/// or paragraph separators, and none of the controls that reverse the direction of
-/// the text around them (Unicode Standard Annex 9, section 2).
+/// Whether a text is displayed as one line, exactly as stored: no control characters, no line or
+/// paragraph separators, and no bidirectional controls (Unicode Standard Annex 9, section 2), which
+/// reverse the surrounding text.
 #[must_use]
 pub fn is_plain_line(text: &str) -> bool {
     let bidi = CodePointSetData::new::<BidiControl>();
@@ -81,12 +81,11 @@ pub fn is_plain_line(text: &str) -> bool {
     })
 }
 
-/// Whether a character has no shape of its own: blanks, controls, format characters
-/// and others that are not drawn (`Default_Ignorable_Code_Point`), and code points
-/// without a character.
+/// Whether a character is drawn as nothing: blanks, controls, format characters and other ignorable
+/// characters (`Default_Ignorable_Code_Point`), and unassigned code points.
 #[must_use]
 pub fn is_invisible(c: char) -> bool {
-    // U+2800 is a symbol to Unicode, and a blank to the eye.
+    // U+2800 (blank Braille pattern) is a symbol in Unicode but is drawn blank.
     c == '\u{2800}'
         || c.is_whitespace()
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
@@ -103,13 +102,13 @@ pub fn is_invisible(c: char) -> bool {
         )
 }
 
-/// Whether somebody sees something of a text.
+/// Whether a text has at least one visible character.
 #[must_use]
 pub fn is_visible(text: &str) -> bool {
     !text.chars().all(is_invisible)
 }
 
-/// A text in normal form C (Unicode Standard Annex 15).
+/// The text in normalization form C (Unicode Standard Annex 15).
 #[must_use]
 pub fn composed(text: &str) -> String {
     ComposingNormalizerBorrowed::new_nfc()
@@ -117,8 +116,8 @@ pub fn composed(text: &str) -> String {
         .into_owned()
 }
 
-/// Whether a text has characters that are variants of others, such as letters of full
-/// width, ligatures and superscripts: their compatibility form is another text.
+/// Whether a text has compatibility characters such as full-width letters, ligatures and
+/// superscripts.
 #[must_use]
 pub fn has_compatibility_characters(composed: &str) -> bool {
     !ComposingNormalizerBorrowed::new_nfkc().is_normalized(composed)
@@ -129,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_have_no_controls_of_any_kind() {
+    fn plain_lines_have_no_control_characters() {
         for good in [
             "",
             "Ada King",
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_without_a_shape_are_invisible() {
+    fn characters_that_are_drawn_as_nothing_are_invisible() {
         let invisible = "\u{ad}\u{34f}\u{115f}\u{1160}\u{17b4}\u{180e}\u{200b}\u{200d}\u{2060}\u{2800}\u{3000}\u{3164}\u{fe0f}\u{feff}\u{ffa0}\u{e0020}\u{e000}\u{fffe}";
         for c in invisible.chars() {
             assert!(is_invisible(c), "{c:?}");
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_composed_and_variants_are_told() {
+    fn texts_are_normalized_and_compatibility_characters_are_found() {
         assert_eq!(composed("e\u{301}"), "é");
         for variant in ["ａ", "ﬁ", "x²", "①"] {
             assert!(has_compatibility_characters(variant), "{variant:?}");

@@ -1,4 +1,4 @@
-//! The shapes a key can have, each read from text or a list of texts.
+//! The types of configuration values, each parsed from text.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,17 +8,17 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// A value as a layer gave it, before it has a type.
+/// An untyped value of a layer.
 #[derive(Debug, Clone, Default)]
 pub struct Raw {
-    /// Scalars as text; lists joined by commas.
+    /// Scalars as text, lists joined by commas.
     pub text: String,
-    /// The file that a secret was read from.
+    /// File that a secret was read from.
     pub file: Option<PathBuf>,
 }
 
 impl Raw {
-    /// A value that is plain text.
+    /// A plain text value.
     pub fn text(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -27,37 +27,37 @@ impl Raw {
     }
 }
 
-/// A value of one key and the layer that gave it.
+/// A value of one key and its source.
 #[derive(Debug, Clone)]
-pub struct Leaf {
-    /// The text, and the file when it came from a `_FILE` variant.
+pub struct SourcedValue {
+    /// The value.
     pub raw: Raw,
-    /// For people: `config/base.yaml`, `environment variable DATABASE_URL`.
+    /// The source, for people: `config/base.yaml`, `environment variable DATABASE_URL`.
     pub source: String,
 }
 
-/// A shape of configuration values.
+/// A type of configuration values.
 pub trait Setting: Sized {
-    /// Name of the shape in documentation and errors.
+    /// Name of the type in documentation and errors.
     const KIND: &'static str;
-    /// Secrets are redacted in every output and may come from a file.
+    /// Whether the value is redacted in every output and can be read from a file.
     const SECRET: bool = false;
-    /// Whether the absence of a value is a value.
+    /// Whether the key may stay unset without a default.
     const OPTIONAL: bool = false;
 
-    /// Reads the value.
+    /// Parses the value.
     ///
     /// # Errors
-    /// A sentence that says what the shape is; it never repeats a secret.
+    /// A message that names the type. It never repeats a secret.
     fn parse(raw: &Raw) -> Result<Self, String>;
 
-    /// The value when nothing sets the key and it has no default.
+    /// The value of an unset key without a default.
     #[must_use]
     fn absent() -> Option<Self> {
         None
     }
 
-    /// The value as `config` shows it.
+    /// The value as the `config` subcommand shows it.
     #[must_use]
     fn render(raw: &Raw) -> String {
         if Self::SECRET {
@@ -99,27 +99,27 @@ impl Setting for SocketAddr {
     }
 }
 
-/// What to write instead of an address that lacks a part or has one too many. Names are
-/// not resolved: a listener binds one address, and a name may have several.
+/// Advice for an address with a missing or superfluous part. Host names are not resolved: a
+/// listener binds one address, and a name may have several.
 fn address_advice(text: &str) -> String {
     let text = text.trim_start_matches("http://").trim_end_matches('/');
     let is_port = |port: &str| port.parse::<u16>().is_ok();
     if let Ok(address) = text.parse::<SocketAddr>() {
-        return format!("; write `{address}`");
+        return format!(", write `{address}`");
     }
     if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
         let address = SocketAddr::new(address, 3000);
-        return format!("; a port is missing, write `{address}`");
+        return format!(", the port is missing: write `{address}`");
     }
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
     match host {
         _ if !is_port(port) => String::new(),
         "" | "*" => format!(
-            "; write `0.0.0.0:{port}` for every interface, or `127.0.0.1:{port}` for this machine \
+            ", write `0.0.0.0:{port}` for every interface, or `127.0.0.1:{port}` for this machine \
              alone"
         ),
-        "localhost" => format!("; write `127.0.0.1:{port}`, or `[::1]:{port}`"),
-        _ => "; write the IP address, names are not resolved".to_owned(),
+        "localhost" => format!(", write `127.0.0.1:{port}` or `[::1]:{port}`"),
+        _ => ", write the IP address because names are not resolved".to_owned(),
     }
 }
 
@@ -137,7 +137,7 @@ impl Setting for Duration {
     }
 }
 
-/// Reads `250ms`, `15s`, `5m`, `12h`, `30d`; a bare `0` is zero.
+/// Parses `250ms`, `15s`, `5m`, `12h`, `30d`. A plain `0` is zero.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
@@ -162,7 +162,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 pub struct ByteSize(pub u64);
 
 impl ByteSize {
-    /// As a length in memory; saturates where `usize` is narrower.
+    /// The size as `usize`. Saturates on targets where `usize` is narrower.
     #[must_use]
     pub fn as_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
@@ -237,12 +237,12 @@ impl<T: Setting> Setting for Option<T> {
     }
 }
 
-/// A secret that no output shows; it is wiped from memory when dropped.
+/// A secret. It is redacted in debug output and wiped from memory when dropped.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// The secret itself; the call marks the place where it leaves its wrapper.
+    /// The secret text. Each call marks a place where the secret leaves its wrapper.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
@@ -269,12 +269,12 @@ impl Setting for Secret {
     }
 }
 
-/// A secret that keeps the file it came from, for those that are read again.
+/// A secret together with its file, for secrets that are reloaded.
 #[derive(Debug, Clone)]
 pub struct SecretSource {
-    /// The content when the configuration was read.
+    /// The content at the time when the configuration was read.
     pub content: Secret,
-    /// Where it came from, when it came from a file.
+    /// The file that it was read from, if any.
     pub file: Option<PathBuf>,
 }
 
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_none_says_what_to_write() {
+    fn an_invalid_address_is_rejected_with_advice() {
         let parse = |text: &str| SocketAddr::parse(&Raw::text(text));
         for good in ["127.0.0.1:3000", " [::1]:0 ", "0.0.0.0:65535"] {
             assert!(parse(good).is_ok(), "{good}");
@@ -323,9 +323,9 @@ mod tests {
             (":3000", "write `0.0.0.0:3000` for every interface"),
             ("*:3000", "write `0.0.0.0:3000` for every interface"),
             ("3000", "write `0.0.0.0:3000` for every interface"),
-            ("127.0.0.1", "a port is missing, write `127.0.0.1:3000`"),
-            ("::1", "a port is missing, write `[::1]:3000`"),
-            ("[::]", "a port is missing, write `[::]:3000`"),
+            ("127.0.0.1", "the port is missing: write `127.0.0.1:3000`"),
+            ("::1", "the port is missing: write `[::1]:3000`"),
+            ("[::]", "the port is missing: write `[::]:3000`"),
             ("http://127.0.0.1:80/", "write `127.0.0.1:80`"),
             ("db.example.org:3000", "names are not resolved"),
             ("127.0.0.1:70000", "an IP address and a port"),

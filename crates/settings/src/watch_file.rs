@@ -1,5 +1,5 @@
-//! Secrets whose files are read again while the process runs, so that rotating a
-//! key or a certificate needs no restart.
+//! Reloads secrets from their files while the process runs, so that rotating a key or a certificate
+//! needs no restart.
 
 use std::io;
 use std::time::Duration;
@@ -8,30 +8,30 @@ use tokio_util::sync::CancellationToken;
 
 use crate::value::{Secret, SecretSource};
 
-/// How often files are looked at; a change counts within 10 s.
-const LOOK: Duration = Duration::from_secs(2);
+/// Polling interval. Changes take effect within 10 s.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// One or more sources that belong together, such as a certificate and its key.
+/// Sources that are reloaded together, such as a certificate and its key.
 pub struct WatchedFiles {
     sources: Vec<SecretSource>,
-    /// Whether the last look could read all of them.
+    /// Whether the last poll could read all files.
     readable: bool,
 }
 
-/// What a look at the files found.
+/// The result of one poll.
 #[derive(Debug)]
 pub enum Look {
-    /// What was there before.
+    /// Nothing has changed.
     Same,
-    /// Other contents, in the order of the sources; each state is told once.
+    /// The new contents, in the order of the sources. Each change is reported once.
     Changed(Vec<Secret>),
-    /// A file that cannot be read; told once, until it can be again.
+    /// A file cannot be read. Reported once, until it is readable again.
     Unreadable(io::Error),
 }
 
 impl WatchedFiles {
-    /// Watches the files of these sources; `None` when none came from a file. A
-    /// source that did not keeps the content that it has.
+    /// Watches the files of the sources. `None` if no source is a file. The other sources keep
+    /// their content.
     #[must_use]
     pub fn new(sources: Vec<SecretSource>) -> Option<Self> {
         let any = sources.iter().any(|source| source.file.is_some());
@@ -41,14 +41,15 @@ impl WatchedFiles {
         })
     }
 
-    /// Calls `found` for every look that found something new, until `stop`.
+    /// Calls `found` for every change or failure until `stop` is cancelled.
     pub async fn watch(mut self, stop: CancellationToken, mut found: impl FnMut(Look)) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
-            // A file may be a pipe that nobody writes to, or lie on a share that is gone.
+            // Reading can block: the file may be a pipe without a writer, or on an unreachable
+            // share.
             tokio::select! {
                 () = stop.cancelled() => return,
                 look = self.look() => match look {
@@ -59,19 +60,19 @@ impl WatchedFiles {
         }
     }
 
-    /// Reads whole files rather than asking for their age: mounted secrets are
-    /// swapped by symbolic links, and clocks of file systems are coarse.
+    /// Compares contents instead of modification times: mounted secrets are swapped by symbolic
+    /// links, and file systems have coarse clocks.
     pub async fn look(&mut self) -> Look {
         let mut contents = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
             contents.push(match &source.file {
                 None => source.content.clone(),
                 Some(file) => match tokio::fs::read_to_string(file).await {
-                    // As the configuration reads it.
+                    // Trimmed the same way as by the configuration.
                     Ok(text) => Secret::from(text.trim_end()),
                     Err(error) => {
-                        let told = !std::mem::replace(&mut self.readable, false);
-                        return if told {
+                        let already_reported = !std::mem::replace(&mut self.readable, false);
+                        return if already_reported {
                             Look::Same
                         } else {
                             Look::Unreadable(error)
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_state_of_the_files_is_told_once() {
+    async fn every_change_of_the_files_is_reported_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         let write = |text: &str| std::fs::write(&path, text).unwrap();

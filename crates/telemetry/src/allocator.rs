@@ -1,27 +1,29 @@
-//! What the allocator says of itself, read at every scrape.
+//! Statistics of the allocator, read at every scrape.
 
 use prometheus::{IntGauge, Registry};
 use tikv_jemalloc_ctl::{epoch, stats};
 
 use crate::metrics;
-use crate::read::{Read, gauge};
+use crate::scrape_collector::{ScrapeCollector, saturating};
 
 metrics! {
-    /// jemalloc. `allocated` is what the program holds; the rest is what that costs.
+    /// Memory of jemalloc, the allocator of the process.
     pub struct AllocatorMetrics {
-        /// Bytes that the program holds.
+        /// Bytes allocated by the program.
         pub allocated: IntGauge = "allocator_allocated_bytes";
-        /// Bytes of pages that hold any of it; far above `allocated`, memory is fragmented.
+        /// Bytes in pages with allocations. A value far above `allocator_allocated_bytes` means
+        /// fragmentation.
         pub active: IntGauge = "allocator_active_bytes";
-        /// Bytes of pages in memory, the allocator's own and those not yet given back included.
+        /// Bytes in resident pages, including the metadata of the allocator and free pages that it
+        /// has not returned yet.
         pub resident: IntGauge = "allocator_resident_bytes";
     }
 }
 
-/// Shows the allocator of the process.
+/// Registers the statistics of the allocator.
 ///
 /// # Errors
-/// When a metric is there already.
+/// When a metric is already registered.
 pub(super) fn register(registry: &Registry) -> prometheus::Result<()> {
     let own = Registry::new();
     let metrics = AllocatorMetrics::register(&own)?;
@@ -31,8 +33,8 @@ pub(super) fn register(registry: &Registry) -> prometheus::Result<()> {
         resident,
     } = metrics.clone();
     let update = move || {
-        // The statistics are those of the last epoch. A read cannot fail where
-        // jemalloc is the allocator; if it did, the last value would stay.
+        // The statistics are those of the last epoch. Reads fail only if jemalloc is not the
+        // allocator, and then the last value stays.
         if epoch::advance().is_err() {
             return;
         }
@@ -42,7 +44,7 @@ pub(super) fn register(registry: &Registry) -> prometheus::Result<()> {
             (&resident, stats::resident::read()),
         ] {
             if let Ok(bytes) = read {
-                metric.set(gauge(bytes));
+                metric.set(saturating(bytes));
             }
         }
     };
@@ -51,7 +53,7 @@ pub(super) fn register(registry: &Registry) -> prometheus::Result<()> {
         active,
         resident,
     } = metrics;
-    Read::register(own, &[&allocated, &active, &resident], update, registry)
+    ScrapeCollector::register(own, &[&allocated, &active, &resident], update, registry)
 }
 
 #[cfg(test)]
@@ -62,7 +64,7 @@ mod tests {
     static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
     #[test]
-    fn what_is_held_is_shown() {
+    fn a_large_allocation_raises_the_gauge() {
         let registry = Registry::new();
         register(&registry).unwrap();
         let allocated = || {

@@ -1,4 +1,4 @@
-//! The section of the configuration about logs and traces.
+//! Configuration of logs and traces.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use settings::check::ratio;
 use settings::settings;
 use settings::{Raw, Setting};
 
-/// How a log line looks.
+/// Format of the log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Pretty,
-    /// One object a line, for machines.
+    /// One JSON object a line.
     Json,
 }
 
@@ -29,25 +29,26 @@ impl Setting for LogFormat {
 settings! {
     /// Logs and traces. Exporters are configured with the standard `OTEL_*` variables.
     pub struct Config("telemetry") {
-        /// How a log line looks.
+        /// Format of the log lines.
         pub log_format("log_format"): LogFormat = PerProfile { development: "pretty", production: "json" };
-        /// Which log lines are written (`RUST_LOG`), in the syntax of tracing's `EnvFilter`.
+        /// Filter of the log lines (`RUST_LOG`), in the syntax of `EnvFilter` of tracing.
         pub log_filter("log_filter"): String = Same("info"), check filter;
-        /// Bound of the flush at exit, whatever the collector does.
+        /// Time to flush telemetry at exit, even if the collector does not answer.
         pub flush_timeout("flush_timeout"): Duration = Same("5s");
-        /// Error events that are logged of one kind (fingerprint); the next one counts the others.
+        /// Limit of logged error events with the same fingerprint, by the second. The next logged
+        /// event contains the number of suppressed ones.
         pub error_events_per_second("error_events_per_second"): u32 = Same("100");
-        /// Share of new traces that is sampled; `OTEL_TRACES_SAMPLER` wins when set.
+        /// Ratio of new traces that are sampled. `OTEL_TRACES_SAMPLER` overrides it.
         pub trace_ratio("trace_ratio"): f64 = PerProfile { development: "1.0", production: "0.1" }, check ratio;
-        /// Unsampled requests that take longer than this, or end in 5xx, export their span after the fact.
+        /// Duration beyond which an unsampled request exports its span after it has ended. Requests
+        /// that end in 5xx always do.
         pub late_span_after("late_span_after"): Duration = Same("1s");
-        /// Bound of such spans.
+        /// Limit of spans that are exported after the end of an unsampled request.
         pub late_spans_per_second("late_spans_per_second"): u32 = Same("50");
     }
 }
 
-// A check takes what the key holds.
-#[allow(clippy::ptr_arg)]
+#[expect(clippy::ptr_arg, reason = "a check takes the type of the key")]
 fn filter(text: &String) -> Result<(), String> {
     text.parse::<tracing_subscriber::EnvFilter>()
         .map(|_| ())

@@ -1,13 +1,13 @@
-//! What ties a log line to the work during which it is written.
+//! The ids that connect a log line with the work during which it is written.
 
 use opentelemetry::trace::{SpanId, TraceId};
 
-/// Ids of the work that this thread is doing.
+/// Ids of the work on the current thread.
 #[derive(Debug, Clone, Copy)]
 pub struct Correlation<'a> {
-    /// Trace that the work belongs to.
+    /// Trace of the work.
     pub trace_id: TraceId,
-    /// Its own span.
+    /// Span of the work.
     pub span_id: SpanId,
     /// Whether the trace is recorded.
     pub sampled: bool,
@@ -15,6 +15,6 @@ pub struct Correlation<'a> {
     pub request_id: &'a str,
 }
 
-/// Calls back with the [`Correlation`] of the work that this thread is doing; without
-/// one when it does none. The code that keeps track of the work provides it.
+/// Calls back with the [`Correlation`] of the work on the current thread, or `None`. Implemented by
+/// the code that tracks the work.
 pub type Correlate = fn(&mut dyn FnMut(Option<Correlation<'_>>));

@@ -1,18 +1,18 @@
 //! Logs, traces and metrics of a service.
 //!
-//! A block of metrics is declared with [`metrics!`](crate::metrics!), one documented line
-//! for each, and registers on the registry that it is given. [`Telemetry::start`] starts
-//! logs and traces once in a process. Lines and spans leave by OTLP when the `OTEL_*`
-//! variables of the OpenTelemetry specification name a collector.
+//! A block of metrics is declared with [`metrics!`](crate::metrics!), one documented line for each
+//! metric, and registered with a given registry. [`Telemetry::start`] starts logs and traces once
+//! in a process. Log lines and spans are exported by OTLP if the `OTEL_*` variables of the
+//! OpenTelemetry specification name a collector.
 //!
 //! ```
 //! use prometheus::{IntCounterVec, Registry};
 //! use telemetry::metrics;
 //!
 //! metrics! {
-//!     /// What the mailer does.
+//! /// Metrics of the mailer.
 //!     pub struct MailerMetrics {
-//!         /// Messages by what became of them.
+//! /// Messages by outcome.
 //!         pub messages: IntCounterVec = "mailer_messages_total"["outcome"];
 //!     }
 //! }
@@ -20,7 +20,7 @@
 //! let registry = Registry::new();
 //! let metrics = MailerMetrics::register(&registry)?;
 //! metrics.messages.with_label_values(&["sent"]).inc();
-//! assert_eq!(MailerMetrics::DESCRIPTORS[0].help(), "Messages by what became of them");
+//! assert_eq!(MailerMetrics::DESCRIPTORS[0].help(), "Messages by outcome");
 //! # Ok::<(), prometheus::Error>(())
 //! ```
 
@@ -34,8 +34,8 @@ pub mod logs;
 pub mod metrics;
 mod otlp;
 mod own_metrics;
-mod read;
 mod runtime;
+mod scrape_collector;
 mod service;
 pub mod traces;
 
@@ -54,31 +54,31 @@ pub use runtime::TokioMetrics;
 pub use service::Service;
 pub use traces::Traces;
 
-/// The `OTEL_*` variables that have an effect here.
+/// The `OTEL_*` variables that are read.
 #[must_use]
 pub fn variable_names() -> Vec<String> {
     otlp::names()
 }
 
-/// What runs for as long as the process does, and is flushed at its end.
+/// The telemetry of a process, flushed at its end.
 pub struct Telemetry {
-    /// Every metric of the process.
+    /// All metrics of the process.
     pub registry: Registry,
-    /// Sampled traces for the buckets of its histograms.
+    /// Exemplars of the histograms.
     pub exemplars: Exemplars,
-    /// Lines, and what of them is written.
+    /// The log.
     pub logs: Logs,
-    /// Spans, and what of them is sampled.
+    /// The traces.
     pub traces: Traces,
     flush_timeout: Duration,
 }
 
 impl Telemetry {
-    /// Starts logs and traces of a service. The registry holds the metrics of the process;
-    /// `correlate` tells for each log line the work during which it is written.
+    /// Starts logs and traces. The registry holds the metrics of the process. `correlate` provides
+    /// the ids for log lines.
     ///
     /// # Errors
-    /// When a metric or the logger is there already, or a thread cannot be started.
+    /// When a metric or the logger is already registered, or a thread cannot be started.
     pub fn start(
         service: Service,
         config: &Config,
@@ -109,12 +109,11 @@ impl Telemetry {
         })
     }
 
-    /// Sends what is buffered, within the bound of the configuration. The lines of
-    /// standard output have no part in it: they are written to the very end, see
-    /// [`logs::flush`].
+    /// Exports the buffered spans and log lines within the configured time. Standard output is not
+    /// flushed here because lines are written until the end of the process, see [`logs::flush`].
     pub async fn flush(&self) {
         let bound = self.flush_timeout;
-        // Side by side: one bound for both.
+        // Concurrently, so that the bound holds for both together.
         tokio::join!(self.traces.flush(bound), self.logs.flush_export(bound));
     }
 }

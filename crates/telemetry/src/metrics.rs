@@ -1,9 +1,8 @@
-//! The `metrics!` catalogue: a metric is one documented line in a block.
+//! The `metrics!` macro: declares a metric as one documented line in a block.
 //!
-//! A block becomes a struct of `prometheus` instruments that registers on the
-//! registry handed to it; nothing is global. The first sentence of a doc comment is
-//! the help text, and its [`Descriptor`]s are joined into the catalogue from which
-//! `docs/metrics.md` is written.
+//! A block expands to a struct of `prometheus` instruments that registers with a given registry.
+//! There is no global state. The first sentence of a doc comment is the help text. The
+//! [`Descriptor`]s of all blocks form the catalogue that `docs/metrics.md` is generated from.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -11,16 +10,16 @@ use prometheus::{
     IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-/// Bounds of request latencies, in seconds.
+/// Buckets for request latencies, in seconds.
 pub const LATENCY: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
-/// Bounds of what should be quick (queries, waits for a connection), in seconds.
+/// Buckets for short operations such as queries and waits for a connection, in seconds.
 pub const QUICK: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
 ];
 
-/// What the catalogue says of one metric.
+/// The catalogue entry of a metric.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Descriptor {
     /// Name, with its unit as suffix.
@@ -29,16 +28,16 @@ pub struct Descriptor {
     pub doc: &'static str,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// Label names; their values come from closed sets.
+    /// Label names. The label values come from closed sets.
     pub labels: &'static [&'static str],
-    /// Upper bounds of a histogram.
+    /// Buckets of a histogram: upper bounds.
     pub buckets: &'static [f64],
 }
 
-/// Base units of Prometheus that stand at the end of our names.
+/// Base units of Prometheus that are suffixes of metric names.
 const UNITS: [&str; 4] = ["seconds", "bytes", "ratio", "celsius"];
 
-/// The unit at the end of a metric's name, before `_total`.
+/// The unit at the end of a metric name, before `_total`.
 #[must_use]
 pub fn unit(name: &str) -> Option<&'static str> {
     let name = name.strip_suffix("_total").unwrap_or(name);
@@ -47,8 +46,8 @@ pub fn unit(name: &str) -> Option<&'static str> {
 }
 
 impl Descriptor {
-    /// The help text: the first sentence of the doc comment without its marks of code.
-    /// `docs/metrics.md` has the whole comment; a scrape carries this text every time.
+    /// The help text: the first sentence of the doc comment without backticks. Every scrape repeats
+    /// it, so it is short. `docs/metrics.md` has the whole comment.
     #[must_use]
     pub fn help(&self) -> String {
         let line = self.doc.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -57,7 +56,7 @@ impl Descriptor {
     }
 }
 
-/// An instrument that can be built from its description.
+/// An instrument that is built from its descriptor.
 pub trait Instrument: Sized {
     /// The type in the exposition format.
     const KIND: &'static str;
@@ -65,7 +64,7 @@ pub trait Instrument: Sized {
     /// Builds and registers the instrument.
     ///
     /// # Errors
-    /// When the name is taken or malformed.
+    /// When the name is already registered or malformed.
     fn register(descriptor: &Descriptor, registry: &Registry) -> prometheus::Result<Self>;
 }
 
@@ -118,7 +117,7 @@ impl Instrument for HistogramVec {
 
 /// Declares a block of metrics.
 ///
-/// The page of the crate has an example; a histogram adds `, buckets LATENCY`.
+/// The crate documentation has an example. A histogram adds `, buckets LATENCY`.
 #[macro_export]
 macro_rules! metrics {
     (
@@ -137,7 +136,7 @@ macro_rules! metrics {
         }
 
         impl $block {
-            /// What the catalogue says of this block.
+            /// The catalogue entries of this block.
             pub const DESCRIPTORS: &'static [$crate::metrics::Descriptor] = &[
                 $( $crate::metrics::Descriptor {
                     name: $name,
@@ -151,14 +150,14 @@ macro_rules! metrics {
             /// Registers the block.
             ///
             /// # Errors
-            /// When a name is taken or malformed.
+            /// When a name is already registered or malformed.
             pub fn register(registry: &prometheus::Registry) -> prometheus::Result<Self> {
                 use $crate::metrics::Instrument as _;
                 let mut descriptors = Self::DESCRIPTORS.iter();
                 Ok(Self {
                     $( $field: match descriptors.next() {
                         Some(descriptor) => <$ty>::register(descriptor, registry)?,
-                        // One descriptor a field, by construction.
+                        // There is exactly one descriptor for each field.
                         None => unreachable!(),
                     }, )*
                 })

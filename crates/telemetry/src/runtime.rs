@@ -1,38 +1,40 @@
-//! What the Tokio runtime says of itself, read at every scrape.
+//! Statistics of the Tokio runtime, read at every scrape.
 //!
-//! Polls, and all queues but the shared one, are counted only in builds with
-//! `--cfg tokio_unstable`, which `.cargo/config.toml` sets; a build whose `RUSTFLAGS`
-//! lack it leaves these series out. Tokio's histogram of poll times stays off: it reads
-//! the clock twice a poll, and the requests' own polls are timed a route
-//! (`http_request_busy_seconds_total`).
+//! Polls and all queues except the shared one are counted only in builds with `--cfg
+//! tokio_unstable`, which `.cargo/config.toml` sets. Builds without it have no such series. Tokio's
+//! histogram of poll times stays off because it reads the clock twice for every poll. The polls of
+//! requests are timed by route (`http_request_busy_seconds_total`).
 
 use prometheus::core::Collector;
 use prometheus::{Counter, Gauge, IntCounter, IntGauge, Registry};
 use tokio::runtime::{Handle, RuntimeMetrics};
 
 use crate::metrics;
-use crate::read::{Read, gauge, raise};
+use crate::scrape_collector::{ScrapeCollector, raise_to, saturating};
 
 metrics! {
     /// The Tokio runtime that serves requests.
     pub struct TokioMetrics {
         /// Worker threads.
         pub workers: IntGauge = "tokio_workers";
-        /// Seconds that all workers spent working. Its rate over `tokio_workers` is the share of time they are busy.
+        /// Seconds in which the worker threads were busy. The rate divided by `tokio_workers` is
+        /// their utilization.
         pub busy: Counter = "tokio_worker_busy_seconds_total";
-        /// Times that a worker had nothing to do and went to sleep.
+        /// Times that a worker thread had no work and parked.
         pub parks: IntCounter = "tokio_worker_parks_total";
-        /// Tasks that wait in the queue that all workers share.
+        /// Tasks in the queue that all worker threads share.
         pub queue: IntGauge = "tokio_global_queue_depth";
         /// Tasks that have not ended.
         pub tasks: IntGauge = "tokio_alive_tasks";
-        /// Polls of tasks, by all workers. The rate of `tokio_worker_busy_seconds_total` over its rate is the mean time of a poll.
+        /// Polls of tasks on all worker threads. The rate of `tokio_worker_busy_seconds_total`
+        /// divided by this rate is the mean duration of a poll.
         pub polls: IntCounter = "tokio_task_polls_total";
-        /// Mean of recent polls' seconds, of the worker for which it is the longest. Work that blocks lifts it.
+        /// Mean duration of recent polls, of the worker thread with the highest mean. Blocking code
+        /// in a task raises it.
         pub poll_time: Gauge = "tokio_task_poll_mean_seconds";
-        /// Times that a task was made to yield because it had work without end.
+        /// Forced yields of tasks that used up their budget.
         pub forced_yields: IntCounter = "tokio_forced_yields_total";
-        /// Tasks that wait in the workers' own queues.
+        /// Tasks in the local queues of the worker threads.
         pub local_queue: IntGauge = "tokio_local_queue_depth";
         /// Threads for blocking work (password hashes, files).
         pub blocking_threads: IntGauge = "tokio_blocking_threads";
@@ -41,10 +43,10 @@ metrics! {
     }
 }
 
-/// Shows the runtime that this is called on.
+/// Registers the statistics of the current runtime.
 ///
 /// # Errors
-/// When a metric is there already.
+/// When a metric is already registered.
 pub(super) fn register(registry: &Registry) -> prometheus::Result<()> {
     let own = Registry::new();
     let runtime = Handle::current().metrics();
@@ -73,22 +75,22 @@ pub(super) fn register(registry: &Registry) -> prometheus::Result<()> {
         }
     }
     let update = move || metrics.update(&runtime);
-    Read::register(own, &described, update, registry)
+    ScrapeCollector::register(own, &described, update, registry)
 }
 
 impl TokioMetrics {
     fn update(&self, runtime: &RuntimeMetrics) {
         let workers = runtime.num_workers();
-        self.workers.set(gauge(workers));
-        self.queue.set(gauge(runtime.global_queue_depth()));
-        self.tasks.set(gauge(runtime.num_alive_tasks()));
+        self.workers.set(saturating(workers));
+        self.queue.set(saturating(runtime.global_queue_depth()));
+        self.tasks.set(saturating(runtime.num_alive_tasks()));
         let busy: f64 = (0..workers)
             .map(|worker| runtime.worker_total_busy_duration(worker).as_secs_f64())
             .sum();
-        // Rounding may make a sum smaller than the one before.
+        // Rounding errors can make the sum smaller than the previous one.
         self.busy.inc_by((busy - self.busy.get()).max(0.0));
         let parks = (0..workers).map(|worker| runtime.worker_park_count(worker));
-        raise(&self.parks, parks.sum());
+        raise_to(&self.parks, parks.sum());
         #[cfg(tokio_unstable)]
         self.update_unstable(runtime);
     }
@@ -97,17 +99,17 @@ impl TokioMetrics {
     fn update_unstable(&self, runtime: &RuntimeMetrics) {
         let workers = runtime.num_workers();
         let polls = (0..workers).map(|worker| runtime.worker_poll_count(worker));
-        raise(&self.polls, polls.sum());
+        raise_to(&self.polls, polls.sum());
         let means = (0..workers).map(|worker| runtime.worker_mean_poll_time(worker));
         let longest = means.max().unwrap_or_default();
         self.poll_time.set(longest.as_secs_f64());
-        raise(&self.forced_yields, runtime.budget_forced_yield_count());
+        raise_to(&self.forced_yields, runtime.budget_forced_yield_count());
         let waiting = (0..workers).map(|worker| runtime.worker_local_queue_depth(worker));
-        self.local_queue.set(gauge(waiting.sum()));
+        self.local_queue.set(saturating(waiting.sum()));
         self.blocking_threads
-            .set(gauge(runtime.num_blocking_threads()));
+            .set(saturating(runtime.num_blocking_threads()));
         self.blocking_queue
-            .set(gauge(runtime.blocking_queue_depth()));
+            .set(saturating(runtime.blocking_queue_depth()));
     }
 }
 
@@ -116,21 +118,23 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_scrape_shows_the_runtime_as_it_is() {
+    async fn a_scrape_reads_the_statistics_of_the_runtime() {
         let registry = Registry::new();
         register(&registry).unwrap();
         let value = |name: &str| {
             let families = registry.gather();
             let family = families.iter().find(|family| family.name() == name)?;
             let metric = family.get_metric().first()?;
-            let (gauge, counter) = (metric.get_gauge(), metric.get_counter());
-            Some(gauge.get_value() + counter.get_value())
+            let (saturating, counter) = (metric.get_gauge(), metric.get_counter());
+            Some(saturating.get_value() + counter.get_value())
         };
         assert_eq!(value("tokio_workers"), Some(2.0));
         let before = value("tokio_alive_tasks").unwrap();
         let stop = tokio_util::sync::CancellationToken::new();
-        // Tests have no lifecycle to spawn on.
-        #[allow(clippy::disallowed_methods)]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "tests have no lifecycle to spawn on"
+        )]
         let task = tokio::spawn(stop.clone().cancelled_owned());
         assert_eq!(value("tokio_alive_tasks"), Some(before + 1.0));
         stop.cancel();

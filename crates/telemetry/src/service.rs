@@ -1,36 +1,36 @@
-//! The service whose telemetry this is.
+//! Identity of the service in its telemetry.
 
-/// What signals say of the service, and what of its code they know by name.
+/// Name, version, modules and packages of the service.
 #[derive(Debug, Clone, Copy)]
 pub struct Service {
-    /// `service.name` of every signal, unless the operator sets another.
+    /// `service.name` of every signal. The operator can override it.
     pub name: &'static str,
     /// `service.version`.
     pub version: &'static str,
-    /// Revision of the sources: the commit that was built, or what the build was told.
+    /// Revision of the sources: the commit of the checkout, or the value that the build was given.
     pub revision: &'static str,
-    /// Module paths of the service and its crates, `crate` and `crate::module`: targets
-    /// of its log lines. Spans of these crates are exported.
+    /// Module paths of the service and its crates (`crate`, `crate::module`), which are the targets
+    /// of log lines. Spans of these crates are exported.
     pub modules: &'static [&'static str],
-    /// Names of all packages of the build, whose lines have them as targets.
+    /// Names of all packages of the build, which are targets of their log lines.
     pub packages: &'static [&'static str],
 }
 
 impl Service {
-    /// Whether a target belongs to the code of the service.
+    /// Whether a target belongs to the service.
     pub(crate) fn owns(&self, target: &str) -> bool {
         let crate_name = target.split("::").next();
         crate_name.is_some_and(|name| self.modules.contains(&name))
     }
 
-    /// The crates among the modules.
+    /// The crate names among the modules.
     pub(crate) fn crates(&self) -> impl Iterator<Item = &'static str> {
         let crates = self.modules.iter().copied();
         crates.filter(|module| !module.contains("::"))
     }
 
-    /// What an exporter calls itself, as the OTLP specification asks: before the exporter
-    /// the program that it is a part of.
+    /// `User-Agent` of the exporters: the service name before the exporter name, as recommended by
+    /// the OTLP specification.
     pub(crate) fn user_agent(&self) -> String {
         let Self { name, version, .. } = self;
         format!("{name}/{version} OTel-OTLP-Exporter-Rust/{version}")
@@ -51,7 +51,7 @@ pub(crate) mod tests {
     };
 
     #[test]
-    fn its_crates_are_told_from_others() {
+    fn targets_of_other_crates_are_not_owned() {
         assert!(SERVICE.owns("example::http::page"));
         assert!(SERVICE.owns("telemetry"));
         assert!(!SERVICE.owns("h2"));

@@ -118,7 +118,7 @@ impl Builder {
         builder.profile.period = period;
         let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
         builder.profile.duration_nanos = nanos(took);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = settings::clock::system_time().duration_since(SystemTime::UNIX_EPOCH);
         builder.profile.time_nanos = nanos(now.unwrap_or_default().saturating_sub(took));
         builder
     }

@@ -1,13 +1,13 @@
-//! Who may use the admin listener, in both profiles.
+//! Access to the admin listener in both profiles.
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{TOKEN, ask, get, production};
+use crate::support::raw_http::exchange_on;
 use crate::support::{Backend, Service};
 
-/// Everything that writes, with a body that would be taken, and what is under `/debug`.
+/// All writing endpoints with a valid body, and the endpoints under `/debug`.
 fn guarded() -> [(Method, &'static str, Option<Value>); 6] {
     [
         (
@@ -28,7 +28,7 @@ fn guarded() -> [(Method, &'static str, Option<Value>); 6] {
 }
 
 #[tokio::test]
-async fn in_production_without_a_token_nothing_writes() {
+async fn production_without_a_token_rejects_writes() {
     let folder = tempfile::tempdir().unwrap();
     let service = production(folder.path())
         .env("APP__ADMIN__FAULT_INJECTION", "true")
@@ -47,12 +47,12 @@ async fn in_production_without_a_token_nothing_writes() {
     }
     assert_eq!(get(&service, "/log-filter").await.body["filter"], "info");
     assert_eq!(get(&service, "/faults").await.body["items"], json!([]));
-    // The way to the documentation belongs to development.
+    // Only development has a link to the documentation.
     assert_eq!(super::public(&service, "/").await.0, 404);
 }
 
 #[tokio::test]
-async fn in_production_the_token_opens_what_writes_and_no_log_shows_it() {
+async fn the_production_token_permits_writes_and_is_not_logged() {
     let folder = tempfile::tempdir().unwrap();
     let mut service = production(folder.path())
         .env("APP__ADMIN__FAULT_INJECTION", "true")
@@ -95,7 +95,7 @@ async fn in_production_the_token_opens_what_writes_and_no_log_shows_it() {
 }
 
 #[tokio::test]
-async fn faults_are_not_there_where_they_are_not_allowed() {
+async fn faults_are_absent_unless_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let service = production(folder.path())
         .env("APP__ADMIN__TOKEN", TOKEN)
@@ -116,7 +116,7 @@ async fn faults_are_not_there_where_they_are_not_allowed() {
 }
 
 #[tokio::test]
-async fn in_development_the_host_must_be_loopback() {
+async fn development_requires_a_loopback_host() {
     let service = Service::start(Backend::Sqlite).await;
     for (host, status) in [
         ("localhost:9464", 200),
@@ -168,22 +168,17 @@ async fn guesses_of_the_token_are_limited_and_counted() {
     }
 }
 
-/// Bytes to the admin listener, and what it answers until it closes.
-async fn exchange(service: &Service, request: &str) -> String {
+/// Sends bytes to the admin listener and returns its response.
+async fn exchange_with_admin(service: &Service, request: &str) -> String {
     let url = service.admin("");
     let address = url.trim_start_matches("http://");
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    let reading = stream.read_to_string(&mut answer);
-    let read = tokio::time::timeout(std::time::Duration::from_secs(10), reading).await;
-    read.expect("the connection was closed").unwrap();
-    answer
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    exchange_on(stream, request.as_bytes()).await
 }
 
-/// Load balancers check by HTTP/1.0 without `Host`, compose scrapes by service name.
+/// Load balancers check by HTTP/1.0 without `Host`, and Prometheus scrapes by service name.
 #[tokio::test]
-async fn probes_and_scrapes_are_answered_whatever_the_host() {
+async fn probes_and_scrapes_are_answered_for_any_host() {
     let service = Service::start(Backend::Sqlite).await;
     let probes = [
         "/metrics",
@@ -214,19 +209,23 @@ async fn probes_and_scrapes_are_answered_whatever_the_host() {
                 }
                 let request =
                     format!("GET {path} HTTP/{version}\r\n{host}Connection: close\r\n\r\n");
-                let answer = exchange(&service, &request).await;
+                let answer = exchange_with_admin(&service, &request).await;
                 let line = answer.lines().next().unwrap_or_default();
                 assert!(line.contains(status), "{path} {version} {host:?}: {line}");
             }
         }
     }
-    // What is no read is no probe.
+    // Only read methods count as probes.
     let request = "POST /metrics HTTP/1.1\r\nHost: gantry\r\nConnection: close\r\n\r\n";
-    assert!(exchange(&service, request).await.contains(" 403 "));
+    assert!(
+        exchange_with_admin(&service, request)
+            .await
+            .contains(" 403 ")
+    );
 }
 
 #[tokio::test]
-async fn problems_carry_the_ids_of_the_answer() {
+async fn problems_contain_the_ids_of_the_response() {
     let service = Service::start(Backend::Sqlite).await;
     let own = [("x-request-id", "mine")];
     for (method, path, body, headers, status) in [
@@ -269,7 +268,7 @@ async fn problems_carry_the_ids_of_the_answer() {
     }
     let answer = get(&service, "/metrics").await;
     assert!(answer.headers.contains_key("x-request-id"));
-    // None of it is a request of the service.
+    // None of these requests appears in the request metrics.
     let metrics = service.metrics().await;
     assert_eq!(metrics.sum("http_requests_total", &[]), 0.0);
     let lines = service.logs();
@@ -277,7 +276,7 @@ async fn problems_carry_the_ids_of_the_answer() {
 }
 
 #[tokio::test]
-async fn info_says_what_runs() {
+async fn info_describes_the_build() {
     let folder = tempfile::tempdir().unwrap();
     let service = production(folder.path())
         .env("APP__ADMIN__TOKEN", TOKEN)

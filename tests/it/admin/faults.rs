@@ -1,4 +1,4 @@
-//! Faults that are injected into the running service.
+//! Fault injection.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ fn requests(metrics: &Samples, path: &str, status: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn an_error_is_answered_observed_and_cleared() {
+async fn an_injected_error_is_answered_counted_and_cleared() {
     let service = Service::start(Backend::Sqlite).await;
     let before = service.metrics().await;
     assert_eq!(before.get("faults_active", &[]), Some(0.0));
@@ -40,11 +40,12 @@ async fn an_error_is_answered_observed_and_cleared() {
     );
     assert_eq!(public(&service, "/health/live").await.0, 200);
     assert_eq!(public(&service, "/.well-known/jwks.json").await.0, 200);
-    // A method that the route does not have is refused before any handler.
+    // A method that the route does not support is rejected before the fault applies.
     let wrong = service.client.post(service.url(PING)).send().await.unwrap();
     assert_eq!(wrong.status(), 405);
     let cleared = ask(&service, Method::DELETE, "/faults", None, &[]).await;
-    assert_eq!((cleared.status, &cleared.body["items"]), (200, &json!([])));
+    cleared.is(200);
+    assert_eq!(cleared.body["items"], json!([]));
     assert_eq!(public(&service, PING).await.0, 200);
     let metrics = service.metrics().await;
     assert_eq!(requests(&metrics, PING, "503"), 1.0);
@@ -70,7 +71,7 @@ async fn an_error_is_answered_observed_and_cleared() {
 }
 
 #[tokio::test]
-async fn one_fault_a_path_by_its_ratio_and_its_time() {
+async fn a_fault_applies_by_ratio_and_expires() {
     let service = Service::start(Backend::Sqlite).await;
     let other = "/api/v1/auth/login";
     put(&service, "/faults", &json!({ "path": PING, "status": 500 })).await;
@@ -92,7 +93,7 @@ async fn one_fault_a_path_by_its_ratio_and_its_time() {
     for _ in 0..200 {
         failed += u32::from(public(&service, PING).await.0 == 500);
     }
-    // Beyond six standard deviations.
+    // Six standard deviations.
     assert!((57..=143).contains(&failed), "{failed}");
     let path = format!("/faults?path={PING}");
     let state = ask(&service, Method::DELETE, &path, None, &[]).await.body;
@@ -109,7 +110,7 @@ async fn one_fault_a_path_by_its_ratio_and_its_time() {
 }
 
 #[tokio::test]
-async fn what_is_refused_sets_and_clears_nothing() {
+async fn rejected_faults_have_no_effect() {
     let service = Service::start(Backend::Sqlite).await;
     let fault = json!({ "path": PING, "status": 418 });
     let before = put(&service, "/faults", &fault).await.body;
@@ -157,7 +158,7 @@ async fn latency_beyond_the_deadline_is_a_timeout() {
         metrics.get("faults_injected_total", &[("kind", "latency")]),
         Some(1.0)
     );
-    // Less than the deadline only delays.
+    // Latency below the deadline only delays the response.
     put(
         &service,
         "/faults",
@@ -234,7 +235,7 @@ async fn a_fault_stays_in_force_during_a_drain() {
 }
 
 #[tokio::test]
-async fn clearing_a_fault_releases_nobody() {
+async fn clearing_a_fault_does_not_release_delayed_requests() {
     let service = Service::start(Backend::Sqlite).await;
     put(
         &service,

@@ -1,4 +1,4 @@
-//! The admin listener: who may use it, its switches, faults and profiles.
+//! The admin listener: access, switches, faults and profiles.
 
 mod access;
 mod faults;
@@ -12,11 +12,11 @@ use std::path::Path;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::{Backend, Builder, Service};
+use crate::support::{Answer, Backend, Builder, Service, send};
 
 const TOKEN: &str = "a-token-that-no-log-may-show-0123456789";
 
-/// A service in production with everything that it insists on, and no admin token.
+/// A production service with all required settings and without an admin token.
 fn production(folder: &Path) -> Builder {
     let keys = folder.join("keys.json");
     let made = std::process::Command::new(env!("CARGO_BIN_EXE_gantry"))
@@ -31,20 +31,6 @@ fn production(folder: &Path) -> Builder {
         .env("APP__DATABASE__MIGRATE_ON_START", "true")
         .env("APP__AUTH__KEYS_FILE", keys.to_str().unwrap())
         .env("APP__LIFECYCLE__DRAIN_DELAY", "0s")
-}
-
-pub struct Answer {
-    status: u16,
-    headers: reqwest::header::HeaderMap,
-    pub body: Value,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
-    }
 }
 
 /// A request on the admin listener.
@@ -62,12 +48,7 @@ async fn ask(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let answer = request.send().await.unwrap();
-    Answer {
-        status: answer.status().as_u16(),
-        headers: answer.headers().clone(),
-        body: answer.json().await.unwrap_or_default(),
-    }
+    send(request).await
 }
 
 pub async fn get(service: &Service, path: &str) -> Answer {
@@ -80,8 +61,7 @@ async fn put(service: &Service, path: &str, body: &Value) -> Answer {
 
 /// Status and problem code of a request on the public listener.
 async fn public(service: &Service, path: &str) -> (u16, Option<String>) {
-    let answer = service.client.get(service.url(path)).send().await.unwrap();
-    let status = answer.status().as_u16();
-    let body: Value = answer.json().await.unwrap_or_default();
-    (status, body["code"].as_str().map(str::to_owned))
+    let answer = send(service.client.get(service.url(path))).await;
+    let code = answer.body["code"].as_str().map(str::to_owned);
+    (answer.status.as_u16(), code)
 }

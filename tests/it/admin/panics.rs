@@ -1,4 +1,4 @@
-//! A handler that panics, from outside: a fault stands in for the defect.
+//! A panicking handler, simulated by an injected fault.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::{Backend, Service, eventually};
 const PING: &str = "/api/v1/ping";
 
 #[tokio::test]
-async fn a_panic_is_answered_counted_and_logged_and_the_process_lives() {
+async fn a_panic_is_answered_counted_and_logged() {
     let mut service = Service::start(Backend::Sqlite).await;
     let before = service.metrics().await;
     assert_eq!(before.get("panics_total", &[]), Some(0.0));

@@ -1,4 +1,4 @@
-//! Profiles of the running process, read with a description of the format of our own.
+//! Profiles of the running process, decoded with a separate description of the format.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use reqwest::Method;
 use super::{TOKEN, ask, get, production, public};
 use crate::support::{Backend, Service, eventually};
 
-/// What the tests need of google/pprof's `profile.proto`.
+/// The fields of `profile.proto` (google/pprof) that the tests need.
 #[derive(Clone, PartialEq, Message)]
 struct Profile {
     #[prost(message, repeated, tag = "1")]
@@ -85,7 +85,7 @@ impl Profile {
             .collect()
     }
 
-    /// Every stack as its functions, all references followed.
+    /// All stacks as lists of functions.
     fn stacks(&self) -> Vec<Vec<&str>> {
         let functions = |id: &u64| {
             let location = self.location.iter().find(|location| location.id == *id);
@@ -101,7 +101,7 @@ impl Profile {
     }
 }
 
-/// Asks for pings until `done`; what they cost is what a profile shows.
+/// Sends pings until `done`, so that profiles have content.
 async fn under_load<T>(service: &Service, done: impl Future<Output = T>) -> T {
     let load = async {
         loop {
@@ -115,7 +115,7 @@ async fn under_load<T>(service: &Service, done: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-async fn what_is_below_debug_is_listed_and_all_of_it_is_there() {
+async fn all_listed_debug_paths_exist() {
     let service = Service::start(Backend::Sqlite).await;
     let index = get(&service, "/debug/").await;
     assert_eq!(index.status, 200);
@@ -131,7 +131,7 @@ async fn what_is_below_debug_is_listed_and_all_of_it_is_there() {
 }
 
 #[tokio::test]
-async fn a_cpu_profile_names_the_functions_that_run() {
+async fn a_cpu_profile_contains_the_running_functions() {
     let service = Service::start(Backend::Sqlite).await;
     let taking = Profile::take(&service, "/debug/pprof/profile?seconds=2");
     let profile = under_load(&service, taking).await;
@@ -168,13 +168,13 @@ async fn a_flame_graph_is_an_image() {
 }
 
 #[tokio::test]
-async fn a_heap_profile_shows_what_was_allocated_and_is_held() {
+async fn a_heap_profile_contains_live_allocations() {
     let service = Service::builder(Backend::Sqlite)
         .env("APP__RATE_LIMIT__ENABLED", "false")
         .start()
         .await;
-    // Bodies that have not ended hold their first part; nobody outside knows when
-    // the sampling begins, so they come as long as it lasts.
+    // Incomplete bodies hold their first part in memory. The start of the sampling is not
+    // observable, so bodies are sent as long as it lasts.
     let holding = async {
         use tokio::io::AsyncWriteExt as _;
         let mut held = Vec::new();
@@ -207,7 +207,7 @@ async fn a_heap_profile_shows_what_was_allocated_and_is_held() {
         stacks.iter().any(|stack| stack.iter().any(serving)),
         "{stacks:?}"
     );
-    // Sampling has stopped, and another profile can begin.
+    // Sampling has stopped, and another profile can start.
     Profile::take(&service, "/debug/pprof/heap?seconds=1").await;
 }
 
@@ -221,7 +221,7 @@ async fn is_taken(service: &Service, message: &str) {
 }
 
 #[tokio::test]
-async fn there_is_one_profile_at_a_time_and_whoever_leaves_ends_theirs() {
+async fn one_profile_runs_at_a_time_and_ends_with_its_client() {
     let service = Service::start(Backend::Sqlite).await;
     let long = service
         .client
@@ -244,7 +244,7 @@ async fn there_is_one_profile_at_a_time_and_whoever_leaves_ends_theirs() {
 }
 
 #[tokio::test]
-async fn profiles_are_bounded_and_do_not_hold_up_the_end() {
+async fn profiles_are_bounded_and_do_not_delay_the_exit() {
     let mut service = Service::start(Backend::Sqlite).await;
     for query in [
         "seconds=0",
@@ -290,7 +290,7 @@ async fn tasks_are_listed_by_name() {
     assert!(tasks["runtime"]["alive_tasks"].as_u64().unwrap() >= 5);
 }
 
-/// Builds without the cfg leave the series out.
+/// Builds without the flag lack these series.
 #[cfg(tokio_unstable)]
 #[tokio::test]
 async fn polls_are_counted_and_timed() {
@@ -300,7 +300,7 @@ async fn polls_are_counted_and_timed() {
         samples.get("tokio_task_polls_total", &[]).unwrap()
     };
     let before = polls().await;
-    // A worker tells what it did when it comes to rest.
+    // A worker thread publishes its counters when it parks.
     eventually("more polls", async || {
         public(&service, "/api/v1/ping").await;
         (polls().await > before).then_some(())
@@ -317,7 +317,7 @@ async fn polls_are_counted_and_timed() {
 }
 
 #[tokio::test]
-async fn in_production_profiles_need_the_token() {
+async fn profiles_need_the_token_in_production() {
     let folder = tempfile::tempdir().unwrap();
     let service = production(folder.path())
         .env("APP__ADMIN__TOKEN", TOKEN)

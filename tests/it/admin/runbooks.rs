@@ -1,11 +1,11 @@
-//! The links of the alerts, followed.
+//! The links in alerts lead to pages of the admin listener.
 
 use std::collections::BTreeSet;
 
 use super::{get, production};
 use crate::support::{Backend, Service};
 
-/// What follows a key in the rules: every link that a message can carry.
+/// The values of a key in the alert rules: all links that a message can contain.
 fn links(key: &str) -> BTreeSet<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus/rules");
     let mut found = BTreeSet::new();
@@ -20,7 +20,7 @@ fn links(key: &str) -> BTreeSet<String> {
     found
 }
 
-/// The path of an absolute link.
+/// The path of an absolute URL.
 fn path(link: &str) -> &str {
     let rest = link.strip_prefix("http://").expect(link);
     &rest[rest.find('/').expect(link)..]
@@ -46,14 +46,11 @@ async fn every_alert_links_to_a_page_of_the_admin_listener() {
         assert_eq!(answer.headers()["location"], "/", "{link}");
     }
     let missing = get(&service, "/runbooks/Nothing.md").await;
-    assert_eq!(
-        (missing.status, &missing.body["code"]),
-        (404, &"NOT_FOUND".into())
-    );
+    missing.is_problem(404, "NOT_FOUND");
 }
 
 #[tokio::test]
-async fn in_production_the_pages_need_no_token() {
+async fn runbooks_need_no_token_in_production() {
     let folder = tempfile::tempdir().unwrap();
     let service = production(folder.path()).start().await;
     let (index, page) = ("/runbooks/", "/runbooks/ServiceDown.md");

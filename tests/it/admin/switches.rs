@@ -1,20 +1,20 @@
-//! Log filter and trace sampling of the running process.
+//! Changes of log filter and trace sampling at run time.
 
 use serde_json::json;
 
 use super::{get, public, put};
 use crate::support::{Backend, Service, eventually};
 
-/// Lines of the database driver, which the readiness check causes all the time.
+/// Debug lines of the database driver, which the readiness check produces continuously.
 fn debug_lines(service: &Service) -> usize {
     let lines = service.logs();
     let debug = lines.iter().filter(|line| line["level"] == "debug");
     debug.count()
 }
 
-/// `curl -X PUT -d` names a media type of its own; a bare client names none.
+/// `curl -X PUT -d` sends a media type of its own, and minimal clients send none.
 #[tokio::test]
-async fn a_body_without_a_media_type_is_json() {
+async fn a_body_without_media_type_is_read_as_json() {
     let service = Service::start(Backend::Sqlite).await;
     for (path, body) in [
         ("/log-filter", r#"{"filter": "warn"}"#),
@@ -43,7 +43,7 @@ async fn a_body_without_a_media_type_is_json() {
 }
 
 #[tokio::test]
-async fn a_log_filter_with_a_time_shows_more_and_then_less_again() {
+async fn a_temporary_log_filter_is_reverted() {
     let service = Service::start(Backend::Sqlite).await;
     assert_eq!(
         get(&service, "/log-filter").await.body,
@@ -66,7 +66,7 @@ async fn a_log_filter_with_a_time_shows_more_and_then_less_again() {
         (state == json!({ "filter": "info" })).then_some(())
     })
     .await;
-    // What was written before the return has arrived when the line that announced it has.
+    // Lines from before the revert precede the line that announces it.
     eventually("the announcement", async || {
         let changes = service
             .logs()
@@ -79,7 +79,7 @@ async fn a_log_filter_with_a_time_shows_more_and_then_less_again() {
     let returned = lines
         .iter()
         .position(|line| line["message"] == "the log filter changes" && line["filter"] == "info");
-    // Several checks have asked the database since.
+    // The readiness check has queried the database several times since.
     let checked = service
         .metrics()
         .await
@@ -95,13 +95,13 @@ async fn a_log_filter_with_a_time_shows_more_and_then_less_again() {
     let late = lines[returned.unwrap()..]
         .iter()
         .filter(|line| line["level"] == "debug");
-    // One may have been on its way on another thread.
+    // A line of another thread may arrive late.
     assert!(late.count() <= 1);
 }
 
-/// Whoever reads the log later must see where its silence begins and ends.
+/// A log must show where it was silenced and when it resumed.
 #[tokio::test]
-async fn silence_is_announced_and_so_is_its_end() {
+async fn silencing_and_resuming_the_log_are_logged() {
     let service = Service::start(Backend::Sqlite).await;
     let body = json!({ "filter": "off", "ttl": "100ms" });
     assert_eq!(put(&service, "/log-filter", &body).await.status, 200);
@@ -118,7 +118,7 @@ async fn silence_is_announced_and_so_is_its_end() {
 }
 
 #[tokio::test]
-async fn a_log_filter_reaches_the_request_line() {
+async fn a_changed_filter_applies_to_request_lines() {
     let service = Service::start(Backend::Sqlite).await;
     let lines = async || {
         service
@@ -145,7 +145,7 @@ async fn a_log_filter_reaches_the_request_line() {
 }
 
 #[tokio::test]
-async fn what_is_refused_changes_nothing() {
+async fn rejected_changes_have_no_effect() {
     let service = Service::start(Backend::Sqlite).await;
     let before = get(&service, "/log-filter").await.body;
     for (body, field, word) in [
@@ -187,7 +187,7 @@ async fn what_is_refused_changes_nothing() {
     assert_eq!(get(&service, "/trace-sampling").await.body, before);
 }
 
-/// Flags of the trace of a request.
+/// The sampled flag of a request's trace.
 async fn sampled(service: &Service) -> bool {
     let ping = service.client.get(service.url("/api/v1/ping"));
     let answer = ping.send().await.unwrap();
@@ -199,8 +199,8 @@ async fn sampled(service: &Service) -> bool {
 }
 
 #[tokio::test]
-async fn the_share_of_sampled_traces_changes_and_returns() {
-    // Nobody listens there: what is sampled does not depend on who takes it.
+async fn a_temporary_sampling_ratio_is_reverted() {
+    // Nothing listens there. Sampling does not depend on a reachable collector.
     let service = Service::builder(Backend::Sqlite)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
         .start()
@@ -220,7 +220,7 @@ async fn the_share_of_sampled_traces_changes_and_returns() {
         get(&service, "/trace-sampling").await.body,
         json!({ "ratio": 1.0 })
     );
-    // Two that overlap return to what was before the first; one without a time stays.
+    // Overlapping changes revert to the state before the first one. A change without a time stays.
     put(
         &service,
         "/trace-sampling",
@@ -240,7 +240,7 @@ async fn the_share_of_sampled_traces_changes_and_returns() {
 }
 
 #[tokio::test]
-async fn a_pending_return_does_not_hold_up_the_end() {
+async fn a_pending_revert_does_not_delay_the_exit() {
     let mut service = Service::start(Backend::Sqlite).await;
     put(
         &service,

@@ -1,4 +1,4 @@
-//! HTTP/2 frames that ask for nothing, as fast as a client can send them.
+//! Floods of HTTP/2 control frames.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use crate::support::http2::{Frame, Http2, frame, get, kind, window_update};
 use crate::support::{Backend, Service, eventually};
 
 const PING: &str = "/api/v1/ping";
-/// What a flood sends at most: at 100 MB/s it takes two thirds of a second.
+/// The size of a flood. At 100 MB/s it takes two thirds of a second.
 const BYTES: usize = 64 << 20;
 
 async fn service(control_frames: u32) -> Service {
@@ -16,8 +16,8 @@ async fn service(control_frames: u32) -> Service {
         .await
 }
 
-/// Sends the same frames until the service ends the connection; whether it did.
-async fn is_cut(service: &Service, before: &[u8], frames: &[u8]) -> bool {
+/// Sends the same frames until the service closes the connection. Returns whether it did.
+async fn is_disconnected(service: &Service, before: &[u8], frames: &[u8]) -> bool {
     let mut connection = Http2::connect(service.address(), &[]).await;
     connection.send(before).await.unwrap();
     let burst = frames.repeat((64 << 10) / frames.len());
@@ -30,7 +30,7 @@ async fn is_cut(service: &Service, before: &[u8], frames: &[u8]) -> bool {
 }
 
 #[tokio::test]
-async fn floods_are_cut_whatever_their_frames() {
+async fn floods_of_any_control_frame_end_the_connection() {
     let service = service(1_000).await;
     let request = get(1, PING);
     for (label, before, flood) in [
@@ -63,7 +63,7 @@ async fn floods_are_cut_whatever_their_frames() {
         };
         let before_it = floods().await.expect("the series exists from the start");
         let began = Instant::now();
-        assert!(is_cut(&service, before, &flood).await, "{label}");
+        assert!(is_disconnected(&service, before, &flood).await, "{label}");
         assert!(began.elapsed() < Duration::from_secs(5), "{label}");
         eventually(&format!("a flood of {label} is counted"), async || {
             (floods().await == Some(before_it + 1.0)).then_some(())
@@ -77,12 +77,12 @@ async fn floods_are_cut_whatever_their_frames() {
     assert_eq!(answer.status(), 200);
 }
 
-/// What h2 bounds by itself, in frames that belong to a request.
+/// Limits of h2 for frames that belong to a request.
 #[tokio::test]
-async fn empty_data_and_empty_continuations_are_cut_as_well() {
+async fn empty_data_and_continuation_frames_end_the_connection() {
     let service = service(u32::MAX).await;
     let mut post = get(1, PING);
-    // POST, and the stream stays open.
+    // A POST request whose stream stays open.
     post[9] = 0x83;
     post[4] = 0x4;
     let mut half = get(1, PING);
@@ -100,12 +100,12 @@ async fn empty_data_and_empty_continuations_are_cut_as_well() {
             frame(kind::CONTINUATION, 0, 1, &[]),
         ),
     ] {
-        assert!(is_cut(&service, before, &flood).await, "{what}");
+        assert!(is_disconnected(&service, before, &flood).await, "{what}");
     }
 }
 
 #[tokio::test]
-async fn requests_and_answers_bring_frames_with_them() {
+async fn frames_in_proportion_to_requests_are_allowed() {
     let service = service(10).await;
     let mut connection = Http2::connect(service.address(), &[]).await;
     let mut ended = async |request: Vec<u8>, then: &dyn Fn(&Frame) -> Vec<u8>| {
@@ -118,7 +118,7 @@ async fn requests_and_answers_bring_frames_with_them() {
             }
         }
     };
-    // A client that opens both windows at every frame it has read.
+    // A client that opens both windows after every frame.
     ended(get(1, "/openapi.json"), &|frame| match &frame.payload {
         data if frame.kind == kind::DATA && !data.is_empty() => {
             let length = u32::try_from(data.len()).unwrap();

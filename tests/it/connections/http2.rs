@@ -1,35 +1,31 @@
-//! Limits of HTTP/2, with frames made by hand (RFC 9113, section 4.1).
+//! Limits of HTTP/2, tested with raw frames (RFC 9113, section 4.1).
 
-use std::time::Duration;
-
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::{ping_over_http2, service};
 use crate::support::Service;
 use crate::support::http2::{PREFACE, SETTINGS, frame};
+use crate::support::raw_http::read_bytes;
 
 const RST_STREAM: u8 = 3;
 const SETTINGS_FRAME: u8 = 4;
 const GOAWAY: u8 = 7;
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
 
-/// The ping on another stream.
+/// A ping request on another stream.
 fn ping_on(stream: u32) -> Vec<u8> {
     let mut frame = ping_over_http2();
     frame[5..9].copy_from_slice(&stream.to_be_bytes());
     frame
 }
 
-/// Sends bytes, and returns the frames that came back until the server closed.
+/// Sends bytes and returns all frames until the server closes the connection.
 async fn frames_after(service: &Service, bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
-    // The server may end the connection before it has read all of it.
+    // The server may close the connection before it has read everything.
     let _partly = stream.write_all(bytes).await;
-    let mut read = Vec::new();
-    let _ended = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut read))
-        .await
-        .expect("the connection was closed");
+    let read = read_bytes(&mut stream).await;
     let mut frames = Vec::new();
     let mut rest = &read[..];
     while let Some((head, after)) = rest.split_at_checked(9) {
@@ -51,9 +47,9 @@ async fn answers(service: &Service) {
     assert_eq!(answer.await.unwrap().status(), 200);
 }
 
-/// CVE-2023-44487: streams that are opened only to be reset.
+/// CVE-2023-44487: streams that are opened and reset immediately.
 #[tokio::test]
-async fn rapid_resets_end_the_connection_and_nothing_else() {
+async fn rapid_resets_end_the_connection_only() {
     let service = service().await;
     let mut attack = [PREFACE, SETTINGS].concat();
     for number in 0..2_000 {
@@ -62,7 +58,7 @@ async fn rapid_resets_end_the_connection_and_nothing_else() {
         attack.extend(frame(RST_STREAM, 0, stream, &CANCEL));
     }
     let frames = frames_after(&service, &attack).await;
-    // ENHANCE_YOUR_CALM, unless the reset came faster than the words.
+    // ENHANCE_YOUR_CALM, unless the reset overtakes the GOAWAY frame.
     assert!(matches!(error_of(&frames), None | Some(11)), "{frames:?}");
     let metrics = service.metrics().await;
     let labels = [("path", "/api/v1/ping")];
@@ -71,8 +67,7 @@ async fn rapid_resets_end_the_connection_and_nothing_else() {
     answers(&service).await;
 }
 
-/// What the server makes the client do: resets of its own because of the client's
-/// errors (the frames of `MadeYouReset`, CVE-2025-8671).
+/// Client errors that make the server reset streams (`MadeYouReset`, CVE-2025-8671).
 #[tokio::test]
 async fn errors_that_make_the_server_reset_end_the_connection() {
     let service = service().await;
@@ -80,7 +75,7 @@ async fn errors_that_make_the_server_reset_end_the_connection() {
     for number in 0..2_000 {
         let stream = 2 * number + 1;
         attack.extend(ping_on(stream));
-        // A window that grows by nothing is an error of the stream.
+        // A window update of zero is a stream error.
         attack.extend(frame(8, 0, stream, &[0, 0, 0, 0]));
     }
     let frames = frames_after(&service, &attack).await;
@@ -96,13 +91,13 @@ async fn errors_that_make_the_server_reset_end_the_connection() {
     answers(&service).await;
 }
 
-/// CVE-2024-27316: header blocks that are continued without end.
+/// CVE-2024-27316: header blocks with endless continuation.
 #[tokio::test]
-async fn a_header_block_without_end_is_not_collected() {
+async fn an_endless_header_block_is_not_buffered() {
     let service = service().await;
     let mut attack = [PREFACE, SETTINGS].concat();
     attack.extend(frame(1, 0, 1, &[0x82, 0x86]));
-    // A literal of 16,000 bytes, again and again (RFC 7541, section 6.2.2).
+    // A literal of 16,000 bytes, repeated (RFC 7541, section 6.2.2).
     let mut literal = vec![0, 1, b'x', 0x7f, 0x81, 0x7c];
     literal.resize(16_006, b'a');
     for _ in 0..200 {
@@ -115,9 +110,9 @@ async fn a_header_block_without_end_is_not_collected() {
     answers(&service).await;
 }
 
-/// HTTP/2 has its own framing (RFC 9113, section 8.2.2): the stream is reset.
+/// HTTP/2 forbids transfer codings (RFC 9113, section 8.2.2), so the stream is reset.
 #[tokio::test]
-async fn a_transfer_coding_is_malformed() {
+async fn a_transfer_coding_resets_the_stream() {
     let service = service().await;
     let mut block = ping_over_http2().split_off(9);
     block.extend([0, 17]);
@@ -134,7 +129,7 @@ async fn a_transfer_coding_is_malformed() {
 }
 
 #[tokio::test]
-async fn the_server_says_its_limits_first() {
+async fn the_server_announces_its_limits() {
     let service = service().await;
     let frames = frames_after(&service, &[PREFACE, SETTINGS].concat()).await;
     let (_, settings) = frames

@@ -1,4 +1,4 @@
-//! What idle connections hold in memory.
+//! Memory of idle connections.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -6,14 +6,13 @@ use tokio::net::TcpStream;
 use super::REQUEST;
 use crate::support::{Backend, Service};
 
-/// Bytes that an idle HTTP/1 connection may hold in a build without optimisation: 23 kB,
-/// and a seventh on top. With hyper-util's own detection of the protocol it is 31 kB,
-/// because hyper's buffer of 8 KiB doubles.
+/// Limit for an idle HTTP/1 connection in an unoptimized build: 23 kB plus a seventh. With
+/// hyper-util's protocol detection it is 31 kB because hyper's buffer of 8 KiB doubles.
 const MOST: f64 = 26_500.0;
 const CONNECTIONS: u16 = 1_000;
 
-/// A connection that has had one answer.
-async fn idle(service: &Service) -> TcpStream {
+/// A connection after one response.
+async fn idle_connection(service: &Service) -> TcpStream {
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     stream.write_all(REQUEST).await.unwrap();
     let mut answer = Vec::new();
@@ -26,23 +25,23 @@ async fn idle(service: &Service) -> TcpStream {
 #[tokio::test]
 async fn an_idle_connection_holds_one_small_buffer() {
     let service = Service::start(Backend::Sqlite).await;
-    // What the allocator says is exact. Resident memory is not.
+    // The statistics of the allocator are exact, unlike resident memory.
     let allocated = async || {
         let samples = service.metrics().await;
         samples.get("allocator_allocated_bytes", &[]).unwrap()
     };
     let mut held = Vec::new();
     for _ in 0..50 {
-        held.push(idle(&service).await);
+        held.push(idle_connection(&service).await);
     }
-    // What the first connections and the first scrape make is there.
+    // Allocations of the first connections and the first scrape are not counted.
     allocated().await;
     let before = allocated().await;
     for _ in 0..CONNECTIONS {
-        held.push(idle(&service).await);
+        held.push(idle_connection(&service).await);
     }
     let each = (allocated().await - before) / f64::from(CONNECTIONS);
     assert!(each < MOST, "{each} bytes");
-    // The figure is one of connections.
+    // The figure is per connection.
     assert!(each > 8_192.0, "{each} bytes");
 }

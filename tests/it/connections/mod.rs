@@ -1,13 +1,13 @@
-//! Deadlines and limits of connections, from outside the process.
+//! Deadlines and limits of connections.
 //!
-//! Half a header that was sent in one piece with a whole request before it ends
-//! with the idle timeout: bytes do not tell where hyper's parser stands.
+//! Known limit: an unfinished header that arrives together with a complete request is limited by
+//! the idle timeout, because the state of hyper's parser is not visible.
 
 mod floods;
 mod http2;
 mod memory;
 mod tls;
-mod unread;
+mod unread_responses;
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::http2::{PREFACE, SETTINGS, get};
+use crate::support::raw_http::read_bytes;
 use crate::support::{Backend, Service, eventually};
 
 const REQUEST: &[u8] = b"GET /api/v1/ping HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -28,22 +29,17 @@ async fn service() -> Service {
         .await
 }
 
-/// Sends bytes, and returns how long the connection stays open after that.
+/// Sends bytes and returns how long the connection stays open afterwards.
 async fn stays_open(service: &Service, bytes: &[u8]) -> Duration {
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let began = Instant::now();
-    let mut answer = Vec::new();
-    let read = stream.read_to_end(&mut answer);
-    // A reset is an end as well.
-    let _ended = tokio::time::timeout(Duration::from_secs(10), read)
-        .await
-        .expect("it was closed");
+    read_bytes(&mut stream).await;
     began.elapsed()
 }
 
 #[tokio::test]
-async fn silence_and_half_headers_end_with_the_header_timeout() {
+async fn the_header_timeout_ends_silent_connections_and_partial_headers() {
     let service = service().await;
     let half_block = [PREFACE, SETTINGS, &[0, 0, 100, 1, 4, 0, 0, 0, 1, 0x82]].concat();
     for (what, bytes) in [
@@ -62,7 +58,7 @@ async fn silence_and_half_headers_end_with_the_header_timeout() {
 }
 
 #[tokio::test]
-async fn half_a_header_after_a_request_has_the_header_timeout_too() {
+async fn the_header_timeout_applies_to_later_requests() {
     let service = service().await;
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     stream.write_all(REQUEST).await.unwrap();
@@ -81,7 +77,7 @@ async fn half_a_header_after_a_request_has_the_header_timeout_too() {
 }
 
 #[tokio::test]
-async fn connections_without_a_request_end_with_the_idle_timeout() {
+async fn the_idle_timeout_ends_connections_between_requests() {
     let service = service().await;
     let idle_http2 = [PREFACE, SETTINGS, &ping_over_http2()].concat();
     for (what, bytes) in [("HTTP/1.1", REQUEST), ("HTTP/2", &idle_http2)] {
@@ -97,13 +93,13 @@ fn ping_over_http2() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_header_that_drips_is_ended_however_steady_it_is() {
+async fn a_slowly_sent_header_hits_the_header_timeout() {
     let service = service().await;
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     let began = Instant::now();
     let mut open = true;
     for byte in b"GET /api/v1/ping HTTP/1.1\r\nHost: example.org\r\nX-Drip: aaaaaaaaaaa" {
-        // The pace of the attack, not a wait for something.
+        // The sleep is the pace of the attack, it does not wait for anything.
         tokio::time::sleep(Duration::from_millis(50)).await;
         if stream.write_all(&[*byte]).await.is_err() {
             open = false;
@@ -118,14 +114,14 @@ async fn a_header_that_drips_is_ended_however_steady_it_is() {
 }
 
 #[tokio::test]
-async fn headers_that_are_too_large_are_431() {
+async fn too_large_headers_are_answered_with_431() {
     let service = service().await;
-    // The limit is 64 KiB, however much of it comes at once.
+    // The limit is 64 KiB, independent of the size of the writes.
     for (kib, expected) in [(63, 200), (65, 431), (70, 431), (100, 431), (200, 431)] {
         let large = "a".repeat(kib * 1024);
         let request = format!("GET /api/v1/ping HTTP/1.1\r\nHost: x\r\nX-Large: {large}\r\n\r\n");
         let mut stream = TcpStream::connect(service.address()).await.unwrap();
-        // The answer comes before the last byte is sent, and a reset may follow it.
+        // The response arrives before the last byte is sent, and a reset may follow.
         let _partly = stream.write_all(request.as_bytes()).await;
         let mut head = [0; 12];
         stream.read_exact(&mut head).await.unwrap();
@@ -135,10 +131,10 @@ async fn headers_that_are_too_large_are_431() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_given_up() {
+async fn a_client_that_does_not_read_is_disconnected() {
     let service = service().await;
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
-    // More answers than the buffers of both ends can hold.
+    // More responses than the buffers of both ends can hold.
     let burst = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200);
     let write = async {
         for _ in 0..10_000 {
@@ -162,11 +158,11 @@ async fn a_client_that_does_not_read_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_refusal_before_the_body_keeps_the_connection_alive() {
+async fn an_early_refusal_keeps_the_connection_alive() {
     let service = service().await;
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     for _ in 0..20 {
-        // The head alone first, so that the refusal is ready before the body.
+        // The head is sent first, so that the rejection is ready before the body arrives.
         let head = b"POST /api/v1/accounts HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n";
         stream.write_all(head).await.unwrap();
         tokio::time::sleep(Duration::from_millis(5)).await;

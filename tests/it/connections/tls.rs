@@ -1,4 +1,4 @@
-//! TLS on the public listener, with certificates made for each test.
+//! TLS on the public listener.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ impl Pair {
         Self::until(4096)
     }
 
-    /// One that expires on the first day of a year.
+    /// A certificate that expires at the start of a year.
     fn until(year: i32) -> Self {
         let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
@@ -46,7 +46,7 @@ impl Pair {
     }
 }
 
-/// Connects as a client that trusts this certificate only.
+/// Connects as a client that trusts only this certificate.
 async fn connect(
     service_address: &str,
     trusted: &Pair,
@@ -68,8 +68,8 @@ async fn connect(
         .await
 }
 
-/// The harness asks for readiness over plain HTTP, so the start is waited for on the
-/// admin listener; returns the address of the public one.
+/// Waits for the start on the admin listener, because the harness checks readiness over plain HTTP.
+/// Returns the address of the public listener.
 async fn started(service: &mut Service) -> String {
     service.wait_admin().await;
     let url = service.admin("/health/ready");
@@ -86,13 +86,13 @@ async fn started(service: &mut Service) -> String {
     .await
 }
 
-async fn a_broken_pair_is_told(service: &Service) {
-    eventually("the broken pair is told", async || {
+async fn a_broken_pair_is_logged(service: &Service) {
+    eventually("a line about the broken pair", async || {
         let lines = service.logs();
-        let told = |line: &serde_json::Value| {
+        let is_warning = |line: &serde_json::Value| {
             line["message"] == "the new certificate is broken; the old one stays"
         };
-        lines.iter().any(told).then_some(())
+        lines.iter().any(is_warning).then_some(())
     })
     .await;
 }
@@ -103,7 +103,7 @@ async fn both_protocols_are_served_and_a_new_certificate_needs_no_restart() {
     let folder = tempfile::tempdir().unwrap();
     first.write(folder.path());
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("APP__HTTP__TLS__CERT_FILE", path("cert.pem"))
         .env("APP__HTTP__TLS__KEY_FILE", path("key.pem"))
@@ -141,7 +141,7 @@ async fn both_protocols_are_served_and_a_new_certificate_needs_no_restart() {
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(&body[..], br#"{"message":"pong"}"#);
 
-    // Half a handshake ends as half a header does.
+    // An unfinished TLS handshake is limited like an unfinished header.
     let mut half = TcpStream::connect(&address).await.unwrap();
     half.write_all(&[0x16, 3, 1]).await.unwrap();
     let began = Instant::now();
@@ -156,7 +156,7 @@ async fn both_protocols_are_served_and_a_new_certificate_needs_no_restart() {
 
     // A certificate without its key keeps the old pair.
     std::fs::write(path("cert.pem"), &second.certificate).unwrap();
-    a_broken_pair_is_told(&service).await;
+    a_broken_pair_is_logged(&service).await;
     connect(&address, &first, b"h2").await.unwrap();
 
     second.write(folder.path());
@@ -165,7 +165,7 @@ async fn both_protocols_are_served_and_a_new_certificate_needs_no_restart() {
     })
     .await;
     assert!(connect(&address, &first, b"h2").await.is_err());
-    // What stood before still stands.
+    // The old certificate is still served.
     let request = http::Request::get("https://localhost/api/v1/ping");
     let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
     assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
@@ -173,14 +173,14 @@ async fn both_protocols_are_served_and_a_new_certificate_needs_no_restart() {
     assert_eq!(service.terminate().await, Some(0));
 }
 
-/// What `/metrics` says of the certificate, when it says something.
+/// The expiry metric of the certificate, if present.
 async fn expiry(service: &Service) -> Option<f64> {
     let metrics = service.metrics().await;
     metrics.get("tls_certificate_expiry_timestamp_seconds", &[])
 }
 
 #[tokio::test]
-async fn the_expiry_of_the_certificate_that_is_served_is_a_metric() {
+async fn the_metric_shows_the_expiry_of_the_served_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (first, second, issuer) = (Pair::until(2060), Pair::until(2061), Pair::until(2040));
@@ -198,16 +198,16 @@ async fn the_expiry_of_the_certificate_that_is_served_is_a_metric() {
         (expiry(&service).await == Some(2_871_763_200.0)).then_some(())
     })
     .await;
-    // A client refuses a chain whose issuer has expired.
+    // Clients reject a chain with an expired issuer.
     let chain = [second.certificate, issuer.certificate].concat();
     std::fs::write(path("cert.pem"), chain).unwrap();
     eventually("the chain's", async || {
         (expiry(&service).await == Some(2_208_988_800.0)).then_some(())
     })
     .await;
-    // What is refused is not told.
+    // The metric does not show a rejected certificate.
     std::fs::write(path("cert.pem"), &first.certificate).unwrap();
-    a_broken_pair_is_told(&service).await;
+    a_broken_pair_is_logged(&service).await;
     assert_eq!(expiry(&service).await, Some(2_208_988_800.0));
 
     let plain = Service::start(Backend::Sqlite).await;
@@ -215,7 +215,7 @@ async fn the_expiry_of_the_certificate_that_is_served_is_a_metric() {
 }
 
 #[tokio::test]
-async fn half_a_pair_or_a_wrong_one_is_bad_configuration() {
+async fn an_incomplete_or_wrong_key_pair_fails_the_start() {
     let (pair, other) = (Pair::make(), Pair::make());
     for (what, certificate, key) in [
         ("no key", Some(&pair.certificate), None),
@@ -239,7 +239,7 @@ async fn half_a_pair_or_a_wrong_one_is_bad_configuration() {
 }
 
 #[tokio::test]
-async fn half_a_handshake_cannot_hold_the_exit() {
+async fn an_unfinished_handshake_does_not_delay_the_exit() {
     let (folder, pair) = (tempfile::tempdir().unwrap(), Pair::make());
     pair.write(folder.path());
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
@@ -251,7 +251,7 @@ async fn half_a_handshake_cannot_hold_the_exit() {
         .await;
     let address = started(&mut service).await;
     let mut silent = TcpStream::connect(&address).await.unwrap();
-    // The head of a record that never comes.
+    // The head of a TLS record without its content.
     silent.write_all(&[22, 3, 1, 2, 0, 1]).await.unwrap();
     eventually("it is accepted", async || {
         let open = service.metrics().await;

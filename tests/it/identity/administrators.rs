@@ -1,16 +1,16 @@
-//! Administrators, as the store makes them.
+//! Administrators in the store.
 
 use identity::store::{Expected, FirstAdministrator, Promotion};
 use request::Role;
 use settings::clock::{Clock as _, SystemClock};
 
-use super::database::{execute, value};
 use super::erasure::{Slice, new_user, store};
+use super::sql::{execute, value};
 use crate::on_both;
-use crate::support::{Backend, Service};
+use crate::support::Service;
 
 on_both! {
-    async fn of_several_first_administrators_at_once_one_is_made(backend: Backend) {
+    async fn concurrent_creations_yield_one_first_administrator(backend: Backend) {
         let service = Service::start(backend).await;
         let store = store(&service, Slice::default());
         let count = "SELECT count(*) FROM users WHERE role = 'admin'";

@@ -1,9 +1,9 @@
-//! The first administrator.
+//! Creation of the first administrator.
 
 use std::sync::Arc;
 
 use super::client::{PASSWORD, leave, login, read_me, register, send};
-use super::database::{execute, value};
+use super::sql::{execute, value};
 use crate::on_both;
 use crate::support::service::ADMIN_EMAIL;
 use crate::support::{Backend, Service, TestDatabase, eventually};
@@ -17,7 +17,7 @@ fn with_administrator(backend: Backend, email: &str, password: &str) -> crate::s
         .env("APP__AUTH__BOOTSTRAP_ADMIN_PASSWORD", password)
 }
 
-/// A service on a database that has no administrator any more.
+/// A service on a database without an administrator.
 async fn without_administrator(backend: Backend, database: &Arc<TestDatabase>) -> Service {
     let service = Service::builder(backend).database(database).start().await;
     let set = "UPDATE users SET role = 'user' WHERE email = $1";
@@ -42,10 +42,10 @@ async fn role(service: &Service, email: &str, password: &str) -> String {
 }
 
 on_both! {
-    async fn the_first_administrator_is_made_once(backend: Backend) {
+    async fn the_first_administrator_is_created_once(backend: Backend) {
         let database = Arc::new(TestDatabase::create(backend).await);
         let start = |password| with_administrator(backend, EMAIL, password).database(&database).start();
-        // Several processes at once, on an empty database.
+        // Several processes start at the same time on an empty database.
         let (one, two) = tokio::join!(start(FIRST), start(FIRST));
         assert_eq!(role(&one, EMAIL, FIRST).await, "admin");
         assert_eq!(role(&two, EMAIL, FIRST).await, "admin");
@@ -67,7 +67,8 @@ on_both! {
         let before = without_administrator(backend, &database).await;
         let id = register(&before, EMAIL).await.text("id");
         drop(before);
-        // There is no administrator: the start tells the command, and serves.
+        // Without an administrator the service starts, and the log names the command that creates
+        // one.
         let after = with_administrator(backend, "Root@Example.com", FIRST)
             .database(&database)
             .start()
@@ -75,13 +76,13 @@ on_both! {
         assert_eq!(role(&after, EMAIL, PASSWORD).await, "user");
         login(&after, EMAIL, FIRST).await.is(401);
         let logs = after.logs();
-        let told = logs.iter().find(|line| line["level"] == "warn" && line["user"] == id);
+        let warning = logs.iter().find(|line| line["level"] == "warn" && line["user"] == id);
         let command = format!("gantry admin promote --id {id}");
-        assert_eq!(told.expect("a warning")["command"], command);
+        assert_eq!(warning.expect("a warning")["command"], command);
         assert!(!after.stdout().join("\n").to_lowercase().contains(EMAIL));
     }
 
-    async fn an_address_that_the_administrator_left_makes_nobody_an_administrator(backend: Backend) {
+    async fn the_former_address_of_the_administrator_grants_nothing(backend: Backend) {
         let database = Arc::new(TestDatabase::create(backend).await);
         let start = || with_administrator(backend, EMAIL, FIRST).database(&database).start();
         let first = start().await;
@@ -94,7 +95,7 @@ on_both! {
         assert_eq!(role(&second, "renamed@example.com", FIRST).await, "admin");
         let query = "SELECT count(*) FROM users WHERE role = 'admin'";
         assert_eq!(value::<i64>(backend, &second, query).await, 1);
-        // An address that nobody has makes no second one either.
+        // An address without a user does not create an administrator either.
         let third = with_administrator(backend, "third@example.com", FIRST)
             .database(&database)
             .start()
@@ -139,7 +140,7 @@ on_both! {
         assert_eq!(code, Some(2), "clap's code for a command line that is wrong");
     }
 
-    async fn an_administrator_that_could_not_be_made_is_bad_configuration(backend: Backend) {
+    async fn an_administrator_that_cannot_be_created_fails_the_start(backend: Backend) {
         let mut process = with_administrator(backend, "not an address", "short-but-not-really")
             .spawn()
             .await;

@@ -1,66 +1,12 @@
 //! A client of the identity routes.
 
-use reqwest::header::HeaderMap;
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::support::Service;
+pub use crate::support::{Answer, send};
 
 pub const PASSWORD: &str = "a passphrase for tests";
-
-/// Status, headers and body of an answer.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Value,
-}
-
-impl Answer {
-    /// The answer is this problem, and has the shape of one.
-    #[track_caller]
-    pub fn is_problem(&self, status: u16, code: &str) {
-        assert_eq!(
-            (self.status.as_u16(), &self.body["code"]),
-            (status, &json!(code)),
-            "{self:?}"
-        );
-        assert_eq!(self.headers["content-type"], "application/problem+json");
-        assert_eq!(self.body["status"], status);
-        for member in ["type", "title", "detail", "request_id", "trace_id"] {
-            assert!(self.body[member].is_string(), "{member}: {self:?}");
-        }
-    }
-
-    #[track_caller]
-    pub fn is(&self, status: u16) {
-        assert_eq!(self.status.as_u16(), status, "{self:?}");
-    }
-
-    pub fn text(&self, member: &str) -> String {
-        self.body[member].as_str().expect(member).to_owned()
-    }
-
-    pub fn etag(&self) -> String {
-        self.headers["etag"].to_str().unwrap().to_owned()
-    }
-}
-
-pub async fn send(request: RequestBuilder) -> Answer {
-    let answer = request.send().await.expect("an answer");
-    let (status, headers) = (answer.status(), answer.headers().clone());
-    let text = answer.text().await.expect("a body");
-    let body = if text.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_str(&text).expect("JSON")
-    };
-    Answer {
-        status,
-        headers,
-        body,
-    }
-}
 
 pub async fn post(service: &Service, path: &str, body: &Value) -> Answer {
     send(service.client.post(service.url(path)).json(body)).await
@@ -94,7 +40,7 @@ pub async fn logout(service: &Service, token: &str) -> Answer {
     .await
 }
 
-/// Registers and logs in; gives the tokens.
+/// Registers and logs in. Returns the tokens.
 pub async fn tokens(service: &Service, email: &str) -> (String, String) {
     register(service, email).await.is(201);
     let answer = login(service, email, PASSWORD).await;
@@ -102,7 +48,7 @@ pub async fn tokens(service: &Service, email: &str) -> (String, String) {
     (answer.text("access_token"), answer.text("refresh_token"))
 }
 
-/// A request of the own account.
+/// A request to the user's own account.
 pub fn me(service: &Service, method: Method, token: &str) -> RequestBuilder {
     let url = service.url("/api/v1/users/me");
     service.client.request(method, url).bearer_auth(token)
@@ -112,7 +58,7 @@ pub async fn read_me(service: &Service, token: &str) -> Answer {
     send(me(service, Method::GET, token)).await
 }
 
-/// Erases the own account.
+/// Erases the user's own account.
 pub async fn leave(service: &Service, token: &str) -> Answer {
     let body = json!({"current_password": PASSWORD});
     send(me(service, Method::DELETE, token).json(&body)).await

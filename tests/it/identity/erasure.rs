@@ -1,5 +1,5 @@
-//! Other slices take part in the erasure of a user: in its transaction, and with a
-//! say.
+//! Participation of other slices in the erasure of a user: in its transaction, with the right to
+//! refuse.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -18,9 +18,9 @@ use settings::{Layers, Reader};
 use telemetry::Exemplars;
 
 use crate::on_both;
-use crate::support::{Backend, Service};
+use crate::support::Service;
 
-/// Another slice that renames the user, as a write of its own, and then agrees or not.
+/// A slice that renames the user in the transaction and then agrees or refuses.
 #[derive(Default)]
 pub(super) struct Slice {
     holds_money: bool,
@@ -92,7 +92,7 @@ pub(super) fn store(service: &Service, slice: Slice) -> Arc<dyn IdentityStore> {
     }
 }
 
-/// A user with an address of its own.
+/// A user with a unique address.
 pub(super) fn new_user(role: Role) -> NewUser {
     let id = new_id();
     let user = User {
@@ -111,7 +111,7 @@ pub(super) fn new_user(role: Role) -> NewUser {
 }
 
 on_both! {
-    async fn a_slice_that_refuses_keeps_all_as_it_was(backend: Backend) {
+    async fn a_refused_erasure_is_rolled_back(backend: Backend) {
         // The service has migrated the database.
         let service = Service::start(backend).await;
         let asked = Arc::default();
@@ -126,7 +126,7 @@ on_both! {
         assert_eq!(store.user(user.id).await.unwrap(), Some(user), "its own write included");
     }
 
-    async fn a_slice_that_agrees_is_asked_once_and_only_for_the_right_version(backend: Backend) {
+    async fn slices_are_called_once_and_only_for_the_current_version(backend: Backend) {
         let service = Service::start(backend).await;
         let asked: Arc<Mutex<Vec<uuid::Uuid>>> = Arc::default();
         let slice = Slice { holds_money: false, asked: Arc::clone(&asked) };

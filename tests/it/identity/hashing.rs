@@ -1,4 +1,4 @@
-//! Places for password hashes, and what happens when there is none.
+//! The queue of password hashes and its limit.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use super::client::{PASSWORD, attempts, login, post, register, send, tokens};
 use crate::on_both;
 use crate::support::{Backend, Service, TestDatabase};
 
-/// A service whose queue outlasts the hashes of a busy machine: who comes first is the
-/// subject, not how fast the machine is.
-async fn patient(backend: Backend) -> Service {
+/// A service whose queue timeout exceeds the hashing time of a busy machine, because the test is
+/// about the order and not about speed.
+async fn with_long_queue(backend: Backend) -> Service {
     Service::builder(backend)
         .env("APP__AUTH__HASH_QUEUE_TIMEOUT", "60s")
         .start()
         .await
 }
 
-/// Honest logins while `attack` is repeated by six at once; how many were let in, and how
-/// often the attack was tried.
+/// Runs honest logins while six tasks repeat `attack`. Returns the number of successful logins and
+/// of attacks.
 async fn honest_logins(service: &Service, attack: impl AsyncFn()) -> (usize, u32) {
     register(service, "grace@example.com").await.is(201);
     let (over, tried) = (AtomicBool::new(false), AtomicU32::new(0));
@@ -45,8 +45,8 @@ async fn honest_logins(service: &Service, attack: impl AsyncFn()) -> (usize, u32
 }
 
 on_both! {
-    async fn six_who_guess_in_a_loop_refuse_no_honest_login(backend: Backend) {
-        let service = patient(backend).await;
+    async fn guessing_clients_do_not_block_honest_logins(backend: Backend) {
+        let service = with_long_queue(backend).await;
         let attack = async || {
             login(&service, "nobody@example.com", "some wrong passphrase").await;
         };
@@ -55,8 +55,8 @@ on_both! {
         assert_eq!(admitted, 40);
     }
 
-    async fn six_who_change_a_password_in_a_loop_refuse_no_honest_login(backend: Backend) {
-        let service = patient(backend).await;
+    async fn password_changing_clients_do_not_block_honest_logins(backend: Backend) {
+        let service = with_long_queue(backend).await;
         let (token, _) = tokens(&service, "ada@example.com").await;
         let url = service.url("/api/v1/users/me/password");
         let body = json!({
@@ -71,7 +71,7 @@ on_both! {
         assert_eq!(admitted, 40);
     }
 
-    async fn hashes_beyond_the_places_wait_for_one(backend: Backend) {
+    async fn hashes_beyond_the_limit_are_queued(backend: Backend) {
         let service = Service::builder(backend)
             .env("APP__AUTH__MAX_CONCURRENT_HASHES", "1")
             .env("APP__AUTH__HASH_QUEUE_TIMEOUT", "60s")
@@ -86,13 +86,13 @@ on_both! {
         assert_eq!(samples.get("auth_hash_wait_seconds_count", &[]), Some(8.0));
     }
 
-    async fn a_hash_without_memory_is_an_overload(backend: Backend) {
+    async fn a_hash_without_memory_is_answered_as_overload(backend: Backend) {
         let database = Arc::new(TestDatabase::create(backend).await);
-        // Makes the administrator, so that the next process has hashed nothing yet: memory
-        // that was used once stays in the address space.
+        // A first process creates the administrator, so that the second one has not hashed
+        // anything: memory stays in the address space after its first use.
         drop(Service::builder(backend).database(&database).start().await);
         let service = Service::builder(backend).database(&database).start().await;
-        // Room for a thread, not for the 19 MiB of a hash.
+        // Enough memory for a thread, but not for the 19 MiB of a hash.
         let limit = address_space(service.pid()) + (8 << 20);
         let set = Command::new("prlimit")
             .args([format!("--pid={}", service.pid()), format!("--as={limit}")])
@@ -114,7 +114,7 @@ on_both! {
     }
 }
 
-/// The process's address space, in bytes.
+/// Size of the address space of the process in bytes.
 fn address_space(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"));

@@ -1,4 +1,4 @@
-//! Keys: the published half, and rotation by their file.
+//! Signing keys: publication and rotation.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
@@ -8,7 +8,7 @@ use super::client::{self, login, read_me, register, send, tokens};
 use crate::on_both;
 use crate::support::{Backend, Service, eventually};
 
-/// A fresh JWK set, as the subcommand prints it.
+/// A new JWK set from the `keygen` subcommand.
 pub async fn keygen() -> String {
     let mut process = Service::builder(Backend::Sqlite)
         .arguments(&["keygen"])
@@ -28,7 +28,7 @@ async fn published(service: &Service) -> Vec<Value> {
     answer.body["keys"].as_array().unwrap().clone()
 }
 
-/// The keys of two sets in one.
+/// The union of two JWK sets.
 fn joined(one: &str, two: &str) -> String {
     let keys = |set: &str| {
         serde_json::from_str::<Value>(set).unwrap()["keys"]
@@ -51,7 +51,7 @@ on_both! {
         assert_eq!((&key["kty"], &key["crv"]), (&json!("OKP"), &json!("Ed25519")));
         assert_eq!(key["alg"], "EdDSA");
         assert!(!key.contains_key("d"), "the private half");
-        // As a relying party would verify.
+        // Verified like a relying party does.
         let (token, _) = tokens(&service, "ada@example.com").await;
         let (message, signature) = token.rsplit_once('.').unwrap();
         let public = BASE64URL.decode(key["x"].as_str().unwrap()).unwrap();
@@ -72,7 +72,7 @@ on_both! {
         read_me(&service, &token).await.is(200);
     }
 
-    async fn generated_keys_are_warned_of(backend: Backend) {
+    async fn generated_keys_cause_a_warning(backend: Backend) {
         let service = Service::start(backend).await;
         let warned = service.logs().iter().any(|line| {
             line["level"] == "warn"
@@ -93,7 +93,7 @@ on_both! {
         let (old, _) = tokens(&service, "ada@example.com").await;
         read_me(&service, &old).await.is(200);
 
-        // A broken file keeps the old keys.
+        // An invalid file leaves the old keys in force.
         std::fs::write(&path, "{\"keys\": [").unwrap();
         eventually("the warning", async || {
             service.logs().into_iter().find(|line| {
@@ -104,7 +104,7 @@ on_both! {
         assert_eq!(published(&service).await[0]["kid"], first_kid(&first));
         read_me(&service, &old).await.is(200);
 
-        // The new key signs, the old one still verifies.
+        // The new key signs, and the old one still verifies.
         std::fs::write(&path, joined(&second, &first)).unwrap();
         eventually("both keys are published", async || {
             (published(&service).await.len() == 2).then_some(())
@@ -116,7 +116,7 @@ on_both! {
         let new = answer.text("access_token");
         read_me(&service, &new).await.is(200);
 
-        // The old one is withdrawn, and with it what is remembered of its tokens.
+        // The old key is removed, and with it the cached verifications of its tokens.
         std::fs::write(&path, &second).unwrap();
         eventually("one key is published", async || {
             (published(&service).await.len() == 1).then_some(())

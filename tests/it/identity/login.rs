@@ -6,12 +6,12 @@ use argon2::password_hash::phc::PasswordHash;
 use serde_json::{Value, json};
 
 use super::client::{self, PASSWORD, attempts, login, post, read_me, register};
-use super::database::{execute, value};
+use super::sql::{execute, value};
 use crate::on_both;
 use crate::support::{Backend, Service, eventually};
 
 on_both! {
-    async fn a_registered_user_logs_in_and_sees_the_own_account(backend: Backend) {
+    async fn a_registered_user_logs_in_and_reads_the_account(backend: Backend) {
         let service = Service::start(backend).await;
         let user = register(&service, "  Ada@Example.COM ").await;
         user.is(201);
@@ -27,7 +27,7 @@ on_both! {
         assert_eq!(tokens.body["token_type"], "Bearer");
         assert_eq!(tokens.body["expires_in"], 900);
         assert_eq!(tokens.headers["cache-control"], "no-store");
-        // The second time, token and user are remembered.
+        // The second request uses the cached token and user.
         for _ in 0..2 {
             let me = read_me(&service, &tokens.text("access_token")).await;
             me.is(200);
@@ -38,7 +38,7 @@ on_both! {
         }
     }
 
-    async fn an_address_is_taken_once_however_it_is_written(backend: Backend) {
+    async fn an_address_is_unique_in_every_spelling(backend: Backend) {
         let service = Service::start(backend).await;
         register(&service, "ada@example.com").await.is(201);
         register(&service, "ADA@example.com").await.is_problem(409, "EMAIL_TAKEN");
@@ -52,7 +52,7 @@ on_both! {
         assert_eq!(statuses, [201, 409, 409]);
     }
 
-    async fn one_mailbox_is_one_user_in_every_form_of_its_characters(backend: Backend) {
+    async fn an_address_is_unique_in_every_unicode_form(backend: Backend) {
         let service = Service::start(backend).await;
         let user = register(&service, "jose\u{301}@bu\u{308}cher.example").await;
         user.is(201);
@@ -74,7 +74,7 @@ on_both! {
         }
     }
 
-    async fn an_address_from_before_it_had_one_form_still_logs_in(backend: Backend) {
+    async fn a_user_with_an_unnormalized_address_can_log_in(backend: Backend) {
         let service = Service::start(backend).await;
         register(&service, "jose\u{301}@xn--bcher-kva.example").await.is(201);
         let set = "UPDATE users SET email = $1 WHERE email = 'josé@bücher.example'";
@@ -84,7 +84,7 @@ on_both! {
         login(&service, former, "another passphrase").await.is(401);
     }
 
-    async fn passwords_that_are_guessed_first_are_refused(backend: Backend) {
+    async fn common_passwords_are_refused(backend: Backend) {
         let service = Service::start(backend).await;
         let email = "ada.lovelace@example.com";
         for password in ["Password1234", "aaaaaaaaaaaa", "123456789012", email, "Ada.Lovelace1"] {
@@ -101,7 +101,7 @@ on_both! {
         client::send(request).await.is_problem(422, "VALIDATION_FAILED");
     }
 
-    async fn wrong_password_and_unknown_user_answer_word_for_word_alike(backend: Backend) {
+    async fn wrong_password_and_unknown_user_have_equal_responses(backend: Backend) {
         let service = Service::start(backend).await;
         register(&service, "ada@example.com").await.is(201);
         let wrong = login(&service, "ada@example.com", "another passphrase").await;
@@ -135,7 +135,7 @@ on_both! {
         assert_eq!(attempts(&service, "login", "failure").await, 5.0);
     }
 
-    async fn every_field_that_is_not_acceptable_is_named_at_once(backend: Backend) {
+    async fn all_invalid_fields_are_reported_together(backend: Backend) {
         let service = Service::start(backend).await;
         let body = json!({"email": "nobody", "name": " ", "password": "short"});
         let answer = post(&service, "/api/v1/auth/register", &body).await;
@@ -160,7 +160,7 @@ on_both! {
         answer.is_problem(422, "VALIDATION_FAILED");
     }
 
-    async fn too_many_hashes_at_once_are_refused_with_a_time_to_come_back(backend: Backend) {
+    async fn excess_hashes_are_refused_with_retry_after(backend: Backend) {
         let service = Service::builder(backend)
             .env("APP__AUTH__MAX_CONCURRENT_HASHES", "1")
             .env("APP__AUTH__HASH_QUEUE_TIMEOUT", "0s")
@@ -180,7 +180,7 @@ on_both! {
         let counted = attempts(&service, "login", "overloaded").await;
         let refused = u32::try_from(overloaded.len()).unwrap();
         assert_eq!(counted, f64::from(refused));
-        // The place is free again.
+        // The slot is free again.
         login(&service, "nobody@example.com", PASSWORD).await.is(401);
     }
 
@@ -213,7 +213,7 @@ on_both! {
         let answer = client::logout(&service, "unknown").await;
         answer.is_problem(429, "RATE_LIMITED");
         assert!(answer.headers.contains_key("retry-after"));
-        // Only theirs.
+        // Only the user's own address.
         let ping = service.client.get(service.url("/api/v1/ping")).send().await.unwrap();
         assert_eq!(ping.status(), 200);
     }

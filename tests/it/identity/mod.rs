@@ -1,14 +1,14 @@
-//! Users, credentials and tokens, as clients see them.
+//! Users, credentials and tokens through the API.
 
 mod administrators;
 mod bootstrap;
 pub mod client;
-mod database;
 mod erasure;
-mod guesses;
 mod hashing;
 mod keys;
 mod login;
+mod password_guessing;
 mod refresh;
+mod sql;
 mod tokens;
 mod users;

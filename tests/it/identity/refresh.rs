@@ -4,9 +4,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
 
 use super::client::{PASSWORD, attempts, login, logout, post, read_me, refresh, register, tokens};
-use super::database::value;
+use super::sql::value;
 use crate::on_both;
-use crate::support::{Backend, Service, eventually};
+use crate::support::{Service, eventually};
 
 const TOKENS: &str = "SELECT count(*) FROM refresh_tokens";
 const FAMILIES: &str = "SELECT count(*) FROM refresh_families";
@@ -25,7 +25,7 @@ on_both! {
         assert_eq!(attempts(&service, "refresh", "success").await, 2.0);
     }
 
-    async fn a_token_again_within_the_grace_is_a_conflict_and_revokes_nothing(backend: Backend) {
+    async fn a_replay_within_the_grace_period_is_a_conflict_and_revokes_nothing(backend: Backend) {
         let service = Service::builder(backend)
             .env("APP__AUTH__REFRESH_GRACE", "1h")
             .start()
@@ -48,7 +48,7 @@ on_both! {
         let replayed = refresh(&service, &first).await;
         replayed.is_problem(401, "INVALID_REFRESH_TOKEN");
         assert_eq!(replayed.headers["www-authenticate"], "Bearer");
-        // The thief's and the owner's, both.
+        // The attacker's token and the owner's token.
         refresh(&service, &second).await.is_problem(401, "INVALID_REFRESH_TOKEN");
         // Another login is another family.
         refresh(&service, &other).await.is(200);
@@ -64,7 +64,7 @@ on_both! {
         .await;
     }
 
-    async fn of_parallel_refreshes_exactly_one_wins(backend: Backend) {
+    async fn exactly_one_of_concurrent_refreshes_succeeds(backend: Backend) {
         let service = Service::start(backend).await;
         let (_, mut token) = tokens(&service, "ada@example.com").await;
         for _ in 0..5 {
@@ -84,7 +84,7 @@ on_both! {
         let service = Service::start(backend).await;
         let (_, first) = tokens(&service, "ada@example.com").await;
         let second = refresh(&service, &first).await.text("refresh_token");
-        // Also with a token that was rotated since.
+        // Also with a token that has been rotated in the meantime.
         logout(&service, &first).await.is(204);
         logout(&service, &first).await.is(204);
         logout(&service, "never issued").await.is(204);
@@ -105,10 +105,10 @@ on_both! {
         post(&service, "/api/v1/auth/refresh", &body).await.is_problem(400, "UNKNOWN_FIELD");
     }
 
-    async fn the_cleanup_removes_what_has_expired_and_nothing_else(backend: Backend) {
+    async fn the_cleanup_removes_expired_tokens_only(backend: Backend) {
         let service = Service::start(backend).await;
         let (_, living) = tokens(&service, "ada@example.com").await;
-        // A second process on the same database makes short-lived ones and cleans up.
+        // A second process on the same database issues short-lived tokens and removes them.
         let cleaner = Service::builder(backend)
             .database(&service.database)
             .env("APP__AUTH__REFRESH_TTL", "1ms")
@@ -132,7 +132,7 @@ on_both! {
         assert!(samples.get("worker_runs_total", &runs).unwrap() >= 1.0);
     }
 
-    async fn only_hashes_of_refresh_tokens_are_value(backend: Backend) {
+    async fn only_hashes_of_refresh_tokens_are_stored(backend: Backend) {
         let service = Service::start(backend).await;
         register(&service, "ada@example.com").await.is(201);
         let answer = login(&service, "ada@example.com", PASSWORD).await;

@@ -1,4 +1,4 @@
-//! Access tokens: what is accepted, and what is not.
+//! Verification of access tokens.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::client::{self, Answer, attempts, login, me, read_me, register, send, tokens};
 use crate::on_both;
-use crate::support::{Backend, Service};
+use crate::support::Service;
 use reqwest::Method;
 
 const SECRET: &[u8] = b"a secret of tests, of 32 bytes or more";
 
-/// One HS256 key whose secret the tests know.
+/// An HS256 key whose secret is known to the tests.
 fn shared_key() -> String {
     let k = BASE64URL.encode(SECRET);
     json!({"keys": [{"kty": "oct", "alg": "HS256", "kid": "shared", "k": k}]}).to_string()
@@ -22,7 +22,7 @@ fn now() -> i64 {
     time::OffsetDateTime::now_utc().unix_timestamp()
 }
 
-/// The claims of a token that is good, for a user.
+/// Valid claims for a user.
 fn claims(user: &str) -> Value {
     json!({
         "iss": env!("CARGO_PKG_NAME"),
@@ -50,7 +50,7 @@ fn part(token: &str, index: usize) -> Value {
 }
 
 #[track_caller]
-fn is_refused(answer: &Answer, why: &str) {
+fn assert_refused(answer: &Answer, why: &str) {
     assert_eq!(answer.status.as_u16(), 401, "{why}: {answer:?}");
     answer.is_problem(401, "UNAUTHENTICATED");
     assert_eq!(
@@ -86,7 +86,7 @@ on_both! {
         assert!(claims["jti"].is_string() && claims["client_id"].is_string());
     }
 
-    async fn without_credentials_the_challenge_says_only_how(backend: Backend) {
+    async fn the_challenge_without_credentials_has_no_error(backend: Backend) {
         let service = Service::start(backend).await;
         let answer = send(service.client.get(service.url("/api/v1/users/me"))).await;
         answer.is_problem(401, "UNAUTHENTICATED");
@@ -98,17 +98,17 @@ on_both! {
             ("x-api-key", "whatever"),
         ] {
             let request = service.client.get(service.url("/api/v1/users/me"));
-            is_refused(&send(request.header(name, value)).await, value);
+            assert_refused(&send(request.header(name, value)).await, value);
         }
     }
 
     async fn a_refused_token_is_refused_before_the_body_is_read(backend: Backend) {
         let service = Service::start(backend).await;
         let request = me(&service, Method::PATCH, "x").body("not JSON");
-        is_refused(&send(request).await, "a broken body");
+        assert_refused(&send(request).await, "a broken body");
     }
 
-    async fn a_token_made_by_hand_must_hold_in_every_part(backend: Backend) {
+    async fn every_claim_of_a_token_is_verified(backend: Backend) {
         let service = Service::builder(backend)
             .env("APP__AUTH__KEYS", shared_key())
             .start()
@@ -135,7 +135,7 @@ on_both! {
                 value => claims[name] = value.clone(),
             }
             let answer = read_me(&service, &sign(&header(), &claims, SECRET)).await;
-            is_refused(&answer, &format!("{name} = {value}"));
+            assert_refused(&answer, &format!("{name} = {value}"));
         }
         for (name, value) in [
             ("typ", json!("JWT")),
@@ -147,26 +147,26 @@ on_both! {
             let mut header = header();
             header[name] = value.clone();
             let answer = read_me(&service, &sign(&header, &claims(&user), SECRET)).await;
-            is_refused(&answer, &format!("{name} = {value}"));
+            assert_refused(&answer, &format!("{name} = {value}"));
         }
         let none = BASE64URL.encode(json!({"typ": "at+jwt", "alg": "none", "kid": "shared"}).to_string());
         let payload = good.split('.').nth(1).unwrap();
-        is_refused(&read_me(&service, &format!("{none}.{payload}.")).await, "alg none, unsigned");
-        is_refused(
+        assert_refused(&read_me(&service, &format!("{none}.{payload}.")).await, "alg none, unsigned");
+        assert_refused(
             &read_me(&service, &sign(&header(), &claims(&user), b"another secret of 32 bytes or more")).await,
             "another secret",
         );
-        // One claim changed under the old signature.
+        // One claim is changed, and the signature is kept.
         let signature = good.rsplit('.').next().unwrap();
         let mut changed = claims(&user);
         changed["exp"] = json!(now() + 6_000);
         let unsigned = sign(&header(), &changed, SECRET);
         let (unsigned, _) = unsigned.rsplit_once('.').unwrap();
-        is_refused(&read_me(&service, &format!("{unsigned}.{signature}")).await, "tampered");
+        assert_refused(&read_me(&service, &format!("{unsigned}.{signature}")).await, "tampered");
         assert!(attempts(&service, "token", "failure").await >= 18.0);
     }
 
-    async fn a_public_key_is_no_shared_secret(backend: Backend) {
+    async fn a_public_key_is_not_accepted_as_shared_secret(backend: Backend) {
         let service = Service::start(backend).await;
         let user = register(&service, "ada@example.com").await.text("id");
         let jwks = send(service.client.get(service.url("/.well-known/jwks.json"))).await;
@@ -176,23 +176,23 @@ on_both! {
         header["kid"] = key["kid"].clone();
         for secret in [x.as_bytes(), &BASE64URL.decode(x).unwrap(), key.to_string().as_bytes()] {
             let token = sign(&header, &claims(&user), secret);
-            is_refused(&read_me(&service, &token).await, "the public key as HMAC secret");
+            assert_refused(&read_me(&service, &token).await, "the public key as HMAC secret");
         }
     }
 
-    async fn the_role_is_that_of_the_database_not_of_the_token(backend: Backend) {
+    async fn the_role_is_read_from_the_database(backend: Backend) {
         let service = Service::builder(backend)
             .env("APP__AUTH__KEYS", shared_key())
             .start()
             .await;
         let user = register(&service, "ada@example.com").await.text("id");
-        // It says admin, and is signed.
+        // A correctly signed token that claims the role of an administrator.
         let token = sign(&header(), &claims(&user), SECRET);
         let answer = read_me(&service, &token).await;
         assert_eq!(answer.body["role"], "user");
     }
 
-    async fn a_verified_token_is_not_believed_beyond_its_expiry(backend: Backend) {
+    async fn a_cached_token_is_rejected_after_its_expiry(backend: Backend) {
         let service = Service::builder(backend)
             .env("APP__AUTH__ACCESS_TTL", "1s")
             .start()
@@ -204,7 +204,7 @@ on_both! {
             (answer.status == 401).then_some(answer)
         })
         .await;
-        is_refused(&answer, "expired");
+        assert_refused(&answer, "expired");
         assert!((exp..=exp + 5).contains(&now()), "leeway is 5 s at most");
     }
 }

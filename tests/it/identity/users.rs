@@ -1,4 +1,4 @@
-//! The own account: entity tags, changes, passwords, deletion.
+//! The user's own account: entity tags, changes, passwords, deletion.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ async fn change_password(service: &Service, token: &str, current: &str, new: &st
 }
 
 on_both! {
-    async fn an_etag_spares_the_body_and_guards_the_change(backend: Backend) {
+    async fn an_etag_avoids_the_body_and_protects_changes(backend: Backend) {
         let service = Service::start(backend).await;
         let (token, _) = tokens(&service, "ada@example.com").await;
         let first = read_me(&service, &token).await;
@@ -65,7 +65,7 @@ on_both! {
         send(request.json(&json!({}))).await.is_problem(400, "INVALID_HEADER");
     }
 
-    async fn a_change_touches_what_it_names(backend: Backend) {
+    async fn a_change_affects_the_given_fields_only(backend: Backend) {
         let service = Service::start(backend).await;
         let (token, _) = tokens(&service, "ada@example.com").await;
         register(&service, "grace@example.com").await.is(201);
@@ -86,7 +86,7 @@ on_both! {
         patch(&service, &token, json!({"role": "admin"})).await.is_problem(400, "UNKNOWN_FIELD");
     }
 
-    async fn of_parallel_changes_of_one_version_exactly_one_is_made(backend: Backend) {
+    async fn exactly_one_of_concurrent_changes_succeeds(backend: Backend) {
         let service = Service::start(backend).await;
         let (token, _) = tokens(&service, "ada@example.com").await;
         let tag = read_me(&service, &token).await.etag();
@@ -113,7 +113,7 @@ on_both! {
             .is_problem(422, "VALIDATION_FAILED");
         refresh(&service, &first).await.is(200);
         change_password(&service, &token, PASSWORD, new).await.is(204);
-        // Its access tokens end with it, the one that changed it included.
+        // All access tokens of the user end, including the one that was used.
         read_me(&service, &token).await.is_problem(401, "UNAUTHENTICATED");
         refresh(&service, &second).await.is_problem(401, "INVALID_REFRESH_TOKEN");
         login(&service, "ada@example.com", PASSWORD).await.is(401);
@@ -144,7 +144,7 @@ on_both! {
         let wrong = "not the passphrase";
         let body = json!({"email": "eve@example.com", "current_password": wrong});
         patch(&service, &token, body).await.is_problem(403, "WRONG_PASSWORD");
-        // Not even whether an address is taken is told without it.
+        // Without the password the response does not even reveal whether an address is taken.
         let body = json!({"email": "admin@example.com", "current_password": wrong});
         patch(&service, &token, body).await.is_problem(403, "WRONG_PASSWORD");
         erase(Some(json!({"current_password": wrong}))).await.is_problem(403, "WRONG_PASSWORD");
@@ -161,7 +161,7 @@ on_both! {
         let (token, refresh_token) = tokens(&service, "ada@example.com").await;
         let id = read_me(&service, &token).await.text("id");
         leave(&service, &token).await.is(204);
-        // At once where it happened.
+        // Immediately on the replica that made the change.
         let answer = read_me(&service, &token).await;
         answer.is_problem(401, "UNAUTHENTICATED");
         assert_eq!(answer.headers["www-authenticate"], "Bearer error=\"invalid_token\"");
@@ -173,7 +173,7 @@ on_both! {
         read_me(&service, &token).await.is(401);
     }
 
-    async fn nothing_personal_of_a_deleted_user_stays(backend: Backend) {
+    async fn a_deleted_user_leaves_no_personal_data(backend: Backend) {
         let service = Service::start(backend).await;
         let body = json!({
             "email": "uniquely@example.com", "name": "Uniquely Named", "password": PASSWORD,
@@ -183,12 +183,12 @@ on_both! {
         let row = user_row(backend, &service, &id).await;
         assert_eq!(row, Some((Some("uniquely@example.com".into()), Some("Uniquely Named".into()), true)));
         leave(&service, &answer.text("access_token")).await.is(204);
-        // The row stays, so that other tables can point to it.
+        // The row remains because other tables reference it.
         assert_eq!(user_row(backend, &service, &id).await, Some((None, None, false)));
     }
 }
 
-/// Address, name and whether there is a password hash.
+/// Address, name, and whether a password hash is stored.
 async fn user_row(
     backend: Backend,
     service: &Service,
@@ -217,9 +217,8 @@ async fn user_row(
     }
 }
 
-/// Two processes on one database, with one user whom both have in memory. Only Postgres
-/// serves several processes. The question is one that looks at neither the user's row nor
-/// the token's signature again.
+/// Two processes on one database with a user that both have cached. Only Postgres supports several
+/// processes. The request verifies neither the user's row nor the signature of the token again.
 async fn replicas() -> (Service, Service, String) {
     let keys = super::keys::keygen().await;
     let database = Arc::new(TestDatabase::create(Backend::Postgres).await);
@@ -240,7 +239,7 @@ async fn accounts(service: &Service, token: &str) -> u16 {
     send(request.bearer_auth(token)).await.status.as_u16()
 }
 
-/// The token is refused within ten seconds, which is the bound of `eventually`.
+/// Asserts that the token is rejected within ten seconds, the bound of `eventually`.
 async fn ends_in_time(service: &Service, token: &str) {
     eventually("the other replica refuses the token", async || {
         (accounts(service, token).await == 401).then_some(())
@@ -271,7 +270,7 @@ async fn a_new_password_ends_access_tokens_on_every_replica_within_ten_seconds()
         "at once where it happened"
     );
     ends_in_time(&two, &token).await;
-    // A later token is good at once, also where the user is remembered as before.
+    // A newer token is accepted immediately, also where the user is cached.
     let next = login(&one, "ada@example.com", new)
         .await
         .text("access_token");

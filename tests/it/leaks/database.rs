@@ -1,10 +1,10 @@
-//! A database whose URL has a marked password.
+//! A database URL with a marked password.
 
 use sqlx::{Connection as _, Executor as _};
 
 use crate::support::TestDatabase;
 
-/// A statement on the database, under the service.
+/// Runs a statement on the database of the service.
 pub async fn execute(database: &TestDatabase, statement: &str) {
     let url = database.url();
     let statement = sqlx::AssertSqlSafe(statement.to_owned());
@@ -17,7 +17,7 @@ pub async fn execute(database: &TestDatabase, statement: &str) {
     }
 }
 
-/// A role whose password is marked; gone when dropped.
+/// A database role with a marked password. Removed when dropped.
 pub struct Role {
     name: String,
     database: std::sync::Arc<TestDatabase>,
@@ -32,7 +32,7 @@ impl Role {
         Self { name, database }
     }
 
-    /// The database's URL, with this role in place of the one that made it.
+    /// The database URL with the credentials of this role.
     pub fn url(&self, password: &str) -> String {
         let (scheme, rest) = self.database.url().split_once("://").unwrap();
         let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
@@ -49,8 +49,8 @@ impl Role {
     }
 }
 
-/// The same database, and nobody who may use it; or a file below a file, where
-/// nothing can be made.
+/// A URL of the same database that cannot work: a role without access, or a file below another
+/// file.
 pub fn wrong(url: &str) -> String {
     if url.starts_with("sqlite") {
         let file = url.split_once('?').map_or(url, |(file, _)| file);

@@ -1,4 +1,4 @@
-//! The ledger's API on the built binary.
+//! The API of the ledger.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::{Client, id, members, transfer};
 use super::number;
 use crate::on_both;
-use crate::support::{Backend, Service, eventually};
+use crate::support::{Service, eventually};
 
 on_both! {
     async fn accounts_deposits_and_transfers_have_the_shapes_of_the_contract(backend: Backend) {
@@ -89,7 +89,7 @@ on_both! {
         };
         let path = "/api/v1/transfers";
         let body = transfer(&from, &to, 10);
-        // Refused first, and ever after, though the money comes.
+        // Refused first and on every replay, even if the money arrives later.
         let first = send(&anna, path, "a", &body).await;
         admin.deposit(&from, 100).await;
         let again = send(&anna, path, "a", &body).await;
@@ -103,7 +103,7 @@ on_both! {
         for member in ["request_id", "trace_id"] {
             assert_ne!(first[member], again[member], "the ids are the new request's");
         }
-        // Made first, and never again; white space makes no other body.
+        // Executed once and replayed afterwards. White space does not change the body.
         let first = send(&anna, path, "b", &body).await;
         let spaced = anna.request("POST", path).header("idempotency-key", "b");
         let spaced = spaced.header("content-type", "application/json");
@@ -116,11 +116,11 @@ on_both! {
         let other = send(&anna, path, "b", &transfer(&from, &to, 11)).await;
         assert_eq!(other.0, 422);
         assert!(other.2.contains("IDEMPOTENCY_MISMATCH"), "{}", other.2);
-        // What was never carried out leaves the key free.
+        // A request that was not executed leaves the key free.
         let invalid = send(&anna, path, "c", &transfer(&from, &to, -1)).await;
         assert_eq!(invalid.0, 422);
         assert_eq!(send(&anna, path, "c", &body).await.0, 201);
-        // Deposits too.
+        // The same holds for deposits.
         let body = json!({ "account": from, "amount": 5, "reference": "" });
         let first = send(&admin, "/api/v1/deposits", "d", &body).await;
         let again = send(&admin, "/api/v1/deposits", "d", &body).await;
@@ -129,7 +129,7 @@ on_both! {
         assert_eq!(anna.balance(&from).await, 85);
     }
 
-    async fn fifty_parallel_posts_with_one_key_make_one_transfer(backend: Backend) {
+    async fn concurrent_posts_with_one_key_make_one_transfer(backend: Backend) {
         let service = Service::start(backend).await;
         let anna = Client::register(&service, "anna").await;
         let (from, to) = (anna.open("EUR").await, anna.open("EUR").await);
@@ -163,7 +163,7 @@ on_both! {
         assert_eq!(count("replayed"), Some(49.0));
     }
 
-    async fn outcomes_are_counted_and_born_at_zero(backend: Backend) {
+    async fn outcomes_are_counted_from_zero(backend: Backend) {
         let service = Service::start(backend).await;
         let metrics = service.metrics().await;
         let outcomes =
@@ -202,7 +202,7 @@ on_both! {
         assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
         let problem: Value = answer.json().await.unwrap();
         assert_eq!(problem["code"], "ACCOUNT_CLOSED");
-        // The other side keeps the transfer.
+        // The other party keeps the transfer.
         let list: Value = ben.get("/api/v1/transfers").await.json().await.unwrap();
         assert_eq!(list["items"][0]["from_account"], annas.as_str());
     }

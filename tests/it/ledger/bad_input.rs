@@ -1,4 +1,4 @@
-//! What each kind of bad input gets. The table is the test, and `docs/bad-input.md`.
+//! Responses to invalid input. The table is the test and the source of `docs/bad-input.md`.
 
 use std::fmt::Write as _;
 
@@ -8,35 +8,35 @@ use serde_json::{Value, json};
 use super::client::{Client, transfer};
 use crate::documents::golden;
 use crate::on_both;
-use crate::support::{Backend, Service};
+use crate::support::Service;
 
-/// One row: what is wrong, with which operation, and what that gets.
+/// A row: the error, the operation and the expected response.
 struct Case {
     wrong: &'static str,
     operation: &'static str,
     status: u16,
     code: &'static str,
-    /// What `errors` names.
+    /// The fields in `errors`.
     fields: &'static [&'static str],
     request: RequestBuilder,
 }
 
-/// Who asks, and the accounts that they have.
+/// The users and their accounts.
 struct World {
     anna: Client,
     admin: Client,
-    /// Without credentials.
+    /// A client without credentials.
     http: reqwest::Client,
     url: String,
-    /// Of Anna, with 100 cents.
+    /// Anna's account with 100 cents.
     euros: String,
-    /// Of Anna, empty.
+    /// Anna's empty account.
     dollars: String,
-    /// Of Ben, empty.
+    /// Ben's empty account.
     bens: String,
-    /// Of Ben, as full as an account can be but for one cent.
+    /// Ben's account, one cent below the maximal balance.
     full: String,
-    /// A transfer that Anna has no part in.
+    /// A transfer without Anna's participation.
     foreign: String,
 }
 
@@ -90,7 +90,7 @@ impl World {
         self.transfer().json(&body)
     }
 
-    /// A transfer with an amount as it stands in the JSON text.
+    /// A transfer with this amount as JSON text.
     fn amount(&self, text: &str) -> RequestBuilder {
         let body = self
             .good()
@@ -157,7 +157,7 @@ const NOT_FOUND: (u16, &str) = (404, "NOT_FOUND");
 const MEDIA_TYPE: (u16, &str) = (415, "UNSUPPORTED_MEDIA_TYPE");
 const INVALID: (u16, &str) = (422, "VALIDATION_FAILED");
 
-/// The body as bytes.
+/// Bodies as bytes.
 #[rustfmt::skip] // A row a line.
 fn bodies(w: &World) -> Vec<Case> {
     let good = w.good().to_string();
@@ -182,21 +182,21 @@ fn bodies(w: &World) -> Vec<Case> {
     let encoded = |coding: &str| w.raw(good.clone()).header("content-encoding", coding);
     vec![
         case("no body", TRANSFER, INVALID_JSON, &[], w.raw("")),
-        case("JSON that breaks off", TRANSFER, INVALID_JSON, &[], w.raw(good[..20].to_owned())),
+        case("truncated JSON", TRANSFER, INVALID_JSON, &[], w.raw(good[..20].to_owned())),
         case("text after the JSON", TRANSFER, INVALID_JSON, &[], w.raw(format!("{good}x"))),
         case("invalid UTF-8", TRANSFER, INVALID_JSON, &[], w.raw(no_utf8)),
-        case("half of a surrogate pair", TRANSFER, INVALID_JSON, &[], w.raw(surrogate)),
+        case("an unpaired surrogate", TRANSFER, INVALID_JSON, &[], w.raw(surrogate)),
         case("nesting beyond 128 levels", TRANSFER, INVALID_JSON, &[], w.raw(deep("reference"))),
         case("nesting in an unknown field", TRANSFER, INVALID_JSON, &[], w.raw(deep("other"))),
-        case("a number beyond any float", TRANSFER, INVALID_JSON, &[], w.amount("1e999")),
+        case("a number beyond the range of floats", TRANSFER, INVALID_JSON, &[], w.amount("1e999")),
         case("an unknown field", TRANSFER, UNKNOWN_FIELD, &[], w.with("note", json!("x"))),
-        case("a field twice", TRANSFER, UNKNOWN_FIELD, &[], w.raw(twice)),
-        case("an array for an object", TRANSFER, INVALID, &[""], w.raw(format!("[\"{}\",\"{}\",1,\"\"]", w.euros, w.bens))),
-        case("`null` for an object", TRANSFER, INVALID, &[""], w.raw("null")),
+        case("a duplicate field", TRANSFER, UNKNOWN_FIELD, &[], w.raw(twice)),
+        case("an array instead of an object", TRANSFER, INVALID, &[""], w.raw(format!("[\"{}\",\"{}\",1,\"\"]", w.euros, w.bens))),
+        case("`null` instead of an object", TRANSFER, INVALID, &[""], w.raw("null")),
         case("no `Content-Type`", TRANSFER, MEDIA_TYPE, &[], w.transfer().body(good.clone())),
-        case("another `Content-Type`", TRANSFER, MEDIA_TYPE, &[], typed("text/plain")),
+        case("a wrong `Content-Type`", TRANSFER, MEDIA_TYPE, &[], typed("text/plain")),
         case("an unknown `Content-Encoding`", TRANSFER, MEDIA_TYPE, &[], encoded("compress")),
-        case("a body that is not what `Content-Encoding` says", TRANSFER, (400, "INVALID_BODY"), &[], encoded("gzip")),
+        case("a body that does not match `Content-Encoding`", TRANSFER, (400, "INVALID_BODY"), &[], encoded("gzip")),
         case("a body beyond `http.max_body_bytes`", TRANSFER, (413, "BODY_TOO_LARGE"), &[], w.raw(padded)),
     ]
 }
@@ -210,10 +210,10 @@ fn values(w: &World) -> Vec<Case> {
     let account =
         |currency: &str, name: &str| w.account(&json!({ "currency": currency, "name": name }));
     vec![
-        case("a field is missing", TRANSFER, INVALID, AMOUNT, w.transfer().json(&missing)),
-        case("`null` for a value", TRANSFER, INVALID, AMOUNT, w.amount("null")),
-        case("a text for a number", TRANSFER, INVALID, AMOUNT, w.amount("\"1\"")),
-        case("a number for a text", TRANSFER, INVALID, &["reference"], w.with("reference", json!(1))),
+        case("a missing field", TRANSFER, INVALID, AMOUNT, w.transfer().json(&missing)),
+        case("`null` instead of a value", TRANSFER, INVALID, AMOUNT, w.amount("null")),
+        case("a text instead of a number", TRANSFER, INVALID, AMOUNT, w.amount("\"1\"")),
+        case("a number instead of a text", TRANSFER, INVALID, &["reference"], w.with("reference", json!(1))),
         case("a fraction", TRANSFER, INVALID, AMOUNT, w.amount("12.5")),
         case("zero", TRANSFER, INVALID, AMOUNT, w.amount("0")),
         case("a negative amount", TRANSFER, INVALID, AMOUNT, w.amount("-1")),
@@ -221,13 +221,13 @@ fn values(w: &World) -> Vec<Case> {
         case("the largest `i64`", TRANSFER, INVALID, AMOUNT, w.amount("9223372036854775807")),
         case("the smallest `i64`", TRANSFER, INVALID, AMOUNT, w.amount("-9223372036854775808")),
         case("beyond `i64`", TRANSFER, INVALID, AMOUNT, w.amount("9223372036854775808")),
-        case("an id that is no UUID", TRANSFER, INVALID, &["to_account"], w.with("to_account", json!("x"))),
+        case("an id that is not a UUID", TRANSFER, INVALID, &["to_account"], w.with("to_account", json!("x"))),
         case("a UUID without hyphens", TRANSFER, INVALID, &["to_account"], w.with("to_account", json!(w.bens.replace('-', "")))),
         case("a reference of 141 characters", TRANSFER, INVALID, &["reference"], w.with("reference", json!("x".repeat(141)))),
         case("a control character", TRANSFER, INVALID, &["reference"], w.with("reference", json!("a\u{0}"))),
         case("several fields at once", TRANSFER, INVALID, &["from_account", "to_account", "amount", "reference"], w.transfer().json(&several)),
-        case("a currency that the ledger does not keep", ACCOUNT, INVALID, &["currency"], account("XXX", "Savings")),
-        case("a currency in small letters", ACCOUNT, INVALID, &["currency"], account("eur", "Savings")),
+        case("an unsupported currency", ACCOUNT, INVALID, &["currency"], account("XXX", "Savings")),
+        case("a currency in lower case", ACCOUNT, INVALID, &["currency"], account("eur", "Savings")),
         case("an empty name", ACCOUNT, INVALID, &["name"], account("EUR", "")),
         case("a name of 101 characters", ACCOUNT, INVALID, &["name"], account("EUR", &"x".repeat(101))),
         case("the largest `i64`", DEPOSIT, INVALID, AMOUNT, World::deposit(&w.admin, &w.euros, i64::MAX)),
@@ -235,25 +235,25 @@ fn values(w: &World) -> Vec<Case> {
     ]
 }
 
-/// Well-formed, but against the ledger's rules.
+/// Well-formed requests that violate the rules of the ledger.
 #[rustfmt::skip] // A row a line.
 fn rules(w: &World) -> Vec<Case> {
     let pay = |from: &str, to: &str, amount: i64| w.transfer().json(&transfer(from, to, amount));
     vec![
-        case("an unknown account to pay from", TRANSFER, NOT_FOUND, &[], pay(UNKNOWN, &w.bens, 1)),
-        case("somebody else's account to pay from", TRANSFER, NOT_FOUND, &[], pay(&w.full, &w.bens, 1)),
-        case("an unknown account to pay to", TRANSFER, NOT_FOUND, &[], pay(&w.euros, UNKNOWN, 1)),
+        case("an unknown source account", TRANSFER, NOT_FOUND, &[], pay(UNKNOWN, &w.bens, 1)),
+        case("a source account of another user", TRANSFER, NOT_FOUND, &[], pay(&w.full, &w.bens, 1)),
+        case("an unknown target account", TRANSFER, NOT_FOUND, &[], pay(&w.euros, UNKNOWN, 1)),
         case("the same account on both sides", TRANSFER, (422, "SAME_ACCOUNT"), &[], pay(&w.euros, &w.euros, 1)),
         case("accounts of different currencies", TRANSFER, (422, "CURRENCY_MISMATCH"), &[], pay(&w.euros, &w.dollars, 1)),
-        case("more than the balance", TRANSFER, (422, "INSUFFICIENT_FUNDS"), &[], pay(&w.euros, &w.bens, 101)),
-        case("more than an account can hold", TRANSFER, (422, "BALANCE_LIMIT_EXCEEDED"), &[], pay(&w.euros, &w.full, 2)),
-        case("more than an account can hold", DEPOSIT, (422, "BALANCE_LIMIT_EXCEEDED"), &[], World::deposit(&w.admin, &w.full, 2)),
+        case("an amount above the balance", TRANSFER, (422, "INSUFFICIENT_FUNDS"), &[], pay(&w.euros, &w.bens, 101)),
+        case("a balance above the limit", TRANSFER, (422, "BALANCE_LIMIT_EXCEEDED"), &[], pay(&w.euros, &w.full, 2)),
+        case("a balance above the limit", DEPOSIT, (422, "BALANCE_LIMIT_EXCEEDED"), &[], World::deposit(&w.admin, &w.full, 2)),
         case("an unknown account", DEPOSIT, NOT_FOUND, &[], World::deposit(&w.admin, UNKNOWN, 1)),
-        case("not an administrator", DEPOSIT, (403, "FORBIDDEN"), &[], World::deposit(&w.anna, &w.euros, 1)),
+        case("a user without the administrator role", DEPOSIT, (403, "FORBIDDEN"), &[], World::deposit(&w.anna, &w.euros, 1)),
     ]
 }
 
-/// Path, query, headers.
+/// Path, query and headers.
 #[rustfmt::skip] // A row a line.
 fn heads(w: &World) -> Vec<Case> {
     const ACCOUNT_BY_ID: &str = "GET /api/v1/accounts/{id}";
@@ -269,21 +269,21 @@ fn heads(w: &World) -> Vec<Case> {
         .get(format!("{}/api/v1/accounts", w.url))
         .bearer_auth("x.y.z");
     vec![
-        case("an id that is no UUID", ACCOUNT_BY_ID, INVALID_PATH, &[], account("x")),
+        case("an id that is not a UUID", ACCOUNT_BY_ID, INVALID_PATH, &[], account("x")),
         case("an unknown id", ACCOUNT_BY_ID, NOT_FOUND, &[], account(UNKNOWN)),
-        case("somebody else's id", ACCOUNT_BY_ID, NOT_FOUND, &[], account(&w.bens)),
-        case("`If-None-Match` that is no list of tags", ACCOUNT_BY_ID, INVALID_HEADER, &[], account(&w.euros).header("if-none-match", "x")),
-        case("an id that is no UUID", TRANSFER_BY_ID, INVALID_PATH, &[], w.get("/api/v1/transfers/x")),
+        case("an id of another user", ACCOUNT_BY_ID, NOT_FOUND, &[], account(&w.bens)),
+        case("a malformed `If-None-Match`", ACCOUNT_BY_ID, INVALID_HEADER, &[], account(&w.euros).header("if-none-match", "x")),
+        case("an id that is not a UUID", TRANSFER_BY_ID, INVALID_PATH, &[], w.get("/api/v1/transfers/x")),
         case("an unknown id", TRANSFER_BY_ID, NOT_FOUND, &[], w.get(&format!("/api/v1/transfers/{UNKNOWN}"))),
-        case("somebody else's id", TRANSFER_BY_ID, NOT_FOUND, &[], w.get(&format!("/api/v1/transfers/{}", w.foreign))),
-        case("a cursor of another make", TRANSFERS, INVALID_CURSOR, &[], list("cursor=x")),
+        case("an id of another user", TRANSFER_BY_ID, NOT_FOUND, &[], w.get(&format!("/api/v1/transfers/{}", w.foreign))),
+        case("an invalid cursor", TRANSFERS, INVALID_CURSOR, &[], list("cursor=x")),
         case("an empty cursor", TRANSFERS, INVALID_CURSOR, &[], list("cursor=")),
-        case("a cursor of another make", ACCOUNTS, INVALID_CURSOR, &[], w.get("/api/v1/accounts?cursor=AAAA")),
+        case("an invalid cursor", ACCOUNTS, INVALID_CURSOR, &[], w.get("/api/v1/accounts?cursor=AAAA")),
         case("a limit of 0", TRANSFERS, INVALID_QUERY, &[], list("limit=0")),
         case("a limit of 101", TRANSFERS, INVALID_QUERY, &[], list("limit=101")),
         case("a negative limit", TRANSFERS, INVALID_QUERY, &[], list("limit=-1")),
-        case("a limit that is no number", TRANSFERS, INVALID_QUERY, &[], list("limit=ten")),
-        case("a parameter twice", TRANSFERS, INVALID_QUERY, &[], list("limit=1&limit=2")),
+        case("a limit that is not a number", TRANSFERS, INVALID_QUERY, &[], list("limit=ten")),
+        case("a duplicate parameter", TRANSFERS, INVALID_QUERY, &[], list("limit=1&limit=2")),
         case("an unknown parameter", TRANSFERS, INVALID_QUERY, &[], list("offset=1")),
         case("an empty `Idempotency-Key`", TRANSFER, INVALID_HEADER, &[], w.keyed(b"")),
         case("a blank in the `Idempotency-Key`", TRANSFER, INVALID_HEADER, &[], w.keyed(b"a b")),
@@ -291,22 +291,21 @@ fn heads(w: &World) -> Vec<Case> {
         case("an `Idempotency-Key` of 256 characters", TRANSFER, INVALID_HEADER, &[], w.keyed(&[b'k'; 256])),
         case("two `Idempotency-Key` headers", TRANSFER, INVALID_HEADER, &[], two_keys),
         case("no credentials", ACCOUNTS, (401, "UNAUTHENTICATED"), &[], anonymous),
-        case("credentials that are not good", ACCOUNTS, (401, "UNAUTHENTICATED"), &[], forged),
-        case("a method that the path does not have", "PUT /api/v1/transfers", (405, "METHOD_NOT_ALLOWED"), &[], w.anna.request("PUT", "/api/v1/transfers")),
+        case("invalid credentials", ACCOUNTS, (401, "UNAUTHENTICATED"), &[], forged),
+        case("an unsupported method", "PUT /api/v1/transfers", (405, "METHOD_NOT_ALLOWED"), &[], w.anna.request("PUT", "/api/v1/transfers")),
         case("an unknown path", "GET /api/v1/nothing", NOT_FOUND, &[], w.get("/api/v1/nothing")),
     ]
 }
 
 on_both! {
-    async fn every_kind_of_bad_input_has_its_answer_and_moves_nothing(backend: Backend) {
+    async fn every_bad_input_has_the_documented_response(backend: Backend) {
         let service = Service::start(backend).await;
         let world = World::new(&service).await;
         let mut document = String::from(
-            "# Bad input\n\nWritten from the table of the test that sends each of these \
-             (`tests/it/ledger/bad_input.rs`) by `make docs`. The codes are explained in \
-             [errors.md](errors.md). Nothing of this moves money, and no answer repeats what was \
-             sent.\n\n| what is wrong | operation | status | code | `errors` |\n\
-             | --- | --- | --- | --- | --- |\n",
+            "# Bad input\n\nGenerated by `make docs` from the test that sends these requests \
+             (`tests/it/ledger/bad_input.rs`). The codes are explained in [errors.md](errors.md). \
+             None of these requests transfers money, and no response repeats the input.\n\n\
+             | error | operation | status | code | `errors` |\n| --- | --- | --- | --- | --- |\n",
         );
         let table = [bodies(&world), values(&world), rules(&world), heads(&world)];
         for case in table.into_iter().flatten() {

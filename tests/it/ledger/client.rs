@@ -16,7 +16,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Registers a user of this name, and logs in.
+    /// Registers a user with this name and logs in.
     pub async fn register(service: &Service, name: &str) -> Self {
         let email = format!("{name}@example.com");
         let body = json!({ "email": email, "name": name, "password": PASSWORD });
@@ -26,7 +26,7 @@ impl Client {
         Self::login(service, name).await
     }
 
-    /// Logs in a user that is registered.
+    /// Logs in a registered user.
     pub async fn login(service: &Service, name: &str) -> Self {
         Self::with_credentials(service, &format!("{name}@example.com"), PASSWORD).await
     }
@@ -49,7 +49,7 @@ impl Client {
         }
     }
 
-    /// The same user, with the same token, at another replica.
+    /// The same user and token at another replica.
     pub fn at(&self, service: &Service) -> Self {
         Self {
             base: service.url(""),
@@ -78,7 +78,7 @@ impl Client {
         request.json(&body).send().await.unwrap()
     }
 
-    /// Opens an account; its id.
+    /// Opens an account and returns its id.
     pub async fn open(&self, currency: &str) -> String {
         let body = json!({ "currency": currency, "name": "Savings" });
         let answer = self.post("/api/v1/accounts", &body).await;
@@ -86,7 +86,7 @@ impl Client {
         id(&answer.json().await.unwrap())
     }
 
-    /// As administrator: deposits money.
+    /// Deposits money as administrator.
     pub async fn deposit(&self, account: &str, amount: i64) {
         let body = json!({ "account": account, "amount": amount, "reference": "opening" });
         let answer = self.post("/api/v1/deposits", &body).await;

@@ -1,5 +1,5 @@
-//! `kill -9` in the middle of load: nothing acknowledged is lost, nothing doubled, no
-//! key stays in progress.
+//! `kill -9` under load: no acknowledged transfer is lost, none is repeated, and no key stays in
+//! progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,17 +11,17 @@ use serde_json::Value;
 use super::client::{Client, id, transfer};
 use super::number;
 use crate::on_both;
-use crate::support::{Backend, Service, TestDatabase};
+use crate::support::{Service, TestDatabase};
 
-/// Users, each with one account and this many connections under load.
+/// Number of users, each with one account and this many connections.
 const USERS: [&str; 3] = ["anna", "ben", "eve"];
 const CONNECTIONS: usize = 3;
-/// Acknowledged transfers after which the process is killed.
+/// Acknowledged transfers before the kill.
 const ENOUGH: usize = 80;
 const OPENING: i64 = 1_000_000;
 
-/// A request that was sent, and its answer if there was one.
-struct Sent {
+/// A request and its response, if there was one.
+struct LoadRequest {
     user: usize,
     to: usize,
     amount: i64,
@@ -29,19 +29,19 @@ struct Sent {
     acknowledged: Option<String>,
 }
 
-/// Sends until the process is gone; the last request of each connection is open.
+/// Sends requests until the process is gone. The last request of each connection is unanswered.
 async fn load(
     client: Client,
     user: usize,
     prefix: String,
     accounts: Vec<String>,
     acknowledged: Arc<AtomicUsize>,
-) -> Vec<Sent> {
+) -> Vec<LoadRequest> {
     let mut sent = Vec::new();
     for index in 0.. {
         let to = (user + 1 + index % (USERS.len() - 1)) % USERS.len();
         let amount = i64::try_from(index % 7).unwrap() + 1;
-        let mut request = Sent {
+        let mut request = LoadRequest {
             user,
             to,
             amount,
@@ -70,7 +70,7 @@ async fn load(
 async fn post(
     client: &Client,
     accounts: &[String],
-    sent: &Sent,
+    sent: &LoadRequest,
 ) -> Result<reqwest::Response, reqwest::Error> {
     let body = transfer(&accounts[sent.user], &accounts[sent.to], sent.amount);
     let post = client.request("POST", "/api/v1/transfers").json(&body);
@@ -78,7 +78,7 @@ async fn post(
 }
 
 on_both! {
-    async fn a_killed_process_loses_nothing_and_doubles_nothing(backend: Backend) {
+    async fn a_killed_process_neither_loses_nor_repeats_transfers(backend: Backend) {
         let database = Arc::new(TestDatabase::create(backend).await);
         let start = || Service::builder(backend).database(&database).start();
         let mut service = start().await;
@@ -116,7 +116,7 @@ on_both! {
             }
             service.wait().await;
             service = start().await;
-            // Keys of signing are new in a new process, and so are the tokens.
+            // A new process has new signing keys, so new tokens are needed.
             for (client, user) in clients.iter_mut().zip(USERS) {
                 *client = Client::login(&service, user).await;
             }
@@ -124,7 +124,7 @@ on_both! {
         let open = sent.iter().filter(|request| request.acknowledged.is_none()).count();
         assert_eq!(open, 2 * USERS.len() * CONNECTIONS, "every connection was cut in a request");
         for request in &sent {
-            let answer = settle(&clients[request.user], &accounts, request).await;
+            let answer = repeat_until_answered(&clients[request.user], &accounts, request).await;
             if let Some(first) = &request.acknowledged {
                 assert_eq!(&id(&answer), first, "an acknowledged transfer was lost");
             }
@@ -144,9 +144,13 @@ on_both! {
     }
 }
 
-/// Sends a request again until it is answered, honouring `Retry-After`. The server
-/// needs a moment to notice that a killed client's transaction is gone; no more.
-async fn settle(client: &Client, accounts: &[String], request: &Sent) -> Value {
+/// Repeats a request until it is answered, honouring `Retry-After`. The server needs a moment to
+/// notice that the transaction of a killed client is gone.
+async fn repeat_until_answered(
+    client: &Client,
+    accounts: &[String],
+    request: &LoadRequest,
+) -> Value {
     for _ in 0..5 {
         let answer = post(client, accounts, request).await.unwrap();
         if answer.status() == StatusCode::CREATED {

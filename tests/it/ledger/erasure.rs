@@ -1,4 +1,4 @@
-//! What the ledger does when a user is erased.
+//! The ledger during the erasure of a user.
 
 use gantry::app::ledger::domain::Refusal;
 use gantry::app::ledger::store::TransferError;
@@ -7,7 +7,6 @@ use settings::clock::new_id;
 
 use super::{Fixture, claim, deposit, payment};
 use crate::on_both;
-use crate::support::Backend;
 
 on_both! {
     async fn a_user_with_money_is_not_erased(backend: Backend) {
@@ -38,12 +37,12 @@ on_both! {
         let names = "SELECT count(*) FROM accounts WHERE name = 'Savings'";
         assert_eq!(ledger.number(names).await, 1, "the other user's account keeps its name");
         assert_eq!(ledger.number("SELECT count(*) FROM idempotency_keys").await, 0);
-        // The other side's history stays.
+        // The history of the other party remains.
         assert!(ledger.store.transfer_of(other, spent.transfer.id).await.unwrap().is_some());
         ledger.assert_sound().await;
     }
 
-    async fn an_erasure_that_is_rolled_back_closes_nothing(backend: Backend) {
+    async fn a_rolled_back_erasure_closes_no_account(backend: Backend) {
         let ledger = Fixture::new(backend).await;
         let owner = new_id();
         let account = ledger.open(owner, "EUR").await;
@@ -51,7 +50,7 @@ on_both! {
         ledger.send(&deposit(account, 1), None).await.expect("the account is open");
     }
 
-    async fn money_that_arrives_during_an_erasure_is_never_locked_in(backend: Backend) {
+    async fn money_that_arrives_during_an_erasure_is_not_lost(backend: Backend) {
         let ledger = Fixture::new(backend).await;
         for _ in 0..10 {
             let owner = new_id();

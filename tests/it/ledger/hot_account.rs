@@ -1,4 +1,4 @@
-//! An account that many pay from at once.
+//! An account with many concurrent payments.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use super::{Fixture, payment};
 use crate::support::{Backend, TestDatabase, eventually};
 
-/// More than the pool has connections.
+/// More than the connections of the pool.
 const CROWD: usize = 30;
 
-/// On SQLite writers queue before they take a connection (`crates/db/src/writer.rs`).
+/// On SQLite, writers queue before they take a connection (`crates/db/src/writer.rs`).
 #[tokio::test]
-async fn transfers_that_wait_for_one_account_leave_connections_to_others() {
+async fn transfers_waiting_for_one_account_do_not_exhaust_the_pool() {
     let kept = TestDatabase::create(Backend::Postgres).await;
     let url = kept.url().to_owned();
     let ledger = Arc::new(Fixture::reached_by(kept, url.clone()).await);
@@ -23,7 +23,7 @@ async fn transfers_that_wait_for_one_account_leave_connections_to_others() {
     let from = ledger.open_with(other, "EUR", 10_000).await;
     let to = ledger.open(other, "EUR").await;
 
-    // Somebody else holds the hot account's row.
+    // Another session holds the row of the account.
     let mut holder = PgConnection::connect(&url).await.unwrap();
     let hold = format!("BEGIN; SELECT FROM accounts WHERE id = '{hot}' FOR UPDATE");
     let hold = sqlx::raw_sql(sqlx::AssertSqlSafe(hold));

@@ -1,4 +1,4 @@
-//! Idempotency keys on both stores.
+//! Idempotency keys in both stores.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,10 +10,9 @@ use settings::clock::new_id;
 
 use super::{Fixture, claim, deposit, now, payment, send_until_free};
 use crate::on_both;
-use crate::support::Backend;
 
 on_both! {
-    async fn the_same_key_and_order_is_one_transfer_and_one_answer(backend: Backend) {
+    async fn a_repeated_key_and_order_yield_one_transfer(backend: Backend) {
         let ledger = Fixture::new(backend).await;
         let (anna, ben) = (new_id(), new_id());
         let from = ledger.open_with(anna, "EUR", 100).await;
@@ -87,7 +86,7 @@ on_both! {
         let anna = new_id();
         let target = new_id();
         let expired = EXPIRED_BATCH + 3;
-        // Refusals are the cheapest answers.
+        // Refusals are the cheapest responses.
         let mut sent = Vec::new();
         for index in 0..=expired {
             let order = deposit(target, 1);
@@ -110,7 +109,7 @@ on_both! {
         assert_eq!(ledger.store.remove_expired_idempotency_keys(now).await.unwrap(), 0);
     }
 
-    async fn fifty_at_once_with_one_key_make_one_transfer(backend: Backend) {
+    async fn concurrent_orders_with_one_key_make_one_transfer(backend: Backend) {
         let ledger = Fixture::new(backend).await;
         let (anna, ben) = (new_id(), new_id());
         let from = ledger.open_with(anna, "EUR", 1_000).await;
@@ -135,14 +134,14 @@ on_both! {
         ledger.assert_sound().await;
     }
 
-    async fn a_second_request_hears_that_the_first_is_running(backend: Backend) {
+    async fn a_second_request_is_told_that_the_first_is_running(backend: Backend) {
         let ledger = Fixture::new(backend).await;
         let anna = new_id();
         let account = ledger.open(anna, "EUR").await;
         let order = deposit(account, 10);
         let held = claim(anna, "k", &order);
         let second = match &ledger.database {
-            // Polled once, the first has its place in the set and cannot have ended.
+            // After one poll the first request is registered and cannot have finished.
             Database::Sqlite(_) => {
                 let mut first = Box::pin(ledger.send(&order, Some(&held)));
                 assert!(futures_util::poll!(first.as_mut()).is_pending());
@@ -157,7 +156,7 @@ on_both! {
             }
         };
         assert!(matches!(second, Err(TransferError::InProgress)), "{second:?}");
-        // The first was dropped, and left nothing.
+        // The first request was dropped and left nothing behind.
         assert_eq!(ledger.transfers().await, 0);
         let posted = send_until_free(&ledger.store, &order, &held).await.unwrap();
         assert!(!posted.replayed);
@@ -173,7 +172,8 @@ on_both! {
         for index in 0..tries {
             let order = payment(anna, from, to, 1);
             let held = claim(anna, &format!("k{index}"), &order);
-            // Cut at ever later points: before the lock, between statements, at the commit.
+            // Aborted at increasingly later points: before the lock, between statements, at the
+            // commit.
             let cut = Duration::from_micros(50 * index.unsigned_abs());
             let _cut = tokio::time::timeout(cut, ledger.send(&order, Some(&held))).await;
             let posted = send_until_free(&ledger.store, &order, &held).await.unwrap();

@@ -1,11 +1,11 @@
-//! The ledger: its stores on both databases, and its API on the built binary.
+//! The ledger: its stores on both databases, and its API.
 
 mod api;
 mod bad_input;
 pub mod client;
 mod crash;
-mod erased;
 mod erasure;
+mod erasure_races;
 mod hot_account;
 mod idempotency;
 mod properties;
@@ -34,7 +34,7 @@ use uuid::Uuid;
 
 use crate::support::{Backend, TestDatabase};
 
-/// The ledger's store on a fresh, migrated database.
+/// The ledger store on a new, migrated database.
 struct Fixture {
     store: Arc<dyn LedgerStore>,
     database: Database,
@@ -48,7 +48,7 @@ impl Fixture {
         Self::reached_by(kept, url).await
     }
 
-    /// On a database that is reached by another URL than its own.
+    /// With a database URL that differs from that of the database.
     async fn reached_by(kept: TestDatabase, url: String) -> Self {
         let environment = vec![("DATABASE_URL".to_owned(), url)];
         let nowhere = Path::new("/nowhere");
@@ -93,7 +93,7 @@ impl Fixture {
         self.store.open_account(&account).await.unwrap().id
     }
 
-    /// Opens an account that holds money.
+    /// Opens an account with a balance.
     async fn open_with(&self, owner: Uuid, currency: &str, balance: i64) -> Uuid {
         let account = self.open(owner, currency).await;
         self.send(&deposit(account, balance), None).await.unwrap();
@@ -109,7 +109,7 @@ impl Fixture {
         account.expect("the account").balance
     }
 
-    /// A number that the database computes.
+    /// Queries a number.
     async fn number(&self, sql: &str) -> i64 {
         let sql = sqlx::AssertSqlSafe(sql.to_owned());
         match &self.database {
@@ -129,7 +129,7 @@ impl Fixture {
         self.number("SELECT count(*) FROM transfers").await
     }
 
-    /// What must be true whatever happened.
+    /// Asserts the invariants of the ledger.
     async fn assert_sound(&self) {
         let unbalanced = "SELECT count(*) FROM
             (SELECT currency FROM accounts GROUP BY currency HAVING sum(balance) <> 0) AS c";
@@ -150,7 +150,7 @@ impl Fixture {
         );
     }
 
-    /// What erasing a user does, in a transaction that is committed when asked.
+    /// Runs the erasure of a user in a transaction, and optionally commits it.
     async fn erase(&self, user: Uuid, commit: bool) -> Result<(), ErasureError> {
         let clock = Arc::new(SystemClock);
         match &self.database {
@@ -181,7 +181,7 @@ impl Fixture {
     }
 }
 
-/// A number that a database computes, over a connection of its own.
+/// Queries a number over a separate connection.
 async fn number(url: &str, sql: &str) -> i64 {
     use sqlx::Connection as _;
     let sql = sqlx::AssertSqlSafe(sql.to_owned());
@@ -218,7 +218,7 @@ fn payment(owner: Uuid, account: Uuid, to_account: Uuid, amount: i64) -> Order {
     order(Source::Own { account, owner }, to_account, amount)
 }
 
-/// A claim for this order that lasts an hour from the order's time.
+/// An idempotency claim for this order that expires after an hour.
 fn claim(user: Uuid, key: &str, order: &Order) -> Claim {
     Claim {
         user,
@@ -228,7 +228,7 @@ fn claim(user: Uuid, key: &str, order: &Order) -> Claim {
     }
 }
 
-/// Sends until the key is free: what a client does that honours 409, in shorter steps.
+/// Repeats the request until the key is free, like a client that honours 409, with shorter delays.
 async fn send_until_free(
     store: &Arc<dyn LedgerStore>,
     order: &Order,

@@ -1,7 +1,7 @@
-//! Random histories against a model. One at a time the model foretells every answer;
-//! all at once it accounts for what was acknowledged.
+//! Property tests with random histories. Sequential histories are compared with a model, concurrent
+//! ones with the acknowledged transfers.
 //!
-//! A failure names its seed; `LEDGER_SEED=<seed>` runs the same histories again.
+//! A failure prints its seed. `LEDGER_SEED=<seed>` repeats the same histories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use uuid::Uuid;
 use super::{Fixture, claim, deposit, payment, send_until_free};
 use crate::support::Backend;
 
-/// Owners and their accounts: two of one owner, one of another, one in dollars.
+/// Owners and their accounts: two of one owner, one of another owner, one in dollars.
 const ACCOUNTS: [(usize, &str); 4] = [(0, "EUR"), (0, "EUR"), (1, "EUR"), (1, "USD")];
-/// Random histories a test and database.
+/// Random histories for each test and database.
 const CASES: u32 = 12;
 
-/// One thing that a client asks for, and how often it sends it.
+/// A request of a client and its number of repetitions.
 #[derive(Debug, Clone)]
 struct Step {
-    /// Paid by this account, or a deposit.
+    /// The paying account. `None` is a deposit.
     from: Option<usize>,
     to: usize,
     amount: i64,
@@ -34,7 +34,7 @@ struct Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let from = prop_oneof![1 => Just(None), 3 => (0..ACCOUNTS.len()).prop_map(Some)];
-    // Amounts and balances of like size, so that both answers are common.
+    // Amounts and balances have similar sizes, so that successes and refusals are both common.
     (from, 0..ACCOUNTS.len(), 1_i64..60, 1..4_usize).prop_map(|(from, to, amount, times)| Step {
         from,
         to,
@@ -43,7 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
     })
 }
 
-/// The ledger as a table of numbers.
+/// The model: a table of balances.
 #[derive(Debug, Default)]
 struct Model {
     balances: [i64; ACCOUNTS.len()],
@@ -52,7 +52,7 @@ struct Model {
 }
 
 impl Model {
-    fn foretell(&self, step: &Step) -> Result<(), Refusal> {
+    fn predict(&self, step: &Step) -> Result<(), Refusal> {
         let Some(from) = step.from else {
             return Ok(());
         };
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// Sends a step as often as it says, one after the other; the answers are equal.
+    /// Sends a step with its repetitions, one after the other. All responses must be equal.
     async fn send(&self, key: &str, step: &Step) -> Result<Posted, Refusal> {
         let mut first = None;
         for time in 0..step.times {
@@ -127,14 +127,14 @@ impl World {
                 }
                 Err(error) => panic!("{error}"),
             };
-            let told = |answer: &Result<Posted, Refusal>| {
+            let outcome = |answer: &Result<Posted, Refusal>| {
                 answer
                     .as_ref()
                     .map(|posted| posted.transfer.id)
                     .map_err(|refusal| *refusal)
             };
             let first = first.get_or_insert_with(|| answer.clone());
-            assert_eq!(told(first), told(&answer));
+            assert_eq!(outcome(first), outcome(&answer));
         }
         first.expect("a step is sent once at least")
     }
@@ -158,22 +158,22 @@ impl World {
     }
 }
 
-/// Steps one after the other: the model knows every answer beforehand.
-async fn in_order(backend: Backend, steps: Vec<Step>) {
+/// Sequential steps: the model predicts every response.
+async fn check_sequential(backend: Backend, steps: Vec<Step>) {
     let world = World::new(backend).await;
     let mut model = Model::default();
     for (index, step) in steps.iter().enumerate() {
         let answer = world.send(&format!("k{index}"), step).await;
-        assert_eq!(answer.map(|_| ()), model.foretell(step), "step {index}");
-        if model.foretell(step).is_ok() {
+        assert_eq!(answer.map(|_| ()), model.predict(step), "step {index}");
+        if model.predict(step).is_ok() {
             model.apply(step);
         }
     }
     world.assert_is(&model).await;
 }
 
-/// Several clients at once, each with its steps; each step's tries race each other too.
-async fn at_once(backend: Backend, clients: Vec<Vec<Step>>) {
+/// Concurrent clients with their steps. The repetitions of a step run concurrently as well.
+async fn check_concurrent(backend: Backend, clients: Vec<Vec<Step>>) {
     let world = Arc::new(World::new(backend).await);
     let mut model = Model::default();
     for index in 0..ACCOUNTS.len() {
@@ -229,11 +229,11 @@ async fn at_once(backend: Backend, clients: Vec<Vec<Step>>) {
             model.apply(&step);
         }
     }
-    // Every acknowledged transfer is there once, and nothing else is.
+    // Every acknowledged transfer is stored exactly once, and there are no others.
     world.assert_is(&model).await;
 }
 
-/// Runs a property; a failure says how to have it again.
+/// Runs a property test. A failure prints how to reproduce it.
 fn check<S: Strategy>(strategy: &S, property: impl AsyncFn(S::Value)) {
     let seed: u64 = match std::env::var("LEDGER_SEED") {
         Ok(text) => text.parse().expect("LEDGER_SEED is a number"),
@@ -255,7 +255,7 @@ fn check<S: Strategy>(strategy: &S, property: impl AsyncFn(S::Value)) {
         .build()
         .expect("a runtime");
     let result = runner.run(strategy, |value| {
-        // A panic inside is the failure; proptest catches it and shrinks.
+        // proptest catches the panic and shrinks the input.
         runtime.block_on(property(value));
         Ok(())
     });
@@ -283,7 +283,7 @@ macro_rules! properties {
 }
 
 properties! {
-    a_history_in_order_goes_as_the_model_foretells = in_order over vec(step(), 1..40);
-    histories_at_once_keep_every_acknowledged_transfer_exactly_once =
-        at_once over vec(vec(step(), 1..8), 2..7);
+    sequential_histories_match_the_model = check_sequential over vec(step(), 1..40);
+    concurrent_histories_keep_every_acknowledged_transfer_exactly_once =
+        check_concurrent over vec(vec(step(), 1..8), 2..7);
 }

@@ -1,4 +1,4 @@
-//! How often a request waits for the network on its way to Postgres.
+//! Number of round trips between a request and Postgres.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,15 +10,15 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{Fixture, claim, payment};
 use crate::support::{Backend, TestDatabase};
 
-/// Stands before the server and counts its `ReadyForQuery`: one for each time that a
-/// client waits for an answer.
+/// A proxy in front of the server that counts `ReadyForQuery`: one for each response that a client
+/// waits for.
 struct Counter {
     port: u16,
     answers: Arc<AtomicUsize>,
 }
 
 impl Counter {
-    async fn before(server: String) -> Self {
+    async fn start_before(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let answers = Arc::new(AtomicUsize::new(0));
@@ -34,7 +34,7 @@ impl Counter {
                     async move { tokio::io::copy(&mut from_client, &mut to_server).await },
                 );
                 let counted = Arc::clone(&counted);
-                tokio::spawn(async move { pass(from_server, &mut to_client, &counted).await });
+                tokio::spawn(async move { forward(from_server, &mut to_client, &counted).await });
             }
         });
         Self { port, answers }
@@ -45,9 +45,8 @@ impl Counter {
     }
 }
 
-/// Hands the server's messages on, whole: a type, a length that counts itself, and
-/// the rest.
-async fn pass(
+/// Forwards whole server messages: a type, a length that includes itself, and the content.
+async fn forward(
     mut from: tokio::net::tcp::OwnedReadHalf,
     to: &mut tokio::net::tcp::OwnedWriteHalf,
     answers: &AtomicUsize,
@@ -57,7 +56,7 @@ async fn pass(
         let length = from.read_u32().await?;
         let mut rest = vec![0; usize::try_from(length).unwrap() - 4];
         from.read_exact(&mut rest).await?;
-        // Before the client can have it.
+        // Counted before the client receives it.
         answers.fetch_add(usize::from(kind == b'Z'), Ordering::SeqCst);
         to.write_u8(kind).await?;
         to.write_u32(length).await?;
@@ -69,18 +68,17 @@ async fn fixture() -> (Fixture, Counter) {
     let database = TestDatabase::create(Backend::Postgres).await;
     let mut url = reqwest::Url::parse(database.url()).unwrap();
     let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
-    let counter = Counter::before(server).await;
+    let counter = Counter::start_before(server).await;
     url.set_host(Some("127.0.0.1")).unwrap();
     url.set_port(Some(counter.port)).unwrap();
     url.query_pairs_mut().append_pair("sslmode", "disable");
     (Fixture::reached_by(database, url.into()).await, counter)
 }
 
-/// Requests that are counted.
+/// Number of requests.
 const TIMES: usize = 20;
-/// Connections that wait for a second, on a machine that is busy, are asked for a sign
-/// of life before they are used. Half a round trip more for each would be another
-/// statement, or the sign of life after each.
+/// sqlx pings connections that were idle for a second, which happens on busy machines. Half a round
+/// trip more for each request would be another statement, or a ping after each.
 const AT_MOST: usize = TIMES + TIMES / 2;
 
 #[tokio::test]
@@ -90,7 +88,7 @@ async fn a_transfer_on_postgres_is_one_round_trip() {
     let from = ledger.open_with(anna, "EUR", 1_000).await;
     let to = ledger.open(ben, "EUR").await;
     for keyed in [true, false] {
-        // The first prepares the statement.
+        // The first execution prepares the statement.
         for index in 0..=TIMES {
             let order = payment(anna, from, to, 1);
             let held = claim(anna, &format!("{keyed}{index}"), &order);
@@ -107,7 +105,7 @@ async fn a_transfer_on_postgres_is_one_round_trip() {
             "{answers} for {TIMES} transfers"
         );
     }
-    // A refusal is one as well, and so is an answer that is given again.
+    // Refusals and replayed responses take one round trip as well.
     let order = payment(anna, from, to, 10_000);
     let held = claim(anna, "refused", &order);
     counter.answers.store(0, Ordering::SeqCst);

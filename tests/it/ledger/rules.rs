@@ -1,4 +1,4 @@
-//! Postgres decides with a function of its own; it decides as the domain does.
+//! The transfer function of Postgres decides like the domain.
 
 use std::fmt::Write as _;
 
@@ -25,8 +25,8 @@ fn party(owner: Option<Uuid>, currency: &str, balance: i64, closed: bool) -> Par
     }
 }
 
-/// Puts these accounts in the place of all that are there.
-async fn put(ledger: &Fixture, parties: &[Party]) {
+/// Replaces all accounts.
+async fn replace_accounts(ledger: &Fixture, parties: &[Party]) {
     use sqlx::Executor as _;
     let Database::Postgres(db) = &ledger.database else {
         panic!("on Postgres only");
@@ -53,8 +53,8 @@ async fn put(ledger: &Fixture, parties: &[Party]) {
     connection.execute(sqlx::raw_sql(sql)).await.unwrap();
 }
 
-/// The balances after the transfer, or the word for why there is none.
-async fn answer(ledger: &Fixture, order: &Order, from: Option<&Party>) -> String {
+/// The balances after the transfer, or the reason of the refusal.
+async fn decide(ledger: &Fixture, order: &Order, from: Option<&Party>) -> String {
     match ledger.send(order, None).await {
         Ok(_) => {
             let balance = async |id: Uuid| {
@@ -109,7 +109,7 @@ async fn postgres_decides_as_the_domain_does() {
                 deposit(nobody, amount),
             ];
             for order in orders {
-                put(&ledger, &present).await;
+                replace_accounts(&ledger, &present).await;
                 let find = |id| present.iter().find(|party| party.id == id);
                 let to = find(order.to_account);
                 let from = match order.source {
@@ -122,7 +122,7 @@ async fn postgres_decides_as_the_domain_does() {
                     Ok(posting) => format!("{} {}", posting.from_balance, posting.to_balance),
                     Err(refusal) => refusal.as_str().to_owned(),
                 };
-                let answer = answer(&ledger, &order, from).await;
+                let answer = decide(&ledger, &order, from).await;
                 assert_eq!(answer, expected, "{order:?} from {from:?} to {to:?}");
                 seen.insert(expected);
             }

@@ -1,4 +1,4 @@
-//! What both stores do alike.
+//! Behaviour that both stores share.
 
 use gantry::app::ledger::domain::{MAX_AMOUNT, MAX_BALANCE, Refusal};
 use gantry::app::ledger::store::TransferError;
@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use super::{Fixture, deposit, payment};
 use crate::on_both;
-use crate::support::Backend;
 
 fn refusal<T: std::fmt::Debug>(result: Result<T, TransferError>) -> Refusal {
     match result {
@@ -29,7 +28,7 @@ on_both! {
         assert_eq!(ledger.store.account(owner, new_id()).await.unwrap(), None);
     }
 
-    async fn what_is_stored_reads_back_to_the_microsecond(backend: Backend) {
+    async fn stored_times_have_microsecond_precision(backend: Backend) {
         let ledger = Fixture::new(backend).await;
         let owner = new_id();
         let (from, to) = (ledger.open_with(owner, "EUR", 7).await, ledger.open(owner, "EUR").await);
@@ -62,7 +61,7 @@ on_both! {
         assert_ne!(first.from_account, third.from_account);
         let system = "SELECT CAST(sum(balance) AS BIGINT) FROM accounts WHERE is_system";
         assert_eq!(ledger.number(system).await, -18);
-        // Nobody pays into it.
+        // The account does not receive payments either.
         let back = payment(owner, euros, first.from_account, 1);
         assert_eq!(refusal(ledger.send(&back, None).await), Refusal::UnknownTarget);
         assert_eq!(
@@ -72,7 +71,7 @@ on_both! {
         ledger.assert_sound().await;
     }
 
-    async fn first_deposits_at_once_make_one_system_account(backend: Backend) {
+    async fn concurrent_first_deposits_create_one_system_account(backend: Backend) {
         let ledger = Fixture::new(backend).await;
         let owner = new_id();
         let mut orders = Vec::new();
@@ -126,7 +125,7 @@ on_both! {
         ledger.assert_sound().await;
     }
 
-    async fn both_owners_see_a_transfer_and_nobody_else(backend: Backend) {
+    async fn only_both_owners_see_a_transfer(backend: Backend) {
         let ledger = Fixture::new(backend).await;
         let (anna, ben, eve) = (new_id(), new_id(), new_id());
         let from = ledger.open_with(anna, "EUR", 10).await;
@@ -147,7 +146,7 @@ on_both! {
         let second = ledger.open(anna, "EUR").await;
         let bens = ledger.open_with(ben, "EUR", 100).await;
         let mut made = vec![];
-        // Out, in, and between two own accounts, which is still one transfer.
+        // Outgoing, incoming, and between two own accounts, which is still one transfer.
         for _ in 0..4 {
             for order in [
                 payment(anna, first, bens, 1),
@@ -170,7 +169,7 @@ on_both! {
                 break;
             }
         }
-        // The oldest is the deposit.
+        // The oldest entry is the deposit.
         assert_eq!(seen.len(), made.len() + 1);
         assert_eq!(seen[..made.len()], made);
         let accounts = ledger.store.accounts(anna, page(1, None)).await.unwrap();

@@ -1,11 +1,10 @@
-//! Connections of one client, and more connections than there are file descriptors.
-
-use std::time::Duration;
+//! Limits of connections by client, and exhaustion of file descriptors.
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::support::raw_http::exchange_on;
 use crate::support::{Backend, Service, eventually};
 
 const PROBE: &str = "GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -19,20 +18,7 @@ async fn connect(service: &Service, from: &str) -> TcpStream {
     connected.await.unwrap()
 }
 
-/// Sends a request, and reads until the server closes.
-async fn exchange(mut stream: TcpStream, request: &str) -> String {
-    // A connection that is refused may be closed already.
-    let _sent = stream.write_all(request.as_bytes()).await;
-    let mut answer = Vec::new();
-    let read = stream.read_to_end(&mut answer);
-    // A reset is an end as well.
-    let _ended = tokio::time::timeout(Duration::from_secs(10), read)
-        .await
-        .expect("it was closed");
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-async fn open(service: &Service, connections: f64) {
+async fn wait_for_connections(service: &Service, connections: f64) {
     let labels = [("listener", "public")];
     eventually(&format!("{connections} connections"), async || {
         let metrics = service.metrics().await;
@@ -42,15 +28,15 @@ async fn open(service: &Service, connections: f64) {
     .await;
 }
 
-async fn refused(service: &Service, reason: &str) -> f64 {
+async fn refused_count(service: &Service, reason: &str) -> f64 {
     let metrics = service.metrics().await;
     let refused = metrics.get("http_shed_total", &[("reason", reason)]);
     refused.expect("it is there from the start")
 }
 
-async fn refused_are(service: &Service, reason: &str, at_least: f64) {
+async fn wait_for_refused(service: &Service, reason: &str, at_least: f64) {
     eventually(&format!("{at_least} refused: {reason}"), async || {
-        (refused(service, reason).await >= at_least).then_some(())
+        (refused_count(service, reason).await >= at_least).then_some(())
     })
     .await;
 }
@@ -61,7 +47,7 @@ async fn ping(service: &Service) -> u16 {
 }
 
 #[tokio::test]
-async fn one_client_holds_its_share_of_the_connections() {
+async fn one_client_is_limited_to_its_share_of_connections() {
     let service = Service::builder(Backend::Sqlite)
         .env("APP__HTTP__MAX_CONNECTIONS_PER_CLIENT", "3")
         .start()
@@ -70,30 +56,30 @@ async fn one_client_holds_its_share_of_the_connections() {
     for _ in 0..3 {
         held.push(connect(&service, "127.0.0.2").await);
     }
-    open(&service, 3.0).await;
-    // At once, whether or not it says anything.
-    let silent = exchange(connect(&service, "127.0.0.2").await, "").await;
+    wait_for_connections(&service, 3.0).await;
+    // Rejected immediately, whether or not the client has sent anything.
+    let silent = exchange_on(connect(&service, "127.0.0.2").await, b"").await;
     assert!(silent.starts_with("HTTP/1.1 503 "), "{silent}");
-    let loud = exchange(connect(&service, "127.0.0.2").await, PING).await;
+    let loud = exchange_on(connect(&service, "127.0.0.2").await, PING.as_bytes()).await;
     assert!(loud.contains("retry-after: 1\r\n"), "{loud}");
-    assert_eq!(refused(&service, "client_connections").await, 2.0);
-    // A probe from there is answered, and nothing that follows it on its connection.
-    let both = exchange(
+    assert_eq!(refused_count(&service, "client_connections").await, 2.0);
+    // A probe on the same connection is answered, and further requests are not.
+    let both = exchange_on(
         connect(&service, "127.0.0.2").await,
-        &[PROBE, PING].concat(),
+        &[PROBE.as_bytes(), PING.as_bytes()].concat(),
     )
     .await;
     assert!(!both.contains("pong"), "{both}");
-    let probe = exchange(connect(&service, "127.0.0.2").await, PROBE).await;
+    let probe = exchange_on(connect(&service, "127.0.0.2").await, PROBE.as_bytes()).await;
     assert!(probe.starts_with("HTTP/1.1 200 "), "{probe}");
     assert!(probe.contains("connection: close\r\n"), "{probe}");
-    // Others are served.
+    // Other clients are served.
     assert_eq!(ping(&service).await, 200);
-    let other = exchange(connect(&service, "127.0.0.3").await, PING).await;
+    let other = exchange_on(connect(&service, "127.0.0.3").await, PING.as_bytes()).await;
     assert!(other.contains("pong"), "{other}");
     drop(held.pop());
     eventually("its place is free again", async || {
-        let answer = exchange(connect(&service, "127.0.0.2").await, PING).await;
+        let answer = exchange_on(connect(&service, "127.0.0.2").await, PING.as_bytes()).await;
         answer.contains("pong").then_some(())
     })
     .await;
@@ -110,15 +96,15 @@ async fn the_connections_of_a_trusted_proxy_are_not_limited() {
     for _ in 0..5 {
         held.push(connect(&service, "127.0.0.2").await);
     }
-    open(&service, 5.0).await;
-    let answer = exchange(connect(&service, "127.0.0.2").await, PING).await;
+    wait_for_connections(&service, 5.0).await;
+    let answer = exchange_on(connect(&service, "127.0.0.2").await, PING.as_bytes()).await;
     assert!(answer.contains("pong"), "{answer}");
-    assert_eq!(refused(&service, "client_connections").await, 0.0);
+    assert_eq!(refused_count(&service, "client_connections").await, 0.0);
 }
 
-/// 512 descriptors, of which 360 are kept.
+/// 512 descriptors, of which 360 are reserved.
 #[tokio::test]
-async fn more_connections_than_descriptors_leave_admin_listener_and_probes_alone() {
+async fn descriptor_exhaustion_does_not_affect_admin_listener_and_probes() {
     let service = Service::builder(Backend::Sqlite)
         .env("APP__HTTP__MAX_CONNECTIONS_PER_CLIENT", "10000")
         .open_files(256, 512)
@@ -135,11 +121,11 @@ async fn more_connections_than_descriptors_leave_admin_listener_and_probes_alone
     for _ in 0..600 {
         held.push(connect(&service, "127.0.0.1").await);
     }
-    // One is the test's own client's.
-    refused_are(&service, "connections", 600.0 - 152.0).await;
-    open(&service, 152.0).await;
+    // The test's own client holds one connection.
+    wait_for_refused(&service, "connections", 600.0 - 152.0).await;
+    wait_for_connections(&service, 152.0).await;
     for _ in 0..5 {
-        // On connections of their own, as probers and scrapers come.
+        // On new connections, like probers and scrapers.
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         for url in [
             service.admin("/metrics"),
@@ -151,17 +137,17 @@ async fn more_connections_than_descriptors_leave_admin_listener_and_probes_alone
             assert_eq!(answer.unwrap().status(), 200, "{url}");
         }
     }
-    assert_eq!(refused(&service, "file_descriptors").await, 0.0);
+    assert_eq!(refused_count(&service, "file_descriptors").await, 0.0);
     drop(held);
     eventually("others are served again", async || {
-        let answer = exchange(connect(&service, "127.0.0.1").await, PING).await;
+        let answer = exchange_on(connect(&service, "127.0.0.1").await, PING.as_bytes()).await;
         answer.contains("pong").then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_limit_without_room_for_connections_ends_the_start_and_says_so() {
+async fn a_descriptor_limit_without_room_for_connections_fails_the_start() {
     let mut service = Service::builder(Backend::Sqlite)
         .open_files(100, 100)
         .spawn()
@@ -173,14 +159,14 @@ async fn a_limit_without_room_for_connections_ends_the_start_and_says_so() {
     }
 }
 
-/// The limit falls while the process runs: what nobody planned for.
+/// The descriptor limit is lowered while the process runs.
 #[tokio::test]
-async fn without_a_descriptor_connections_are_closed_at_once_and_counted() {
+async fn connections_without_a_descriptor_are_closed_and_counted() {
     let service = Service::builder(Backend::Sqlite)
         .env("APP__HTTP__HEADER_TIMEOUT", "1m")
         .start()
         .await;
-    // From here on scrapes use the connection that stands.
+    // The scrapes reuse the existing connection from now on.
     service.metrics().await;
     let folder = format!("/proc/{}/fd", service.pid());
     let numbers = std::fs::read_dir(folder).unwrap().map(|file| {
@@ -197,18 +183,18 @@ async fn without_a_descriptor_connections_are_closed_at_once_and_counted() {
         prlimit(pid, Resource::Nofile, limit).unwrap();
     };
     limit(last + 1);
-    // Numbers that are free below the limit are used up first.
+    // Free descriptor numbers below the limit are used up first.
     let mut held = Vec::new();
     eventually("none is free", async || {
         held.push(connect(&service, "127.0.0.1").await);
-        (refused(&service, "file_descriptors").await >= 1.0).then_some(())
+        (refused_count(&service, "file_descriptors").await >= 1.0).then_some(())
     })
     .await;
-    let before = refused(&service, "file_descriptors").await;
+    let before = refused_count(&service, "file_descriptors").await;
     let mut closed = 0;
     eventually("ten are closed without a word", async || {
-        // What the process opens for a moment (a scrape reads files) leaves a number
-        // to the next connection: that one is served, and held.
+        // A descriptor that the process closes again (a scrape reads files) becomes available to
+        // the next connection, which is then served and held.
         let mut stream = connect(&service, "127.0.0.1").await;
         let _sent = stream.write_all(PROBE.as_bytes()).await;
         let served = matches!(stream.read(&mut [0; 16]).await, Ok(1..));
@@ -220,8 +206,8 @@ async fn without_a_descriptor_connections_are_closed_at_once_and_counted() {
         (closed == 10).then_some(())
     })
     .await;
-    refused_are(&service, "file_descriptors", before + 10.0).await;
+    wait_for_refused(&service, "file_descriptors", before + 10.0).await;
     limit(1_000);
-    let answer = exchange(connect(&service, "127.0.0.1").await, PING).await;
+    let answer = exchange_on(connect(&service, "127.0.0.1").await, PING.as_bytes()).await;
     assert!(answer.contains("pong"), "{answer}");
 }

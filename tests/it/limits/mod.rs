@@ -1,17 +1,16 @@
-//! Rate limits: in one process, shared among several, and without the server that
-//! they are shared through. Places for requests and bodies, and what one client may hold.
-//! Connections, and the file descriptors that they need.
+//! Rate limits, local and shared by several processes, with and without their Redis server. Limits
+//! of concurrent requests, bodies and connections, and of file descriptors.
 
+mod concurrency;
 mod connections;
-mod faults;
-mod local;
-mod places;
-pub mod server;
-mod shared;
+mod local_rates;
+mod redis_faults;
+pub mod redis_server;
+mod shared_rates;
 
 use crate::support::{Backend, Builder, Service};
 
-/// A service with limits, behind a proxy on loopback that is believed.
+/// A service with rate limits behind a trusted proxy on loopback.
 fn limited(per_second: &str, burst: &str) -> Builder {
     Service::builder(Backend::Sqlite)
         .env("APP__RATE_LIMIT__ENABLED", "true")
@@ -20,7 +19,7 @@ fn limited(per_second: &str, burst: &str) -> Builder {
         .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.0/8")
 }
 
-/// A request of the client at `address`, as the proxy passes it on.
+/// Sends a ping of the client at `address`, as the proxy forwards it.
 async fn ping(service: &Service, address: &str) -> reqwest::Response {
     let request = service.client.get(service.url("/api/v1/ping"));
     let request = request.header("x-forwarded-for", address);

@@ -1,4 +1,4 @@
-//! Bodies that are too large, too slow, too deep or not what they say.
+//! Bodies that are too large, too slow, too deeply nested or invalid.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -7,18 +7,18 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::raw::{exchange, read_to_end, statuses};
+use crate::support::raw_http::{exchange, read_to_end, statuses};
 use crate::support::service::{ADMIN_EMAIL, ADMIN_PASSWORD};
 use crate::support::{Backend, Service};
 
 const LOGIN: &str =
     "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
 
-/// 256 MiB of zeros at the best of brotli's levels: 211 bytes.
+/// 256 MiB of zeros at brotli's highest level: 211 bytes.
 const BROTLI_BOMB: &str = "cfffff7ff82700e2b14020f7fe9ffffffff04f00c4610180eefd3fffffffe19f0088c32200ddfb7ffeffffc33f0110870500baf7fffcffff877f02200e0b0074effff9ffff0fff04401c1600e8defff3ffff1ffe0980382c00d0bdffe7ffff3ffc1300715800a07bffcfffff7ff82700e2b00040f7fe9ffffffff04f00c4610180eefd3fffffffe19f0088c30200ddfb7ffeffffc33f0110870500baf7fffcffff877f02200e0b0074effff9ffff0fff04401c1600e8defff3ffff1ffe0980382c00d0bdffe7ffff3ffc1300715800a07bff3f";
 
-/// Half a gigabyte of zeros as zstd blocks of one repeated byte (RFC 8878, section
-/// 3.1.1.2.2), under a window of 1 KiB times two to the power of the exponent: 16 KiB.
+/// 512 MiB of zeros as zstd blocks of a repeated byte (RFC 8878, section 3.1.1.2.2), with a window
+/// of 1 KiB times two to the power of the exponent: 16 KiB.
 fn zstd_bomb(window_exponent: u8) -> Vec<u8> {
     let mut bomb = vec![0x28, 0xb5, 0x2f, 0xfd, 0, window_exponent << 3];
     let block = (128 << 10) << 3 | 1 << 1;
@@ -30,7 +30,7 @@ fn zstd_bomb(window_exponent: u8) -> Vec<u8> {
     bomb
 }
 
-/// Blocks of deflate that hold nothing (RFC 1951, section 3.2.4), without end.
+/// Empty deflate blocks (RFC 1951, section 3.2.4).
 fn empty_gzip(length: usize) -> Vec<u8> {
     let mut gzip = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
     while gzip.len() < length {
@@ -59,14 +59,14 @@ async fn login(service: &Service, coding: &str, body: Vec<u8>) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn a_bomb_costs_no_more_than_the_limit() {
+async fn decompression_bombs_are_limited() {
     let service = Service::start(Backend::Sqlite).await;
     let resident = async || {
         let metrics = service.metrics().await;
         metrics.get("process_resident_memory_bytes", &[]).unwrap()
     };
     let before = resident().await;
-    // Windows of 8 MiB and of 128 MiB, which no sender may ask for (RFC 9659).
+    // Windows of 8 MiB and 128 MiB, which RFC 9659 forbids.
     for (coding, bomb) in [
         ("zstd", zstd_bomb(13)),
         ("zstd", zstd_bomb(17)),
@@ -83,7 +83,7 @@ async fn a_bomb_costs_no_more_than_the_limit() {
 }
 
 #[tokio::test]
-async fn a_body_that_says_nothing_at_length_is_too_large_as_sent() {
+async fn a_long_encoding_of_an_empty_body_is_too_large() {
     let service = Service::builder(Backend::Sqlite)
         .env("APP__HTTP__MAX_BODY_BYTES", "16KiB")
         .start()
@@ -119,7 +119,7 @@ fn zstd(text: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn codings_are_told_apart_by_their_names_alone() {
+async fn content_codings_are_selected_by_name() {
     let service = Service::start(Backend::Sqlite).await;
     let text = format!(r#"{{"email": "{ADMIN_EMAIL}", "password": "{ADMIN_PASSWORD}"}}"#);
     let text = text.as_bytes();
@@ -157,9 +157,9 @@ async fn codings_are_told_apart_by_their_names_alone() {
     }
 }
 
-/// Each of these begins with a whole login, or ends with one.
+/// Each body starts or ends with a complete login.
 #[tokio::test]
-async fn no_handler_acts_on_half_a_body() {
+async fn incomplete_bodies_reach_no_handler() {
     let service = Service::start(Backend::Sqlite).await;
     let text = format!(r#"{{"email": "{ADMIN_EMAIL}", "password": "{ADMIN_PASSWORD}"}}"#);
     let (text, more) = (text.as_bytes(), &br#"{"more": 1}"#[..]);
@@ -200,7 +200,7 @@ async fn no_handler_acts_on_half_a_body() {
 }
 
 #[tokio::test]
-async fn a_declared_length_beyond_the_limit_is_refused_unread() {
+async fn a_too_large_declared_length_is_refused_unread() {
     let service = Service::start(Backend::Sqlite).await;
     let began = Instant::now();
     let answer = exchange(
@@ -214,7 +214,7 @@ async fn a_declared_length_beyond_the_limit_is_refused_unread() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_ends_with_its_time() {
+async fn a_slowly_sent_body_times_out() {
     let service = Service::builder(Backend::Sqlite)
         .env("APP__HTTP__BODY_TIMEOUT", "300ms")
         .start()
@@ -224,7 +224,7 @@ async fn a_body_that_drips_ends_with_its_time() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let began = Instant::now();
     for _ in 0..20 {
-        // The pace of the attack, not a wait for something.
+        // The sleep is the pace of the attack, it does not wait for anything.
         tokio::time::sleep(Duration::from_millis(50)).await;
         if stream.write_all(b" ").await.is_err() {
             break;
@@ -240,7 +240,7 @@ async fn a_body_that_drips_ends_with_its_time() {
 }
 
 #[tokio::test]
-async fn a_hundred_thousand_levels_are_400_and_the_process_lives() {
+async fn deeply_nested_json_is_answered_with_400() {
     let service = Service::start(Backend::Sqlite).await;
     for body in ["[".repeat(100_000), "{\"a\":".repeat(100_000)] {
         let (status, body) = login(&service, "identity", body.into_bytes()).await;

@@ -1,17 +1,18 @@
-//! Requests whose end could be read in two ways (RFC 9112, sections 6 and 7): they are
-//! refused, and nothing behind them is read.
+//! Requests with ambiguous framing (RFC 9112, sections 6 and 7) are rejected, and the bytes behind
+//! them are not interpreted.
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::raw::{exchange, read_head, read_to_end, statuses};
+use crate::support::raw_http::{exchange, read_head, read_to_end, statuses};
 use crate::support::{Backend, Service};
 
 const HIDDEN: &str = "GET /api/v1/ping HTTP/1.1\r\nHost: x\r\n\r\n";
 const LOGIN: &str =
     "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
 
-/// One refusal, as a problem that closes the connection; the hidden request has no answer.
+/// Asserts a rejection with a problem that closes the connection. The hidden request is not
+/// answered.
 fn assert_refused(answer: &str, status: u16, code: &str, what: &str) {
     assert_eq!(statuses(answer), [status], "{what}: {answer}");
     let code = format!("\"code\":\"{code}\"");
@@ -21,7 +22,7 @@ fn assert_refused(answer: &str, status: u16, code: &str, what: &str) {
 }
 
 #[tokio::test]
-async fn a_coding_other_than_chunked_is_501_and_a_malformed_one_400() {
+async fn unknown_transfer_codings_are_501_and_malformed_ones_400() {
     let service = Service::start(Backend::Sqlite).await;
     for (coding, status, code) in [
         ("gzip, chunked", 501, "TRANSFER_CODING_UNKNOWN"),
@@ -52,7 +53,7 @@ async fn a_coding_other_than_chunked_is_501_and_a_malformed_one_400() {
     let refused = [("path", "/api/v1/ping"), ("status", "501")];
     let metrics = service.metrics().await;
     assert_eq!(metrics.get("http_requests_total", &refused), Some(3.0));
-    // The names of codings know no case.
+    // The names of codings are case-insensitive.
     let chunked = format!("{LOGIN}Transfer-Encoding: Chunked\r\n\r\n0\r\n\r\n{HIDDEN}");
     let bytes = chunked.replace(HIDDEN, &HIDDEN.replace("Host", "Connection: close\r\nHost"));
     let answer = exchange(&service, bytes.as_bytes()).await;
@@ -60,7 +61,7 @@ async fn a_coding_other_than_chunked_is_501_and_a_malformed_one_400() {
 }
 
 #[tokio::test]
-async fn a_length_beside_chunks_is_400_whatever_is_asked_for() {
+async fn content_length_with_chunked_coding_is_400() {
     let service = Service::start(Backend::Sqlite).await;
     let body = "{\"email\":\"a@example.org\",\"password\":\"not a good one\"}";
     let length = format!("Content-Length: {}\r\n", body.len());
@@ -84,7 +85,7 @@ async fn a_length_beside_chunks_is_400_whatever_is_asked_for() {
 }
 
 #[tokio::test]
-async fn odd_chunks_and_trailers_are_400_and_swallow_nothing() {
+async fn malformed_chunks_and_trailers_are_400() {
     let service = Service::start(Backend::Sqlite).await;
     for body in [
         "2\r\n{}\r\n0\r\nx: y\n\r\n",
@@ -102,7 +103,7 @@ async fn odd_chunks_and_trailers_are_400_and_swallow_nothing() {
         let answer = exchange(&service, bytes.as_bytes()).await;
         assert_refused(&answer, 400, "INVALID_BODY", body);
 
-        // The handler waits for the body by the time that it comes.
+        // By now the handler waits for the body.
         let mut stream = TcpStream::connect(service.address()).await.unwrap();
         let asking = format!("{head}Expect: 100-continue\r\n\r\n");
         stream.write_all(asking.as_bytes()).await.unwrap();
@@ -115,13 +116,13 @@ async fn odd_chunks_and_trailers_are_400_and_swallow_nothing() {
 }
 
 #[tokio::test]
-async fn what_follows_a_sound_chunked_body_is_a_request_of_its_own() {
+async fn bytes_after_a_valid_chunked_body_are_the_next_request() {
     let service = Service::start(Backend::Sqlite).await;
     let last = HIDDEN.replace("Host", "Connection: close\r\nHost");
     let bytes = format!(
         "{LOGIN}Transfer-Encoding: chunked\r\n\r\n1;a=\"b\"\r\n{{\r\n01  \r\n}}\r\n0\r\nX-Sum: 1\r\n\r\n{HIDDEN}{last}"
     );
-    // At once, and byte by byte.
+    // In one write, and byte by byte.
     let answer = exchange(&service, bytes.as_bytes()).await;
     assert_eq!(statuses(&answer), [422, 200, 200], "{answer}");
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
@@ -134,7 +135,7 @@ async fn what_follows_a_sound_chunked_body_is_a_request_of_its_own() {
 }
 
 #[tokio::test]
-async fn the_admin_listener_refuses_the_same() {
+async fn the_admin_listener_refuses_ambiguous_framing() {
     let service = Service::start(Backend::Sqlite).await;
     let admin = service.admin("");
     let address = admin.trim_start_matches("http://").trim_end_matches('/');

@@ -1,4 +1,4 @@
-//! Headers of answers: for browsers, caches and proxies.
+//! Response headers for browsers, caches and proxies.
 
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ async fn get(service: &Service, path: &str, headers: &[(&str, &str)]) -> reqwest
 }
 
 #[tokio::test]
-async fn preflights_are_never_limited_and_refusals_can_be_read_by_the_page() {
+async fn preflights_are_not_limited_and_pages_can_read_refusals() {
     let service = with_cors().await;
     let origin = [("origin", ORIGIN)];
     let first = get(&service, "/api/v1/ping", &origin).await;
@@ -68,7 +68,7 @@ async fn preflights_are_never_limited_and_refusals_can_be_read_by_the_page() {
 }
 
 #[tokio::test]
-async fn answers_say_what_browsers_and_caches_may_do_and_not_what_serves_them() {
+async fn responses_have_security_and_cache_headers_and_no_server_name() {
     let service = Service::start(Backend::Sqlite).await;
     for (path, cache, policy) in [
         ("/api/v1/ping", Some("no-store"), false),
@@ -97,7 +97,7 @@ async fn answers_say_what_browsers_and_caches_may_do_and_not_what_serves_them() 
 }
 
 #[tokio::test]
-async fn answers_say_how_long_they_took_only_when_asked_to() {
+async fn server_timing_is_sent_only_if_enabled() {
     let service = Service::builder(Backend::Sqlite)
         .env("APP__HTTP__SERVER_TIMING", "true")
         .start()
@@ -110,9 +110,9 @@ async fn answers_say_how_long_they_took_only_when_asked_to() {
     assert!(millis > 0.0 && millis < longest, "{timing} of {longest} ms");
 }
 
-/// What the page of the documentation loads is what its policy lets it load.
+/// The content security policy of the documentation page permits all its resources.
 #[tokio::test]
-async fn the_page_of_the_documentation_needs_nothing_that_its_policy_forbids() {
+async fn the_documentation_page_satisfies_its_policy() {
     let service = Service::start(Backend::Sqlite).await;
     let page = get(&service, "/docs/", &[]).await;
     let policy = page.headers()["content-security-policy"].to_str().unwrap();
@@ -127,7 +127,7 @@ async fn the_page_of_the_documentation_needs_nothing_that_its_policy_forbids() {
 }
 
 #[tokio::test]
-async fn large_answers_are_compressed_and_nobody_gets_406_for_what_was_done() {
+async fn large_responses_are_compressed_and_encodings_cause_no_406() {
     let service = Service::start(Backend::Sqlite).await;
     let large = "/openapi.json";
     for coding in ["gzip", "br", "zstd"] {
@@ -145,7 +145,7 @@ async fn large_answers_are_compressed_and_nobody_gets_406_for_what_was_done() {
 }
 
 #[tokio::test]
-async fn forwarded_headers_of_strangers_are_counted_and_warned_of_once() {
+async fn untrusted_forwarding_headers_are_counted_and_logged_once() {
     let service = Service::start(Backend::Sqlite).await;
     for spoofed in ["1.2.3.4", "5.6.7.8", "9.9.9.9"] {
         let answer = get(&service, "/api/v1/ping", &[("x-forwarded-for", spoofed)]).await;
@@ -207,9 +207,9 @@ async fn behind_a_trusted_proxy_each_client_has_its_own_bucket() {
     }
 }
 
-/// A proxy writes one of the headers and passes the other one on as the client sent it.
+/// The proxy sets one of the headers and forwards the other one unchanged.
 #[tokio::test]
-async fn the_header_that_the_proxy_does_not_write_changes_nothing() {
+async fn the_other_forwarding_header_is_ignored() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     let (xff, fwd) = ("x-forwarded-for", "forwarded");
     for (header, real, other) in [
@@ -239,7 +239,7 @@ async fn the_header_that_the_proxy_does_not_write_changes_nothing() {
         for line in lines {
             assert_eq!(line["client_address"], "203.0.113.1", "{header}");
         }
-        // The proxy that is configured wrongly: the right header does not come at all.
+        // A misconfigured proxy: the configured header is missing.
         get(&service, "/api/v1/ping", &[(other.0, other.1[1])]).await;
         let metrics = service.metrics().await;
         for (name, expected) in [

@@ -1,10 +1,9 @@
-//! The edge of the public listener: problems, ids, limits on bodies.
+//! The public listener: problems, ids and limits.
 
 mod bodies;
 mod framing;
 mod headers;
-pub mod raw;
-mod shapes;
+mod heads;
 
 use serde_json::Value;
 
@@ -17,7 +16,7 @@ async fn problem(answer: reqwest::Response) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn ping_goes_through_the_whole_stack() {
+async fn a_ping_is_answered_with_all_headers() {
     let service = Service::start(Backend::Sqlite).await;
     let answer = service
         .client
@@ -92,7 +91,7 @@ async fn unknown_paths_and_methods_are_problems_under_one_label() {
 }
 
 #[tokio::test]
-async fn a_request_id_is_taken_over_only_when_short_and_visible() {
+async fn only_short_visible_request_ids_are_accepted() {
     let service = Service::start(Backend::Sqlite).await;
     let long = "a".repeat(129);
     for (sent, kept) in [
@@ -110,7 +109,7 @@ async fn a_request_id_is_taken_over_only_when_short_and_visible() {
 }
 
 #[tokio::test]
-async fn head_is_answered_like_get_and_is_not_an_aborted_request() {
+async fn head_is_answered_like_get() {
     let service = Service::start(Backend::Sqlite).await;
     let answer = service
         .client
@@ -128,7 +127,7 @@ async fn head_is_answered_like_get_and_is_not_an_aborted_request() {
 }
 
 #[tokio::test]
-async fn the_address_limit_refuses_with_a_retry_after_that_holds() {
+async fn a_refused_client_succeeds_after_retry_after() {
     let service = Service::builder(Backend::Sqlite)
         .env("APP__RATE_LIMIT__ENABLED", "true")
         .env("APP__RATE_LIMIT__DEFAULT__PER_SECOND", "2")
@@ -147,7 +146,7 @@ async fn the_address_limit_refuses_with_a_retry_after_that_holds() {
     assert!(headers.contains_key("ratelimit"));
     let seconds: u64 = headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!(seconds >= 1);
-    // What the header promises is what is being tested.
+    // The promise of the header is tested, so the test waits for that time.
     tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
     assert_eq!(ping().await.unwrap().status(), 200);
     let metrics = service.metrics().await;

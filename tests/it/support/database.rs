@@ -1,22 +1,22 @@
-//! A database of its own for each test.
+//! Databases for tests.
 
 use std::path::PathBuf;
 
 use sqlx::{Connection as _, Executor as _};
 
-/// Which database stands behind the service.
+/// The database behind a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     Sqlite,
     Postgres,
 }
 
-/// A fresh database; removed when dropped.
+/// A new database. Removed when dropped.
 pub struct TestDatabase {
     url: String,
-    /// Of SQLite: keeps the folder.
+    /// Keeps the folder of an SQLite database.
     _folder: Option<tempfile::TempDir>,
-    /// Of Postgres: the server and the database to drop.
+    /// Server and name of a Postgres database, to drop it.
     drop: Option<(String, String)>,
 }
 
@@ -62,7 +62,8 @@ impl Drop for TestDatabase {
         let Some((server, name)) = self.drop.take() else {
             return;
         };
-        // Drop runs in whatever runtime the test has; a thread has its own.
+        // `drop` is synchronous and may run inside of a runtime, so a thread with its own runtime
+        // is needed.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

@@ -1,4 +1,4 @@
-//! An HTTP/2 client that speaks in frames (RFC 9113, section 4.1).
+//! An HTTP/2 client for single frames (RFC 9113, section 4.1).
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// An empty SETTINGS frame, which every client sends first.
+/// The empty SETTINGS frame that every client sends first.
 pub const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 pub const END_STREAM: u8 = 1;
 pub const ACK: u8 = 1;
@@ -24,7 +24,7 @@ pub mod kind {
     pub const CONTINUATION: u8 = 9;
 }
 
-/// A frame as it stands on the wire.
+/// An encoded frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = length[1..].to_vec();
@@ -34,8 +34,8 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A HEADERS frame that asks for a path, without a body (RFC 7541, static table and
-/// literals without indexing).
+/// A HEADERS frame of a GET request without a body (RFC 7541, static table and literals without
+/// indexing).
 pub fn get(stream: u32, path: &str) -> Vec<u8> {
     let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
     block.extend(path.as_bytes());
@@ -43,12 +43,12 @@ pub fn get(stream: u32, path: &str) -> Vec<u8> {
     frame(kind::HEADERS, 0x5, stream, &block)
 }
 
-/// Opens the window of a stream, or of the connection with 0.
+/// A `WINDOW_UPDATE` frame. Stream 0 is the connection.
 pub fn window_update(stream: u32, bytes: u32) -> Vec<u8> {
     frame(kind::WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())
 }
 
-/// A frame that came.
+/// A received frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     pub kind: u8,
@@ -63,14 +63,14 @@ impl Frame {
     }
 }
 
-/// A connection that answers SETTINGS and PING as it has to.
+/// A connection that acknowledges SETTINGS and PING.
 pub struct Http2 {
     stream: TcpStream,
     read: Vec<u8>,
 }
 
 impl Http2 {
-    /// Connects, and sends the preface and settings, by identifier.
+    /// Connects and sends the preface and these settings.
     pub async fn connect(address: &str, settings: &[(u16, u32)]) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut payload = Vec::new();
@@ -96,20 +96,20 @@ impl Http2 {
     /// The next frame other than SETTINGS and PING; `None` when the connection has ended.
     ///
     /// # Panics
-    /// When neither comes within ten seconds.
+    /// When no frame arrives within ten seconds.
     pub async fn next(&mut self) -> Option<Frame> {
         tokio::time::timeout(Duration::from_secs(10), self.receive())
             .await
             .expect("a frame or the end")
     }
 
-    /// Safe to drop before it is ready: nothing that was read is lost.
+    /// Cancel-safe: received bytes are kept.
     pub async fn receive(&mut self) -> Option<Frame> {
         loop {
             let Some(frame) = self.take() else {
                 match self.stream.read_buf(&mut self.read).await {
                     Ok(1..) => continue,
-                    // A reset is an end as well.
+                    // A reset ends the connection as well.
                     Ok(0) | Err(_) => return None,
                 }
             };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// A scrape: series, as written, to its value.
+/// A scrape: value of each series.
 #[derive(Debug, Clone)]
 pub struct Samples(pub BTreeMap<String, f64>);
 
@@ -24,7 +24,7 @@ impl Samples {
         )
     }
 
-    /// The value of a series; its labels in any order.
+    /// The value of a series. The order of the labels does not matter.
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         self.0.iter().find_map(|(series, value)| {
             let (own, rest) = series.split_once('{').unwrap_or((series, ""));
@@ -36,7 +36,7 @@ impl Samples {
         })
     }
 
-    /// The sum over all series of a name that have these labels.
+    /// The sum of all series with this name and these labels.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let matching = self.0.iter().filter(|(series, _)| {
             let (own, rest) = series.split_once('{').unwrap_or((series, ""));

@@ -1,17 +1,22 @@
-//! Starts services and databases for tests, and ends them.
+//! Test harness: services, databases and clients.
 
+mod answer;
 mod database;
 pub mod http2;
 mod metrics;
 mod postgres;
+pub mod raw_http;
 pub mod service;
 
+pub use answer::{Answer, send};
 pub use database::{Backend, TestDatabase};
 pub use metrics::Samples;
 pub use postgres::PostgresServer;
 pub use service::{Builder, Service};
 
-/// Makes one test a backend of an async function that takes a [`Backend`].
+use std::time::{Duration, Instant};
+
+/// Defines a test for each backend from an async function with a [`Backend`] parameter.
 #[macro_export]
 macro_rules! on_both {
     ($( $(#[$meta:meta])* async fn $name:ident($backend:ident: Backend) $body:block )*) => { $(
@@ -38,17 +43,26 @@ macro_rules! on_both {
 /// Polls until `probe` gives a value.
 ///
 /// # Panics
-/// When it does not within ten seconds: the bound of a test, not a wait.
-pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+/// After ten seconds. This is the bound of a failing test and not a delay.
+pub async fn eventually<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(Duration::from_secs(10), what, probe).await
+}
+
+/// Polls until `probe` gives a value.
+///
+/// # Panics
+/// After `bound`. This is the bound of a failing test and not a delay.
+pub async fn eventually_within<T>(
+    bound: Duration,
+    what: &str,
+    mut probe: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + bound;
     loop {
         if let Some(value) = probe().await {
             return value;
         }
-        assert!(
-            std::time::Instant::now() < deadline,
-            "not within 10 s: {what}"
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        assert!(Instant::now() < deadline, "not within {bound:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! A Postgres of a test's own, to be stopped, killed and frozen.
+//! A Postgres server for a single test, which may stop, kill and freeze it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -6,12 +6,13 @@ use std::process::{Child, Command, Stdio};
 use sqlx::Connection as _;
 
 use super::eventually;
+use super::raw_http::free_address;
 
-/// Ended, and its folder removed, when dropped.
+/// Stopped when dropped, and its folder is removed.
 pub struct PostgresServer {
     programs: PathBuf,
     libraries: String,
-    /// Set when the tests run as root, which the server refuses to be.
+    /// Unprivileged user for the server, which refuses to run as root.
     user: Option<&'static str>,
     port: u16,
     child: Option<Child>,
@@ -19,7 +20,7 @@ pub struct PostgresServer {
 }
 
 impl PostgresServer {
-    /// A server of the same version as the common one, whose programs it borrows.
+    /// Starts a server with the programs, and so the version, of the common one.
     pub async fn start() -> Self {
         let programs = programs().await;
         let root = programs
@@ -53,22 +54,20 @@ impl PostgresServer {
             .status();
         assert!(made.expect("initdb runs").success());
         loop {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-            server.port = free.local_addr().expect("an address").port();
-            drop(free);
-            // Somebody else may have taken the port in between: then it ends.
+            server.port = free_address().port();
+            // The server exits if another process has taken the port in the meantime.
             if server.run().await {
                 return server;
             }
         }
     }
 
-    /// Starts it again, on the same port and data.
+    /// Restarts it with the same port and data.
     pub async fn restart(&mut self) {
         assert!(self.run().await, "the server starts again");
     }
 
-    /// Ends it at once, without a checkpoint, as a lost machine would.
+    /// Kills it without a checkpoint, like a lost machine.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             signal(child.id(), "QUIT");
@@ -76,10 +75,10 @@ impl PostgresServer {
         }
     }
 
-    /// Stops all of it in its tracks: connections stay, nobody answers.
+    /// Freezes it: connections stay open, but nothing is answered.
     pub fn freeze(&self) {
         let main = self.child.as_ref().expect("it runs").id();
-        // The first, so that it starts no more of the others.
+        // The postmaster first, so that it starts no further processes.
         signal(main, "STOP");
         for process in children(main) {
             signal(process, "STOP");
@@ -98,7 +97,7 @@ impl PostgresServer {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Starts the server and waits for its first answer; false when it ended instead.
+    /// Starts the server and waits until it answers. False if it has exited.
     async fn run(&mut self) -> bool {
         let mut command = self.command("postgres");
         command
@@ -225,7 +224,7 @@ fn children(process: u32) -> Vec<u32> {
 }
 
 fn signal(process: u32, name: &str) {
-    // One that has just ended needs no signal.
+    // A process that has just exited needs no signal.
     let _gone = Command::new("kill")
         .args(["-s", name, &process.to_string()])
         .stderr(Stdio::null())

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Backend, Samples, TestDatabase, eventually};
+use super::{Backend, Samples, TestDatabase, eventually, eventually_within};
 
-/// Administrator of every service that a test starts.
+/// Credentials of the administrator of every test service.
 pub const ADMIN_EMAIL: &str = "admin@example.com";
 pub const ADMIN_PASSWORD: &str = "correct horse battery staple";
 
-/// How a service is to be started.
+/// Configuration of a test service.
 pub struct Builder {
     environment: BTreeMap<String, String>,
     database: Option<Arc<TestDatabase>>,
@@ -26,19 +26,19 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Overrides a variable.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.insert(name.to_owned(), value.into());
         self
     }
 
-    /// Uses a database that other services use as well.
+    /// Shares a database with other services.
     pub fn database(mut self, database: &Arc<TestDatabase>) -> Self {
         self.database = Some(Arc::clone(database));
         self
     }
 
-    /// Runs another subcommand than `serve`.
+    /// Runs a subcommand other than `serve`.
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments
             .iter()
@@ -47,25 +47,25 @@ impl Builder {
         self
     }
 
-    /// Starts it under a soft and a hard limit of open files.
+    /// Sets the soft and hard limit of open files.
     pub fn open_files(mut self, soft: u32, hard: u32) -> Self {
         self.open_files = Some((soft, hard));
         self
     }
 
-    /// Permissions of files hold for it, also when the tests run as root.
+    /// Enforces file permissions even if the tests run as root.
     pub fn obeys_permissions(mut self) -> Self {
         self.obeys_permissions = true;
         self
     }
 
-    /// Gives it another standard input than an empty one.
+    /// Sets the standard input, which is empty by default.
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
         self.stdin = stdin.into();
         self
     }
 
-    /// Starts the process and does not wait for anything.
+    /// Starts the process without waiting for it.
     pub async fn spawn(self) -> Service {
         let database = match self.database {
             Some(database) => database,
@@ -113,11 +113,11 @@ impl Builder {
             database,
             public: String::new(),
             admin: String::new(),
-            folder,
+            _folder: folder,
         }
     }
 
-    /// Starts the process and waits until its public listener is ready.
+    /// Starts the process and waits until it is ready.
     pub async fn start(self) -> Service {
         let mut service = self.spawn().await;
         service.wait_ready().await;
@@ -125,7 +125,7 @@ impl Builder {
     }
 }
 
-/// A running service; killed when dropped.
+/// A running service. Killed when dropped.
 pub struct Service {
     child: Child,
     stdout: Lines,
@@ -134,8 +134,8 @@ pub struct Service {
     pub database: Arc<TestDatabase>,
     public: String,
     admin: String,
-    /// The process's working directory.
-    pub folder: tempfile::TempDir,
+    /// Working directory of the process.
+    _folder: tempfile::TempDir,
 }
 
 #[derive(Clone)]
@@ -165,7 +165,7 @@ impl Lines {
 }
 
 impl Service {
-    /// A service on free loopback ports with JSON logs and limits out of the way.
+    /// A service on free loopback ports with JSON logs and without rate limits.
     pub fn builder(backend: Backend) -> Builder {
         let environment = [
             ("APP__HTTP__ADDR", "127.0.0.1:0"),
@@ -192,7 +192,7 @@ impl Service {
         Self::builder(backend).start().await
     }
 
-    /// Waits until both listeners are known and the service is ready.
+    /// Waits until the addresses of both listeners are logged and the service is ready.
     pub async fn wait_ready(&mut self) {
         self.public = self.listening("public").await;
         self.admin = self.listening("admin").await;
@@ -204,7 +204,7 @@ impl Service {
         .await;
     }
 
-    /// Waits until the admin listener is known.
+    /// Waits until the address of the admin listener is logged.
     pub async fn wait_admin(&mut self) {
         self.admin = self.listening("admin").await;
     }
@@ -257,7 +257,7 @@ impl Service {
         Samples::parse(&answer.text().await.expect("text"))
     }
 
-    /// The JSON lines that were logged so far.
+    /// The JSON log lines so far.
     pub fn logs(&self) -> Vec<Value> {
         self.stdout
             .all()
@@ -266,12 +266,12 @@ impl Service {
             .collect()
     }
 
-    /// What stands on standard output so far, line by line.
+    /// The lines of standard output so far.
     pub fn stdout(&self) -> Vec<String> {
         self.stdout.all()
     }
 
-    /// What stands on standard error so far, line by line.
+    /// The lines of standard error so far.
     pub fn stderr(&self) -> Vec<String> {
         self.stderr.all()
     }
@@ -281,7 +281,7 @@ impl Service {
         self.child.id()
     }
 
-    /// Sends a signal, by name without SIG.
+    /// Sends a signal, named without SIG.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill")
@@ -291,9 +291,14 @@ impl Service {
         assert!(sent.success(), "the signal was sent");
     }
 
-    /// Waits for the end of the process and of its output.
+    /// Waits until the process has exited and its output is complete.
     pub async fn wait(&mut self) -> ExitStatus {
-        let status = self.wait_within(Duration::from_secs(30)).await;
+        let child = &mut self.child;
+        let bound = Duration::from_secs(30);
+        let status = eventually_within(bound, "the end of the process", async || {
+            child.try_wait().expect("the child can be waited for")
+        })
+        .await;
         let (stdout, stderr) = (self.stdout.clone(), self.stderr.clone());
         eventually("the end of the output", async || {
             (stdout.ended() && stderr.ended()).then_some(())
@@ -302,21 +307,7 @@ impl Service {
         status
     }
 
-    async fn wait_within(&mut self, bound: Duration) -> ExitStatus {
-        let deadline = std::time::Instant::now() + bound;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
-                return status;
-            }
-            assert!(
-                std::time::Instant::now() < deadline,
-                "the process did not end in {bound:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    /// SIGTERM, and the exit code.
+    /// Sends SIGTERM and returns the exit code.
     pub async fn terminate(&mut self) -> Option<i32> {
         self.signal("TERM");
         self.wait().await.code()
@@ -325,7 +316,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // Ended already, or not: either way it is gone after this.
+        // The process may have exited already.
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
     }

@@ -1,13 +1,14 @@
-//! Collectors: reached by either protocol, and in every state of disrepair.
+//! Collectors over both protocols, reachable and unreachable.
 
 use std::time::{Duration, Instant};
 
 use super::{exporting, get, sink::Sink};
+use crate::support::raw_http::free_address;
 use crate::support::{Backend, Service, eventually};
 
 #[tokio::test]
-async fn the_last_requests_span_arrives_by_http_at_the_end() {
-    let sink = Sink::start().await;
+async fn the_span_of_the_last_request_arrives_at_shutdown() {
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("OTEL_BSP_SCHEDULE_DELAY", "3600000")
         .env("OTEL_EXPORTER_OTLP_HEADERS", "x-team=a%20b")
@@ -17,15 +18,15 @@ async fn the_last_requests_span_arrives_by_http_at_the_end() {
     let answer = get(&service, "/api/v1/ping", &[]).await;
     assert!(sink.spans().is_empty());
     assert_eq!(service.terminate().await, Some(0));
-    sink.span_of(&answer.request_id).await;
+    sink.span_of(answer.request_id()).await;
     let (path, headers) = &sink.exports()[0];
     assert_eq!(path, "/v1/traces");
     assert_eq!(headers["x-team"], "a b");
 }
 
 #[tokio::test]
-async fn an_endpoint_for_traces_is_used_as_it_is() {
-    let sink = Sink::start().await;
+async fn the_endpoint_for_traces_is_not_extended() {
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env(
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -40,7 +41,7 @@ async fn an_endpoint_for_traces_is_used_as_it_is() {
 
 #[tokio::test]
 async fn spans_arrive_by_grpc() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
         .env("OTEL_EXPORTER_OTLP_HEADERS", "x-team=a")
@@ -49,7 +50,7 @@ async fn spans_arrive_by_grpc() {
         .await;
     let answer = get(&service, "/api/v1/ping", &[]).await;
     assert_eq!(service.terminate().await, Some(0));
-    let span = sink.span_of(&answer.request_id).await;
+    let span = sink.span_of(answer.request_id()).await;
     assert_eq!(span.span.name, "GET /api/v1/ping");
     let (path, headers) = &sink.exports()[0];
     assert!(path.ends_with("TraceService/Export"), "{path}");
@@ -57,21 +58,21 @@ async fn spans_arrive_by_grpc() {
 }
 
 #[tokio::test]
-async fn exports_are_compressed_when_asked() {
-    let sink = Sink::start().await;
+async fn exports_are_compressed_if_configured() {
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
         .start()
         .await;
     let answer = get(&service, "/api/v1/ping", &[]).await;
     assert_eq!(service.terminate().await, Some(0));
-    sink.span_of(&answer.request_id).await;
+    sink.span_of(answer.request_id()).await;
     assert_eq!(sink.exports()[0].1["x-encoding"], "gzip");
 }
 
 #[tokio::test]
-async fn what_arrives_is_counted_as_exported() {
-    let sink = Sink::start().await;
+async fn received_spans_count_as_exported() {
+    let sink = Sink::start();
     let service = exporting(&sink).start().await;
     for _ in 0..3 {
         get(&service, "/api/v1/ping", &[]).await;
@@ -84,7 +85,7 @@ async fn what_arrives_is_counted_as_exported() {
     .await;
 }
 
-/// Accepts into its backlog, and never answers.
+/// Accepts connections into its backlog and never answers.
 struct BlackHole(std::net::TcpListener);
 
 impl BlackHole {
@@ -98,7 +99,7 @@ impl BlackHole {
 }
 
 #[tokio::test]
-async fn a_collector_that_never_answers_costs_spans_and_nothing_else() {
+async fn a_collector_that_never_answers_costs_only_spans() {
     for protocol in ["http/protobuf", "grpc"] {
         let hole = BlackHole::new();
         let began = Instant::now();
@@ -109,7 +110,7 @@ async fn a_collector_that_never_answers_costs_spans_and_nothing_else() {
             .env("OTEL_BSP_SCHEDULE_DELAY", "20")
             .env("OTEL_BSP_MAX_QUEUE_SIZE", "4")
             .env("APP__TELEMETRY__FLUSH_TIMEOUT", "500ms")
-            // Whoever waits for the collector on it stops the service.
+            // With one worker thread, blocking on the collector would stop the service.
             .env("TOKIO_WORKER_THREADS", "1")
             .start()
             .await;
@@ -131,25 +132,17 @@ async fn a_collector_that_never_answers_costs_spans_and_nothing_else() {
         let ended = began.elapsed();
         assert!(ended < Duration::from_secs(3), "the end took {ended:?}");
         let warned = service.logs().iter().any(|line| {
-            line["level"] == "warn" && line["message"] == "spans do not reach the collector"
+            line["level"] == "warn" && line["message"] == "the collector does not accept spans"
         });
         assert!(warned, "the outage is in the log");
     }
 }
 
 #[tokio::test]
-async fn a_refused_collector_is_counted_as_failed_and_the_line_says_why() {
-    // Free a moment ago; nobody else binds loopback ports that they did not choose.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+async fn an_unreachable_collector_counts_as_failed_and_is_logged() {
+    let address = free_address();
     let mut service = Service::builder(Backend::Sqlite)
-        .env(
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            format!("http://127.0.0.1:{port}"),
-        )
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"))
         .env("OTEL_BSP_SCHEDULE_DELAY", "20")
         .start()
         .await;
@@ -163,16 +156,17 @@ async fn a_refused_collector_is_counted_as_failed_and_the_line_says_why() {
     assert_eq!(service.terminate().await, Some(0));
     let lines = service.logs();
     let mut errors = lines.iter().filter_map(|line| {
-        (line["message"] == "spans do not reach the collector").then(|| line["error"].as_str())?
+        (line["message"] == "the collector does not accept spans")
+            .then(|| line["error"].as_str())?
     });
     let error = errors.next().unwrap();
     assert!(error.contains("Connection refused"), "{error}");
-    assert_eq!(errors.next(), None, "it is told once");
+    assert_eq!(errors.next(), None, "it is logged once");
 }
 
 #[tokio::test]
-async fn invalid_variables_are_warned_of_and_ignored() {
-    let sink = Sink::start().await;
+async fn invalid_variables_are_ignored_with_a_warning() {
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("OTEL_TRACES_SAMPLER", "sometimes")
         .env("OTEL_BSP_MAX_QUEUE_SIZE", "many")
@@ -194,8 +188,8 @@ async fn invalid_variables_are_warned_of_and_ignored() {
 }
 
 #[tokio::test]
-async fn variables_without_effect_are_warned_of_by_name() {
-    let sink = Sink::start().await;
+async fn variables_without_effect_are_named_in_warnings() {
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("OTEL_METRICS_EXPORTER", "otlp")
         .env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://secret")
@@ -203,7 +197,7 @@ async fn variables_without_effect_are_warned_of_by_name() {
         .env("OTEL_EXPORTER_OTLP_CLIENT_KEY", "secret.key")
         .env("OTEL_LOGS_EXPORTER", "console")
         .env("OTEL_EXPORTER_OTLP_ENDPIONT", "secret")
-        // Says what is so anyway.
+        // This value describes the built-in behaviour.
         .env("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based")
         .env("OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "1000")
         .start()
@@ -212,7 +206,7 @@ async fn variables_without_effect_are_warned_of_by_name() {
     let logs = service.logs();
     let mut named: Vec<&str> = logs
         .iter()
-        .filter(|line| line["message"] == "a variable is ignored")
+        .filter(|line| line["message"] == "variable ignored")
         .filter_map(|line| line["warning"].as_str()?.split(' ').next())
         .collect();
     named.sort_unstable();

@@ -1,4 +1,4 @@
-//! Log lines: one JSON object each, the same ids everywhere, documented.
+//! Log lines: one JSON object each, with consistent ids and documented fields.
 
 use std::fmt::Write as _;
 
@@ -8,13 +8,13 @@ use super::{get, request_line};
 use crate::support::{Backend, Service};
 
 #[tokio::test]
-async fn every_line_is_a_json_object_and_every_request_has_one() {
+async fn every_line_is_json_and_every_request_is_logged() {
     let mut service = Service::start(Backend::Sqlite).await;
     let mut ids = Vec::new();
     for path in ["/api/v1/ping", "/nothing", "/api/v1/ping?secret=canary"] {
-        ids.push(get(&service, path, &[]).await.request_id);
+        ids.push(get(&service, path, &[]).await.request_id().to_owned());
     }
-    // The server takes what RFC 3986 does not allow but HTTP parsers let pass.
+    // The HTTP parser accepts characters that RFC 3986 does not allow.
     let odd = "/odd/%0a%1b[2J\u{7f}\"\\";
     let raw = raw_get(&service, odd).await;
     assert!(raw.starts_with("HTTP/1.1 4"), "{raw}");
@@ -36,7 +36,7 @@ async fn every_line_is_a_json_object_and_every_request_has_one() {
     }
 }
 
-/// The head of the answer to a request that no client library would send.
+/// The head of the response to a request that client libraries cannot send.
 async fn raw_get(service: &Service, path: &str) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(service.address())
@@ -50,10 +50,10 @@ async fn raw_get(service: &Service, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_request_line_has_the_documented_fields_and_no_others() {
+async fn the_request_line_has_exactly_the_documented_fields() {
     let service = Service::start(Backend::Sqlite).await;
     let answer = get(&service, "/nothing", &[]).await;
-    let line = request_line(&service, &answer.request_id).await;
+    let line = request_line(&service, answer.request_id()).await;
     let always = [
         "timestamp",
         "level",
@@ -69,7 +69,7 @@ async fn the_request_line_has_the_documented_fields_and_no_others() {
             always.contains(&name.as_str()) || documented.iter().any(|(field, _)| field == name);
         assert!(known, "{name} is not documented");
     }
-    // Only an authenticated request has a principal.
+    // Only authenticated requests have a principal.
     for (name, _) in documented.iter().filter(|(name, _)| *name != "principal") {
         assert!(!line[name].is_null(), "{name} is missing in {line}");
     }
@@ -83,7 +83,7 @@ async fn the_request_line_has_the_documented_fields_and_no_others() {
 }
 
 #[test]
-fn the_documentation_of_the_request_line_is_in_step() {
+fn the_documented_request_line_matches_the_code() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/logging.md"));
     let page = page.expect("docs/logging.md");
     let mut table = String::new();
@@ -109,7 +109,7 @@ fn the_documentation_of_the_request_line_is_in_step() {
 }
 
 #[tokio::test]
-async fn lines_are_counted_by_level_from_zero() {
+async fn lines_are_counted_by_level() {
     let service = Service::start(Backend::Sqlite).await;
     let before = service.metrics().await;
     for level in ["error", "debug", "trace"] {
@@ -118,7 +118,7 @@ async fn lines_are_counted_by_level_from_zero() {
     }
     assert_eq!(before.get("log_lines_dropped_total", &[]), Some(0.0));
     let answer = get(&service, "/api/v1/ping", &[]).await;
-    request_line(&service, &answer.request_id).await;
+    request_line(&service, answer.request_id()).await;
     let after = service.metrics().await;
     let info = |samples: &crate::support::Samples| {
         samples
@@ -129,7 +129,7 @@ async fn lines_are_counted_by_level_from_zero() {
 }
 
 #[tokio::test]
-async fn the_filter_reaches_the_request_line() {
+async fn the_configured_filter_applies_to_request_lines() {
     let mut service = Service::builder(Backend::Sqlite)
         .env("RUST_LOG", "info,request=off")
         .start()
@@ -142,7 +142,7 @@ async fn the_filter_reaches_the_request_line() {
 }
 
 #[tokio::test]
-async fn error_events_beyond_their_bound_are_counted_instead() {
+async fn error_events_beyond_the_limit_are_counted() {
     let mut service = Service::builder(Backend::Sqlite)
         .env("APP__TELEMETRY__ERROR_EVENTS_PER_SECOND", "0")
         .start()
@@ -164,7 +164,7 @@ async fn error_events_beyond_their_bound_are_counted_instead() {
 }
 
 #[tokio::test]
-async fn a_start_that_fails_leaves_its_last_line() {
+async fn a_failed_start_writes_its_last_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut service = Service::builder(Backend::Sqlite)
@@ -178,7 +178,7 @@ async fn a_start_that_fails_leaves_its_last_line() {
 }
 
 #[tokio::test]
-async fn a_second_signal_leaves_its_line() {
+async fn a_second_signal_is_logged() {
     let mut service = Service::builder(Backend::Sqlite)
         .env("APP__LIFECYCLE__DRAIN_DELAY", "1h")
         .start()
@@ -196,7 +196,10 @@ async fn a_second_signal_leaves_its_line() {
     assert_eq!(service.wait().await.code(), Some(70));
     let lines = service.logs();
     let last = lines.last().unwrap();
-    assert_eq!(last["message"], "second signal: leaving at once", "{last}");
+    assert_eq!(
+        last["message"], "second signal, exiting immediately",
+        "{last}"
+    );
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
-//! Logs and traces, as they leave the process.
+//! Logs, traces and metrics as seen from outside of the process.
 
-mod answers;
+mod bad_collectors;
 mod collector;
-mod decisions;
-mod depth;
-mod format;
-mod harm;
-mod lines;
+mod collector_responses;
+mod debug_lines;
+mod inner_spans;
+mod log_export;
+mod log_format;
 mod logs;
 mod openmetrics;
 pub mod sink;
@@ -15,10 +15,10 @@ mod variables;
 
 use serde_json::Value;
 
-use crate::support::{Backend, Builder, Service};
+use crate::support::{Answer, Backend, Builder, Service, send};
 use sink::Sink;
 
-/// A service that exports to this sink every few milliseconds.
+/// A service that exports to this collector every 20 ms.
 pub fn exporting(sink: &Sink) -> Builder {
     exporting_on(sink, Backend::Sqlite)
 }
@@ -29,18 +29,11 @@ fn exporting_on(sink: &Sink, backend: Backend) -> Builder {
         .env("OTEL_BSP_SCHEDULE_DELAY", "20")
 }
 
-/// A service that also sends its log lines there.
+/// A service that exports log lines as well.
 fn logging_to(sink: &Sink) -> Builder {
     exporting(sink)
         .env("OTEL_LOGS_EXPORTER", "otlp")
         .env("OTEL_BLRP_SCHEDULE_DELAY", "20")
-}
-
-/// Status, request id and (of problems) trace id of an answer.
-struct Answer {
-    status: u16,
-    request_id: String,
-    trace_id: Option<String>,
 }
 
 async fn get(service: &Service, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -48,21 +41,10 @@ async fn get(service: &Service, path: &str, headers: &[(&str, &str)]) -> Answer 
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let answer = request.send().await.unwrap();
-    let status = answer.status().as_u16();
-    let request_id = answer.headers()["x-request-id"]
-        .to_str()
-        .unwrap()
-        .to_owned();
-    let body: Value = answer.json().await.unwrap_or_default();
-    Answer {
-        status,
-        request_id,
-        trace_id: body["trace_id"].as_str().map(str::to_owned),
-    }
+    send(request).await
 }
 
-/// The request line of this request, once it is written.
+/// Waits for the log line of a request.
 async fn request_line(service: &Service, request_id: &str) -> Value {
     crate::support::eventually("the request line", async || {
         service

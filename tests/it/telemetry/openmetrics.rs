@@ -1,5 +1,5 @@
-//! The metrics page in both formats. A strict parser and a real Prometheus read it
-//! in `scripts/verify.d/32-openmetrics`.
+//! The metrics page in both formats. `scripts/verify.d/32-openmetrics` reads it with a strict
+//! parser and with Prometheus.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ async fn scrape(service: &Service, accept: &str) -> (String, String) {
     (kind, answer.text().await.unwrap())
 }
 
-/// Lines with an exemplar on them.
+/// Lines with an exemplar.
 fn exemplars(page: &str) -> Vec<&str> {
     page.lines()
         .filter(|line| !line.starts_with('#') && line.contains(" # "))
@@ -27,7 +27,7 @@ fn exemplars(page: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn accept_chooses_the_format_and_both_hold_the_same_series() {
+async fn accept_selects_the_format_and_both_contain_the_same_series() {
     let service = Service::start(Backend::Sqlite).await;
     let (kind, text) = scrape(&service, "text/plain").await;
     assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
@@ -49,10 +49,10 @@ async fn accept_chooses_the_format_and_both_hold_the_same_series() {
     assert!(open.contains("le=\"1.0\"} 0\n"));
 }
 
-/// A caller's.
+/// The trace id of a caller.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
-/// A service that samples what its callers have sampled, and nothing else.
+/// A service that samples exactly the traces that its callers sample.
 async fn following_callers(sink: &Sink) -> Service {
     exporting(sink)
         .env("APP__TELEMETRY__TRACE_RATIO", "0")
@@ -61,10 +61,10 @@ async fn following_callers(sink: &Sink) -> Service {
         .await
 }
 
-/// From a slow query to one request that had to wait for it.
+/// Finds the slow request through the exemplar of its slow query.
 #[tokio::test]
-async fn queries_of_sampled_requests_have_exemplars_and_others_none() {
-    let sink = Sink::start().await;
+async fn only_queries_of_sampled_requests_have_exemplars() {
+    let sink = Sink::start();
     let service = following_callers(&sink).await;
     let login = async |flag: &str| {
         let request = service.client.post(service.url("/api/v1/auth/login"));
@@ -88,8 +88,8 @@ async fn queries_of_sampled_requests_have_exemplars_and_others_none() {
 }
 
 #[tokio::test]
-async fn exemplars_are_sampled_traces_and_unsampled_ones_leave_none() {
-    let sink = Sink::start().await;
+async fn exemplars_refer_to_sampled_traces_only() {
+    let sink = Sink::start();
     let service = following_callers(&sink).await;
     get(&service, "/api/v1/ping", &[]).await;
     let (_, before) = scrape(&service, OPEN).await;
@@ -97,7 +97,7 @@ async fn exemplars_are_sampled_traces_and_unsampled_ones_leave_none() {
 
     let parent = format!("00-{TRACE}-b7ad6b7169203331-01");
     get(&service, "/api/v1/ping", &[("traceparent", &parent)]).await;
-    // One that is found all the same, but only after its end: it has no exemplar.
+    // The late span of an unsampled request has no exemplar.
     let (_, page) = scrape(&service, OPEN).await;
     let [line] = exemplars(&page)[..] else {
         panic!("one exemplar: {:?}", exemplars(&page));

@@ -1,5 +1,4 @@
-//! A collector that takes spans and log lines by HTTP and by gRPC on one port, and
-//! keeps them.
+//! A collector that accepts spans and log lines over HTTP and gRPC on one port and stores them.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -24,14 +23,14 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::support::eventually;
 
-/// One span, with the resource that it came under.
+/// A span with its resource.
 #[derive(Debug, Clone)]
-pub struct Received {
+pub struct ReceivedSpan {
     pub span: Span,
     resource: Vec<KeyValue>,
 }
 
-/// One log line, with the name of the scope and the resource that it came under.
+/// A log record with its scope name and resource.
 #[derive(Debug, Clone)]
 pub struct Line {
     pub record: LogRecord,
@@ -39,42 +38,40 @@ pub struct Line {
     resource: Vec<KeyValue>,
 }
 
-/// What came, and how.
+/// Stored exports.
 #[derive(Default)]
-struct Kept {
-    spans: Vec<Received>,
+struct Storage {
+    spans: Vec<ReceivedSpan>,
     lines: Vec<Line>,
-    /// Path and headers of every export.
+    /// Path and headers of each export.
     exports: Vec<(String, HeaderMap)>,
-    /// Spans in every export of spans, lines in every export of lines.
+    /// Number of spans in each export of spans, and of records in each export of log lines.
     batches: [Vec<usize>; 2],
 }
 
 pub struct Sink {
     address: SocketAddr,
-    kept: Arc<Mutex<Kept>>,
+    kept: Arc<Mutex<Storage>>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Sink {
-    // As all that tests start.
-    #[allow(clippy::unused_async)]
-    pub async fn start() -> Self {
+    pub fn start() -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap(), Duration::ZERO)
     }
 
-    /// One that takes its time for every answer.
+    /// A collector that delays every response.
     pub fn slow(every: Duration) -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap(), every)
     }
 
-    /// One at an address that was free a moment ago.
+    /// A collector at an address that was free.
     pub fn start_at(address: SocketAddr, takes: Duration) -> Self {
-        let kept = Arc::<Mutex<Kept>>::default();
+        let kept = Arc::<Mutex<Storage>>::default();
         let router = Router::new()
             .route("/v1/traces", post(http))
             .route("/v1/logs", post(http))
-            // An endpoint may have any path.
+            // The endpoint may have any path.
             .fallback(post(http))
             .route(
                 "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
@@ -93,7 +90,7 @@ impl Sink {
                 },
             ))
             .with_state(Arc::clone(&kept));
-        // On a runtime of its own: to stop it cuts its connections as well.
+        // On its own runtime, so that stopping it also closes the connections.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -117,7 +114,7 @@ impl Sink {
         self.address
     }
 
-    /// Ends it, and is back when its port is free and its connections are cut.
+    /// Stops the collector. Returns when its port is free and its connections are closed.
     pub async fn stop(mut self) {
         let runtime = self.runtime.take().unwrap();
         let stopped = tokio::task::spawn_blocking(|| {
@@ -130,7 +127,7 @@ impl Sink {
         format!("http://{}", self.address)
     }
 
-    pub fn spans(&self) -> Vec<Received> {
+    pub fn spans(&self) -> Vec<ReceivedSpan> {
         self.kept.lock().unwrap().spans.clone()
     }
 
@@ -138,7 +135,7 @@ impl Sink {
         self.kept.lock().unwrap().lines.clone()
     }
 
-    /// How many spans and how many lines came with each of their exports.
+    /// Number of spans and of log lines in each export.
     pub fn batches(&self) -> [Vec<usize>; 2] {
         self.kept.lock().unwrap().batches.clone()
     }
@@ -148,12 +145,12 @@ impl Sink {
     }
 
     /// Waits for a span.
-    pub async fn span(&self, what: &str, wanted: impl Fn(&Received) -> bool) -> Received {
+    pub async fn span(&self, what: &str, wanted: impl Fn(&ReceivedSpan) -> bool) -> ReceivedSpan {
         eventually(what, async || self.spans().into_iter().find(&wanted)).await
     }
 
-    /// Waits for the span of the answer with this request id.
-    pub async fn span_of(&self, request_id: &str) -> Received {
+    /// Waits for the server span of the request with this id.
+    pub async fn span_of(&self, request_id: &str) -> ReceivedSpan {
         self.span(request_id, |received| {
             received.text("request.id").as_deref() == Some(request_id)
         })
@@ -169,7 +166,7 @@ impl Drop for Sink {
     }
 }
 
-impl Received {
+impl ReceivedSpan {
     pub fn trace_id(&self) -> String {
         hex(&self.span.trace_id)
     }
@@ -187,7 +184,7 @@ impl Received {
         status.is_some_and(|status| status.code() == StatusCode::Error)
     }
 
-    /// An attribute as text, whatever its type.
+    /// An attribute as text.
     pub fn text(&self, name: &str) -> Option<String> {
         find(&self.span.attributes, name)
     }
@@ -198,7 +195,7 @@ impl Received {
 }
 
 impl Line {
-    /// An attribute as text, whatever its type.
+    /// An attribute as text.
     pub fn text(&self, name: &str) -> Option<String> {
         find(&self.record.attributes, name)
     }
@@ -234,7 +231,7 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-fn keep(kept: &Mutex<Kept>, path: &str, headers: &HeaderMap, message: &[u8]) {
+fn keep(kept: &Mutex<Storage>, path: &str, headers: &HeaderMap, message: &[u8]) {
     let mut kept = kept.lock().unwrap();
     kept.exports.push((path.to_owned(), headers.clone()));
     if path.to_lowercase().contains("logs") {
@@ -250,7 +247,7 @@ fn keep(kept: &Mutex<Kept>, path: &str, headers: &HeaderMap, message: &[u8]) {
         let resource = group.resource.map(|r| r.attributes).unwrap_or_default();
         for scope in group.scope_spans {
             kept.spans
-                .extend(scope.spans.into_iter().map(|span| Received {
+                .extend(scope.spans.into_iter().map(|span| ReceivedSpan {
                     span,
                     resource: resource.clone(),
                 }));
@@ -275,7 +272,7 @@ fn keep_lines(lines: &mut Vec<Line>, message: &[u8]) {
     }
 }
 
-/// Decompression takes the header away.
+/// The decompression layer removes the header.
 async fn remember_encoding(mut request: Request) -> Request {
     if let Some(encoding) = request.headers().get("content-encoding").cloned() {
         request.headers_mut().insert("x-encoding", encoding);
@@ -283,7 +280,7 @@ async fn remember_encoding(mut request: Request) -> Request {
     request
 }
 
-async fn http(State(kept): State<Arc<Mutex<Kept>>>, request: Request) -> Response {
+async fn http(State(kept): State<Arc<Mutex<Storage>>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     assert_eq!(parts.headers["content-type"], "application/x-protobuf");
     let body = to_bytes(body, usize::MAX).await.unwrap();
@@ -291,8 +288,8 @@ async fn http(State(kept): State<Arc<Mutex<Kept>>>, request: Request) -> Respons
     Response::new(Body::empty())
 }
 
-/// One unary call: a message with its five bytes of prefix, and trailers.
-async fn grpc(State(kept): State<Arc<Mutex<Kept>>>, request: Request) -> Response {
+/// A unary gRPC call: a message with a five-byte prefix, and trailers.
+async fn grpc(State(kept): State<Arc<Mutex<Storage>>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     assert_eq!(parts.headers["content-type"], "application/grpc");
     let body = to_bytes(body, usize::MAX).await.unwrap();

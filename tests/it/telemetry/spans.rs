@@ -1,4 +1,4 @@
-//! What spans say, and which requests have one.
+//! Content of spans, and the requests that have one.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -10,11 +10,12 @@ const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
 #[tokio::test]
-async fn the_resource_says_whose_sdk_this_is() {
-    let sink = Sink::start().await;
+async fn the_resource_describes_the_sdk() {
+    let sink = Sink::start();
     let service = exporting(&sink).start().await;
-    let id = get(&service, "/api/v1/ping", &[]).await.request_id;
-    let span = sink.span_of(&id).await;
+    let id = get(&service, "/api/v1/ping", &[]).await;
+    let id = id.request_id();
+    let span = sink.span_of(id).await;
     for (name, value) in [("name", "opentelemetry"), ("language", "rust")] {
         let found = span.resource(&format!("telemetry.sdk.{name}"));
         assert_eq!(found.as_deref(), Some(value));
@@ -28,7 +29,7 @@ async fn the_resource_says_whose_sdk_this_is() {
 
 #[tokio::test]
 async fn a_server_span_follows_the_conventions_and_agrees_with_the_log() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let service = exporting(&sink)
         .env("OTEL_SERVICE_NAME", "shop")
         .env(
@@ -39,7 +40,7 @@ async fn a_server_span_follows_the_conventions_and_agrees_with_the_log() {
         .await;
     let agent = ("user-agent", "probe/1 (ops@example.com)");
     let answer = get(&service, "/api/v1/ping?token=canary", &[agent]).await;
-    let span = sink.span_of(&answer.request_id).await;
+    let span = sink.span_of(answer.request_id()).await;
     assert_eq!(span.span.name, "GET /api/v1/ping");
     assert_eq!(span.span.kind, 2, "SERVER");
     assert_eq!(span.parent(), "");
@@ -66,7 +67,7 @@ async fn a_server_span_follows_the_conventions_and_agrees_with_the_log() {
         Some("test")
     );
     assert!(span.resource("service.version").is_some());
-    let line = request_line(&service, &answer.request_id).await;
+    let line = request_line(&service, answer.request_id()).await;
     assert_eq!(line["trace_id"], span.trace_id().as_str());
     assert_eq!(line["span_id"], span.span_id().as_str());
     let everything = format!("{:?}{:?}", sink.spans(), service.stdout());
@@ -74,8 +75,8 @@ async fn a_server_span_follows_the_conventions_and_agrees_with_the_log() {
 }
 
 #[tokio::test]
-async fn an_old_protocol_is_called_by_its_version() {
-    let sink = Sink::start().await;
+async fn http_1_0_is_reported_as_protocol_version() {
+    let sink = Sink::start();
     let service = exporting(&sink).start().await;
     let mut stream = tokio::net::TcpStream::connect(service.address())
         .await
@@ -94,15 +95,15 @@ async fn an_old_protocol_is_called_by_its_version() {
 
 #[tokio::test]
 async fn unknown_methods_and_routes_have_low_cardinality_names() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let service = exporting(&sink).start().await;
     let answer = get(&service, "/nothing/here", &[]).await;
     assert_eq!(answer.status, 404);
-    let span = sink.span_of(&answer.request_id).await;
+    let span = sink.span_of(answer.request_id()).await;
     assert_eq!(span.span.name, "GET");
     assert_eq!(span.text("http.route"), None);
     assert!(!span.is_error(), "4xx is the client's fault");
-    assert_eq!(Some(span.trace_id()), answer.trace_id);
+    assert_eq!(Some(&*span.trace_id()), answer.trace_id());
 
     let brew = reqwest::Method::from_bytes(b"BREW").unwrap();
     let request = service.client.request(brew, service.url("/api/v1/ping"));
@@ -121,7 +122,7 @@ async fn unknown_methods_and_routes_have_low_cardinality_names() {
 
 #[tokio::test]
 async fn probes_and_the_admin_listener_make_no_spans() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = exporting(&sink).start().await;
     for url in [
         service.url("/health/live"),
@@ -139,15 +140,15 @@ async fn probes_and_the_admin_listener_make_no_spans() {
         .filter(|received| received.span.kind == 2)
         .map(|received| received.text("request.id"))
         .collect();
-    assert_eq!(names, [Some(answer.request_id)]);
+    assert_eq!(names, [Some(answer.request_id().to_owned())]);
 }
 
 #[tokio::test]
-async fn a_strangers_trace_is_linked_and_not_continued() {
-    let sink = Sink::start().await;
+async fn the_trace_of_an_untrusted_client_is_linked() {
+    let sink = Sink::start();
     let service = exporting(&sink).start().await;
     let answer = get(&service, "/nothing", &[("traceparent", PARENT)]).await;
-    let span = sink.span_of(&answer.request_id).await;
+    let span = sink.span_of(answer.request_id()).await;
     assert_ne!(span.trace_id(), TRACE);
     assert_eq!(span.parent(), "");
     let link = &span.span.links[0];
@@ -156,8 +157,8 @@ async fn a_strangers_trace_is_linked_and_not_continued() {
 }
 
 #[tokio::test]
-async fn a_trusted_callers_trace_is_continued() {
-    let sink = Sink::start().await;
+async fn the_trace_of_a_trusted_caller_is_continued() {
+    let sink = Sink::start();
     let service = exporting(&sink)
         .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.0/8")
         .env("APP__TELEMETRY__TRACE_RATIO", "0")
@@ -165,21 +166,21 @@ async fn a_trusted_callers_trace_is_continued() {
         .await;
     let headers = [("traceparent", PARENT), ("tracestate", "vendor=1")];
     let answer = get(&service, "/nothing", &headers).await;
-    assert_eq!(answer.trace_id.as_deref(), Some(TRACE));
-    let span = sink.span_of(&answer.request_id).await;
+    assert_eq!(answer.trace_id(), Some(TRACE));
+    let span = sink.span_of(answer.request_id()).await;
     assert_eq!(span.trace_id(), TRACE);
     assert_eq!(span.parent(), "b7ad6b7169203331");
     assert_eq!(span.span.trace_state, "vendor=1");
     assert!(span.span.links.is_empty());
-    // Behind a trusted proxy stands a stranger: the header is the stranger's.
+    // A client behind the trusted proxy is not trusted itself.
     let headers = [("traceparent", PARENT), ("x-forwarded-for", "203.0.113.9")];
     let answer = get(&service, "/nothing", &headers).await;
-    assert_ne!(answer.trace_id.as_deref(), Some(TRACE));
+    assert_ne!(answer.trace_id(), Some(TRACE));
 }
 
 #[tokio::test]
-async fn unsampled_errors_and_slow_requests_are_exported_after_the_fact() {
-    let sink = Sink::start().await;
+async fn unsampled_errors_and_slow_requests_export_late_spans() {
+    let sink = Sink::start();
     let service = exporting(&sink)
         .env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.0/8")
         .env("OTEL_TRACES_SAMPLER", "parentbased_always_off")
@@ -188,15 +189,15 @@ async fn unsampled_errors_and_slow_requests_are_exported_after_the_fact() {
         .start()
         .await;
     let answer = get(&service, "/nothing", &[("traceparent", UNSAMPLED)]).await;
-    let span = sink.span_of(&answer.request_id).await;
+    let span = sink.span_of(answer.request_id()).await;
     assert_eq!(span.text("sampling.reason").as_deref(), Some("slow"));
     assert_eq!(span.trace_id(), TRACE, "the ids that the client has");
     assert_eq!(span.parent(), "b7ad6b7169203331");
-    let line = request_line(&service, &answer.request_id).await;
+    let line = request_line(&service, answer.request_id()).await;
     assert_eq!(line["span_id"], span.span_id().as_str());
     assert_eq!(line["sampled"], false);
     assert!(span.span.start_time_unix_nano < span.span.end_time_unix_nano);
-    // Counted when the collector has said that it has it, which it says last.
+    // Spans are counted after the acknowledgement of the collector.
     let metrics = eventually("the span is counted", async || {
         let metrics = service.metrics().await;
         let late = metrics.get("trace_spans_total", &[("outcome", "late")]);
@@ -208,8 +209,8 @@ async fn unsampled_errors_and_slow_requests_are_exported_after_the_fact() {
 }
 
 #[tokio::test]
-async fn late_spans_are_bounded_and_quick_successes_have_none() {
-    let sink = Sink::start().await;
+async fn late_spans_are_limited_and_fast_successes_have_none() {
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("APP__TELEMETRY__TRACE_RATIO", "0")
         .env("APP__TELEMETRY__LATE_SPANS_PER_SECOND", "0")
@@ -226,15 +227,15 @@ async fn late_spans_are_bounded_and_quick_successes_have_none() {
 
 #[tokio::test]
 async fn a_disabled_sdk_exports_nothing_and_keeps_trace_ids() {
-    let sink = Sink::start().await;
+    let sink = Sink::start();
     let mut service = exporting(&sink)
         .env("OTEL_SDK_DISABLED", "true")
         .start()
         .await;
     let answer = get(&service, "/nothing", &[]).await;
-    let line = request_line(&service, &answer.request_id).await;
-    assert_eq!(line["trace_id"].as_str(), answer.trace_id.as_deref());
-    assert_eq!(answer.trace_id.as_ref().map(String::len), Some(32));
+    let line = request_line(&service, answer.request_id()).await;
+    assert_eq!(line["trace_id"].as_str(), answer.trace_id());
+    assert_eq!(answer.trace_id().map(str::len), Some(32));
     assert_eq!(line["sampled"], false);
     let metrics = service.metrics().await;
     for outcome in ["exported", "late", "dropped", "failed"] {
@@ -246,7 +247,7 @@ async fn a_disabled_sdk_exports_nothing_and_keeps_trace_ids() {
 }
 
 #[tokio::test]
-async fn nothing_configured_means_nothing_exported_and_nothing_dropped() {
+async fn without_configuration_nothing_is_exported_or_dropped() {
     let service = Service::start(Backend::Sqlite).await;
     get(&service, "/api/v1/ping", &[]).await;
     let metrics = service.metrics().await;

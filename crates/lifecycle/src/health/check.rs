@@ -1,4 +1,4 @@
-//! One check: what it asks, how often, and when a result changes its state.
+//! A single check: its schedule, and the rule for changes of its state.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use prometheus::IntGauge;
 use time::OffsetDateTime;
 
-/// How often a check runs and how many results change its state.
+/// Interval and timeout of a check, and the number of results that change its state.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
     /// Time between two runs.
@@ -22,7 +22,7 @@ pub struct Schedule {
 }
 
 impl Default for Schedule {
-    /// Down within 5 s, up within 3 s; one lost packet flaps nothing.
+    /// Down within 5 s, up within 3 s. A single lost packet does not change the state.
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(1),
@@ -33,7 +33,7 @@ impl Default for Schedule {
     }
 }
 
-/// A check: returns why it does not hold, in words that may be shown.
+/// A check. The error is a reason that may be shown to clients.
 pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), &'static str>> + Send + Sync>;
 
 #[derive(Debug)]
@@ -50,18 +50,18 @@ pub(crate) struct Check {
     pub(crate) gauge: IntGauge,
 }
 
-/// What is known of a check.
+/// Snapshot of a check.
 #[derive(Debug, Clone)]
 pub struct CheckReport {
-    /// Its name.
+    /// Name of the check.
     pub name: Cow<'static, str>,
-    /// Whether it takes the process out of service.
+    /// Whether a failure makes the process not ready.
     pub critical: bool,
-    /// Whether it holds.
+    /// Whether the check passes.
     pub up: bool,
-    /// Since when.
+    /// Time of the last change.
     pub since: OffsetDateTime,
-    /// Why it failed last.
+    /// Reason of the last failure.
     pub last_error: Option<&'static str>,
 }
 
@@ -84,7 +84,7 @@ impl Check {
             .up
     }
 
-    /// Takes a result in; returns how many results of the other kind came in a row.
+    /// Applies a result. Returns the number of consecutive results that contradict the state.
     pub(crate) fn apply(
         &self,
         result: Result<(), &'static str>,
@@ -93,15 +93,15 @@ impl Check {
         now: OffsetDateTime,
     ) -> u32 {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = result.is_ok();
+        let passes = result.is_ok();
         if let Err(why) = result {
             status.last_error = Some(why);
         }
-        if good == status.up {
+        if passes == status.up {
             return 0;
         }
         let streak = streak + 1;
-        let needed = if good {
+        let needed = if passes {
             schedule.successes
         } else {
             schedule.failures
@@ -109,11 +109,11 @@ impl Check {
         if streak < needed {
             return streak;
         }
-        status.up = good;
+        status.up = passes;
         status.since = now;
-        self.gauge.set(i64::from(good));
-        if good {
-            tracing::info!(check = &*self.name, "readiness check holds");
+        self.gauge.set(i64::from(passes));
+        if passes {
+            tracing::info!(check = &*self.name, "readiness check passed");
         } else {
             tracing::warn!(
                 check = &*self.name,
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_flaps_nothing_and_a_success_between_starts_the_count_again() {
+    fn a_success_resets_the_count_of_failures() {
         let (check, schedule) = (
             check(),
             Schedule {
@@ -152,8 +152,8 @@ mod tests {
             },
         );
         let mut streak = 0;
-        for (good, up) in [(false, true), (true, true), (false, true), (false, false)] {
-            let result = if good { Ok(()) } else { Err("down") };
+        for (passes, up) in [(false, true), (true, true), (false, true), (false, false)] {
+            let result = if passes { Ok(()) } else { Err("down") };
             streak = check.apply(result, streak, schedule, OffsetDateTime::UNIX_EPOCH);
             assert_eq!(check.is_up(), up);
         }

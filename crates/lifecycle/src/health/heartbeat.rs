@@ -1,4 +1,4 @@
-//! The runtime's own heartbeat: a task that notes that it got its turn.
+//! The heartbeat of the runtime: a task that records when it last ran.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,15 +9,15 @@ use tokio_util::sync::CancellationToken;
 use crate::process::Lifecycle;
 
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Beyond this the runtime is stuck rather than busy: every thread of it blocked, or
-/// its timers dead. What is left of it may still answer this question.
-const TOO_OLD: Duration = Duration::from_secs(10);
+/// Limit of a busy runtime. An older heartbeat means that all its threads are blocked or its timers
+/// have stopped.
+const MAX_AGE: Duration = Duration::from_secs(10);
 
-/// When the runtime last got round to a small thing.
+/// The time at which the runtime last ran a trivial task.
 #[derive(Clone)]
 pub struct Heartbeat {
     born: Instant,
-    /// Milliseconds from `born` to the last beat.
+    /// Milliseconds from `born` to the last heartbeat.
     last: Arc<AtomicU64>,
 }
 
@@ -31,13 +31,13 @@ impl Default for Heartbeat {
 }
 
 impl Heartbeat {
-    /// Beats for as long as there is a runtime: neither a drain nor a slow flush of
-    /// telemetry is a reason to be dead.
+    /// Runs until the runtime ends: neither a drain nor a slow flush of telemetry may fail the
+    /// liveness probe.
     pub(crate) fn start(&self, lifecycle: &Lifecycle) {
-        let heart = self.clone();
+        let heartbeat = self.clone();
         lifecycle.accompany("heartbeat", CancellationToken::new(), async move {
             loop {
-                heart.beat();
+                heartbeat.beat();
                 tokio::time::sleep(INTERVAL).await;
             }
         });
@@ -51,12 +51,12 @@ impl Heartbeat {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Whether the last beat is young enough.
+    /// Whether the last heartbeat is recent.
     #[must_use]
-    pub fn beats(&self) -> bool {
+    pub fn is_recent(&self) -> bool {
         let last = self.last.load(Ordering::Acquire);
         let age = Duration::from_millis(self.age_of_process().saturating_sub(last));
-        age < TOO_OLD
+        age < MAX_AGE
     }
 }
 
@@ -65,15 +65,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_beat_is_none_until_the_next() {
-        let heart = Heartbeat {
+    fn an_old_heartbeat_is_not_recent_until_the_next_one() {
+        let heartbeat = Heartbeat {
             born: Instant::now()
-                .checked_sub(TOO_OLD + Duration::from_secs(1))
+                .checked_sub(MAX_AGE + Duration::from_secs(1))
                 .unwrap(),
             ..Heartbeat::default()
         };
-        assert!(!heart.beats());
-        heart.beat();
-        assert!(heart.beats());
+        assert!(!heartbeat.is_recent());
+        heartbeat.beat();
+        assert!(heartbeat.is_recent());
     }
 }

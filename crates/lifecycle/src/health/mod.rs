@@ -1,7 +1,7 @@
-//! Named checks that run in the background, and the probes that read them.
+//! Named checks that run in the background, and the state of the probes.
 //!
-//! A probe reads memory: it costs nothing and asks no database. Liveness is the
-//! runtime's own heartbeat; readiness falls with a critical check or with the drain.
+//! A probe reads memory and never queries a database. Liveness is the heartbeat of the runtime.
+//! Readiness fails with a critical check or when the process drains.
 
 mod check;
 mod heartbeat;
@@ -23,20 +23,21 @@ use check::{Check, Status};
 use settings::clock::SharedClock;
 use telemetry::metrics;
 
-/// Until a check has held for the first time it runs again after this pause, which
-/// doubles up to a quarter of its interval: a start does not wait for a schedule.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// Pause before the first retry of a new check. It doubles up to a quarter of the interval, so that
+/// the start does not wait for the schedule.
+const INITIAL_PAUSE: Duration = Duration::from_millis(10);
 metrics! {
-    /// Readiness.
+    /// Readiness checks.
     pub struct HealthMetrics {
-        /// 1 while the check holds.
+        /// Result of the readiness check: 1 when it passes.
         pub up: IntGaugeVec = "readiness_check_up"["check"];
-        /// 1 for a check that takes the process out of service, 0 for one that only tells.
+        /// Weight of the readiness check: 1 if its failure makes the process not ready, 0 if it is
+        /// only reported.
         pub critical: IntGaugeVec = "readiness_check_critical"["check"];
     }
 }
 
-/// The checks of a process.
+/// The checks of the process.
 #[derive(Clone)]
 pub struct Health {
     lifecycle: Lifecycle,
@@ -48,7 +49,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Without checks, readiness is the lifecycle's. Starts the heartbeat.
+    /// Starts the heartbeat. Without checks, readiness depends on the lifecycle only.
     #[must_use]
     pub fn new(lifecycle: Lifecycle, clock: SharedClock, metrics: HealthMetrics) -> Self {
         let heartbeat = Heartbeat::default();
@@ -63,12 +64,12 @@ impl Health {
         }
     }
 
-    /// The process has initialised itself: `/health/startup` holds from now on.
+    /// Marks the process as initialised: `/health/startup` succeeds from now on.
     pub fn initialised(&self) {
         self.initialised.store(true, Ordering::Release);
     }
 
-    /// Adds a check, down until it has held, and runs it in the background.
+    /// Adds a check and runs it in the background. It is down until its first success.
     pub fn watch(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -98,7 +99,7 @@ impl Health {
         let clock = Arc::clone(&self.clock);
         self.lifecycle.spawn(task, async move {
             let mut streak = 0;
-            let mut starting = Some(FIRST_PAUSE);
+            let mut first_pause = Some(INITIAL_PAUSE);
             loop {
                 let result = tokio::select! {
                     () = stop.cancelled() => return,
@@ -106,16 +107,16 @@ impl Health {
                         result.unwrap_or(Err("timed out"))
                     }
                 };
-                if starting.is_some() {
-                    // The first good result counts at once.
+                if first_pause.is_some() {
+                    // The first success counts immediately.
                     streak = schedule.successes;
                 }
                 streak = check.apply(result, streak, schedule, clock.now());
                 let pause = if check.is_up() {
-                    starting = None;
+                    first_pause = None;
                     schedule.interval
-                } else if let Some(pause) = starting {
-                    starting = Some((pause * 2).min(schedule.interval / 4));
+                } else if let Some(pause) = first_pause {
+                    first_pause = Some((pause * 2).min(schedule.interval / 4));
                     pause
                 } else {
                     schedule.interval / 4
@@ -128,7 +129,7 @@ impl Health {
         });
     }
 
-    /// Whether everything critical holds and nobody is leaving.
+    /// Whether all critical checks pass and the process is not shutting down.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.lifecycle.state() == State::Ready
@@ -145,26 +146,26 @@ impl Health {
             .clone()
     }
 
-    /// What is known of every check.
+    /// Snapshots of all checks.
     #[must_use]
     pub fn report(&self) -> Vec<CheckReport> {
         let checks = self.snapshot();
         checks.iter().map(|check| check.report()).collect()
     }
 
-    /// Whether the runtime turns, and nothing else.
+    /// Whether the runtime is alive.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.heartbeat.beats()
+        self.heartbeat.is_recent()
     }
 
-    /// Whether the process has initialised itself; it waits for nobody else.
+    /// Whether the process is initialised. Dependencies are not considered.
     #[must_use]
     pub fn is_initialised(&self) -> bool {
         self.initialised.load(Ordering::Acquire)
     }
 
-    /// Where the process is in its life.
+    /// The state of the process.
     #[must_use]
     pub fn state(&self) -> State {
         self.lifecycle.state()
@@ -180,33 +181,35 @@ mod tests {
     use settings::clock::SystemClock;
 
     #[tokio::test]
-    async fn a_start_does_not_wait_for_the_schedule_of_a_check() {
+    async fn a_new_check_is_retried_before_its_interval() {
         let registry = prometheus::Registry::new();
         let lifecycle = Lifecycle::new(LifecycleMetrics::register(&registry).unwrap());
         let metrics = HealthMetrics::register(&registry).unwrap();
         let health = Health::new(lifecycle, Arc::new(SystemClock), metrics);
-        let looks = Arc::new(AtomicU32::new(0));
-        let held = Arc::new(tokio::sync::Notify::new());
-        let (seen, holds) = (Arc::clone(&looks), Arc::clone(&held));
+        let runs = Arc::new(AtomicU32::new(0));
+        let passed = Arc::new(tokio::sync::Notify::new());
+        let (counted, passing) = (Arc::clone(&runs), Arc::clone(&passed));
         let schedule = Schedule {
             interval: Duration::from_hours(1),
             ..Schedule::default()
         };
         let probe: Probe = Arc::new(move || {
-            let result = if seen.fetch_add(1, Ordering::Relaxed) < 3 {
+            let result = if counted.fetch_add(1, Ordering::Relaxed) < 3 {
                 Err("not there yet")
             } else {
-                holds.notify_one();
+                passing.notify_one();
                 Ok(())
             };
             Box::pin(std::future::ready(result))
         });
         health.watch("database", true, schedule, probe);
         let bound = Duration::from_secs(30);
-        tokio::time::timeout(bound, held.notified()).await.unwrap();
-        // The result is taken in by the same poll that asked for it.
+        tokio::time::timeout(bound, passed.notified())
+            .await
+            .unwrap();
+        // The check applies the result in the same poll that ran the probe.
         tokio::task::yield_now().await;
         assert!(health.snapshot().iter().all(|check| check.is_up()));
-        assert_eq!(looks.load(Ordering::Relaxed), 4);
+        assert_eq!(runs.load(Ordering::Relaxed), 4);
     }
 }

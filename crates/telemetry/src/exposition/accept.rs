@@ -1,4 +1,8 @@
-//! Which of the two formats a scraper gets (RFC 9110, section 12.5.1).
+//! Content negotiation of the metrics page (RFC 9110, section 12.5.1).
+//!
+//! `headers-accept` 0.3 is not used for two reasons. It compares all parameters, so that ranges with
+//! the `escaping` of Prometheus 3, or with a quality and no version, match neither format. And a
+//! single malformed range invalidates the whole header.
 
 use http::{HeaderMap, header};
 
@@ -12,7 +16,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The media type of an answer in this format.
+    /// The `Content-Type` of this format.
     #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
@@ -28,8 +32,8 @@ impl Format {
         }
     }
 
-    /// The format that the client prefers. Text for whoever has no preference, and
-    /// for whoever accepts neither: a page is more useful than a 406.
+    /// The format that the client prefers. Text is the default, also for clients that accept
+    /// neither format: a page is more useful than a 406.
     #[must_use]
     pub fn negotiate(headers: &HeaderMap) -> Self {
         let ranges: Vec<Range> = headers
@@ -41,8 +45,8 @@ impl Format {
             .collect();
         let text = weight(&ranges, Self::Text);
         let open_metrics = weight(&ranges, Self::OpenMetrics);
-        // At equal quality the one that was named wins over the one that was meant
-        // by a wildcard.
+        // At equal quality, a format that is named has precedence over one that is matched by a
+        // wildcard.
         if open_metrics.quality > 0 && open_metrics > text {
             Self::OpenMetrics
         } else {
@@ -51,14 +55,14 @@ impl Format {
     }
 }
 
-/// What `Accept` says of a format; greater is preferred.
+/// Preference of a format. Greater is preferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 struct Weight {
     quality: u16,
     specificity: u8,
 }
 
-/// The most specific range that covers a format decides on its quality.
+/// The most specific range that matches a format determines its quality.
 fn weight(ranges: &[Range], format: Format) -> Weight {
     let (kind, subtype, version) = format.parts();
     let covering = ranges.iter().filter_map(|range| {
@@ -82,7 +86,7 @@ fn weight(ranges: &[Range], format: Format) -> Weight {
         .unwrap_or_default()
 }
 
-/// One media range. Parameters other than the version do not tell our formats apart.
+/// A media range. Parameters other than `version` are not compared.
 #[derive(Debug)]
 struct Range {
     kind: String,
@@ -114,7 +118,7 @@ impl Range {
     }
 }
 
-/// `0` to `1` with at most three decimals.
+/// A quality from `0` to `1` with at most three decimals.
 fn quality(text: &str) -> Option<u16> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     if decimals.len() > 3 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -141,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn prometheus_gets_what_it_prefers() {
-        // As Prometheus 2.53 and 3.5 ask.
+    fn the_accept_headers_of_prometheus_are_honoured() {
+        // The `Accept` headers of Prometheus 2.53 and 3.5.
         let by_default = "application/openmetrics-text;version=1.0.0;q=0.6,\
             application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,\
             text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
@@ -153,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_no_preference_gets_text() {
+    fn text_is_the_default() {
         for accept in [
             &[][..],
             &["*/*"],
@@ -171,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn open_metrics_is_for_those_who_name_it() {
+    fn open_metrics_must_be_preferred() {
         for accept in [
             &["application/openmetrics-text"][..],
             &["Application/OpenMetrics-Text; Version=\"1.0.0\"; charset=utf-8"],

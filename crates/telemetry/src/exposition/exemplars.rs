@@ -1,43 +1,40 @@
-//! Exemplars: for each bucket of a histogram the newest sampled trace that fell
-//! into it.
+//! Exemplars: the most recent sampled trace of each histogram bucket.
 //!
-//! The `prometheus` crate has none, so they stand in a table beside the registry.
-//! The encoder finds a series' slots by family and label values. Memory is bounded
-//! by the number of series, which is bounded by the routes and the kinds of queries.
+//! The `prometheus` crate does not support exemplars, so they are stored in a separate table. The
+//! encoder looks them up by metric name and label values. The number of series bounds the memory,
+//! and the routes and query kinds bound the number of series.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use opentelemetry::trace::TraceId;
+use settings::clock::system_time;
 
-/// One measurement and the trace that it belongs to.
+/// A measurement and its trace.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Exemplar {
-    /// The trace; only sampled ones come here, so that it can be looked up.
+    /// The trace. It is sampled, so that it can be looked up.
     pub trace_id: TraceId,
-    /// What was measured.
+    /// The measured value.
     pub value: f64,
-    /// When.
+    /// Time of the measurement.
     pub at: SystemTime,
 }
 
 impl Exemplar {
-    /// What was measured until now.
+    /// A measurement that ends now.
     #[must_use]
     pub fn now(trace_id: TraceId, value: f64) -> Self {
-        // A time of the wall, as scrapers compare it with theirs.
-        #[allow(clippy::disallowed_methods)]
-        let at = SystemTime::now();
         Self {
             trace_id,
             value,
-            at,
+            at: system_time(),
         }
     }
 }
 
-/// The slots of one series: one a bucket, `+Inf` included.
+/// The slots of one series: one for each bucket, including `+Inf`.
 #[derive(Debug)]
 pub struct Slots {
     bounds: &'static [f64],
@@ -50,7 +47,7 @@ impl Slots {
         Self { bounds, newest }
     }
 
-    /// Puts an exemplar into the slot of its bucket; what was there is forgotten.
+    /// Replaces the exemplar of the bucket.
     pub fn put(&self, exemplar: Exemplar) {
         let bucket = self.bounds.partition_point(|bound| *bound < exemplar.value);
         if let Some(slot) = self.newest.get(bucket) {
@@ -65,15 +62,15 @@ impl Slots {
     }
 }
 
-/// By family; then by label values, in the order of the labels' names.
+/// Slots by metric name and by label values, sorted by label name.
 type Table = HashMap<&'static str, HashMap<Vec<String>, Arc<Slots>>>;
 
-/// The slots of all histograms that have exemplars.
+/// The exemplars of all histograms.
 #[derive(Debug, Clone, Default)]
 pub struct Exemplars(Arc<RwLock<Table>>);
 
 impl Exemplars {
-    /// The slots of a series, made at the first call. `labels` are name and value.
+    /// The slots of a series, created at the first call. `labels` are pairs of name and value.
     #[must_use]
     pub fn slots(
         &self,
@@ -93,7 +90,7 @@ impl Exemplars {
         Arc::clone(slots)
     }
 
-    /// The slots of every series of a family.
+    /// The slots of all series of a metric.
     pub(super) fn of_family(&self, family: &str) -> Option<HashMap<Vec<String>, Arc<Slots>>> {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
         table.get(family).cloned()
@@ -113,11 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_each_bucket_is_kept() {
+    fn the_most_recent_exemplar_of_each_bucket_is_kept() {
         let exemplars = Exemplars::default();
         let labels = [("path", "/a"), ("method", "GET")];
         let slots = exemplars.slots("x", &labels, &[1.0, 2.0]);
-        // A bound belongs to its bucket.
+        // Bounds are inclusive.
         for (value, id) in [(1.0, 1), (0.5, 2), (1.5, 3), (2.0, 4), (9.0, 5)] {
             slots.put(exemplar(value, id));
         }

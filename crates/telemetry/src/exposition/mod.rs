@@ -1,4 +1,4 @@
-//! The metrics page, in the format that the scraper asks for.
+//! The metrics page in the format that the scraper prefers.
 
 mod accept;
 mod exemplars;
@@ -9,10 +9,10 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 pub use accept::Format;
 pub use exemplars::{Exemplar, Exemplars, Slots};
 
-/// Every series of the registry, in one format.
+/// Encodes all series of the registry.
 ///
 /// # Errors
-/// When a family is malformed.
+/// When a metric family is malformed.
 pub fn encode(
     registry: &Registry,
     exemplars: &Exemplars,

@@ -1,8 +1,8 @@
-//! `OpenMetrics` 1.0.0, written from what the registry gathers.
+//! Encoder of `OpenMetrics` 1.0.0.
 //!
 //! <https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>
-//! What differs from text 0.0.4: the family of a counter has no `_total`, units are
-//! named, bounds are floats, buckets can carry exemplars, and the page has an end.
+//! Differences to text 0.0.4: the family of a counter has no `_total` suffix, units are declared,
+//! bounds are floats, buckets can have exemplars, and the page ends with `# EOF`.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -14,10 +14,10 @@ use prometheus::proto::{Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use super::exemplars::{Exemplar, Exemplars, Slots};
 use crate::metrics::unit;
 
-/// The exemplars of a family, by label values.
+/// The exemplars of a metric by label values.
 type Found = HashMap<Vec<String>, Arc<Slots>>;
 
-/// Writes the page.
+/// Encodes the page.
 pub(super) fn encode(families: &[MetricFamily], exemplars: &Exemplars) -> String {
     let mut out = String::with_capacity(64 * 1_024);
     for family in families {
@@ -31,12 +31,12 @@ fn write_family(out: &mut String, family: &MetricFamily, exemplars: &Exemplars) 
     let (name, kind) = match family.get_field_type() {
         MetricType::COUNTER => match family.name().strip_suffix("_total") {
             Some(name) => (name, "counter"),
-            // A counter must end in `_total`; one that does not is shown as it is.
+            // Counters must end in `_total`. Others are exposed as `unknown`.
             None => (family.name(), "unknown"),
         },
         MetricType::GAUGE => (family.name(), "gauge"),
         MetricType::HISTOGRAM => (family.name(), "histogram"),
-        // The catalogue has neither, and nothing else registers any.
+        // The catalogue has neither of these types.
         MetricType::SUMMARY | MetricType::UNTYPED => return,
     };
     line(out, &["# TYPE ", name, " ", kind]);
@@ -101,7 +101,7 @@ fn write_histogram(out: &mut String, name: &str, metric: &Metric, slots: &Found)
     sample(out, name, "_sum", metric, histogram.get_sample_sum());
 }
 
-/// Upper bounds and cumulative counts; the last is `+Inf`.
+/// Upper bounds and cumulative counts, `+Inf` last.
 fn bounds(histogram: &Histogram) -> impl Iterator<Item = (f64, u64)> {
     let finite = histogram
         .get_bucket()
@@ -118,7 +118,7 @@ fn of_series<'a>(metric: &Metric, slots: &'a Found) -> Option<&'a Slots> {
     if slots.is_empty() {
         return None;
     }
-    // The registry sorts labels by name, as the table of exemplars does.
+    // The registry sorts labels by name, like the table of exemplars.
     let values = metric
         .get_label()
         .iter()
@@ -159,7 +159,7 @@ fn write_exemplar(out: &mut String, exemplar: &Exemplar) {
     let _infallible = write!(out, " {}.{:03}", since.as_secs(), since.subsec_millis());
 }
 
-/// A value. Whole numbers are written without a fraction, as counts are.
+/// A sample value. Integers have no fraction.
 fn number(out: &mut String, value: f64) {
     if value.is_finite() {
         let _infallible = write!(out, "{value}");
@@ -168,7 +168,7 @@ fn number(out: &mut String, value: f64) {
     }
 }
 
-/// A bound: always a float, so that `1.0` is one series, whoever writes it.
+/// A bucket bound. Always a float, so that all writers produce the same label value `1.0`.
 fn float(out: &mut String, value: f64) {
     if value.is_nan() {
         out.push_str("NaN");
@@ -179,7 +179,7 @@ fn float(out: &mut String, value: f64) {
     }
 }
 
-/// Label values and help texts: backslash, newline and quote.
+/// Escapes backslash, newline and quote in label values and help texts.
 fn escape(out: &mut String, text: &str) {
     let mut rest = text;
     while let Some(at) = rest.find(['\\', '\n', '"']) {

@@ -1,4 +1,4 @@
-//! What the encoder writes, line by line.
+//! Tests of the encoder.
 
 use super::*;
 use opentelemetry::trace::TraceId;
@@ -24,7 +24,7 @@ fn counters_lose_their_suffix_in_the_family_and_labels_are_escaped() {
 }
 
 #[test]
-fn units_are_named_and_odd_values_spelt() {
+fn units_are_declared_and_special_values_are_formatted() {
     let registry = Registry::new();
     let busy = IntCounter::new("busy_seconds_total", "b").unwrap();
     let gauge = Gauge::new("g", "g").unwrap();

@@ -1,30 +1,29 @@
-//! Lines that wait to be written, in their order.
+//! The queue of log lines, in order.
 //!
-//! A request leaves what its line says, not the line: where many are formatted one after
-//! the other, the code for it is at hand, and a request does not wait for it.
+//! Request lines are stored as fields and formatted by the log thread: formatting many lines in a
+//! row needs fewer instruction cache misses, and requests do not wait for it.
 
 use std::io::Write;
 
 use super::request::{RequestFacts, RequestLine};
 
-/// Formatted lines go out in pieces of about this size, so that they are still in the
-/// processor's cache when the operating system copies them.
-const PIECE: usize = 64 << 10;
-/// Memory that a burst took beyond this is given back.
-const KEEP: usize = 512 << 10;
+/// Size of one write. Small enough that the formatted lines are still in the CPU cache when the
+/// operating system copies them.
+const WRITE_SIZE: usize = 64 << 10;
+/// Memory beyond this size is released after a burst.
+const MAX_RETAINED: usize = 512 << 10;
 
 #[derive(Default)]
 pub(super) struct Batch {
-    /// Whole lines, and the texts of requests.
+    /// Formatted lines, and the texts of request lines.
     bytes: Vec<u8>,
-    requests: Vec<Ended>,
-    /// How many lines it is.
+    requests: Vec<QueuedRequest>,
+    /// Number of lines.
     pub(super) lines: u64,
 }
 
-/// A request line that nobody has formatted; its texts stand in the bytes, where it
-/// belongs.
-struct Ended {
+/// An unformatted request line. Its texts are in `bytes` at its position.
+struct QueuedRequest {
     at: usize,
     facts: RequestFacts,
     request_id: usize,
@@ -32,24 +31,24 @@ struct Ended {
 }
 
 impl Batch {
-    /// Bytes of memory that are in use.
+    /// Memory in use, in bytes.
     pub(super) fn size(&self) -> usize {
-        self.bytes.len() + self.requests.len() * size_of::<Ended>()
+        self.bytes.len() + self.requests.len() * size_of::<QueuedRequest>()
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.lines == 0
     }
 
-    /// Takes one line, its newline included.
+    /// Appends a formatted line, including its newline.
     pub(super) fn push(&mut self, line: &[u8]) {
         self.bytes.extend_from_slice(line);
         self.lines += 1;
     }
 
-    /// Takes what the line of a request says.
+    /// Appends the fields of a request line.
     pub(super) fn push_request(&mut self, line: &RequestLine<'_>) {
-        self.requests.push(Ended {
+        self.requests.push(QueuedRequest {
             at: self.bytes.len(),
             facts: line.facts,
             request_id: line.request_id.len(),
@@ -61,20 +60,20 @@ impl Batch {
         self.lines += 1;
     }
 
-    /// Forgets all of it, and gives back what a burst took.
+    /// Removes all lines and releases the memory of a burst.
     pub(super) fn clear(&mut self) {
         self.lines = 0;
-        if self.size() > KEEP {
+        if self.size() > MAX_RETAINED {
             *self = Self::default();
         }
         self.bytes.clear();
         self.requests.clear();
     }
 
-    /// Writes all of it, the requests as `format` has them.
+    /// Writes all lines. `format` formats the request lines.
     ///
     /// # Errors
-    /// When `out` takes no more; what follows is not written.
+    /// When `out` fails. The remaining lines are not written.
     pub(super) fn write_to(
         &self,
         out: &mut impl Write,
@@ -94,7 +93,7 @@ impl Batch {
             };
             piece.extend_from_slice(lines);
             format(&mut piece, &line);
-            if piece.len() >= PIECE {
+            if piece.len() >= WRITE_SIZE {
                 out.write_all(&piece)?;
                 piece.clear();
             }
@@ -107,7 +106,7 @@ impl Batch {
     }
 }
 
-/// They were texts when they were put in.
+/// The bytes were text when they were stored.
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
@@ -117,7 +116,7 @@ mod tests {
     use super::super::request::tests::ended;
     use super::*;
 
-    /// What is written of a batch, when a request is written as its status and texts.
+    /// The written lines, with request lines formatted as status and texts.
     fn written(batch: &Batch) -> String {
         let mut out = Vec::new();
         let format = |out: &mut Vec<u8>, line: &RequestLine<'_>| {
@@ -159,9 +158,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_longer_than_a_piece_is_written_whole() {
+    fn a_batch_longer_than_one_write_is_written_completely() {
         let mut batch = Batch::default();
-        let count = 2 * PIECE / "200 id None\n".len();
+        let count = 2 * WRITE_SIZE / "200 id None\n".len();
         for _ in 0..count {
             batch.push_request(&request(200, "id", None));
         }

@@ -1,26 +1,31 @@
-//! One JSON object a line, written in one pass without a value tree.
+//! The JSON format: one object a line, written in one pass without a value tree.
 
-// What writes a member is inlined so that the names of the request line are constants:
-// a store or two each, not a call to copy a few bytes.
-#![allow(clippy::inline_always)]
+#![expect(
+    clippy::inline_always,
+    reason = "without it the fields of a request line take 1,060 more instructions, 3.7% of a ping"
+)]
 
-use std::cell::Cell;
 use std::io::Write as _;
+use std::num::NonZeroU8;
 use std::time::{Duration, SystemTime};
 
-use super::line::{Fields, Head, Ids, Name, RESERVED, bounded};
+use time::OffsetDateTime;
+use time::format_description::well_known::Iso8601;
+use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
 
-/// Writes one object.
+use super::line::{Fields, LineHeader, Name, RESERVED, TraceIds, bounded};
+
+/// Writer of one object.
 pub(super) struct Json<'a> {
     out: &'a mut Vec<u8>,
 }
 
 impl<'a> Json<'a> {
-    /// Opens the object with what every line has.
+    /// Opens the object and writes the members that every line has.
     pub(super) fn open(
         out: &'a mut Vec<u8>,
-        head: &Head<'_>,
-        ids: Option<Ids>,
+        head: &LineHeader<'_>,
+        ids: Option<TraceIds>,
         request_id: Option<&str>,
     ) -> Self {
         out.extend_from_slice(b"{\"timestamp\":\"");
@@ -45,31 +50,26 @@ impl<'a> Json<'a> {
         Self { out }
     }
 
-    /// Closes the object and the line.
+    /// Closes the object and ends the line.
     pub(super) fn close(self) {
         self.out.extend_from_slice(b"}\n");
     }
 
     #[inline(always)]
     fn name(&mut self, name: Name<'_>) {
-        match name.member {
-            Some(member) => self.out.extend_from_slice(member.as_bytes()),
-            None => self.foreign(name.text),
-        }
-    }
-
-    /// A name that is not ours.
-    #[inline(never)]
-    fn foreign(&mut self, name: &str) {
         self.out.extend_from_slice(b",\"");
-        if RESERVED.contains(&name) {
-            self.out.extend_from_slice(b"field.");
+        if name.known {
+            self.out.extend_from_slice(name.text.as_bytes());
+        } else {
+            if RESERVED.contains(&name.text) {
+                self.out.extend_from_slice(b"field.");
+            }
+            escape(self.out, name.text);
         }
-        escape(self.out, name);
         self.out.extend_from_slice(b"\":");
     }
 
-    /// A field whose value is neither quoted nor escaped.
+    /// Writes a value without quotes and escapes.
     #[inline(always)]
     fn plain(&mut self, name: Name<'_>, value: &str) {
         self.name(name);
@@ -122,13 +122,15 @@ impl Fields for Json<'_> {
         let whole = value.as_secs() * 1_000 + u64::from(value.subsec_millis());
         self.unsigned(name, whole);
         self.out.push(b'.');
-        digits::<3>(self.out, value.subsec_micros() % 1_000);
+        let micros = value.subsec_micros() % 1_000;
+        for digit in [micros / 100, micros / 10 % 10, micros % 10] {
+            self.out.push(b"0123456789"[digit as usize]);
+        }
     }
 }
 
-/// Level, message and target.
-#[inline(never)]
-fn members(out: &mut Vec<u8>, head: &Head<'_>) {
+/// Writes level, message and target.
+fn members(out: &mut Vec<u8>, head: &LineHeader<'_>) {
     out.extend_from_slice(b",\"level\":\"");
     out.extend_from_slice(super::level_name(head.level).as_bytes());
     out.extend_from_slice(b"\",\"message\":\"");
@@ -138,9 +140,8 @@ fn members(out: &mut Vec<u8>, head: &Head<'_>) {
     out.push(b'"');
 }
 
-/// RFC 8259, section 7. Beyond what it asks for, DEL, the C1 controls and the
-/// line separators are escaped as well, so that no reader and no terminal takes a
-/// value for anything but text.
+/// Escapes a text (RFC 8259, section 7). DEL, the C1 controls and the line separators are escaped
+/// as well, because terminals and log readers interpret them.
 fn escape(out: &mut Vec<u8>, text: &str) {
     if is_plain(text) {
         out.extend_from_slice(text.as_bytes());
@@ -149,13 +150,12 @@ fn escape(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-#[cold]
 fn escape_special(out: &mut Vec<u8>, text: &str) {
     let mut rest = text;
     while let Some(at) = rest.bytes().position(|byte| SPECIAL[usize::from(byte)]) {
         let (plain, tail) = rest.split_at(at);
         out.extend_from_slice(plain.as_bytes());
-        // `SPECIAL` has only first bytes of characters.
+        // `SPECIAL` contains only first bytes of characters.
         let Some(character) = tail.chars().next() else {
             return;
         };
@@ -176,36 +176,18 @@ fn escape_special(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(rest.as_bytes());
 }
 
-/// Whether all of it is visible ASCII without quotes and backslashes.
+/// Whether a text is visible ASCII without quotes and backslashes. Checks all bytes without a
+/// branch, so that the compiler vectorizes the loop: 165 instructions for a typical text, and 210
+/// with a search for the first match.
 fn is_plain(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let (chunks, rest) = bytes.as_chunks::<16>();
-    if !chunks.iter().all(are_plain) {
-        return false;
-    }
-    // The end once more, rather than what is left byte by byte.
-    match (
-        bytes.last_chunk::<16>(),
-        rest.first_chunk::<8>(),
-        rest.last_chunk::<8>(),
-    ) {
-        _ if rest.is_empty() => true,
-        (Some(end), _, _) => are_plain(end),
-        (None, Some(start), Some(end)) => are_plain(start) && are_plain(end),
-        _ => rest.iter().all(|byte| are_plain(&[*byte])),
-    }
-}
-
-/// Looks at all bytes without a branch, so that they are compared at once.
-fn are_plain<const N: usize>(bytes: &[u8; N]) -> bool {
-    let special = bytes.iter().fold(0, |special, byte| {
-        let invisible = u8::from(!(b' '..0x7f).contains(byte));
-        special | invisible | u8::from(*byte == b'"') | u8::from(*byte == b'\\')
+    let special = text.bytes().fold(0, |special, byte| {
+        let invisible = u8::from(!(b' '..0x7f).contains(&byte));
+        special | invisible | u8::from(byte == b'"') | u8::from(byte == b'\\')
     });
     special == 0
 }
 
-/// Bytes that may begin a character which needs an escape.
+/// First bytes of characters that may need an escape.
 const SPECIAL: [bool; 256] = {
     let mut special = [false; 256];
     let mut control = 0;
@@ -221,69 +203,29 @@ const SPECIAL: [bool; 256] = {
     special
 };
 
-/// RFC 3339 in UTC with microseconds. By hand: a line has one, and `fmt` takes as
-/// long for it as all else takes together. The lines of a second share all but the
-/// fraction.
-pub(super) fn timestamp(out: &mut Vec<u8>, at: SystemTime) {
-    thread_local! {
-        static LAST: Cell<(u64, [u8; 19])> = const { Cell::new((u64::MAX, [0; 19])) };
-    }
-    let since = at
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let (second, text) = LAST.get();
-    let text = if second == since.as_secs() {
-        text
-    } else {
-        let text = whole_second(at);
-        LAST.set((since.as_secs(), text));
-        text
-    };
-    out.extend_from_slice(&text);
-    out.push(b'.');
-    digits::<6>(out, since.subsec_micros());
-    out.push(b'Z');
-}
+/// The profile of ISO 8601 that RFC 3339 specifies, with microseconds.
+const RFC_3339: EncodedConfig = Config::DEFAULT
+    .set_time_precision(TimePrecision::Second {
+        decimal_digits: NonZeroU8::new(6),
+    })
+    .encode();
 
-#[cold]
-fn whole_second(at: SystemTime) -> [u8; 19] {
-    let at = time::OffsetDateTime::from(at);
-    let mut text = Vec::with_capacity(19);
-    let out = &mut text;
-    digits::<4>(out, at.year().unsigned_abs());
-    out.push(b'-');
-    digits::<2>(out, u8::from(at.month()).into());
-    out.push(b'-');
-    digits::<2>(out, at.day().into());
-    out.push(b'T');
-    digits::<2>(out, at.hour().into());
-    out.push(b':');
-    digits::<2>(out, at.minute().into());
-    out.push(b':');
-    digits::<2>(out, at.second().into());
-    text.try_into().unwrap_or([b'0'; 19])
-}
-
-/// The last `N` decimal digits of a number, zeros included.
-fn digits<const N: usize>(out: &mut Vec<u8>, mut value: u32) {
-    let mut text = [b'0'; N];
-    for digit in text.iter_mut().rev() {
-        *digit += (value % 10) as u8;
-        value /= 10;
-    }
-    out.extend_from_slice(&text);
+/// Writes a time in UTC.
+fn timestamp(out: &mut Vec<u8>, at: SystemTime) {
+    let at = OffsetDateTime::from(at);
+    // Fails for years beyond 9999 only.
+    let _in_range = at.format_into(out, &Iso8601::<RFC_3339>);
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::line::name;
     use super::*;
     use proptest::prelude::*;
     use tracing::Level;
 
     fn line(message: &str, name: &str, value: &str) -> Vec<u8> {
         let mut out = Vec::new();
-        let head = Head {
+        let head = LineHeader {
             at: SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001),
             level: Level::WARN,
             message,
@@ -292,14 +234,14 @@ mod tests {
         };
         let mut json = Json::open(&mut out, &head, None, Some("r"));
         json.text(Name::new(name), value);
-        json.float(name!("nan"), f64::NAN);
-        json.millis(name!("took_ms"), Duration::from_micros(1_050));
+        json.float(Name::known("nan"), f64::NAN);
+        json.millis(Name::known("took_ms"), Duration::from_micros(1_050));
         json.close();
         out
     }
 
     #[test]
-    fn a_line_has_what_the_documentation_says() {
+    fn a_line_has_the_documented_members() {
         let text = String::from_utf8(line("m", "level", "x")).unwrap();
         assert_eq!(
             text,
@@ -323,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_an_escape_is_seen_wherever_it_stands() {
+    fn characters_to_escape_are_found_at_every_position() {
         for length in 0..40 {
             let plain = vec![b'x'; length];
             assert!(is_plain(std::str::from_utf8(&plain).unwrap()));
@@ -339,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_is_cut_at_a_character() {
+    fn a_long_value_is_truncated_at_a_character() {
         let value = format!("x{}", "ä".repeat(10_000));
         let parsed: serde_json::Value = serde_json::from_slice(&line("m", "v", &value)).unwrap();
         let kept = parsed["v"].as_str().unwrap();

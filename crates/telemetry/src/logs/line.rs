@@ -1,4 +1,4 @@
-//! What a line consists of, whatever it looks like.
+//! The parts of a log line, independent of the format.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,82 +8,69 @@ use tracing::Level;
 use crate::correlation::Correlation;
 use crate::hex;
 
-/// Bytes of one value that are written at most; the rest is cut.
+/// Limit of a value in bytes. Longer values are truncated.
 const MAX_VALUE: usize = 8 << 10;
 
 /// The name of a field.
 #[derive(Clone, Copy)]
 pub(super) struct Name<'a> {
     pub(super) text: &'a str,
-    /// The beginning of its member in a JSON object, where the name is our own: not
-    /// reserved, and in no need of an escape.
-    pub(super) member: Option<&'static str>,
-}
-
-impl Name<'static> {
-    /// A name of ours; [`name!`] makes it.
-    pub(super) const fn known(text: &'static str, member: &'static str) -> Self {
-        Self {
-            text,
-            member: Some(member),
-        }
-    }
+    /// Whether the name is a constant of this crate, which is not reserved and needs no escape. To
+    /// check the names of every request line would take 1,100 instructions, 4% of a ping.
+    pub(super) known: bool,
 }
 
 impl<'a> Name<'a> {
+    /// A constant of this crate.
+    pub(super) const fn known(text: &'static str) -> Self {
+        Self { text, known: true }
+    }
+
     /// Any name.
     pub(super) const fn new(text: &'a str) -> Self {
-        Self { text, member: None }
+        Self { text, known: false }
     }
 }
 
-/// A [`Name`] of ours: `name!("status")`. One constant to copy, where its line is
-/// written without calls.
-macro_rules! name {
-    ($name:literal) => {
-        $crate::logs::line::Name::known($name, concat!(",\"", $name, "\":"))
-    };
-}
-pub(super) use name;
-
-/// Takes the fields of a line, one after the other.
+/// Receives the fields of a line.
 pub(super) trait Fields {
-    /// A text; control characters are escaped.
+    /// A text. Control characters are escaped.
     fn text(&mut self, name: Name<'_>, value: &str);
-    /// A text of our own, or one that was checked: nothing in it needs an escape.
+    /// A text that needs no escape: a constant or a validated value.
     fn word(&mut self, name: Name<'_>, value: &str) {
         self.text(name, value);
     }
-    /// An unsigned number.
+    /// An unsigned integer.
     fn unsigned(&mut self, name: Name<'_>, value: u64);
-    /// A signed number.
+    /// A signed integer.
     fn signed(&mut self, name: Name<'_>, value: i64);
-    /// A number with a fraction.
+    /// A floating-point number.
     fn float(&mut self, name: Name<'_>, value: f64);
-    /// True or false.
+    /// A boolean.
     fn boolean(&mut self, name: Name<'_>, value: bool);
     /// A duration, in milliseconds with three decimals.
     fn millis(&mut self, name: Name<'_>, value: Duration);
 }
 
-/// What a line says after its head.
+/// The fields of a line after its header.
 pub(super) trait Line {
     /// Writes the fields.
     fn write(&self, out: &mut impl Fields);
 }
 
-/// What every line begins with.
+/// The members that every line has.
 #[derive(Clone, Copy)]
-pub(super) struct Head<'a> {
+pub(super) struct LineHeader<'a> {
     pub(super) at: SystemTime,
     pub(super) level: Level,
     pub(super) message: &'a str,
     pub(super) target: &'static str,
-    /// Level, message and target as JSON lines have them, where they are always the same.
+    /// Level, message and target as JSON members, if they are constant. To write the members of
+    /// every request line would take 350 instructions, 1.2% of a ping.
     pub(super) members: Option<&'static str>,
 }
 
-/// The names of [`Head`] and [`Ids`], which no field may take.
+/// Names of [`LineHeader`] and [`TraceIds`], which are reserved.
 pub(super) const RESERVED: [&str; 7] = [
     "timestamp",
     "level",
@@ -96,14 +83,14 @@ pub(super) const RESERVED: [&str; 7] = [
 
 /// The trace that a line belongs to.
 #[derive(Clone, Copy)]
-pub(super) struct Ids {
+pub(super) struct TraceIds {
     pub(super) trace_id: TraceId,
     pub(super) span_id: SpanId,
     pub(super) sampled: bool,
 }
 
-impl Ids {
-    /// The innermost recorded span's, else those of the work.
+impl TraceIds {
+    /// The ids of the innermost recorded span, otherwise those of the current work.
     pub(super) fn current(work: Option<Correlation<'_>>) -> Option<Self> {
         let span = opentelemetry::Context::map_current(|context| {
             let span = context.span();
@@ -132,21 +119,9 @@ impl Ids {
     }
 }
 
-/// The beginning of a value, cut at a character.
+/// Truncates a value at a character boundary.
 pub(super) fn bounded(value: &str) -> &str {
-    if value.len() <= MAX_VALUE {
-        value
-    } else {
-        cut(value)
-    }
-}
-
-#[cold]
-fn cut(value: &str) -> &str {
-    (0..=MAX_VALUE)
-        .rev()
-        .find(|end| value.is_char_boundary(*end))
-        .map_or("", |end| &value[..end])
+    &value[..value.floor_char_boundary(MAX_VALUE)]
 }
 
 impl Line for tracing::Event<'_> {
@@ -158,7 +133,7 @@ impl Line for tracing::Event<'_> {
     }
 }
 
-/// Hands the fields of a `tracing` event on, its message left out.
+/// Forwards the fields of a `tracing` event except its message.
 struct EventFields<'a> {
     out: &'a mut dyn Fields,
     message_seen: bool,
@@ -208,13 +183,13 @@ impl tracing::field::Visit for EventFields<'_> {
 }
 
 impl EventFields<'_> {
-    /// Everything but the first `message`, which stands in the head.
+    /// Skips the first `message`, which is part of the header.
     fn takes(&mut self, field: &tracing::field::Field) -> bool {
         field.name() != "message" || std::mem::replace(&mut self.message_seen, true)
     }
 }
 
-/// Finds the message of a `tracing` event: its first field of that name.
+/// Extracts the message of a `tracing` event: its first field of that name.
 #[derive(Default)]
 pub(super) struct Message(pub(super) Option<String>);
 

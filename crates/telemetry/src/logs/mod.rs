@@ -1,29 +1,28 @@
-//! Log lines: for people in development, one JSON object a line elsewhere.
+//! The log: text for people in development, one JSON object a line elsewhere.
 //!
-//! Two things write here: `tracing` events through [`LogLayer`], and the request
-//! line directly from what it says, which costs a tenth of an event and is formatted by
-//! the thread that writes it. Both go through one filter, one format and one [`sink`];
-//! and by OTLP, when that is asked for.
+//! The log has two sources: `tracing` events through [`LogLayer`], and request lines, which are
+//! stored as fields and formatted by the log thread. A request line costs a tenth of an event this
+//! way. Both share one filter, one format, one [`sink`] and the optional export by OTLP.
 
 mod batch;
-mod before;
+mod bootstrap;
+mod export;
 mod json;
 mod line;
-mod otlp;
 mod panics;
 mod pretty;
 mod request;
 mod sink;
 mod targets;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use prometheus::IntCounter;
+use settings::clock::system_time;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -38,15 +37,18 @@ use crate::own_metrics::TelemetryMetrics;
 use crate::service::Service;
 use crate::traces::Traces;
 
-pub use before::{json_line, panics_as_json};
-use line::{Head, Ids, Line, Message};
-use otlp::Otlp;
+pub use bootstrap::{json_line, panics_as_json};
+use export::LineExport;
+use line::{Line, LineHeader, Message, TraceIds};
 pub use panics::{Panicked, panic_message};
 pub use request::{FIELDS as REQUEST_LINE, RequestFacts, RequestLine};
 use sink::Sink;
 
-/// Target of the request line, for filters (`request=off`).
+/// Target of the request lines, for filters (`request=off`).
 pub const REQUEST: &str = "request";
+
+/// Bytes that most events fit into. Longer ones make the buffer grow.
+const EVENT_CAPACITY: usize = 512;
 
 const LEVELS: [Level; 5] = [
     Level::ERROR,
@@ -56,41 +58,41 @@ const LEVELS: [Level; 5] = [
     Level::TRACE,
 ];
 
-/// There is one standard output, and one log on it.
+/// Global because a process has one standard output.
 static LOGS: OnceLock<Logs> = OnceLock::new();
 
-/// The process's log.
+/// Handle of the log.
 #[derive(Clone)]
 pub struct Logs(Arc<Inner>);
 
-/// What lines look like.
+/// Format of the lines.
 #[derive(Clone, Copy)]
 enum Format {
     Json,
     Pretty { colours: bool },
 }
 
-/// Puts another filter in place; hides the type of the subscriber.
+/// Replaces the filter. Hides the type of the subscriber.
 type Reload = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
 
 struct Inner {
     service: Service,
     format: Format,
     sink: Sink,
-    otlp: Option<Otlp>,
-    /// What the configuration had to ignore; logged once the log stands.
+    export: Option<LineExport>,
+    /// Ignored configuration, logged once the logger is installed.
     warnings: Vec<String>,
-    /// By position in [`LEVELS`].
+    /// Counters in the order of [`LEVELS`].
     written: [IntCounter; LEVELS.len()],
-    /// Whether the filter lets the request line pass.
+    /// Whether the filter enables request lines.
     request_lines: AtomicBool,
     reload: OnceLock<Reload>,
 }
 
-/// Installs the process's logger, and the layer that makes spans of sampled work.
+/// Installs the logger and the layer that creates spans of sampled work.
 ///
 /// # Errors
-/// When one is installed already.
+/// When a logger is already installed.
 pub(super) fn start(
     config: &Config,
     variables: &BTreeMap<String, String>,
@@ -99,10 +101,14 @@ pub(super) fn start(
     correlate: Correlate,
 ) -> anyhow::Result<Logs> {
     let filter = parse_filter(&config.log_filter, &traces.service())?;
-    let (otlp, warnings) = Otlp::start(variables, traces, &metrics.log_exports)?;
+    let (export, warnings) = LineExport::start(variables, traces, &metrics.log_exports)?;
     let out = std::io::stdout();
-    // The informal standard of no-color.org; a matter of the terminal, not of the service.
-    #[allow(clippy::disallowed_methods)]
+    // `NO_COLOR` (no-color.org) belongs to the terminal and not to the configuration of the
+    // service.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a property of the terminal, which is not configured"
+    )]
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let format = match config.log_format {
         LogFormat::Json => Format::Json,
@@ -124,7 +130,7 @@ pub(super) fn start(
         service: traces.service(),
         format,
         sink: Sink::start(out, request, metrics.log_lines_dropped.clone())?,
-        otlp,
+        export,
         warnings,
         written: LEVELS.map(|level| metrics.log_lines.with_label_values(&[level_name(level)])),
         request_lines: AtomicBool::new(passes_request_line(&config.log_filter)),
@@ -153,8 +159,7 @@ pub(super) fn start(
     Ok(logs)
 }
 
-/// Writes what is buffered, at most as long as `bound`: the last act of a process
-/// that leaves without coming back to `main`.
+/// Writes the buffered lines, waiting for at most `bound`. For exits that do not return to `main`.
 pub fn flush(bound: Duration) {
     if let Some(logs) = LOGS.get() {
         logs.flush(bound);
@@ -162,10 +167,10 @@ pub fn flush(bound: Duration) {
 }
 
 impl Logs {
-    /// Replaces the filter of the running process.
+    /// Replaces the filter at run time.
     ///
     /// # Errors
-    /// When the text is no filter; nothing changes then.
+    /// When the filter cannot be parsed. The old filter stays.
     pub fn set_filter(&self, text: &str) -> Result<(), String> {
         let filter = parse_filter(text, &self.0.service)
             .map_err(|error| format!("is not a log filter: {error}"))?;
@@ -178,47 +183,47 @@ impl Logs {
         Ok(())
     }
 
-    /// What to say about a filter that names a target which no line has.
+    /// A hint about a filter with a target that no line has.
     #[must_use]
     pub fn hint(&self, filter: &str) -> Option<String> {
         targets::hint(filter, &self.0.service)
     }
 
-    /// Says what was ignored, and where lines go besides standard output.
+    /// Logs the ignored variables and the destination of the export.
     pub(super) fn report(&self, known: &[String]) {
         for warning in self.0.warnings.iter().filter(|new| !known.contains(new)) {
-            tracing::warn!(warning, "a variable is ignored");
+            tracing::warn!(warning, "variable ignored");
         }
-        if let Some(otlp) = &self.0.otlp {
-            tracing::info!(destination = otlp.destination, "log lines are exported");
+        if let Some(export) = &self.0.export {
+            tracing::info!(destination = export.destination, "log lines are exported");
         }
     }
 
-    /// Exports what waits, and is back after `bound` whatever the collector does.
+    /// Exports the queued lines and returns after at most `bound`.
     pub(super) async fn flush_export(&self, bound: Duration) {
-        if let Some(otlp) = &self.0.otlp {
-            otlp.flush(bound).await;
+        if let Some(export) = &self.0.export {
+            export.flush(bound).await;
         }
     }
 
-    /// Waits until everything is written, at most as long as `bound`.
+    /// Waits until all lines are written, for at most `bound`.
     pub fn flush(&self, bound: Duration) {
-        // Beyond the bound nothing can be done, and there is nobody left to tell.
+        // After the bound nothing more can be done.
         let _complete = self.0.sink.flush(bound);
     }
 
-    /// Whether the lines of requests are wanted.
+    /// Whether request lines are enabled.
     #[must_use]
     pub fn wants_requests(&self) -> bool {
         self.0.request_lines.load(Ordering::Relaxed)
     }
 
-    /// Writes the line of a request.
+    /// Writes a request line.
     pub fn request(&self, line: &RequestLine<'_>) {
         let inner = &*self.0;
         let (head, ids) = (line.facts.head(), line.facts.ids());
-        if let Some(otlp) = &inner.otlp {
-            otlp.push(&head, Some(ids), Some(line.request_id), line);
+        if let Some(export) = &inner.export {
+            export.push(&head, Some(ids), Some(line.request_id), line);
         }
         if inner.sink.push_request(line) {
             inner.count(head.level);
@@ -227,31 +232,19 @@ impl Logs {
 
     fn event(
         &self,
-        head: &Head<'_>,
-        ids: Option<Ids>,
+        head: &LineHeader<'_>,
+        ids: Option<TraceIds>,
         request_id: Option<&str>,
         event: &Event<'_>,
     ) {
-        thread_local! {
-            static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-        }
         let inner = &*self.0;
-        if let Some(otlp) = &inner.otlp {
-            otlp.push(head, ids, request_id, event);
+        if let Some(export) = &inner.export {
+            export.push(head, ids, request_id, event);
         }
-        let write = |out: &mut Vec<u8>| {
-            inner.format.write(out, head, ids, request_id, event);
-            // Warnings and errors do not wait for company.
-            inner.sink.push(out, head.level <= Level::WARN)
-        };
-        let taken = LINE.with(|line| match line.try_borrow_mut() {
-            Ok(mut line) => {
-                line.clear();
-                write(&mut line)
-            }
-            // A value logs while it is being written.
-            Err(_) => write(&mut Vec::new()),
-        });
+        let mut out = Vec::with_capacity(EVENT_CAPACITY);
+        inner.format.write(&mut out, head, ids, request_id, event);
+        // Warnings and errors are written without waiting for a batch.
+        let taken = inner.sink.push(&out, head.level <= Level::WARN);
         if taken {
             inner.count(head.level);
         }
@@ -270,8 +263,8 @@ impl Format {
     fn write(
         self,
         out: &mut Vec<u8>,
-        head: &Head<'_>,
-        ids: Option<Ids>,
+        head: &LineHeader<'_>,
+        ids: Option<TraceIds>,
         request_id: Option<&str>,
         line: &impl Line,
     ) {
@@ -291,7 +284,7 @@ fn parse_filter(text: &str, service: &Service) -> Result<EnvFilter, ParseError> 
     targets::widen(text, service).parse()
 }
 
-/// Whether a filter lets the request line pass, asked of the filter itself.
+/// Whether a filter enables request lines. Evaluated by the filter itself.
 fn passes_request_line(filter: &str) -> bool {
     let Ok(filter) = filter.parse::<EnvFilter>() else {
         return true;
@@ -303,7 +296,7 @@ fn passes_request_line(filter: &str) -> bool {
     )
 }
 
-/// Writes events.
+/// Writes events to the log.
 struct LogLayer {
     logs: Logs,
     correlate: Correlate,
@@ -317,9 +310,8 @@ where
         let mut message = Message::default();
         event.record(&mut message);
         let metadata = event.metadata();
-        #[allow(clippy::disallowed_methods)]
-        let head = Head {
-            at: SystemTime::now(),
+        let head = LineHeader {
+            at: system_time(),
             level: *metadata.level(),
             message: message.0.as_deref().unwrap_or_default(),
             target: metadata.target(),
@@ -328,7 +320,7 @@ where
         (self.correlate)(&mut |work| {
             let request_id = work.map(|work| work.request_id);
             self.logs
-                .event(&head, Ids::current(work), request_id, event);
+                .event(&head, TraceIds::current(work), request_id, event);
         });
     }
 }
@@ -348,7 +340,7 @@ mod tests {
     use super::passes_request_line;
 
     #[test]
-    fn the_request_line_obeys_the_filter() {
+    fn the_filter_applies_to_request_lines() {
         assert!(passes_request_line("info"));
         assert!(passes_request_line("warn,request=info"));
         assert!(!passes_request_line("warn"));

@@ -1,5 +1,5 @@
-//! Panics of any thread, counted and as log lines instead of the default text on
-//! standard error, and as the cause of a failure where one was caught.
+//! Panics of all threads are counted and logged instead of printed to standard error. A caught
+//! panic becomes the cause of an error.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -11,15 +11,16 @@ use prometheus::IntCounter;
 /// Target of these lines.
 pub(super) const TARGET: &str = "panic";
 
-/// How long a dying main thread waits for its line to be written.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Time for a panicking main thread to write its log line.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 thread_local! {
-    /// The source file of this thread's last panic, until it is caught.
-    static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// Source file of the last panic of this thread. A panic payload has no location: only the hook
+    /// sees it, so it is kept here until the panic is caught.
+    static LAST_PANIC_FILE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// A panic that was caught: the cause of an internal error.
+/// A caught panic, as the cause of an internal error.
 #[derive(Debug, thiserror::Error)]
 #[error("panic: {message}")]
 pub struct Panicked {
@@ -28,22 +29,22 @@ pub struct Panicked {
 }
 
 impl Panicked {
-    /// The panic with this payload, caught on the thread that panicked, just now.
+    /// Converts the payload of a panic that was just caught on the thread that panicked.
     pub fn caught(payload: &(dyn Any + Send)) -> Self {
         Self {
             message: panic_message(payload),
-            file: LAST.take(),
+            file: LAST_PANIC_FILE.take(),
         }
     }
 
-    /// The source file that it came from, when the process's hook has seen it.
+    /// The source file of the panic, if the hook was installed.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
     }
 }
 
-/// The text of a panic, when it has one.
+/// The message of a panic.
 pub fn panic_message(payload: &(dyn Any + Send)) -> String {
     payload
         .downcast_ref::<&str>()
@@ -52,7 +53,7 @@ pub fn panic_message(payload: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "no message".to_owned())
 }
 
-/// Replaces the process's panic hook.
+/// Installs the panic hook of the process.
 pub(super) fn install(panics: IntCounter) {
     std::panic::set_hook(Box::new(move |panic| {
         panics.inc();
@@ -60,11 +61,11 @@ pub(super) fn install(panics: IntCounter) {
     }));
 }
 
-/// Runs on the thread that panics, so the line has the ids of its request.
+/// Runs on the panicking thread, so the line has the ids of its request.
 fn report(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let location = panic.location();
-    LAST.set(location.map(|location| location.file().to_owned()));
+    LAST_PANIC_FILE.set(location.map(|location| location.file().to_owned()));
     tracing::error!(
         target: TARGET,
         panic = panic_message(panic.payload()),
@@ -73,8 +74,8 @@ fn report(panic: &PanicHookInfo<'_>) {
         thread = thread.name(),
         "a thread panicked"
     );
-    // Nothing may follow a panic of the main thread.
+    // A panic of the main thread ends the process.
     if thread.name() == Some("main") {
-        super::flush(LAST_WORDS);
+        super::flush(FLUSH_TIMEOUT);
     }
 }

@@ -1,21 +1,24 @@
-//! Lines for people: time, level, message, fields, the beginning of the trace id.
+//! The text format: time, level, message, fields and the start of the trace id.
+//!
+//! `tracing_subscriber::fmt` is not used for two reasons. It formats `tracing` events only, and
+//! request lines are none. It does not escape newlines in values, so that a value from a request
+//! could start a line of its own.
 
 use std::io::Write as _;
 use std::time::Duration;
 
 use tracing::Level;
 
-use super::line::{Fields, Head, Ids, Line, Name, bounded};
+use super::line::{Fields, Line, LineHeader, Name, TraceIds, bounded};
 
 const DIM: &str = "\x1b[2m";
 const RESET: &str = "\x1b[0m";
 
 /// Writes one line.
-#[inline(never)]
 pub(super) fn write(
     out: &mut Vec<u8>,
-    head: &Head<'_>,
-    ids: Option<Ids>,
+    head: &LineHeader<'_>,
+    ids: Option<TraceIds>,
     colours: bool,
     line: &impl Line,
 ) {
@@ -27,12 +30,17 @@ pub(super) fn write(
 struct Pretty<'a> {
     out: &'a mut Vec<u8>,
     colours: bool,
-    ids: Option<Ids>,
+    ids: Option<TraceIds>,
 }
 
 impl<'a> Pretty<'a> {
-    /// Begins the line.
-    fn open(out: &'a mut Vec<u8>, head: &Head<'_>, ids: Option<Ids>, colours: bool) -> Self {
+    /// Starts the line.
+    fn open(
+        out: &'a mut Vec<u8>,
+        head: &LineHeader<'_>,
+        ids: Option<TraceIds>,
+        colours: bool,
+    ) -> Self {
         let at = time::OffsetDateTime::from(head.at);
         let (level, colour) = match head.level {
             Level::ERROR => ("ERROR", "\x1b[31m"),
@@ -114,7 +122,7 @@ impl Fields for Pretty<'_> {
     }
 }
 
-/// Control characters as escapes: a value must not move the cursor.
+/// Escapes control characters, so that a value cannot move the cursor.
 fn visible(out: &mut Vec<u8>, text: &str) {
     for character in text.chars() {
         if character.is_control() || character == '\u{2028}' || character == '\u{2029}' {
@@ -128,14 +136,13 @@ fn visible(out: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::line::name;
     use super::*;
     use std::time::SystemTime;
 
     #[test]
-    fn a_line_is_short_and_cannot_move_the_cursor() {
+    fn control_characters_in_values_are_escaped() {
         let mut out = Vec::new();
-        let head = Head {
+        let head = LineHeader {
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_234),
             level: Level::INFO,
             message: "ready",
@@ -143,8 +150,8 @@ mod tests {
             members: None,
         };
         let mut pretty = Pretty::open(&mut out, &head, None, false);
-        pretty.text(name!("name"), "a \x1b[2J b");
-        pretty.unsigned(name!("n"), 3);
+        pretty.text(Name::known("name"), "a \x1b[2J b");
+        pretty.unsigned(Name::known("n"), 3);
         pretty.close();
         assert_eq!(
             String::from_utf8(out).unwrap(),

@@ -1,4 +1,4 @@
-//! The request line: one for each request, the same fields in every sink.
+//! The request line: one line for each request, with the same fields in every output.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -8,25 +8,24 @@ use tracing::Level;
 use uuid::Uuid;
 
 use super::REQUEST;
-use super::line::{Fields, Head, Ids, Line, name};
+use super::line::{Fields, Line, LineHeader, Name, TraceIds};
 use crate::dotted::dotted;
 
-/// Every field and its meaning, in the order in which they are written. Those that
-/// every line has (`timestamp`, `trace_id`, …) come before. `docs/logging.md` has the
-/// same table; a test compares them.
+/// All fields and their meaning, in the order of the line. The members of every line (`timestamp`,
+/// `trace_id`, …) precede them. A test compares this list with the table in `docs/logging.md`.
 pub const FIELDS: &[(&str, &str)] = &[
     ("method", "One of the nine standard methods, or `other`"),
     (
         "route",
-        "Route template, or `unmatched`; the same value as the label `path` of the metrics",
+        "Route template, or `unmatched`. Equals the label `path` of the metrics",
     ),
     (
         "path",
-        "Path as it was asked for, without the query string; what looks like an e-mail address is `redacted`, and 512 bytes are written at most",
+        "Requested path without the query string. E-mail addresses are replaced by `redacted`, and the path is truncated to 512 bytes",
     ),
     (
         "status",
-        "Status that was sent; 499 when the client left before the end",
+        "Status that was sent. 499 if the client disconnected before the end",
     ),
     (
         "duration_ms",
@@ -34,44 +33,47 @@ pub const FIELDS: &[(&str, &str)] = &[
     ),
     (
         "busy_ms",
-        "Milliseconds of that spent working (polling), not waiting",
+        "Milliseconds spent polling the request, without waiting times",
     ),
-    ("response_bytes", "Bytes of the response body, as sent"),
+    (
+        "response_bytes",
+        "Bytes of the response body as sent, after compression",
+    ),
     ("protocol_version", "`1.0`, `1.1` or `2`"),
     (
         "client_address",
-        "The client, resolved through trusted proxies",
+        "Client address, resolved through trusted proxies",
     ),
     (
         "sampled",
-        "Whether the trace was recorded from the start of the request",
+        "Whether the trace was sampled at the start of the request",
     ),
-    ("principal", "Id of the authenticated user, if there is one"),
+    ("principal", "Id of the authenticated user, if any"),
     (
         "code",
-        "`code` of the problem that was answered, if one was",
+        "`code` of the problem in the response, if there is one",
     ),
 ];
 
-/// A request that has ended.
+/// The line of a request that has ended.
 #[derive(Clone, Copy)]
 pub struct RequestLine<'a> {
-    /// What needs no memory of its own.
+    /// The fields without allocations.
     pub facts: RequestFacts,
-    /// The client's, or a new one.
+    /// Request id, from the client or generated.
     pub request_id: &'a str,
-    /// As much of the path as may be written; `None` when it is the template of the route.
+    /// Path as it is logged. `None` if it equals the route template.
     pub path: Option<&'a str>,
 }
 
-/// What can be copied of a request line; all that the client did not write.
+/// The copyable fields of a request line: everything except texts of the client.
 #[derive(Clone, Copy)]
 pub struct RequestFacts {
-    /// When the request had ended.
+    /// End of the request.
     pub at: SystemTime,
-    /// Trace that the request belongs to.
+    /// Trace of the request.
     pub trace_id: TraceId,
-    /// The server span.
+    /// Server span of the request.
     pub span_id: SpanId,
     /// Whether the trace was recorded from the start of the request.
     pub sampled: bool,
@@ -79,28 +81,28 @@ pub struct RequestFacts {
     pub method: &'static str,
     /// Route template, or `unmatched`.
     pub route: &'static str,
-    /// Status that was sent; 499 when the client left before the end.
+    /// Status that was sent. 499 if the client disconnected before the end.
     pub status: u16,
     /// From the request's head to the end of the response body.
     pub duration: Duration,
-    /// Time spent polling it.
+    /// Time spent polling the request.
     pub busy: Duration,
     /// Bytes of the response body.
     pub response_bytes: u64,
     /// `1.0`, `1.1` or `2`.
     pub protocol_version: &'static str,
-    /// Resolved through trusted proxies.
+    /// Client address, resolved through trusted proxies.
     pub client_address: IpAddr,
-    /// The authenticated user.
+    /// Authenticated user.
     pub principal: Option<Uuid>,
-    /// The code of the problem that was answered.
+    /// Code of the problem in the response.
     pub code: Option<&'static str>,
 }
 
 impl RequestFacts {
-    /// What every line begins with.
-    pub(super) fn head(&self) -> Head<'static> {
-        Head {
+    /// The header of the line.
+    pub(super) fn head(&self) -> LineHeader<'static> {
+        LineHeader {
             at: self.at,
             level: Level::INFO,
             message: REQUEST,
@@ -109,8 +111,8 @@ impl RequestFacts {
         }
     }
 
-    pub(super) fn ids(&self) -> Ids {
-        Ids {
+    pub(super) fn ids(&self) -> TraceIds {
+        TraceIds {
             trace_id: self.trace_id,
             span_id: self.span_id,
             sampled: self.sampled,
@@ -121,28 +123,28 @@ impl RequestFacts {
 impl Line for RequestLine<'_> {
     fn write(&self, line: &mut impl Fields) {
         let facts = &self.facts;
-        line.word(name!("method"), facts.method);
-        line.text(name!("route"), facts.route);
-        line.text(name!("path"), self.path.unwrap_or(facts.route));
-        line.unsigned(name!("status"), u64::from(facts.status));
-        line.millis(name!("duration_ms"), facts.duration);
-        line.millis(name!("busy_ms"), facts.busy);
-        line.unsigned(name!("response_bytes"), facts.response_bytes);
-        line.word(name!("protocol_version"), facts.protocol_version);
+        line.word(Name::known("method"), facts.method);
+        line.text(Name::known("route"), facts.route);
+        line.text(Name::known("path"), self.path.unwrap_or(facts.route));
+        line.unsigned(Name::known("status"), u64::from(facts.status));
+        line.millis(Name::known("duration_ms"), facts.duration);
+        line.millis(Name::known("busy_ms"), facts.busy);
+        line.unsigned(Name::known("response_bytes"), facts.response_bytes);
+        line.word(Name::known("protocol_version"), facts.protocol_version);
         match facts.client_address {
-            IpAddr::V4(v4) => line.word(name!("client_address"), dotted(v4, &mut [0; 16])),
-            IpAddr::V6(v6) => line.word(name!("client_address"), &v6.to_string()),
+            IpAddr::V4(v4) => line.word(Name::known("client_address"), dotted(v4, &mut [0; 16])),
+            IpAddr::V6(v6) => line.word(Name::known("client_address"), &v6.to_string()),
         }
-        line.boolean(name!("sampled"), facts.sampled);
+        line.boolean(Name::known("sampled"), facts.sampled);
         if let Some(principal) = facts.principal {
             let mut text = Uuid::encode_buffer();
             line.word(
-                name!("principal"),
+                Name::known("principal"),
                 principal.as_hyphenated().encode_lower(&mut text),
             );
         }
         if let Some(code) = facts.code {
-            line.word(name!("code"), code);
+            line.word(Name::known("code"), code);
         }
     }
 }
@@ -155,7 +157,7 @@ pub(super) mod tests {
     use super::super::line::RESERVED;
     use super::*;
 
-    /// A request that took as many milliseconds as its status says.
+    /// A request whose duration in milliseconds equals its status.
     pub(in super::super) fn ended(status: u16) -> RequestFacts {
         RequestFacts {
             at: SystemTime::UNIX_EPOCH,
@@ -176,7 +178,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn no_name_is_taken_or_needs_an_escape() {
+    fn names_are_not_reserved_and_need_no_escape() {
         for (name, _) in FIELDS {
             assert!(!RESERVED.contains(name), "{name}");
             assert!(
@@ -188,10 +190,10 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn its_head_is_written_as_any_other() {
+    fn the_constant_members_equal_the_written_ones() {
         let known = ended(200).head();
         let members = None;
-        let any = Head { members, ..known };
+        let any = LineHeader { members, ..known };
         let [known, any] = [known, any].map(|head| {
             let mut line = Vec::new();
             Json::open(&mut line, &head, None, None).close();

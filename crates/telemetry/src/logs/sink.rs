@@ -1,8 +1,7 @@
-//! Where lines go: a bounded buffer, and a thread that writes it to standard output.
+//! The output of log lines: a bounded buffer, and a thread that writes it to standard output.
 //!
-//! A request only leaves what its line says. When nobody reads standard output the
-//! buffer fills, and further lines are counted and dropped: losing lines is better than
-//! a service that waits for its log.
+//! Requests only append to the buffer. If standard output blocks, the buffer fills and further
+//! lines are dropped and counted, because a service must not wait for its log.
 
 use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,46 +12,46 @@ use prometheus::IntCounter;
 use super::batch::Batch;
 use super::request::RequestLine;
 
-/// Bytes that wait at most.
+/// Capacity of the buffer in bytes.
 const CAPACITY: usize = 4 << 20;
-/// Above this the writer does not wait for more.
-const EAGER: usize = 256 << 10;
-/// How long the writer gathers lines, so that one write takes many of them: to wake
-/// costs as much as dozens of lines.
-const GATHER: Duration = Duration::from_millis(50);
-/// How long it gathers when a line should not wait: what a process says before it is
-/// killed is worth more than a write.
-const HASTE: Duration = Duration::from_millis(2);
+/// Buffer size at which the writer stops waiting for more lines.
+const WRITE_THRESHOLD: usize = 256 << 10;
+/// Time in which lines are batched for one write. Waking the writer costs as much as dozens of
+/// lines.
+const BATCH_DELAY: Duration = Duration::from_millis(50);
+/// Batching time of urgent lines. It is short, so that warnings and errors are written before a
+/// process is killed.
+const URGENT_DELAY: Duration = Duration::from_millis(2);
 
-/// Takes lines from any thread.
+/// Handle of the sink. Clones share the buffer.
 #[derive(Clone)]
 pub(super) struct Sink {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
     dropped: IntCounter,
 }
 
 #[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    /// Lines have come, or somebody waits for them.
+struct Inner {
+    state: Mutex<Buffer>,
+    /// Notified when lines are appended or a flush is requested.
     wake: Condvar,
-    /// All lines are written.
+    /// Notified when all lines are written.
     drained: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct Buffer {
     waiting: Batch,
-    /// Somebody waits until all is written.
+    /// A caller of [`Sink::flush`] waits.
+    flush_requested: bool,
+    /// The buffer contains an urgent line.
     urgent: bool,
-    /// A line that waits should not.
-    hasty: bool,
-    /// The writer has lines in its hands.
+    /// A batch is being written.
     writing: bool,
 }
 
 impl Sink {
-    /// A sink whose thread writes to `out`, the lines of requests as `format` has them.
+    /// Starts the thread that writes to `out`. `format` formats request lines.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -61,39 +60,39 @@ impl Sink {
         format: impl Fn(&mut Vec<u8>, &RequestLine<'_>) + Send + 'static,
         dropped: IntCounter,
     ) -> std::io::Result<Self> {
-        Self::gathering(out, format, dropped, GATHER)
+        Self::with_batch_delay(out, format, dropped, BATCH_DELAY)
     }
 
-    fn gathering(
+    fn with_batch_delay(
         out: impl Write + Send + 'static,
         format: impl Fn(&mut Vec<u8>, &RequestLine<'_>) + Send + 'static,
         dropped: IntCounter,
-        gather: Duration,
+        batch_delay: Duration,
     ) -> std::io::Result<Self> {
         let sink = Self {
-            shared: Arc::default(),
+            inner: Arc::default(),
             dropped,
         };
         let writer = sink.clone();
-        // Lives as long as the process; `flush` bounds the wait at its end.
+        // The thread runs until the end of the process. `flush` bounds the wait there.
         std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || writer.write_to(out, format, gather))?;
+            .spawn(move || writer.write_to(out, format, batch_delay))?;
         Ok(sink)
     }
 
-    /// Takes one line, its newline included; false when the buffer is full. A hasty
-    /// one is written soon.
-    pub(super) fn push(&self, line: &[u8], hasty: bool) -> bool {
-        self.put(line.len(), hasty, |waiting| waiting.push(line))
+    /// Appends a line, including its newline. Returns false if the buffer is full. An urgent line
+    /// is written soon.
+    pub(super) fn push(&self, line: &[u8], urgent: bool) -> bool {
+        self.put(line.len(), urgent, |waiting| waiting.push(line))
     }
 
-    /// Takes what the line of a request says; false when the buffer is full.
+    /// Appends the fields of a request line. Returns false if the buffer is full.
     pub(super) fn push_request(&self, line: &RequestLine<'_>) -> bool {
         self.put(0, false, |waiting| waiting.push_request(line))
     }
 
-    fn put(&self, length: usize, hasty: bool, put: impl FnOnce(&mut Batch)) -> bool {
+    fn put(&self, length: usize, urgent: bool, put: impl FnOnce(&mut Batch)) -> bool {
         let mut state = self.lock();
         let before = state.waiting.size();
         if before + length > CAPACITY {
@@ -103,16 +102,16 @@ impl Sink {
         }
         put(&mut state.waiting);
         let after = state.waiting.size();
-        let hastens = hasty && !std::mem::replace(&mut state.hasty, true);
+        let hastens = urgent && !std::mem::replace(&mut state.urgent, true);
         drop(state);
-        // The writer sleeps only when nothing waits or while it gathers.
-        if before == 0 || hastens || (before < EAGER && after >= EAGER) {
-            self.shared.wake.notify_one();
+        // The writer sleeps only while the buffer is empty or lines are batched.
+        if before == 0 || hastens || (before < WRITE_THRESHOLD && after >= WRITE_THRESHOLD) {
+            self.inner.wake.notify_one();
         }
         true
     }
 
-    /// Waits until everything is written, at most as long as `bound`.
+    /// Waits until all lines are written, for at most `bound`.
     pub(super) fn flush(&self, bound: Duration) -> bool {
         let deadline = Instant::now() + bound;
         let mut state = self.lock();
@@ -121,10 +120,10 @@ impl Sink {
             if left.is_zero() {
                 return false;
             }
-            state.urgent = true;
-            self.shared.wake.notify_one();
+            state.flush_requested = true;
+            self.inner.wake.notify_one();
             state = self
-                .shared
+                .inner
                 .drained
                 .wait_timeout(state, left)
                 .unwrap_or_else(PoisonError::into_inner)
@@ -133,8 +132,8 @@ impl Sink {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        let state = self.shared.state.lock();
+    fn lock(&self) -> MutexGuard<'_, Buffer> {
+        let state = self.inner.state.lock();
         state.unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -142,27 +141,31 @@ impl Sink {
         &self,
         mut out: impl Write,
         format: impl Fn(&mut Vec<u8>, &RequestLine<'_>),
-        gather: Duration,
+        batch_delay: Duration,
     ) {
         let mut batch = Batch::default();
         loop {
             let mut state = self.lock();
             while state.waiting.is_empty() {
-                let woken = self.shared.wake.wait(state);
+                let woken = self.inner.wake.wait(state);
                 state = woken.unwrap_or_else(PoisonError::into_inner);
             }
             let began = Instant::now();
-            while !state.urgent && state.waiting.size() < EAGER {
-                let patience = if state.hasty { HASTE } else { gather };
+            while !state.flush_requested && state.waiting.size() < WRITE_THRESHOLD {
+                let patience = if state.urgent {
+                    URGENT_DELAY
+                } else {
+                    batch_delay
+                };
                 let left = patience.saturating_sub(began.elapsed());
                 if left.is_zero() {
                     break;
                 }
-                let woken = self.shared.wake.wait_timeout(state, left);
+                let woken = self.inner.wake.wait_timeout(state, left);
                 state = woken.unwrap_or_else(PoisonError::into_inner).0;
             }
             std::mem::swap(&mut batch, &mut state.waiting);
-            state.hasty = false;
+            state.urgent = false;
             state.writing = true;
             drop(state);
             if batch.write_to(&mut out, &format).is_err() {
@@ -172,8 +175,8 @@ impl Sink {
             let mut state = self.lock();
             state.writing = false;
             if state.waiting.is_empty() {
-                state.urgent = false;
-                self.shared.drained.notify_all();
+                state.flush_requested = false;
+                self.inner.drained.notify_all();
             }
         }
     }
@@ -185,7 +188,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    /// Writes only what it is let write.
+    /// A writer that blocks until the test permits the write.
     struct Gate(Receiver<()>, Sender<Vec<u8>>);
 
     impl Write for Gate {
@@ -199,7 +202,7 @@ mod tests {
         }
     }
 
-    /// Writes nothing of a request but its status.
+    /// Formats a request line as its status.
     fn statuses(out: &mut Vec<u8>, line: &RequestLine<'_>) {
         writeln!(out, "{}", line.facts.status).unwrap();
     }
@@ -213,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stands_still_costs_lines_but_no_time() {
+    fn a_blocked_output_drops_lines_instead_of_blocking() {
         let (sink, open, seen, dropped) = gated();
         let line = vec![b'x'; 1 << 10];
         let mut taken = 0;
@@ -223,7 +226,7 @@ mod tests {
         }
         assert_eq!(dropped.get(), 1);
         assert!(!sink.flush(Duration::from_millis(20)), "nothing was read");
-        // At most two buffers: the one in the writer's hands, and the full one.
+        // At most two batches: the one that is being written, and the full buffer.
         for _ in 0..2 {
             open.send(()).unwrap();
         }
@@ -235,10 +238,10 @@ mod tests {
     }
 
     #[test]
-    fn requests_have_no_other_bound_than_lines() {
-        // Without a writer, which might take what waits between two of these lines.
+    fn request_lines_and_other_lines_share_the_capacity() {
+        // Without a writer thread, which could empty the buffer between two lines.
         let sink = Sink {
-            shared: Arc::default(),
+            inner: Arc::default(),
             dropped: IntCounter::new("dropped", "dropped").unwrap(),
         };
         let line = RequestLine {
@@ -256,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_waits_for_what_was_pushed_before_it() {
+    fn a_flush_waits_for_all_earlier_lines() {
         let (sink, open, seen, _) = gated();
         open.send(()).unwrap();
         let last = RequestLine {
@@ -270,21 +273,22 @@ mod tests {
     }
 
     #[test]
-    fn a_hasty_line_takes_those_before_it_along_and_none_after_it() {
+    fn an_urgent_line_is_written_with_the_lines_before_it() {
         let (open, opened) = channel();
         let (written, seen) = channel();
         let dropped = IntCounter::new("dropped", "dropped").unwrap();
         let forever = Duration::from_hours(1);
-        let sink = Sink::gathering(Gate(opened, written), statuses, dropped, forever).unwrap();
+        let sink =
+            Sink::with_batch_delay(Gate(opened, written), statuses, dropped, forever).unwrap();
         open.send(()).unwrap();
         sink.push(b"patient\n", false);
-        assert!(seen.recv_timeout(HASTE * 10).is_err());
-        sink.push(b"hasty\n", true);
+        assert!(seen.recv_timeout(URGENT_DELAY * 10).is_err());
+        sink.push(b"urgent\n", true);
         let first = seen.recv_timeout(Duration::from_secs(10)).unwrap();
-        assert_eq!(first, b"patient\nhasty\n");
+        assert_eq!(first, b"patient\nurgent\n");
         open.send(()).unwrap();
         sink.push(b"patient again\n", false);
-        assert!(seen.recv_timeout(HASTE * 10).is_err());
+        assert!(seen.recv_timeout(URGENT_DELAY * 10).is_err());
     }
 
     #[test]

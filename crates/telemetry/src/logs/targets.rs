@@ -1,15 +1,17 @@
-//! Which targets a log filter can name: a misspelt one is a filter without effect, and
-//! nobody is told.
+//! Hints about log filters with unknown targets. A misspelt target would silently disable a filter.
 
 use crate::service::Service;
 
-/// Targets that are no module.
-const NAMED: [&str; 3] = [super::REQUEST, super::panics::TARGET, super::before::TARGET];
-/// From which likeness on a name is offered; 1 is the same.
-const ALIKE: f64 = 0.75;
+/// Targets that are not module paths.
+const NAMED_TARGETS: [&str; 3] = [
+    super::REQUEST,
+    super::panics::TARGET,
+    super::bootstrap::TARGET,
+];
+/// Minimal Jaro-Winkler similarity of a suggestion.
+const MIN_SIMILARITY: f64 = 0.75;
 
-/// What to say about a filter that names a target which no line has. The filter's own
-/// text is not repeated.
+/// A hint about a filter with a target that no line has. It does not repeat the text of the filter.
 #[must_use]
 pub(super) fn hint(filter: &str, service: &Service) -> Option<String> {
     let (at, unknown) = filter
@@ -17,13 +19,13 @@ pub(super) fn hint(filter: &str, service: &Service) -> Option<String> {
         .enumerate()
         .filter_map(|(at, directive)| Some((at, target(directive)?)))
         .find(|(_, target)| !exists(target, service))?;
-    let likeness = |known: &&str| strsim::jaro_winkler(known, unknown);
+    let similarity = |known: &&str| strsim::jaro_winkler(known, unknown);
     let nearest = known(service)
-        .max_by(|one, other| likeness(one).total_cmp(&likeness(other)))
-        .filter(|known| likeness(known) >= ALIKE)
+        .max_by(|one, other| similarity(one).total_cmp(&similarity(other)))
+        .filter(|known| similarity(known) >= MIN_SIMILARITY)
         .map_or_else(String::new, |known| format!(" Did you mean `{known}`?"));
     let own: Vec<_> = service.crates().collect();
-    let (own, named) = (own.join("`, `"), NAMED.join("`, `"));
+    let (own, named) = (own.join("`, `"), NAMED_TARGETS.join("`, `"));
     Some(format!(
         "Directive {} names a target that no line has.{nearest} Lines of this service have targets \
          that begin with `{own}`, or `{named}`.",
@@ -52,17 +54,17 @@ pub(super) fn widen(filter: &str, service: &Service) -> String {
     directives.join(",")
 }
 
-/// The target of a directive; a level alone, or a span alone, has none.
+/// The target of a directive. Directives with only a level or a span have none.
 fn target(directive: &str) -> Option<&str> {
     let directive = directive.trim();
     let end = directive.find(['[', '='])?;
     Some(&directive[..end]).filter(|target| !target.is_empty())
 }
 
-/// A filter takes a target for the beginning of those of lines.
+/// Whether lines can have this target. A filter matches all targets that start with it.
 fn exists(target: &str, service: &Service) -> bool {
     let target = target.replace('-', "_");
-    // Modules of other packages are not known here.
+    // The modules of other packages are not listed, so only the package name is checked.
     let package = target.split("::").next().unwrap_or_default();
     service.packages.contains(&package) && !service.owns(&target)
         || known(service).any(|known| known.starts_with(&target))
@@ -70,7 +72,9 @@ fn exists(target: &str, service: &Service) -> bool {
 
 fn known(service: &Service) -> impl Iterator<Item = &'static str> {
     let modules = service.modules.iter().copied();
-    modules.chain(NAMED).chain(service.packages.iter().copied())
+    modules
+        .chain(NAMED_TARGETS)
+        .chain(service.packages.iter().copied())
 }
 
 #[cfg(test)]
@@ -99,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_no_line_has_is_named_by_its_place() {
+    fn the_hint_gives_the_position_of_an_unknown_target() {
         let own = |rest: &str| format!("info,example{rest}=debug");
         for good in [
             "info",
@@ -131,10 +135,10 @@ mod tests {
                 "begin with".to_owned(),
             ),
         ] {
-            let told = hint(&bad, &SERVICE).unwrap();
+            let found = hint(&bad, &SERVICE).unwrap();
             assert!(
-                told.starts_with(place) && told.contains(&meant),
-                "{bad}: {told}"
+                found.starts_with(place) && found.contains(&meant),
+                "{bad}: {found}"
             );
         }
     }

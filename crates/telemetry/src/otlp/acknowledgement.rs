@@ -1,13 +1,13 @@
-//! What a collector's answer says. Only an answer that is OTLP acknowledges a batch: a
-//! proxy, a captive portal or a web server at a wrong port answers 200, too.
+//! Acknowledgements of a collector. Only an OTLP response acknowledges a batch, because proxies,
+//! captive portals and web servers on a wrong port also answer 200.
 
 use http::{HeaderMap, HeaderValue, header};
 use prost::Message;
 use serde_json::{Map, Value};
 
-use super::queue::Taken;
+use super::queue::Acknowledgement;
 
-/// `ExportTraceServiceResponse` and `ExportLogsServiceResponse`, which are alike.
+/// `ExportTraceServiceResponse` and `ExportLogsServiceResponse`, which have the same fields.
 #[derive(Clone, PartialEq, Message)]
 struct Response {
     #[prost(message, optional, tag = "1")]
@@ -17,7 +17,7 @@ struct Response {
 /// `ExportTracePartialSuccess` and `ExportLogsPartialSuccess`.
 #[derive(Clone, PartialEq, Message)]
 struct PartialSuccess {
-    /// Spans or log records.
+    /// Rejected spans or log records.
     #[prost(int64, tag = "1")]
     rejected: i64,
     #[prost(string, tag = "2")]
@@ -25,16 +25,16 @@ struct PartialSuccess {
 }
 
 impl Response {
-    fn taken(self) -> Taken {
+    fn taken(self) -> Acknowledgement {
         let partial = self.partial_success.unwrap_or_default();
-        Taken {
+        Acknowledgement {
             rejected: u64::try_from(partial.rejected).unwrap_or(0),
             message: partial.error_message,
         }
     }
 
-    /// Of the JSON encoding: an object with `partialSuccess`, or with nothing. Others
-    /// answer with objects, too.
+    /// Parses the JSON encoding: an empty object, or one with `partialSuccess`. Other objects are
+    /// rejected because many services answer with JSON.
     fn of_json(body: &[u8]) -> Option<Self> {
         let object: Map<String, Value> = serde_json::from_slice(body).ok()?;
         let find = |object: &Map<String, Value>, names: [&str; 2]| {
@@ -52,7 +52,7 @@ impl Response {
         };
         let rejected = ["rejectedSpans", "rejectedLogRecords"];
         let rejected = match find(&partial, rejected) {
-            // 64-bit numbers are texts in JSON, by the rules of Protocol Buffers.
+            // 64-bit integers are strings in the JSON encoding of Protocol Buffers.
             Some(Value::String(number)) => number.parse().ok()?,
             Some(Value::Number(number)) => number.as_i64()?,
             Some(Value::Null) | None => 0,
@@ -72,17 +72,16 @@ impl Response {
     }
 }
 
-/// What an answer by gRPC says; `None` when it is no OTLP.
-pub(super) fn of_grpc(message: &[u8]) -> Option<Taken> {
+/// Parses a gRPC response. `None` if it is not OTLP.
+pub(super) fn of_grpc(message: &[u8]) -> Option<Acknowledgement> {
     Some(Response::decode(message).ok()?.taken())
 }
 
-/// What a successful answer by HTTP says; `None` when it is no OTLP. A collector says
-/// `application/x-protobuf`, but some say nothing, and some answer in JSON. No body is a
-/// message that says nothing.
-pub(super) fn of_http(headers: &HeaderMap, body: &[u8]) -> Option<Taken> {
+/// Parses the body of a successful HTTP response. `None` if it is not OTLP. Some collectors omit
+/// the content type or answer in JSON. An empty body is an empty message.
+pub(super) fn of_http(headers: &HeaderMap, body: &[u8]) -> Option<Acknowledgement> {
     if body.is_empty() {
-        return Some(Taken::default());
+        return Some(Acknowledgement::default());
     }
     let kind = headers.get(header::CONTENT_TYPE).map(essence);
     let protobuf = || Response::decode(body).ok();
@@ -97,7 +96,7 @@ pub(super) fn of_http(headers: &HeaderMap, body: &[u8]) -> Option<Taken> {
     Some(response?.taken())
 }
 
-/// A media type without its parameters.
+/// A media type without parameters, in lower case.
 fn essence(value: &HeaderValue) -> String {
     let text = value.to_str().unwrap_or_default();
     let essence = text.split(';').next().unwrap_or_default();
@@ -108,7 +107,7 @@ fn essence(value: &HeaderValue) -> String {
 mod tests {
     use super::*;
 
-    fn by(kind: &'static str, body: &[u8]) -> Option<Taken> {
+    fn by(kind: &'static str, body: &[u8]) -> Option<Acknowledgement> {
         let mut headers = HeaderMap::new();
         if !kind.is_empty() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -116,15 +115,17 @@ mod tests {
         of_http(&headers, body)
     }
 
-    // As the functions under test.
-    #[allow(clippy::unnecessary_wraps)]
-    fn taken(rejected: u64, message: &str) -> Option<Taken> {
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "compared with the results of the tested functions"
+    )]
+    fn taken(rejected: u64, message: &str) -> Option<Acknowledgement> {
         let message = message.to_owned();
-        Some(Taken { rejected, message })
+        Some(Acknowledgement { rejected, message })
     }
 
     #[test]
-    fn an_answer_may_refuse_advise_or_say_nothing() {
+    fn a_response_may_reject_items_warn_or_be_empty() {
         for (refused, message, rejected) in [(3, "too old", 3), (0, "use gzip", 0), (-1, "", 0)] {
             let response = Response {
                 partial_success: Some(PartialSuccess {
@@ -142,12 +143,12 @@ mod tests {
             assert_eq!(of_grpc(nothing), taken(0, ""));
             assert_eq!(by("application/x-protobuf", nothing), taken(0, ""));
         }
-        // No body has no type.
+        // An empty body needs no content type.
         assert_eq!(by("text/plain", b""), taken(0, ""));
     }
 
     #[test]
-    fn an_answer_may_be_json() {
+    fn a_response_may_be_json() {
         let kind = "Application/JSON; charset=utf-8";
         for (body, expected) in [
             ("{}", taken(0, "")),
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_otlp_acknowledges_nothing() {
+    fn other_responses_acknowledge_nothing() {
         let page = "<!doctype html><title>Sign in</title>";
         for kind in ["text/html", "application/x-protobuf", ""] {
             for body in [page, "ok", "OK\n", "true", "\u{ff}\u{ff}"] {
@@ -185,7 +186,7 @@ mod tests {
         ] {
             assert_eq!(by("application/json", body.as_bytes()), None, "{body}");
         }
-        // A right answer of a wrong kind.
+        // A valid body with a wrong content type.
         assert_eq!(by("text/plain", b"{}"), None);
         assert_eq!(of_grpc(page.as_bytes()), None);
     }

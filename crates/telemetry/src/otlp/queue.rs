@@ -1,14 +1,11 @@
-//! Items on their way to the collector: a bounded queue, and a thread with a runtime
-//! of its own that sends them in batches.
+//! The bounded export queue, and the thread with its own runtime that exports it in batches.
 //!
-//! This stands in place of the SDK's batch processors for three reasons: they drop
-//! without saying how many, they cannot tell an exported span from a late one, and
-//! their end waits for a collector that does not answer. Here a request only pushes
-//! into memory, every item ends in exactly one count, and the wait at the end has a
-//! bound. The exporter's sockets live on the thread's own runtime, so that a busy
-//! service and a slow collector do not wait for each other.
+//! The batch processors of the SDK are not used for three reasons: they do not report how many
+//! items they drop, they do not distinguish late spans, and their shutdown waits for a collector
+//! that does not answer. Here `push` never blocks, every item is counted under exactly one outcome,
+//! and the shutdown has a bound. The sockets of the exporter belong to the runtime of the thread,
+//! so that a busy service does not delay exports and a slow collector does not delay requests.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt::{Debug, Display};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,36 +17,36 @@ use tokio::time::Instant;
 
 use super::Batch;
 
-/// What is exported.
+/// An exported item.
 pub(crate) trait Item: Debug + Send + 'static {
-    /// What several of them are called, for lines about their fate.
+    /// Plural of the item in log messages.
     const PLURAL: &'static str;
 
-    /// Exported after the fact; counted apart.
+    /// Whether the item is exported after the end of unsampled work. Counted separately.
     fn is_late(&self) -> bool {
         false
     }
 }
 
-/// What a collector says of a batch that it has taken.
+/// The response of a collector that has accepted a batch.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Taken {
-    /// Items of it that it refused all the same; it does not say which.
+pub(crate) struct Acknowledgement {
+    /// Number of rejected items in the batch. The collector does not identify them.
     pub(crate) rejected: u64,
-    /// Why, or what it advises; empty when it is content.
+    /// Reason of the rejection, or a warning. Empty if there is none.
     pub(crate) message: String,
 }
 
-/// Sends a batch.
+/// Exports batches.
 pub(crate) trait Export<T> {
-    /// Why a collector has not taken a batch.
+    /// Reason why a batch was not acknowledged.
     type Error: Display;
 
-    /// Resolves when the collector has taken or refused it.
-    fn export(&self, batch: Vec<T>) -> impl Future<Output = Result<Taken, Self::Error>>;
+    /// Exports a batch and waits for the acknowledgement.
+    fn export(&self, batch: Vec<T>) -> impl Future<Output = Result<Acknowledgement, Self::Error>>;
 }
 
-/// What became of the items.
+/// Counters of the outcomes.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcomes {
     exported: IntCounter,
@@ -59,7 +56,7 @@ pub(crate) struct Outcomes {
 }
 
 impl Outcomes {
-    /// Counts in a family with the label `outcome`, born at zero.
+    /// Counters in a family with the label `outcome`, initialised to zero.
     pub(crate) fn new(family: &IntCounterVec, late: &str) -> Self {
         let outcome = |name| family.with_label_values(&[name]);
         Self {
@@ -71,19 +68,18 @@ impl Outcomes {
     }
 }
 
-thread_local! {
-    static EXPORTS: Cell<bool> = const { Cell::new(false) };
-}
+/// Name of the exporter threads and of the blocking threads of their runtimes.
+const THREAD: &str = "otlp";
 
-/// Whether this thread exports. What it says of its own work must not be exported
-/// again: it would feed itself.
+/// Whether the current thread exports. Its log lines are not exported, because each export would
+/// cause another one.
 pub(crate) fn on_exporter_thread() -> bool {
-    EXPORTS.get()
+    std::thread::current().name() == Some(THREAD)
 }
 
-/// The queue.
+/// Handle of the queue.
 #[derive(Debug)]
-pub(crate) struct Queue<T>(Arc<Shared<T>>);
+pub(crate) struct Queue<T>(Arc<Inner<T>>);
 
 impl<T> Clone for Queue<T> {
     fn clone(&self) -> Self {
@@ -92,7 +88,7 @@ impl<T> Clone for Queue<T> {
 }
 
 #[derive(Debug)]
-struct Shared<T> {
+struct Inner<T> {
     items: Mutex<Items<T>>,
     full_batch: Notify,
     batch: Batch,
@@ -107,7 +103,7 @@ struct Items<T> {
 
 impl<T: Item> Queue<T> {
     pub(crate) fn new(batch: Batch, outcomes: Outcomes) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(Inner {
             items: Mutex::new(Items {
                 waiting: VecDeque::new(),
                 closed: false,
@@ -118,20 +114,20 @@ impl<T: Item> Queue<T> {
         }))
     }
 
-    /// Takes an item, or counts it as dropped.
+    /// Appends an item, or counts it as dropped.
     pub(crate) fn push(&self, item: T) {
-        let shared = &*self.0;
+        let inner = &*self.0;
         let mut items = self.lock();
-        if items.closed || items.waiting.len() >= shared.batch.queue {
+        if items.closed || items.waiting.len() >= inner.batch.queue {
             drop(items);
-            shared.outcomes.dropped.inc();
+            inner.outcomes.dropped.inc();
             return;
         }
         items.waiting.push_back(item);
-        let full = items.waiting.len() == shared.batch.size;
+        let full = items.waiting.len() == inner.batch.size;
         drop(items);
         if full {
-            shared.full_batch.notify_one();
+            inner.full_batch.notify_one();
         }
     }
 
@@ -146,13 +142,13 @@ impl<T: Item> Queue<T> {
         items.waiting.drain(..count).collect()
     }
 
-    /// Takes all that has not been sent yet.
+    /// Removes all queued items.
     #[cfg(test)]
     pub(crate) fn take_all(&self) -> Vec<T> {
         self.lock().waiting.drain(..).collect()
     }
 
-    /// No more items; those that wait are given up.
+    /// Rejects further items and drops the queued ones.
     fn close(&self) {
         let mut items = self.lock();
         items.closed = true;
@@ -163,17 +159,17 @@ impl<T: Item> Queue<T> {
     }
 }
 
-/// The thread that sends.
+/// Handle of the exporter thread.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    /// When to be done, once somebody said so.
+    /// Deadline of the shutdown, once it is requested.
     stop: watch::Sender<Option<Instant>>,
     done: oneshot::Receiver<()>,
 }
 
 impl Worker {
-    /// Starts the thread. `build` makes the exporter on the thread's own runtime;
-    /// an error gives up every item.
+    /// Starts the thread. `build` creates the exporter on the runtime of the thread. If it fails,
+    /// all items are dropped.
     pub(crate) fn start<T: Item, E: Export<T> + 'static>(
         queue: Queue<T>,
         build: impl FnOnce() -> anyhow::Result<E> + Send + 'static,
@@ -181,12 +177,11 @@ impl Worker {
         let (stop, stopping) = watch::channel(None);
         let (finished, done) = oneshot::channel();
         std::thread::Builder::new()
-            .name("otlp".to_owned())
+            .name(THREAD.to_owned())
             .spawn(move || {
-                EXPORTS.set(true);
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
-                    .on_thread_start(|| EXPORTS.set(true))
+                    .thread_name(THREAD)
                     .build();
                 match runtime {
                     Ok(runtime) => runtime.block_on(async {
@@ -200,17 +195,17 @@ impl Worker {
                         }
                     }),
                     Err(error) => {
-                        tracing::error!(%error, "no runtime for the export of {}", T::PLURAL);
+                        tracing::error!(%error, "no runtime to export {}", T::PLURAL);
                     }
                 }
                 queue.close();
-                // Nobody waits when the bound of the flush has passed.
+                // The receiver is gone if the bound of the flush has passed.
                 let _late = finished.send(());
             })?;
         Ok(Self { stop, done })
     }
 
-    /// Sends what waits, and is back after `bound` whatever the collector does.
+    /// Exports the queued items and returns after at most `bound`.
     pub(crate) async fn stop(self, bound: Duration) {
         let deadline = Instant::now() + bound;
         self.stop.send_replace(Some(deadline));
@@ -218,7 +213,7 @@ impl Worker {
     }
 }
 
-/// Resolves when the process has begun to stop and its time for that is over.
+/// Completes when a shutdown was requested and its deadline has passed.
 async fn expired(mut stopping: watch::Receiver<Option<Instant>>) {
     let deadline = match stopping.wait_for(Option::is_some).await {
         Ok(deadline) => *deadline,
@@ -237,7 +232,7 @@ async fn send<T: Item, E: Export<T>>(
     let batch = queue.0.batch;
     let outcomes = &queue.0.outcomes;
     let mut reachable = true;
-    let mut content = true;
+    let mut accepted = true;
     let expired = expired(stopping.clone());
     tokio::pin!(expired);
     loop {
@@ -257,7 +252,7 @@ async fn send<T: Item, E: Export<T>>(
             let sent = tokio::select! {
                 sent = tokio::time::timeout(batch.timeout, exporter.export(items)) => match sent {
                     Ok(sent) => sent.map_err(|error| error.to_string()),
-                    Err(_) => Err("the export took too long".to_owned()),
+                    Err(_) => Err("the export timed out".to_owned()),
                 },
                 () = &mut expired => {
                     outcomes.failed.inc_by(all);
@@ -266,32 +261,32 @@ async fn send<T: Item, E: Export<T>>(
             };
             match sent {
                 Ok(taken) => {
-                    // Which ones were refused is not said: those that were not late,
-                    // as long as there are such.
+                    // The collector does not identify rejected items. Punctual items are counted
+                    // first.
                     let kept = all - taken.rejected.min(all);
                     let late = late.min(kept);
                     outcomes.failed.inc_by(all - kept);
                     outcomes.late.inc_by(late);
                     outcomes.exported.inc_by(kept - late);
                     let complains = kept < all || !taken.message.is_empty();
-                    // Once, until a batch is taken without a word.
-                    if std::mem::replace(&mut content, !complains) && complains {
+                    // Logged once, until a batch is accepted without a message.
+                    if std::mem::replace(&mut accepted, !complains) && complains {
                         tracing::warn!(
                             rejected = all - kept,
                             reason = taken.message,
-                            "the collector is not content with {}",
+                            "the collector reported a partial success for {}",
                             T::PLURAL
                         );
                     }
                     if !std::mem::replace(&mut reachable, true) {
-                        tracing::info!("{} reach the collector again", T::PLURAL);
+                        tracing::info!("the collector accepts {} again", T::PLURAL);
                     }
                 }
                 Err(error) => {
                     outcomes.failed.inc_by(all);
-                    // Once, until it works again.
+                    // Logged once, until a batch is accepted.
                     if std::mem::replace(&mut reachable, false) {
-                        tracing::warn!(error, "{} do not reach the collector", T::PLURAL);
+                        tracing::warn!(error, "the collector does not accept {}", T::PLURAL);
                     }
                 }
             }

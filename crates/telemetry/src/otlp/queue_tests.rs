@@ -1,8 +1,8 @@
-//! What becomes of what is queued: sent, dropped, failed, in bounds.
+//! Tests of the outcomes and bounds of the export queue.
 
 use super::*;
 
-/// An item, and whether it is late.
+/// An item with its `late` flag.
 #[derive(Debug)]
 struct Thing(bool);
 
@@ -25,11 +25,11 @@ enum Collector {
 impl Export<Thing> for Collector {
     type Error = &'static str;
 
-    async fn export(&self, _: Vec<Thing>) -> Result<Taken, &'static str> {
+    async fn export(&self, _: Vec<Thing>) -> Result<Acknowledgement, &'static str> {
         assert!(on_exporter_thread());
         match *self {
-            Self::Answers => Ok(Taken::default()),
-            Self::RefusesSome(rejected) => Ok(Taken {
+            Self::Answers => Ok(Acknowledgement::default()),
+            Self::RefusesSome(rejected) => Ok(Acknowledgement {
                 rejected,
                 message: "some".to_owned(),
             }),
@@ -51,7 +51,7 @@ fn queue(capacity: usize) -> Queue<Thing> {
     Queue::new(batch, Outcomes::new(&family, "late"))
 }
 
-/// Exported, late, dropped, failed.
+/// Counts of exported, late, dropped and failed items.
 fn counts(queue: &Queue<Thing>) -> [u64; 4] {
     let outcomes = &queue.0.outcomes;
     [
@@ -75,7 +75,7 @@ async fn after_the_end(collector: Collector, bound: Duration) -> [u64; 4] {
 }
 
 #[tokio::test]
-async fn every_span_ends_in_one_count() {
+async fn every_item_is_counted_under_one_outcome() {
     let long = Duration::from_secs(30);
     assert_eq!(after_the_end(Collector::Answers, long).await, [2, 1, 2, 0]);
     assert_eq!(after_the_end(Collector::Refuses, long).await, [0, 0, 2, 3]);
@@ -91,7 +91,7 @@ async fn every_span_ends_in_one_count() {
 }
 
 #[tokio::test]
-async fn a_collector_that_hangs_does_not_hold_the_end_up() {
+async fn a_hanging_collector_does_not_delay_the_shutdown() {
     let began = std::time::Instant::now();
     let counts = after_the_end(Collector::Hangs, Duration::from_millis(50)).await;
     assert_eq!(counts, [0, 0, 2, 3]);

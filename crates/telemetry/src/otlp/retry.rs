@@ -1,5 +1,4 @@
-//! Whether a batch that a collector has not taken is sent again, and when: "Failures"
-//! and "Throttling" of the OTLP specification.
+//! Retries of failed batches: "Failures" and "Throttling" of the OTLP specification.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,27 +6,26 @@ use http::{HeaderMap, StatusCode, header};
 use rand::Rng as _;
 use tonic::Code;
 
-/// Times that a batch is sent again; this and the waits are those of the library's
-/// exporters, log lines have them too.
+/// Retries of a batch. Number and delays are those of the exporters of `opentelemetry-otlp`.
 const RETRIES: u32 = 3;
-/// Wait before the first of them; it doubles.
-const FIRST: Duration = Duration::from_millis(100);
-/// At most this is added to a wait, so that replicas do not come back all at once.
+/// Delay before the first retry. It doubles with each retry.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// Random addition to a delay, so that replicas do not retry at the same time.
 const JITTER_MILLIS: u64 = 100;
 
-/// What a failure says about another try.
+/// Whether a failed batch is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Retry {
-    /// It would fail again.
+    /// The failure is permanent.
     Never,
-    /// After a while.
+    /// After the default delay.
     Later,
-    /// The collector said when, at the earliest.
+    /// After the delay that the collector requested, at the earliest.
     After(Duration),
 }
 
 impl Retry {
-    /// Of an answer by HTTP.
+    /// The rule for HTTP responses.
     pub(super) fn of_http(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Self {
         match status.as_u16() {
             429 | 502..=504 => retry_after(headers, now).map_or(Self::Later, Self::After),
@@ -35,7 +33,7 @@ impl Retry {
         }
     }
 
-    /// Of an answer by gRPC, with the delay of its `RetryInfo`.
+    /// The rule for gRPC responses, with the delay of `RetryInfo`.
     pub(super) fn of_grpc(code: Code, delay: Option<Duration>) -> Self {
         match code {
             Code::Cancelled
@@ -44,14 +42,14 @@ impl Retry {
             | Code::OutOfRange
             | Code::Unavailable
             | Code::DataLoss => delay.map_or(Self::Later, Self::After),
-            // Nobody knows whether what is exhausted comes back, unless it is said.
+            // An exhausted resource is retried only if the collector requests it.
             Code::ResourceExhausted => delay.map_or(Self::Never, Self::After),
             _ => Self::Never,
         }
     }
 }
 
-/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date.
+/// `Retry-After` (RFC 9110, section 10.2.3): seconds or a date.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
@@ -61,24 +59,24 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// The waits between the tries of one batch.
+/// The delays between the attempts for one batch.
 #[derive(Debug)]
-pub(super) struct Waits {
+pub(super) struct RetryDelays {
     left: u32,
     next: Duration,
 }
 
-impl Default for Waits {
+impl Default for RetryDelays {
     fn default() -> Self {
         Self {
             left: RETRIES,
-            next: FIRST,
+            next: FIRST_DELAY,
         }
     }
 }
 
-impl Waits {
-    /// How long to wait for another try; `None` is to give up.
+impl RetryDelays {
+    /// The delay before the next attempt. `None` if the batch is given up.
     pub(super) fn before(&mut self, retry: Retry) -> Option<Duration> {
         let asked = match retry {
             Retry::Never => return None,
@@ -107,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn http_answers_are_tried_again_where_the_specification_says_so() {
+    fn retryable_http_statuses_are_those_of_the_specification() {
         for status in [429, 502, 503, 504] {
             assert_eq!(of_http(status, None), Retry::Later, "{status}");
             let asked = Retry::After(Duration::from_secs(7));
@@ -137,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_answers_are_tried_again_where_the_specification_says_so() {
+    fn retryable_grpc_codes_are_those_of_the_specification() {
         let asked = Duration::from_millis(1_500);
         for code in (0..=16).map(Code::from_i32) {
             let (without, with) = match code {
@@ -156,8 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_obey_the_collector_and_end() {
-        let mut waits = Waits::default();
+    fn delays_double_respect_the_collector_and_are_limited() {
+        let mut waits = RetryDelays::default();
         assert_eq!(waits.before(Retry::Never), None);
         for (retry, least) in [
             (Retry::Later, 100),

@@ -1,21 +1,20 @@
-//! Sends requests to a collector, again where that helps, within the time that a batch
-//! has.
+//! Sends requests to a collector, with retries, within the timeout of a batch.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::queue::Taken;
-use super::retry::Waits;
-use super::transport::{Failure, Transport};
+use super::queue::Acknowledgement;
+use super::retry::RetryDelays;
+use super::transport::{ExportError, Transport};
 
-/// The way of one signal to its collector.
+/// Transport, timeout and retries of one signal.
 #[derive(Debug)]
 pub(super) struct Sender {
     transport: Transport,
     timeout: Duration,
-    /// What the items are called, for lines about their fate.
+    /// Plural of the items in log messages.
     plural: &'static str,
 }
 
@@ -28,21 +27,24 @@ impl Sender {
         }
     }
 
-    /// Sends a request until the collector has acknowledged it, or there is no hope or no
-    /// time.
+    /// Sends a request until the collector acknowledges it, the failure is permanent or the timeout
+    /// expires.
     ///
     /// # Errors
-    /// Why the last try failed.
-    pub(super) async fn send(&self, request: impl Into<Bytes>) -> Result<Taken, Failure> {
+    /// The failure of the last attempt.
+    pub(super) async fn send(
+        &self,
+        request: impl Into<Bytes>,
+    ) -> Result<Acknowledgement, ExportError> {
         let deadline = Instant::now() + self.timeout;
         let body = self.transport.body(request.into())?;
-        let mut waits = Waits::default();
+        let mut waits = RetryDelays::default();
         loop {
             let sent = timeout_at(deadline, self.transport.send(body.clone())).await;
             let failure = match sent {
                 Ok(Ok(taken)) => return Ok(taken),
                 Ok(Err(failure)) => failure,
-                Err(_) => return Err(Failure::TimedOut(self.timeout)),
+                Err(_) => return Err(ExportError::TimedOut(self.timeout)),
             };
             let Some(wait) = waits.before(failure.retry()) else {
                 return Err(failure);

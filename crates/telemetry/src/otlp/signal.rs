@@ -1,11 +1,11 @@
-//! What the `OTEL_*` variables say about the export of one signal.
+//! The `OTEL_*` variables of one signal.
 
 use std::time::Duration;
 
-use super::exporter::{self, Protocol, Settings};
+use super::settings::{self, ExporterSettings, Protocol};
 use super::variables::{Reader, pairs, timeout};
 
-/// How many items wait, and how they are sent.
+/// Size of the queue and of its batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Batch {
     pub(crate) delay: Duration,
@@ -14,24 +14,24 @@ pub(crate) struct Batch {
     pub(crate) size: usize,
 }
 
-/// A signal, and what its variables are called.
+/// A signal and the names of its variables.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Signal {
     exporter: &'static str,
     endpoint: &'static str,
-    /// In `OTEL_EXPORTER_OTLP_…`.
+    /// Infix of the variables `OTEL_EXPORTER_OTLP_…`.
     infix: &'static str,
-    /// Of the variables about batches.
+    /// Prefix of the batch variables.
     batch: &'static str,
-    /// Time between two batches, unless a variable says otherwise.
+    /// Default delay between two batches.
     delay_millis: u64,
     /// Path of HTTP endpoints.
     pub(super) path: &'static str,
-    /// Method by gRPC.
+    /// gRPC method.
     pub(super) method: &'static str,
-    /// What the items are called, for lines about their fate.
+    /// Plural of the items in log messages.
     pub(super) plural: &'static str,
-    /// The endpoint for all signals is not enough to turn it on.
+    /// Whether the common endpoint is not sufficient to enable the export.
     needs_naming: bool,
 }
 
@@ -48,7 +48,7 @@ impl Signal {
         needs_naming: false,
     };
 
-    /// Lines are on standard output already; whoever wants them twice says so.
+    /// Off by default, because the lines are already on standard output.
     pub(crate) const LOGS: Self = Self {
         exporter: "OTEL_LOGS_EXPORTER",
         endpoint: "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
@@ -68,14 +68,17 @@ impl Signal {
         }
     }
 
-    pub(crate) fn exporter(&self, read: &mut Reader<'_>) -> Option<Settings> {
+    pub(crate) fn exporter(&self, read: &mut Reader<'_>) -> Option<ExporterSettings> {
         let exporters = read.words(self.exporter);
         let chosen = exporters.iter().any(|name| name == "otlp");
         if exporters
             .iter()
             .any(|name| name != "otlp" && name != "none")
         {
-            read.ignore(self.exporter, "knows otlp and none; the rest is ignored");
+            read.ignore(
+                self.exporter,
+                "supports otlp and none, other values are ignored",
+            );
         }
         if !chosen && exporters.iter().any(|name| name == "none") {
             return None;
@@ -99,7 +102,7 @@ impl Signal {
             .unwrap_or(false);
         let expected = "an http or https URL";
         let endpoint = read.signal(self.infix, "ENDPOINT", expected, |text, own| {
-            exporter::endpoint(text, protocol, self, own, insecure)
+            settings::endpoint(text, protocol, self, own, insecure)
         });
         let named = read.text(self.endpoint).is_some();
         if !chosen && (endpoint.is_none() || (self.needs_naming && !named)) {
@@ -107,18 +110,19 @@ impl Signal {
         }
         let client = self.client(read);
         let endpoint = endpoint.unwrap_or_else(|| self.default_endpoint(protocol));
-        let (endpoint, credentials) = exporter::without_credentials(endpoint);
+        let (endpoint, credentials) = settings::without_credentials(endpoint);
         let expected = "a list of name=value pairs that headers can hold";
         let mut headers = read
             .signal(self.infix, "HEADERS", expected, |text, _| {
-                pairs(text).filter(|pairs| pairs.iter().all(exporter::is_header))
+                pairs(text).filter(|pairs| pairs.iter().all(settings::is_header))
             })
             .unwrap_or_default();
-        let is_told = |(name, _): &(String, String)| name.eq_ignore_ascii_case("authorization");
-        if !headers.iter().any(is_told) {
+        let is_authorization =
+            |(name, _): &(String, String)| name.eq_ignore_ascii_case("authorization");
+        if !headers.iter().any(is_authorization) {
             headers.extend(credentials);
         }
-        Some(Settings {
+        Some(ExporterSettings {
             protocol,
             endpoint,
             headers,
@@ -149,7 +153,7 @@ impl Signal {
         })
     }
 
-    /// Files of the certificate and the key that this service shows.
+    /// Files of the client certificate and its key.
     fn client(&self, read: &mut Reader<'_>) -> Option<(String, String)> {
         let mut file = |setting| {
             read.signal(self.infix, setting, "a path", |text, _| {
@@ -187,7 +191,7 @@ impl Signal {
         if size > queue && read.text(&size_name).is_some() {
             read.ignore(
                 &size_name,
-                "is greater than the queue; the queue's size is used",
+                "is greater than the queue, the size of the queue is used",
             );
         }
         let delay = read

@@ -1,14 +1,16 @@
-//! One try to hand a request to a collector, by HTTP or by gRPC.
+//! A single attempt to send a request to a collector, over HTTP or gRPC.
 
+use std::error::Error;
 use std::io::Write as _;
 use std::time::Duration;
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use opentelemetry_http::{HttpClient as _, ResponseBodyTooLarge};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use reqwest::Url;
+use settings::clock::system_time;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
@@ -16,29 +18,30 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::acknowledgement;
-use super::client::{Client, root, why};
-use super::queue::Taken;
+use super::queue::Acknowledgement;
 use super::retry::Retry;
 
-/// The largest request that a collector must take, before compression.
+/// Size limit of a request before compression, which collectors must accept.
 const MAX_REQUEST: usize = 64 << 20;
+/// Size limit of a response. Acknowledgements are far smaller.
+const MAX_RESPONSE: usize = 4 << 20;
 
-/// Why a collector has not taken a request. Says nothing of what it wrote: that may
+/// Reason why a request was not acknowledged. Text of the collector is not included, because it may
 /// repeat credentials.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum ExportError {
     #[error("a request of {0} bytes is too large")]
     TooLarge(usize),
-    #[error("a batch cannot be encoded: {0}")]
-    Encoding(String),
     #[error("a request cannot be compressed: {0}")]
     Compression(#[from] std::io::Error),
-    #[error("no answer{}", because(why.as_ref()))]
-    NoAnswer { why: Option<String>, retry: Retry },
-    #[error("no answer within {0:?}")]
+    #[error("no response{}", because(why.as_ref()))]
+    NoResponse { why: Option<String>, retry: Retry },
+    #[error("no response within {0:?}")]
     TimedOut(Duration),
-    /// Taken or not: sent again, it might be there twice.
-    #[error("the answer is no OTLP, so it acknowledges nothing: is the endpoint a collector's?")]
+    /// Not retried: the collector may have stored the batch.
+    #[error(
+        "the response is not OTLP and acknowledges nothing, check that the endpoint is a collector"
+    )]
     Unacknowledged,
     #[error("HTTP status {status}")]
     Http { status: StatusCode, retry: Retry },
@@ -50,39 +53,56 @@ pub(crate) enum Failure {
     },
 }
 
+/// The innermost cause of an error (`Connection refused`). The error itself repeats the URL, which
+/// may contain a secret.
+fn root_cause(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut root = error.source()?;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    Some(root.to_string())
+}
+
 fn because(why: Option<&String>) -> String {
     why.map(|why| format!(": {why}")).unwrap_or_default()
 }
 
-impl Failure {
+impl ExportError {
     pub(super) fn retry(&self) -> Retry {
         match self {
-            Self::TooLarge(_)
-            | Self::Encoding(_)
-            | Self::Compression(_)
-            | Self::TimedOut(_)
-            | Self::Unacknowledged => Retry::Never,
-            Self::NoAnswer { retry, .. } | Self::Http { retry, .. } | Self::Grpc { retry, .. } => {
-                *retry
+            Self::TooLarge(_) | Self::Compression(_) | Self::TimedOut(_) | Self::Unacknowledged => {
+                Retry::Never
             }
+            Self::NoResponse { retry, .. }
+            | Self::Http { retry, .. }
+            | Self::Grpc { retry, .. } => *retry,
         }
     }
 }
 
-impl From<Status> for Failure {
+impl From<reqwest::Error> for ExportError {
+    fn from(error: reqwest::Error) -> Self {
+        Self::NoResponse {
+            why: root_cause(&error),
+            retry: Retry::Later,
+        }
+    }
+}
+
+impl From<Status> for ExportError {
     fn from(status: Status) -> Self {
         let info = status.get_details_retry_info();
         let delay = info.and_then(|info| info.retry_delay);
         Self::Grpc {
             code: status.code(),
-            // Of the connection's errors; what a collector says has no source.
-            why: root(&status),
+            // The cause of a connection error. A status from a collector has no source.
+            why: root_cause(&status),
             retry: Retry::of_grpc(status.code(), delay),
         }
     }
 }
 
-/// The way to a collector.
+/// The transport of an exporter.
 #[derive(Debug)]
 pub(super) enum Transport {
     Http(Http),
@@ -90,28 +110,28 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// What is sent of a request, however often.
-    pub(super) fn body(&self, request: Bytes) -> Result<Bytes, Failure> {
+    /// The body of a request, shared by all attempts.
+    pub(super) fn body(&self, request: Bytes) -> Result<Bytes, ExportError> {
         if request.len() > MAX_REQUEST {
-            return Err(Failure::TooLarge(request.len()));
+            return Err(ExportError::TooLarge(request.len()));
         }
         match self {
             Self::Http(http) if http.gzip => Ok(gzip(&request)?.into()),
-            // By gRPC, messages are compressed one by one.
+            // gRPC compresses each message itself.
             Self::Http(_) | Self::Grpc(_) => Ok(request),
         }
     }
 
-    /// What the collector has acknowledged.
-    pub(super) async fn send(&self, body: Bytes) -> Result<Taken, Failure> {
+    /// Sends a body and returns the acknowledgement.
+    pub(super) async fn send(&self, body: Bytes) -> Result<Acknowledgement, ExportError> {
         let taken = match self {
             Self::Http(http) => {
-                let answer = http.send(body).await?;
-                acknowledgement::of_http(answer.headers(), answer.body())
+                let (headers, body) = http.send(body).await?;
+                acknowledgement::of_http(&headers, &body)
             }
             Self::Grpc(grpc) => acknowledgement::of_grpc(&grpc.send(body).await?),
         };
-        taken.ok_or(Failure::Unacknowledged)
+        taken.ok_or(ExportError::Unacknowledged)
     }
 }
 
@@ -121,19 +141,24 @@ fn gzip(request: &[u8]) -> std::io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// `POST` of `application/x-protobuf`.
+/// `POST` with `application/x-protobuf`.
 #[derive(Debug)]
 pub(super) struct Http {
-    client: Client,
-    endpoint: Uri,
+    client: reqwest::Client,
+    endpoint: Url,
     headers: HeaderMap,
     gzip: bool,
 }
 
 impl Http {
-    /// The operator's `headers` stand above those of the exporter, a later one above an
-    /// earlier of the same name.
-    pub(super) fn new(client: Client, endpoint: Uri, headers: &HeaderMap, gzip: bool) -> Self {
+    /// The headers of the operator override those of the exporter. Later headers override earlier
+    /// ones with the same name.
+    pub(super) fn new(
+        client: reqwest::Client,
+        endpoint: Url,
+        headers: &HeaderMap,
+        gzip: bool,
+    ) -> Self {
         let mut all = HeaderMap::new();
         all.insert(
             header::CONTENT_TYPE,
@@ -153,38 +178,37 @@ impl Http {
         }
     }
 
-    async fn send(&self, body: Bytes) -> Result<Response<Bytes>, Failure> {
-        let mut request = Request::new(body);
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.endpoint.clone();
-        *request.headers_mut() = self.headers.clone();
-        match self.client.send_bytes(request).await {
-            Ok(answer) if answer.status().is_success() => Ok(answer),
-            Ok(answer) => {
-                #[allow(clippy::disallowed_methods)]
-                let now = std::time::SystemTime::now();
-                let status = answer.status();
-                let retry = Retry::of_http(status, answer.headers(), now);
-                Err(Failure::Http { status, retry })
+    /// Sends a body and returns headers and body of a successful response.
+    async fn send(&self, body: Bytes) -> Result<(HeaderMap, Bytes), ExportError> {
+        let request = self.client.post(self.endpoint.clone());
+        let request = request.headers(self.headers.clone()).body(body);
+        let mut response = request.send().await?;
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await? {
+            if body.len() + chunk.len() > MAX_RESPONSE {
+                // Not retried: the collector may have stored the batch.
+                return Err(ExportError::NoResponse {
+                    why: Some("the response is too large".to_owned()),
+                    retry: Retry::Never,
+                });
             }
-            // It may have been taken: sent again, it would be there twice.
-            Err(error) if error.is::<ResponseBodyTooLarge>() => Err(Failure::NoAnswer {
-                why: Some(error.to_string()),
-                retry: Retry::Never,
-            }),
-            Err(_) => Err(Failure::NoAnswer {
-                why: why(),
-                retry: Retry::Later,
-            }),
+            body.extend_from_slice(&chunk);
+        }
+        let (status, headers) = (response.status(), response.headers().clone());
+        if status.is_success() {
+            Ok((headers, body.freeze()))
+        } else {
+            let retry = Retry::of_http(status, &headers, system_time());
+            Err(ExportError::Http { status, retry })
         }
     }
 }
 
-/// Unary calls.
+/// Unary gRPC calls.
 #[derive(Debug)]
 pub(super) struct Grpc {
     client: tonic::client::Grpc<Channel>,
-    /// The one method of the signal's service.
+    /// The method of the signal's service.
     method: PathAndQuery,
     metadata: MetadataMap,
 }
@@ -215,16 +239,18 @@ impl Grpc {
         let mut client = self.client.clone();
         let ready = client.ready().await;
         ready.map_err(|error| Status::from_error(error.into()))?;
-        let answer = client.unary(request, self.method.clone(), Encoded).await?;
+        let answer = client
+            .unary(request, self.method.clone(), BytesCodec)
+            .await?;
         Ok(answer.into_inner())
     }
 }
 
-/// Messages that are bytes already, both ways.
+/// A codec for messages that are already encoded.
 #[derive(Debug, Clone, Copy)]
-struct Encoded;
+struct BytesCodec;
 
-impl Codec for Encoded {
+impl Codec for BytesCodec {
     type Encode = Bytes;
     type Decode = Bytes;
     type Encoder = Self;
@@ -239,7 +265,7 @@ impl Codec for Encoded {
     }
 }
 
-impl Encoder for Encoded {
+impl Encoder for BytesCodec {
     type Item = Bytes;
     type Error = Status;
 
@@ -250,7 +276,7 @@ impl Encoder for Encoded {
     }
 }
 
-impl Decoder for Encoded {
+impl Decoder for BytesCodec {
     type Item = Bytes;
     type Error = Status;
 

@@ -1,14 +1,13 @@
-//! Reading `OTEL_*` variables as the specification says: what is invalid is warned
-//! of and ignored.
+//! Reads `OTEL_*` variables as specified: invalid values are ignored with a warning.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What stands for a time without a limit, and bounds every other.
+/// The longest duration, also used for "no limit".
 const NO_LIMIT: Duration = Duration::from_hours(365 * 24);
 
-/// Looks variables up, and gathers what it had to ignore.
+/// Looks up variables and collects warnings.
 pub(crate) struct Reader<'a> {
     variables: &'a BTreeMap<String, String>,
     pub(crate) warnings: Vec<String>,
@@ -22,13 +21,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An empty value is no value.
+    /// The value of a variable. An empty value counts as unset.
     pub(crate) fn text(&self, name: &str) -> Option<&'a str> {
         let value = self.variables.get(name).map(|value| value.trim());
         value.filter(|value| !value.is_empty())
     }
 
-    /// The words of a list, whose case the specification does not regard.
+    /// The items of a list in lower case. The specification ignores their case.
     pub(crate) fn words(&self, name: &str) -> Vec<String> {
         let text = self.text(name).unwrap_or_default().to_ascii_lowercase();
         let words = text.split(',').map(|word| word.trim().to_owned());
@@ -48,7 +47,7 @@ impl<'a> Reader<'a> {
         number
     }
 
-    /// The specification knows `true`, without regard to case; all else is false.
+    /// Only `true`, in any case, is true.
     pub(crate) fn boolean(&mut self, name: &str) -> bool {
         match self.text(name) {
             Some(text) if text.eq_ignore_ascii_case("true") => true,
@@ -60,8 +59,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The first of the two variables of an exporter setting that `parse` accepts:
-    /// the one for this signal (`TRACES_`, `LOGS_`) wins over the one for all.
+    /// A setting of an exporter: the first valid value of the variable for the signal (`TRACES_`,
+    /// `LOGS_`) and of the common variable.
     pub(crate) fn signal<T>(
         &mut self,
         signal: &str,
@@ -82,7 +81,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A timeout in milliseconds; the specification takes 0 for no limit.
+/// A timeout in milliseconds. 0 means no limit.
 pub(super) fn timeout(millis: u64) -> Duration {
     match millis {
         0 => NO_LIMIT,
@@ -90,21 +89,21 @@ pub(super) fn timeout(millis: u64) -> Duration {
     }
 }
 
-/// `name=value,…` with percent-encoded values, as in W3C Baggage.
+/// Parses `name=value,…` with percent-encoded values, as in W3C Baggage.
 pub(crate) fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     text.split(',')
         .map(str::trim)
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             let (name, value) = pair.split_once('=')?;
-            let name = decoded(name.trim())?;
-            (!name.is_empty()).then_some((name, decoded(value.trim())?))
+            let name = percent_decode(name.trim())?;
+            (!name.is_empty()).then_some((name, percent_decode(value.trim())?))
         })
         .collect()
 }
 
-/// Percent-encoded text as it is meant.
-pub(super) fn decoded(text: &str) -> Option<String> {
+/// Decodes percent-encoded text. `None` if it is malformed.
+pub(super) fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -1,10 +1,9 @@
-//! Protocol Buffers, as far as OTLP needs them: fields appended to a buffer. Those that
-//! hold their default are left out, as the generated code leaves them out. Field numbers
-//! are below 16, whose keys take one byte.
+//! The subset of Protocol Buffers that OTLP needs: fields appended to a buffer. Default values are
+//! omitted, like in the generated code. Field numbers are below 16, so a tag takes one byte.
 
 use prost::encoding::encoded_len_varint;
 
-/// Wire types: how a field's value is written.
+/// Wire types.
 pub(super) const VARINT: u8 = 0;
 pub(super) const FIXED64: u8 = 1;
 pub(super) const LENGTH: u8 = 2;
@@ -22,7 +21,7 @@ pub(super) fn bytes(out: &mut Vec<u8>, field: u8, value: &[u8]) {
     }
 }
 
-/// Also when it is empty.
+/// Written even if it is empty.
 #[inline]
 pub(super) fn length_delimited(out: &mut Vec<u8>, field: u8, value: &[u8]) {
     if let Ok(short @ ..0x80) = u8::try_from(value.len()) {
@@ -41,7 +40,7 @@ pub(super) fn unsigned(out: &mut Vec<u8>, field: u8, value: u32) {
     }
 }
 
-/// Seven bits a byte, the lowest first; the eighth says that more follow.
+/// Seven bits a byte, the lowest first. The eighth bit marks continuation.
 pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(low_bits(value) | 0x80);
@@ -52,14 +51,11 @@ pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
 
 #[inline]
 fn low_bits(value: u64) -> u8 {
-    // Masked: nothing is lost.
-    #[allow(clippy::cast_possible_truncation)]
-    let bits = (value & 0x7f) as u8;
-    bits
+    (value & 0x7f) as u8
 }
 
-/// A message in a field: what `write` appends, behind its length. `GUESS` bytes are left
-/// for that; where it takes fewer or more of them, the message is moved.
+/// Appends a message. `GUESS` bytes are reserved for its length, and the content is moved if the
+/// length takes fewer or more bytes.
 pub(super) fn message<const GUESS: usize>(
     out: &mut Vec<u8>,
     field: u8,
@@ -76,7 +72,7 @@ pub(super) fn message<const GUESS: usize>(
     }
 }
 
-/// Puts a length where room was left for it.
+/// Writes a length into the reserved bytes.
 fn fill_in<const ROOM: usize>(out: &mut Vec<u8>, start: usize, mut length: u64) {
     let width = encoded_len_varint(length);
     if width < ROOM {

@@ -1,10 +1,10 @@
-//! Traces: sampled first, exported by OTLP, never in a request's way.
+//! Traces: sampled at the start, exported by OTLP in the background.
 
-mod env;
-mod late;
+mod late_limit;
 mod sampling;
-mod spans;
-mod times;
+mod span_queue;
+mod span_times;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,17 +23,17 @@ use tracing_subscriber::layer::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::Config;
-use crate::otlp::{self, Outcomes, Queue, Worker};
+use crate::otlp::{ExporterSettings, Outcomes, Queue, Signal, SpanEncoder, Worker};
 use crate::own_metrics::TelemetryMetrics;
 use crate::service::Service;
-use env::Settings;
-use late::LateBound;
+use late_limit::LateSpanLimit;
 pub use sampling::Sampling;
-use spans::Spans;
-pub use times::SpanEnd;
-use times::{Anchor, Times};
+use span_queue::SpanQueue;
+pub use span_times::SpanEnd;
+use span_times::{ClockAnchor, SpanClock};
+use variables::TraceSettings;
 
-/// The process's traces.
+/// Handle of the traces.
 #[derive(Clone)]
 pub struct Traces(Arc<Inner>);
 
@@ -44,22 +44,22 @@ struct Inner {
     baggage: bool,
     scope: InstrumentationScope,
     resource: Resource,
-    export: Option<Export>,
+    export: Option<SpanExport>,
     late_after: Duration,
-    late: LateBound,
-    /// What the configuration had to ignore; logged once the log stands.
+    late: LateSpanLimit,
+    /// Ignored configuration, logged once the logger is installed.
     warnings: Vec<String>,
 }
 
-/// There only when somebody wants spans.
-struct Export {
-    spans: Spans,
+/// The export of spans, if it is enabled.
+struct SpanExport {
+    spans: SpanQueue,
     provider: SdkTracerProvider,
     worker: Mutex<Option<Worker>>,
     destination: String,
 }
 
-/// The trace that this thread's work is recorded in, if it is.
+/// The trace that records the work on the current thread, if it is sampled.
 #[must_use]
 pub fn sampled() -> Option<TraceId> {
     Context::map_current(|context| {
@@ -70,17 +70,17 @@ pub fn sampled() -> Option<TraceId> {
 }
 
 impl Traces {
-    /// Reads the `OTEL_*` variables and starts what they ask for.
+    /// Reads the `OTEL_*` variables and starts the export that they configure.
     ///
     /// # Errors
-    /// When the thread that exports cannot be started.
+    /// When the exporter thread cannot be started.
     pub fn start(
         service: Service,
         config: &Config,
         variables: &BTreeMap<String, String>,
         metrics: &TelemetryMetrics,
     ) -> std::io::Result<Self> {
-        let mut settings = Settings::read(variables);
+        let mut settings = TraceSettings::read(variables);
         let sampling = match settings.sampler {
             Some(sampler) => Sampling::new(sampler.ratio, sampler.parent_based),
             None => Sampling::new(config.trace_ratio, true),
@@ -89,7 +89,7 @@ impl Traces {
         let outcomes = Outcomes::new(&metrics.spans, "late");
         let resource = resource(&service, &settings.resource);
         let export = match exporter {
-            Some(exporter) => Some(Export::start(
+            Some(exporter) => Some(SpanExport::start(
                 service, exporter, &settings, &resource, &sampling, outcomes,
             )?),
             None => None,
@@ -103,15 +103,15 @@ impl Traces {
             resource,
             export,
             late_after: config.late_span_after,
-            late: LateBound::new(config.late_spans_per_second),
+            late: LateSpanLimit::new(config.late_spans_per_second),
             warnings: settings.warnings,
         })))
     }
 
-    /// Says what was ignored, and where spans go.
+    /// Logs the ignored variables and the destination of the spans.
     pub(super) fn report(&self) {
         for warning in &self.0.warnings {
-            tracing::warn!(warning, "a variable is ignored");
+            tracing::warn!(warning, "variable ignored");
         }
         if let Some(export) = &self.0.export {
             tracing::info!(
@@ -122,9 +122,9 @@ impl Traces {
         }
     }
 
-    /// Exports the `tracing` spans of this crate's own code. Those of other crates
-    /// are left out, the exporter's HTTP stack first of all: exports would feed
-    /// themselves. Events are not taken: log lines carry the ids of their span.
+    /// The layer that exports `tracing` spans of the service's crates. Spans of other crates are
+    /// excluded, above all those of the exporter's HTTP stack, because each export would cause
+    /// another one. Events are excluded because log lines carry the ids of their span.
     pub(super) fn layer<S>(&self) -> Option<impl Layer<S> + use<S>>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -140,21 +140,20 @@ impl Traces {
             .with_tracked_inactivity(false)
             .with_target(false);
         let own = own.with_max_level_hint(LevelFilter::INFO);
-        Some(Times.and_then(export).with_filter(own))
+        Some(SpanClock.and_then(export).with_filter(own))
     }
 
     pub(crate) fn service(&self) -> Service {
         self.0.service
     }
 
-    /// The sampler, for changes at run time.
+    /// The sampler. Its ratio can be changed at run time.
     #[must_use]
     pub fn sampling(&self) -> &Sampling {
         &self.0.sampling
     }
 
-    /// Whether a trace is recorded from its start; `parent` is the decision of a
-    /// believed caller.
+    /// Whether a trace is recorded from its start. `parent` is the decision of a trusted caller.
     #[must_use]
     pub fn decide(&self, trace_id: TraceId, parent: Option<bool>) -> bool {
         self.0.export.is_some() && self.0.sampling.decide(trace_id, parent)
@@ -172,37 +171,37 @@ impl Traces {
         self.0.baggage
     }
 
-    /// Whether unsampled work that took this long, or failed, is exported now that
-    /// it has ended. True takes one of the second's places.
+    /// Whether the span of unsampled work is exported after its end, because it failed or was slow.
+    /// Counts towards the rate limit of late spans.
     #[must_use]
     pub fn exports_late(&self, failed: bool, took: Duration) -> bool {
         self.0.export.is_some() && (failed || took > self.0.late_after) && self.0.late.take()
     }
 
-    /// Names this service's spans.
+    /// The instrumentation scope of the service.
     #[must_use]
     pub fn scope(&self) -> InstrumentationScope {
         self.0.scope.clone()
     }
 
-    /// What every signal says of this process.
+    /// The resource of the process, common to all signals.
     pub(super) fn resource(&self) -> &Resource {
         &self.0.resource
     }
 
-    /// What was ignored.
+    /// Warnings about ignored variables.
     pub(super) fn warnings(&self) -> &[String] {
         &self.0.warnings
     }
 
-    /// Sends an ended span; `late` tells what was not sampled at its start.
+    /// Exports an ended span. `late` marks spans that were not sampled at the start.
     pub fn export(&self, span: SpanData, late: bool) {
         if let Some(export) = &self.0.export {
             export.spans.push(span, late);
         }
     }
 
-    /// Sends what waits, and is back after `bound` whatever the collector does.
+    /// Exports the queued spans and returns after at most `bound`.
     pub(super) async fn flush(&self, bound: Duration) {
         let Some(export) = &self.0.export else { return };
         let worker = export.worker.lock();
@@ -213,17 +212,17 @@ impl Traces {
     }
 }
 
-impl Export {
+impl SpanExport {
     fn start(
         service: Service,
-        exporter: otlp::Settings,
-        settings: &Settings,
+        exporter: ExporterSettings,
+        settings: &TraceSettings,
         resource: &Resource,
         sampling: &Sampling,
         outcomes: Outcomes,
     ) -> std::io::Result<Self> {
         let queue = Queue::new(settings.batch, outcomes);
-        let spans = Spans {
+        let spans = SpanQueue {
             queue: queue.clone(),
             limits: settings.limits,
             value_length: settings.value_length,
@@ -235,8 +234,10 @@ impl Export {
             .with_span_processor(spans.clone())
             .build();
         let destination = exporter.destination();
-        let resource = resource.clone();
-        let worker = Worker::start(queue, move || exporter.spans(&resource, &service))?;
+        let encoder = SpanEncoder::new(resource);
+        let worker = Worker::start(queue, move || {
+            exporter.exporter(&Signal::TRACES, encoder, &service)
+        })?;
         Ok(Self {
             spans,
             provider,
@@ -252,7 +253,7 @@ fn scope(service: &Service) -> InstrumentationScope {
         .build()
 }
 
-/// What every signal says of this process; the operator's attributes win.
+/// The resource of the process. The attributes of the operator have precedence.
 fn resource(service: &Service, attributes: &[(String, String)]) -> Resource {
     let instance = settings::clock::new_id().to_string();
     Resource::builder_empty()
@@ -271,9 +272,9 @@ fn resource(service: &Service, attributes: &[(String, String)]) -> Resource {
         .build()
 }
 
-/// The context in which work of a sampled request runs: its inner spans become
-/// children of `span`, and their times are counted from its start, which was at
-/// `started` by the wall clock and at `began` by the monotonic one.
+/// The context in which a sampled request runs. Inner spans become children of `span`, and their
+/// times are relative to its start, which was at `started` by the wall clock and at `began` by the
+/// monotonic clock.
 #[must_use]
 pub fn context_of(
     span: SpanContext,
@@ -281,7 +282,7 @@ pub fn context_of(
     (started, began): (SystemTime, Instant),
 ) -> Context {
     parent
-        .with_value(Anchor::new(started, began))
+        .with_value(ClockAnchor::new(started, began))
         .with_remote_span_context(span)
 }
 

@@ -1,11 +1,12 @@
 use super::*;
 use crate::service::tests::SERVICE;
 use opentelemetry::trace::{SpanId, SpanKind, TraceFlags, TraceState};
+use settings::clock::system_time;
 use settings::{Layers, Reader};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 impl Traces {
-    /// Traces with these variables and the defaults of everything else.
+    /// Traces with these variables and default values.
     pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
         let variables = variables
             .iter()
@@ -18,7 +19,7 @@ impl Traces {
     }
 }
 
-/// Traces whose queue keeps everything: the next export is an hour away.
+/// Traces that keep all spans in the queue: the next export is an hour away.
 fn keeping() -> Traces {
     Traces::with(&[
         ("OTEL_TRACES_EXPORTER", "otlp"),
@@ -47,11 +48,11 @@ fn request(sampled: bool) -> SpanContext {
 }
 
 fn now() -> (SystemTime, Instant) {
-    (SystemTime::now(), Instant::now())
+    (system_time(), Instant::now())
 }
 
 #[test]
-fn inner_spans_are_children_of_the_request_that_they_run_in() {
+fn inner_spans_are_children_of_their_request() {
     let traces = keeping();
     let subscriber = tracing_subscriber::registry().with(traces.layer());
     let _installed = tracing::subscriber::set_default(subscriber);
@@ -81,7 +82,7 @@ fn an_unsampled_request_has_no_inner_spans() {
 }
 
 #[test]
-fn spans_of_other_crates_stay_out() {
+fn spans_of_other_crates_are_not_exported() {
     let traces = keeping();
     let subscriber = tracing_subscriber::registry().with(traces.layer());
     tracing::subscriber::with_default(subscriber, || {
@@ -95,10 +96,10 @@ fn spans_of_other_crates_stay_out() {
     assert!(spans[0].events.is_empty(), "events are lines");
 }
 
-/// The wall clock was stepped after the request began: by the request's own clock it is
-/// now another time than by the system's.
+/// The wall clock was stepped after the start of the request, so the request's clock and the
+/// system's clock differ.
 #[test]
-fn a_step_of_the_wall_clock_does_not_move_the_spans_of_a_request() {
+fn a_step_of_the_wall_clock_does_not_affect_spans_of_a_request() {
     const STEP: Duration = Duration::from_hours(24);
     for forward in [true, false] {
         let traces = keeping();
@@ -112,7 +113,7 @@ fn a_step_of_the_wall_clock_does_not_move_the_spans_of_a_request() {
         drop((outer, request));
         let request_ended = started + began.elapsed();
         let mut ended = ended(&traces);
-        // Ordered by their times alone.
+        // Sorted by time only.
         ended.sort_by_key(|span| span.start_time);
         let names: Vec<_> = ended.iter().map(|span| &*span.name).collect();
         assert_eq!(names, ["outer", "inner"]);
@@ -129,14 +130,14 @@ fn a_step_of_the_wall_clock_does_not_move_the_spans_of_a_request() {
 }
 
 #[test]
-fn a_root_has_a_time_of_its_own_and_ends_where_it_was_left() {
+fn a_root_span_reads_the_clock_and_ends_when_it_is_left() {
     let traces = keeping();
     let subscriber = tracing_subscriber::registry().with(traces.layer());
     let _installed = tracing::subscriber::set_default(subscriber);
     let past = SystemTime::UNIX_EPOCH;
     let began = Instant::now();
     let _request = context_of(request(true), &Context::new(), (past, began)).attach();
-    let before = SystemTime::now();
+    let before = system_time();
     let root = tracing::info_span!(parent: None, "run");
     root.in_scope(|| ());
     let left = Instant::now();
@@ -152,7 +153,7 @@ fn a_root_has_a_time_of_its_own_and_ends_where_it_was_left() {
 }
 
 #[test]
-fn a_span_ends_with_its_work_though_others_still_hold_it() {
+fn a_span_ends_with_its_work_while_others_hold_it() {
     let traces = keeping();
     let subscriber = tracing_subscriber::registry().with(traces.layer());
     let _installed = tracing::subscriber::set_default(subscriber);

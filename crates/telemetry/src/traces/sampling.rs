@@ -1,4 +1,4 @@
-//! Which traces are recorded from their start.
+//! The sampling decision.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,8 +7,8 @@ use opentelemetry::trace::{Link, SpanKind, TraceContextExt as _, TraceId, TraceS
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SamplingDecision, SamplingResult, ShouldSample};
 
-/// The decision, shared by requests (before anything of a span is made) and by the
-/// SDK's tracer (for spans without a request). The ratio can change at run time.
+/// The sampler, shared by requests, which decide before any span is created, and by the SDK, for
+/// spans without a request. The ratio can be changed at run time.
 #[derive(Debug, Clone)]
 pub struct Sampling {
     ratio: Arc<AtomicU64>,
@@ -25,36 +25,36 @@ impl Sampling {
         sampling
     }
 
-    /// Share of new traces that is sampled.
+    /// Ratio of new traces that are sampled.
     #[must_use]
     pub fn ratio(&self) -> f64 {
         f64::from_bits(self.ratio.load(Ordering::Relaxed))
     }
 
-    /// Changes the share; it is held between 0 and 1.
+    /// Sets the ratio, clamped to 0 to 1.
     pub fn set_ratio(&self, ratio: f64) {
         let ratio = ratio.clamp(0.0, 1.0);
         self.ratio.store(ratio.to_bits(), Ordering::Relaxed);
     }
 
-    /// Whether a trace is sampled; `parent` is the decision of a believed caller.
+    /// Whether a trace is sampled. `parent` is the decision of a trusted caller.
     pub(super) fn decide(&self, trace_id: TraceId, parent: Option<bool>) -> bool {
         match parent {
             Some(sampled) if self.parent_based => sampled,
-            _ => within(trace_id, self.ratio()),
+            _ => is_in_ratio(trace_id, self.ratio()),
         }
     }
 }
 
-/// The lower 63 bits of the id as a number between 0 and 1, as in the SDKs'
-/// `TraceIdRatioBased`: services with the same ratio choose the same traces.
-#[allow(clippy::cast_precision_loss)]
-fn within(trace_id: TraceId, ratio: f64) -> bool {
+/// Compares the lower 63 bits of the id with the ratio, like `TraceIdRatioBased` of the SDKs, so
+/// that services with the same ratio sample the same traces.
+#[expect(clippy::cast_precision_loss, reason = "53 bits are enough for a ratio")]
+fn is_in_ratio(trace_id: TraceId, ratio: f64) -> bool {
     let bytes = trace_id.to_bytes();
     let mut low = [0; 8];
     low.copy_from_slice(&bytes[8..]);
     let number = u64::from_be_bytes(low) >> 1;
-    // The greatest numbers round up to the bound.
+    // The greatest ids would be rounded up to the bound.
     ratio >= 1.0 || (number as f64) < ratio * (1_u64 << 63) as f64
 }
 
@@ -68,7 +68,7 @@ impl ShouldSample for Sampling {
         _: &[KeyValue],
         _: &[Link],
     ) -> SamplingResult {
-        // Inside the process the decision is made: a child follows its parent.
+        // A child inherits the decision of its parent in the same process.
         let inherited = parent.and_then(|parent| {
             let span = parent.span();
             let context = span.span_context();
@@ -76,8 +76,8 @@ impl ShouldSample for Sampling {
                 .is_valid()
                 .then(|| (context.is_sampled(), context.trace_state().clone()))
         });
-        let (sampled, trace_state) =
-            inherited.unwrap_or_else(|| (within(trace_id, self.ratio()), TraceState::default()));
+        let (sampled, trace_state) = inherited
+            .unwrap_or_else(|| (is_in_ratio(trace_id, self.ratio()), TraceState::default()));
         SamplingResult {
             decision: if sampled {
                 SamplingDecision::RecordAndSample
@@ -95,17 +95,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ratio_holds_and_its_ends_are_exact() {
+    fn the_ratio_is_met_and_exact_at_its_ends() {
         let count = |ratio| {
             (0..20_000)
-                .filter(|_| within(TraceId::from_bytes(rand::random()), ratio))
+                .filter(|_| is_in_ratio(TraceId::from_bytes(rand::random()), ratio))
                 .count()
         };
         assert_eq!(count(0.0), 0);
         assert_eq!(count(1.0), 20_000);
         let tenth = count(0.1);
         assert!((1_700..2_300).contains(&tenth), "{tenth}");
-        assert!(within(TraceId::from_bytes([0xff; 16]), 1.0));
+        assert!(is_in_ratio(TraceId::from_bytes([0xff; 16]), 1.0));
     }
 
     #[test]

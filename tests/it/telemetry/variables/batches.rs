@@ -1,4 +1,4 @@
-//! The variables about batches and time, for spans and for lines.
+//! Variables about batches and timeouts, for spans and log lines.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use super::PING;
 use crate::support::{Builder, Samples, Service, eventually};
 
 const NEVER: &str = "3600000";
-/// The variables' prefix, and the counter, by signal.
+/// Prefix of the variables and name of the counter for each signal.
 const SIGNALS: [(&str, &str); 2] = [
     ("OTEL_BSP_", "trace_spans_total"),
     ("OTEL_BLRP_", "log_export_total"),
 ];
 
-/// Exports only what fills a batch, and waits as long as it takes.
-fn patient(sink: &Sink) -> Builder {
+/// A service that exports full batches only, with long timeouts.
+fn full_batches_only(sink: &Sink) -> Builder {
     let mut builder = logging_to(sink).env("OTEL_EXPORTER_OTLP_TIMEOUT", NEVER);
     for (prefix, _) in SIGNALS {
         builder = builder
@@ -36,20 +36,20 @@ fn count(metrics: &Samples, family: &str, outcome: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn a_batch_leaves_when_its_delay_is_over() {
+async fn a_batch_is_exported_after_its_delay() {
     const ROUNDS: usize = 15;
-    // With the default delays, of five seconds and of one, they would take longer.
+    // The default delays of five seconds and one second would be too long for the test.
     const BOUND: Duration = Duration::from_secs(9);
     for (prefix, _) in SIGNALS {
-        let sink = Sink::start().await;
+        let sink = Sink::start();
         let delay = format!("{prefix}SCHEDULE_DELAY");
-        let service = patient(&sink).env(&delay, "20").start().await;
+        let service = full_batches_only(&sink).env(&delay, "20").start().await;
         let began = Instant::now();
         for _ in 0..ROUNDS {
-            let id = get(&service, PING, &[]).await.request_id;
-            eventually("what was sent", async || {
-                let id = Some(id.as_str());
-                let span = |span: &super::Received| span.text("request.id").as_deref() == id;
+            let answer = get(&service, PING, &[]).await;
+            let id = Some(answer.request_id());
+            eventually("the request at the collector", async || {
+                let span = |span: &super::ReceivedSpan| span.text("request.id").as_deref() == id;
                 let line = |line: &super::Line| line.text("request_id").as_deref() == id;
                 let arrived = if prefix == "OTEL_BSP_" {
                     sink.spans().iter().any(span)
@@ -68,10 +68,10 @@ async fn a_batch_leaves_when_its_delay_is_over() {
     }
 }
 
-/// Largest batches of spans and of lines, of five requests.
+/// The largest batches of spans and of log lines after five requests.
 async fn largest(set: Option<&str>) -> [usize; 2] {
-    let sink = Sink::start().await;
-    let mut builder = patient(&sink);
+    let sink = Sink::start();
+    let mut builder = full_batches_only(&sink);
     if let Some(prefix) = set {
         builder = builder.env(&format!("{prefix}MAX_EXPORT_BATCH_SIZE"), "2");
     }
@@ -84,7 +84,7 @@ async fn largest(set: Option<&str>) -> [usize; 2] {
 }
 
 #[tokio::test]
-async fn a_batch_has_no_more_than_its_size() {
+async fn the_batch_size_is_limited() {
     let [spans, lines] = largest(None).await;
     assert!(spans == 5 && lines >= 5, "{spans} {lines}");
     let [spans, lines] = largest(Some("OTEL_BSP_")).await;
@@ -94,10 +94,10 @@ async fn a_batch_has_no_more_than_its_size() {
 }
 
 #[tokio::test]
-async fn a_full_queue_drops() {
+async fn a_full_queue_drops_items() {
     for set in [None, Some(0), Some(1)] {
         let sink = Sink::slow(Duration::from_hours(1));
-        let mut builder = patient(&sink).env("APP__TELEMETRY__FLUSH_TIMEOUT", "100ms");
+        let mut builder = full_batches_only(&sink).env("APP__TELEMETRY__FLUSH_TIMEOUT", "100ms");
         if let Some(signal) = set {
             let (prefix, _) = SIGNALS[signal];
             builder = builder.env(&format!("{prefix}MAX_QUEUE_SIZE"), "2");
@@ -122,10 +122,10 @@ async fn a_full_queue_drops() {
     }
 }
 
-/// Whether spans and lines fail at a collector that takes a second.
-async fn fails(protocol: &str, set: Option<&str>) -> [bool; 2] {
+/// Whether exports of spans and log lines fail if the collector takes a second.
+async fn failures(protocol: &str, set: Option<&str>) -> [bool; 2] {
     let sink = Sink::slow(Duration::from_secs(1));
-    let mut builder = patient(&sink)
+    let mut builder = full_batches_only(&sink)
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
         .env("APP__TELEMETRY__FLUSH_TIMEOUT", "100ms");
     for (prefix, _) in SIGNALS {
@@ -158,15 +158,15 @@ const TIMEOUTS: [(Option<&str>, [bool; 2]); 6] = [
 ];
 
 #[tokio::test]
-async fn an_export_by_http_fails_when_its_time_is_over() {
+async fn an_export_by_http_times_out() {
     for (set, expected) in TIMEOUTS {
-        assert_eq!(fails("http/protobuf", set).await, expected, "{set:?}");
+        assert_eq!(failures("http/protobuf", set).await, expected, "{set:?}");
     }
 }
 
 #[tokio::test]
-async fn an_export_by_grpc_fails_when_its_time_is_over() {
+async fn an_export_by_grpc_times_out() {
     for (set, expected) in TIMEOUTS {
-        assert_eq!(fails("grpc", set).await, expected, "{set:?}");
+        assert_eq!(failures("grpc", set).await, expected, "{set:?}");
     }
 }

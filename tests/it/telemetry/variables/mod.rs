@@ -1,8 +1,7 @@
-//! Every `OTEL_*` variable of the specification that applies, one row each: what a
-//! collector sees with it, and does not see without it.
+//! A table test of all supported `OTEL_*` variables: the exports with a variable differ from those
+//! without it.
 //!
-//! A row that would hold without its variable says nothing, so each is also tried on
-//! a service that lacks it, and must fail there.
+//! Each row must hold with its variables and fail without them.
 
 mod batches;
 mod rows;
@@ -13,29 +12,29 @@ use std::collections::BTreeMap;
 use http::HeaderMap;
 use serde_json::json;
 
-use super::sink::{Line, Received, Sink};
+use super::sink::{Line, ReceivedSpan, Sink};
 use crate::support::{Backend, Service};
 
 type Variables = &'static [(&'static str, &'static str)];
 
-/// A claim about variables.
+/// A row: variables and their effect.
 struct Row {
-    /// Set with and without the row; `{sink}` stands for the collector's URL, `{at}` for
-    /// its address.
+    /// Variables that are set in both runs. `{sink}` is the URL of the collector, `{at}` its
+    /// address.
     given: Variables,
-    /// What the row is about.
+    /// The variables of the row.
     set: Variables,
-    /// What it changes.
-    holds: fn(&Seen) -> bool,
+    /// The condition that holds only with the variables.
+    holds: fn(&ServiceRun) -> bool,
 }
 
-/// What a collector has seen of a service's whole life.
-struct Seen {
-    spans: Vec<Received>,
+/// The exports of one run of a service.
+struct ServiceRun {
+    spans: Vec<ReceivedSpan>,
     lines: Vec<Line>,
-    /// Path and headers of exports of spans.
+    /// Path and headers of the span exports.
     traces: Vec<(String, HeaderMap)>,
-    /// Path and headers of exports of lines.
+    /// Path and headers of the log exports.
     logs: Vec<(String, HeaderMap)>,
 }
 
@@ -45,10 +44,10 @@ const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00
 const STRANGER: (&str, &str) = ("x-forwarded-for", "203.0.113.9");
 const PING: &str = "/api/v1/ping";
 
-/// One service from start to end: requests without a parent, of a trusted caller who
-/// sampled, of one who did not, of a stranger, and one that panics.
-async fn life(variables: &[Variables]) -> Seen {
-    let sink = Sink::start().await;
+/// Runs a service with these requests: one without a parent, a sampled and an unsampled one of a
+/// trusted caller, one of an untrusted client, and one that panics.
+async fn run_service(variables: &[Variables]) -> ServiceRun {
+    let sink = Sink::start();
     let mut builder = Service::builder(Backend::Sqlite)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url())
         .env("OTEL_LOGS_EXPORTER", "otlp")
@@ -79,7 +78,7 @@ async fn life(variables: &[Variables]) -> Seen {
         .exports()
         .into_iter()
         .partition(|(path, _)| path.to_lowercase().contains("logs"));
-    Seen {
+    ServiceRun {
         spans: sink.spans(),
         lines: sink.lines(),
         traces,
@@ -87,30 +86,30 @@ async fn life(variables: &[Variables]) -> Seen {
     }
 }
 
-/// Tries every row with and without its variables, and tells all that fail.
-async fn try_rows(rows: &[Row]) {
+/// Checks all rows with and without their variables and reports all failures.
+async fn check_rows(rows: &[Row]) {
     let mut without = BTreeMap::new();
     let mut wrong = Vec::new();
     for row in rows {
         if !without.contains_key(row.given) {
-            without.insert(row.given, life(&[row.given]).await);
+            without.insert(row.given, run_service(&[row.given]).await);
         }
         if (row.holds)(&without[row.given]) {
             wrong.push(format!("{:?} holds without it", row.set));
         }
-        if !(row.holds)(&life(&[row.given, row.set]).await) {
+        if !(row.holds)(&run_service(&[row.given, row.set]).await) {
             wrong.push(format!("{:?} does not hold", row.set));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-impl Seen {
+impl ServiceRun {
     fn both(&self) -> bool {
         !self.spans.is_empty() && !self.lines.is_empty()
     }
 
-    /// Whether this resource attribute stands with everything.
+    /// Whether all exports have this resource attribute.
     fn resource(&self, name: &str, value: &str) -> bool {
         let all = |found: Option<String>| found.as_deref() == Some(value);
         self.both()
@@ -118,13 +117,13 @@ impl Seen {
             && self.lines.iter().all(|line| all(line.resource(name)))
     }
 
-    fn span(&self, request_id: &str) -> Option<&Received> {
+    fn span(&self, request_id: &str) -> Option<&ReceivedSpan> {
         self.spans
             .iter()
             .find(|span| span.text("request.id").as_deref() == Some(request_id))
     }
 
-    /// The request ids of server spans, in the order of the requests.
+    /// Request ids of the server spans, in the order of the requests.
     fn sampled(&self) -> Vec<&'static str> {
         ["alone", "sampled", "unsampled", "stranger", "failed"]
             .into_iter()
@@ -132,14 +131,14 @@ impl Seen {
             .collect()
     }
 
-    /// The most attributes that a span has, and that a line has.
+    /// The greatest number of attributes of a span and of a log line.
     fn attributes(&self) -> (usize, usize) {
         let spans = self.spans.iter().map(|span| span.span.attributes.len());
         let lines = self.lines.iter().map(|line| line.record.attributes.len());
         (spans.max().unwrap_or(0), lines.max().unwrap_or(0))
     }
 
-    /// The longest text among the attributes of spans, and of lines.
+    /// The longest text attribute of spans and of log lines.
     fn longest(&self) -> (usize, usize) {
         let spans = self.spans.iter().flat_map(|span| &span.span.attributes);
         let lines = self.lines.iter().flat_map(|line| &line.record.attributes);

@@ -1,8 +1,8 @@
-//! The rows that one ordinary life of a service shows.
+//! Rows that a single run of a service can check.
 
 use http::HeaderMap;
 
-use super::{Row, Seen, TRACE, try_rows};
+use super::{Row, ServiceRun, TRACE, check_rows};
 
 /// Whether all exports have this header.
 fn all(exports: &[(String, HeaderMap)], name: &str, value: &str) -> bool {
@@ -27,17 +27,21 @@ fn to(exports: &[(String, HeaderMap)], path: &str) -> bool {
 const GRPC_TRACES: &str = "TraceService/Export";
 const GRPC_LOGS: &str = "LogsService/Export";
 
-const fn row(set: super::Variables, holds: fn(&Seen) -> bool) -> Row {
+const fn row(set: super::Variables, holds: fn(&ServiceRun) -> bool) -> Row {
     after(&[], set, holds)
 }
 
-const fn after(given: super::Variables, set: super::Variables, holds: fn(&Seen) -> bool) -> Row {
+const fn after(
+    given: super::Variables,
+    set: super::Variables,
+    holds: fn(&ServiceRun) -> bool,
+) -> Row {
     Row { given, set, holds }
 }
 
 #[tokio::test]
-async fn whether_and_under_which_name() {
-    try_rows(&[
+async fn variables_of_exporters_and_resource() {
+    check_rows(&[
         row(&[("OTEL_SDK_DISABLED", "TRUE")], |seen| {
             seen.traces.is_empty() && seen.logs.is_empty()
         }),
@@ -72,9 +76,9 @@ async fn whether_and_under_which_name() {
 }
 
 #[tokio::test]
-async fn where_to() {
+async fn variables_of_endpoints() {
     const PREFIX: &str = "{sink}/prefix";
-    try_rows(&[
+    check_rows(&[
         row(&[("OTEL_EXPORTER_OTLP_ENDPOINT", PREFIX)], |seen| {
             to(&seen.traces, "/prefix/v1/traces") && to(&seen.logs, "/prefix/v1/logs")
         }),
@@ -101,7 +105,7 @@ async fn where_to() {
                 ("OTEL_EXPORTER_OTLP_ENDPOINT", "{at}"),
             ],
             &[("OTEL_EXPORTER_OTLP_INSECURE", "true")],
-            Seen::both,
+            ServiceRun::both,
         ),
         after(
             &[
@@ -124,11 +128,11 @@ async fn where_to() {
 }
 
 #[tokio::test]
-async fn headers_and_compression() {
+async fn variables_of_headers_and_compression() {
     const ALL: (&str, &str) = ("OTEL_EXPORTER_OTLP_HEADERS", "x-team=a%20b");
     const GZIP: (&str, &str) = ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
     const GRPC: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
-    try_rows(&[
+    check_rows(&[
         row(&[ALL], |seen| {
             all(&seen.traces, "x-team", "a b") && all(&seen.logs, "x-team", "a b")
         }),
@@ -153,7 +157,7 @@ async fn headers_and_compression() {
         after(&[GRPC], &[ALL], |seen| {
             all(&seen.traces, "x-team", "a b") && all(&seen.logs, "x-team", "a b")
         }),
-        // Some endpoints say who calls; headers say it, lines do not.
+        // Some endpoints receive the credentials in the URL, others in headers.
         row(
             &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s%40cret@{at}")],
             |seen| {
@@ -197,18 +201,18 @@ async fn headers_and_compression() {
 }
 
 #[tokio::test]
-async fn samplers_and_propagators() {
+async fn variables_of_samplers_and_propagators() {
     const NEVER: (&str, &str) = ("APP__TELEMETRY__TRACE_RATIO", "0");
     const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
     const ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
     const ALL: [&str; 5] = ["alone", "sampled", "unsampled", "stranger", "failed"];
     const BUT_THE_UNSAMPLED: [&str; 4] = ["alone", "sampled", "stranger", "failed"];
-    let no_parent = |seen: &Seen| {
+    let no_parent = |seen: &ServiceRun| {
         let span = seen.span("sampled");
         span.is_some_and(|span| span.parent().is_empty() && span.trace_id() != TRACE)
     };
-    let no_parent: fn(&Seen) -> bool = no_parent;
-    try_rows(&[
+    let no_parent: fn(&ServiceRun) -> bool = no_parent;
+    check_rows(&[
         after(&[NEVER], &[(SAMPLER, "always_on")], |seen| {
             seen.sampled() == ALL
         }),
@@ -219,7 +223,7 @@ async fn samplers_and_propagators() {
         row(&[(SAMPLER, "parentbased_always_off")], |seen| {
             seen.sampled() == ["sampled"]
         }),
-        // Without its argument it takes all.
+        // The sampler has ratio 1 without its argument.
         after(&[NEVER], &[(SAMPLER, "traceidratio")], |seen| {
             seen.sampled() == ALL
         }),
@@ -242,7 +246,7 @@ async fn samplers_and_propagators() {
 
 #[tokio::test]
 async fn limits() {
-    try_rows(&[
+    check_rows(&[
         row(&[("OTEL_ATTRIBUTE_COUNT_LIMIT", "3")], |seen| {
             seen.both() && seen.attributes() == (3, 3)
         }),

@@ -1,4 +1,4 @@
-//! Certificates: of the collector, and of the service where the collector asks.
+//! TLS certificates of the collector and of the service.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -35,9 +35,9 @@ impl Pair {
     }
 }
 
-/// Takes TLS off and hands the connection to the sink; knows clients only when told
-/// whose certificate they show. Gives its address.
-async fn front(sink: SocketAddr, server: &Pair, client: Option<&Pair>) -> SocketAddr {
+/// A TLS proxy in front of the sink. Requires client certificates signed by `client`, if given.
+/// Returns its address.
+async fn tls_proxy(sink: SocketAddr, server: &Pair, client: Option<&Pair>) -> SocketAddr {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -61,7 +61,7 @@ async fn front(sink: SocketAddr, server: &Pair, client: Option<&Pair>) -> Socket
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                // Whoever is refused here never reaches the sink.
+                // Clients without a valid certificate do not reach the sink.
                 let Ok(mut tls) = acceptor.accept(stream).await else {
                     return;
                 };
@@ -73,16 +73,16 @@ async fn front(sink: SocketAddr, server: &Pair, client: Option<&Pair>) -> Socket
     address
 }
 
-/// Whether spans and lines arrive; `set` names variables and files of `folder`.
-async fn arrive(
+/// Whether spans and log lines arrive. `set` pairs variables with files of `folder`.
+async fn arrivals(
     protocol: &str,
     folder: &Path,
     client: Option<&Pair>,
     server: &Pair,
     set: &[(&str, &str)],
 ) -> (bool, bool) {
-    let sink = Sink::start().await;
-    let front = front(sink.address(), server, client).await;
+    let sink = Sink::start();
+    let front = tls_proxy(sink.address(), server, client).await;
     let mut builder = logging_to(&sink)
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("https://{front}"))
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
@@ -123,13 +123,13 @@ async fn certificates(protocol: &str) {
         (&[TRUST, ("TRACES_CERTIFICATE", "other.pem")], (false, true)),
         (&[TRUST, ("LOGS_CERTIFICATE", "missing.pem")], (true, false)),
     ] {
-        let seen = arrive(protocol, folder.path(), None, &server, set).await;
+        let seen = arrivals(protocol, folder.path(), None, &server, set).await;
         assert_eq!(seen, expected, "{protocol} {set:?}");
     }
     for (set, expected) in [
         (&[TRUST][..], nothing),
         (&[TRUST, SHOW[0], SHOW[1]], both),
-        // Half of a pair is none.
+        // A certificate without a key is ignored.
         (&[TRUST, SHOW[0]], nothing),
         (
             &[
@@ -154,7 +154,7 @@ async fn certificates(protocol: &str) {
             (true, false),
         ),
     ] {
-        let seen = arrive(protocol, folder.path(), Some(&client), &server, set).await;
+        let seen = arrivals(protocol, folder.path(), Some(&client), &server, set).await;
         assert_eq!(seen, expected, "{protocol} {set:?}");
     }
 }
