@@ -1,38 +1,17 @@
-# For the checks in scripts/verify.d and for scripts/stack: sourced, not run.
-# Leaves the shell in the project's root with a temporary folder in $work; all
-# that `start` started is ended, and the folder removed, when the shell exits.
+# The module that the shell scripts of scripts/ share. Sourced, not run.
+# Prints the script's first comment for --help, and leaves the shell in the project's root;
+# $caller is the folder before.
 # shellcheck shell=bash
 set -euo pipefail
+
+case ${1:-} in -h | --help)
+    sed -n '2,${/^#/!q;/^# shellcheck/d;s/^# \{0,1\}//p;}' "$0"
+    exit
+    ;;
+esac
+# shellcheck disable=SC2034 # used by the scripts
+caller=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-
-work=$(mktemp -d "${TMPDIR:-/tmp}/verify.XXXXXX")
-started=()
-
-cleanup() {
-    local status=$? pid
-    trap - EXIT INT TERM HUP
-    # Last started, first ended: what feeds ends before what it feeds.
-    for ((i = ${#started[@]} - 1; i >= 0; i--)); do
-        pid=${started[i]}
-        if kill -TERM "$pid" 2>/dev/null; then
-            # A process that ignores TERM must not outlive the check.
-            (
-                deadline=$((SECONDS + 15))
-                while kill -0 "$pid" 2>/dev/null; do
-                    ((SECONDS < deadline)) || kill -KILL "$pid" 2>/dev/null || true
-                    sleep 0.1
-                done
-            ) &
-            wait "$pid" 2>/dev/null || true
-            wait $! 2>/dev/null || true
-        fi
-    done
-    rm -rf "$work"
-    exit "$status"
-}
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
 
 die() {
     printf '%s\n' "$*" >&2
@@ -52,12 +31,36 @@ npm_tools() { # name, package@version...
     command -v npm >/dev/null || die "npm is missing: install Node.js 20.11 or newer"
     if [[ $(cat "$folder/pins" 2>/dev/null) != "$*" ]]; then
         mkdir -p "$folder"
-        echo '{"private": true}' >"$folder/package.json"
+        echo '{"private": true, "type": "module"}' >"$folder/package.json"
         npm install --prefix "$folder" --no-audit --no-fund --loglevel error --ignore-scripts "$@" >/dev/null ||
             die "npm could not install $*"
         echo "$*" >"$folder/pins"
     fi
     printf '%s' "$folder"
+}
+
+# Makes a temporary folder in $work. When the shell exits, all that `start` started is ended
+# and the folder is removed.
+make_work() {
+    work=$(mktemp -d "${TMPDIR:-/tmp}/verify.XXXXXX")
+    started=()
+    trap cleanup EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+}
+
+cleanup() {
+    local status=$? pid
+    trap - EXIT INT TERM HUP
+    # Last started, first ended: a sender ends before its receiver.
+    for ((i = ${#started[@]} - 1; i >= 0; i--)); do
+        pid=${started[i]}
+        # A process that ignores TERM must not outlive the check.
+        kill -TERM "$pid" 2>/dev/null && timeout 15 tail --pid="$pid" -f /dev/null ||
+            kill -KILL "$pid" 2>/dev/null || true
+    done
+    rm -rf "$work"
+    exit "$status"
 }
 
 # Free loopback ports, all different, one a line.
@@ -76,9 +79,8 @@ start() { # name, command...
     started+=($!)
 }
 
-# Waits until a command succeeds. The bound is for a broken machine: what it
-# waits for says so itself the moment it is true.
-await() { # seconds, what, command...
+# Waits until a command succeeds.
+await() { # seconds, description, command...
     local deadline=$((SECONDS + $1)) what=$2 log
     shift 2
     until "$@" >/dev/null 2>&1; do
