@@ -95,3 +95,85 @@ await() { # seconds, description, command...
 }
 
 answers() { curl -fsS -o "$work/answer" --max-time 5 "$@"; }
+
+# ---- throwaway servers, for scripts/postgres and scripts/redis -------------
+# Has `work` (a folder), `start_server` and `stop_server`, which its caller defines.
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+
+alive() { if [ -e /proc/self ]; then [ -e "/proc/$1" ]; else ps -p "$1" >/dev/null; fi; }
+
+# A port below the range from which systems hand out ports of their own accord.
+server_port() { echo $((15000 + RANDOM % 15000)); }
+
+# The command that installs a server: advice DEBIAN FEDORA ARCH ALPINE SUSE HOMEBREW.
+advice() {
+    if command -v apt-get; then echo "sudo apt-get install -y $1"
+    elif command -v dnf; then echo "sudo dnf install -y $2"
+    elif command -v pacman; then echo "sudo pacman -S --noconfirm $3"
+    elif command -v apk; then echo "sudo apk add $4"
+    elif command -v zypper; then echo "sudo zypper install -y $5"
+    else echo "brew install $6"; fi | tail -n 1
+}
+
+# Watches over CMD in a process group of its own, with or without the script: when the
+# script was killed, CMD must not go on alone. When the script's parent has died, CMD ends.
+keep() { # SCRIPT PARENT
+    trap '' INT TERM HUP
+    while alive "$1"; do
+        alive "$2" || kill -TERM "$1" 2>/dev/null || true
+        ! declare -F tend_server >/dev/null || tend_server
+        sleep 1
+    done
+    kill -KILL -- "-$(cat "$work/group")" 2>/dev/null || true
+    stop_server
+    rm -rf "$work"
+}
+
+# Hands a signal on to CMD and all that it runs. The rest is killed 10 s later, or at the
+# second signal.
+pass_on() { # SIGNAL
+    [ -z "$caught" ] || kill -KILL -- "-$group" 2>/dev/null || true
+    caught=$1
+    [ -n "$group" ] || exit 143
+    kill "-$1" -- "-$group" 2>/dev/null || true
+    set -m
+    (sleep 10 && kill -KILL -- "-$group") >/dev/null 2>&1 &
+    escalation=$!
+    disown "$escalation"
+    set +m
+}
+
+# Runs CMD without stdin in a process group of its own, which INT, TERM and HUP reach. The
+# server and its folder are gone when it ends.
+under_server() { # CMD...
+    local parent=$PPID status signal keeper
+    # nohup says that the run is to outlive its parent.
+    [ "$(trap -p HUP)" != "trap -- '' SIGHUP" ] || parent=$$
+    group='' caught='' escalation=''
+    trap 'trap "" INT TERM HUP
+        kill -KILL -- ${keeper:+"-$keeper"} ${escalation:+"-$escalation"} 2>/dev/null || true
+        stop_server; rm -rf "$work"' EXIT
+    for signal in INT TERM HUP; do
+        # shellcheck disable=SC2064 # the signal of now
+        trap "pass_on $signal" "$signal"
+    done
+    start_server
+    set -m
+    keep "$$" "$parent" >/dev/null 2>&1 </dev/null &
+    keeper=$!
+    disown "$keeper"
+    (cd "$caller" && trap - INT TERM HUP && exec "$@") </dev/null &
+    group=$!
+    set +m
+    echo "$group" >"$work/group"
+    while :; do
+        status=0
+        wait "$group" || status=$?
+        kill -0 "$group" 2>/dev/null || break # not ended: a trap woke us
+    done
+    case $caught in INT) status=130 ;; HUP) status=129 ;; TERM) status=143 ;; esac
+    # Background processes that CMD has left behind ignore INT.
+    [ -z "$caught" ] || { kill -TERM -- "-$group" && sleep 2 && kill -KILL -- "-$group"; } 2>/dev/null || true
+    exit "$status"
+}
