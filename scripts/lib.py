@@ -72,8 +72,9 @@ def fail(text):
         if lines := log.read_text(errors="replace").splitlines()[-15:]:
             print(f"--- {log.name}", *lines, sep="\n", file=sys.stderr)
     sys.stderr.write(f"{text}\n")
-    # From a thread of a check as well.
-    threading.current_thread() is threading.main_thread() or os.kill(os.getpid(), signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        # A thread cannot end the program by an exception.
+        os.kill(os.getpid(), signal.SIGTERM)
     sys.exit(1)
 
 
@@ -286,7 +287,8 @@ class Phase:
         bad = ", ".join(f"{count} {fate}" for fate, count in self.fates.items() if fate != "ok")
         return (f"{self.total} requests, {self.failed} failed{f' ({bad})' if bad else ''};"
                 f" p50 {times[len(times) // 2] * 1e3:.0f} ms,"
-                f" p99 {times[len(times) * 99 // 100] * 1e3:.0f} ms, slowest {times[-1] * 1e3:.0f} ms")
+                f" p99 {times[len(times) * 99 // 100] * 1e3:.0f} ms,"
+                f" slowest {times[-1] * 1e3:.0f} ms")
 
     def allow(self, pattern="ok"):
         """Fails when a fate does not match the pattern, or when nothing was sent."""
@@ -376,8 +378,8 @@ class Load:
             if self.request(client, 200, "GET", path) is None:
                 time.sleep(0.2)
 
-    def start(self, work, *arguments):
-        thread = threading.Thread(target=work, args=arguments, daemon=True)
+    def start(self, job, *arguments):
+        thread = threading.Thread(target=job, args=arguments, daemon=True)
         self.threads.append(thread)
         thread.start()
 
@@ -395,7 +397,7 @@ class Load:
         for thread in self.threads:
             thread.join()
 
-    def reconcile(self, stored, doubled_of=None):
+    def reconcile(self, stored):
         """Compares (reference, id) pairs of the ledger with the acknowledged transfers."""
         counted = sum(phase.total for phase in self.phases)
         check(counted >= self.sent, f"{self.sent} requests were sent, {counted} have a fate")
@@ -403,8 +405,8 @@ class Load:
         lost = [one for one, made in self.acknowledged.items() if held.get(one) != made]
         doubled, unknown = len(stored) - len(held), held.keys() - self.acknowledged.keys()
         check(not lost and not doubled and not unknown and self.replays > 0,
-              f"ledger: {len(self.acknowledged)} transfers acknowledged, {len(lost)} lost, {doubled}"
-              f" doubled, {len(unknown)} not acknowledged; {self.replays} replays made none")
+              f"ledger: {len(self.acknowledged)} transfers acknowledged, {len(lost)} lost,"
+              f" {doubled} doubled, {len(unknown)} not acknowledged; {self.replays} replays made none")
 
 
 class Prometheus:
@@ -452,7 +454,8 @@ def monitored(**settings):
         "global": dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), "1s"),
         "rule_files": [f"{rules}/*"],
         "scrape_configs": [{"job_name": NAME, "static_configs": [{
-            "targets": [f"127.0.0.1:{service.admin_port}"], "labels": {"instance": f"{NAME}-0"}}]}]})
+            "targets": [f"127.0.0.1:{service.admin_port}"],
+            "labels": {"instance": f"{NAME}-0"}}]}]})
     # The rate interval is four scrapes and one step.
     values = {"job": NAME, "instance": ".*", "datasource": "prometheus", "__interval": "1s",
               "__rate_interval": "5s"}
@@ -547,8 +550,10 @@ def browser():
         program = tree / "usr/lib/chromium/chromium"
         # Without its package manager's help it finds its libraries by their path.
         environment["LD_LIBRARY_PATH"] = ":".join([
-            run("scripts/unpack", "--libraries", tree), *map(str, tree.glob("usr/lib/*/pulseaudio"))])
+            run("scripts/unpack", "--libraries", tree),
+            *map(str, tree.glob("usr/lib/*/pulseaudio"))])
     playwright = sync_playwright().start()
     atexit.register(playwright.stop)
     return playwright.chromium.launch(executable_path=program, env=environment, args=[
-        "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"])
+        "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+        "--disable-dev-shm-usage"])
