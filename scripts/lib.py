@@ -83,13 +83,13 @@ def check(holds, text):
     holds or fail(text)
 
 
-def until(what, read, within=30):
+def until(what, read, within=30, pause=0.02):
     """The first true value of `read`."""
     deadline = time.monotonic() + within
     while not (value := read()):
         if time.monotonic() > deadline:
             fail(f"not within {within} s: {what}")
-        time.sleep(0.02)
+        time.sleep(pause)
     return value
 
 
@@ -150,7 +150,9 @@ def start(name, *command, **more):
 
 def answers(url):
     with contextlib.suppress(urllib3.exceptions.HTTPError):
-        return http.request("GET", url, timeout=5).status == 200
+        # The connection is closed: a kept one would be open in the service for a while.
+        headers = {"Connection": "close"}
+        return http.request("GET", url, timeout=5, headers=headers).status == 200
 
 
 def get(url, **more):
@@ -170,8 +172,10 @@ class Service:
     """The service on free ports, with a database of its own unless `settings` names one.
     Its environment has the defaults of development, whatever the caller's is."""
 
-    def __init__(self, name="service", binary=None, **settings):
-        self.name, self.binary = name, binary or service_binary()
+    def __init__(self, name="service", binary=None, prefix=(), **settings):
+        """`prefix` is the words before the command, for a program that runs it."""
+        self.name, self.command = name, [*prefix, binary or service_binary(), "serve"]
+        self.binary = self.command[-2]
         ports = free_ports(3)
         addresses = [f"127.0.0.1:{port}" for port in ports]
         self.public_port, self.admin_port, _ = ports
@@ -190,9 +194,9 @@ class Service:
 
     def start(self, **more):
         """Starts it, again after its end with settings over its own."""
-        self.process = start(self.name, self.binary, "serve", env=self.environment | more)
+        self.process = start(self.name, *self.command, env=self.environment | more)
         self.log = self.process.log
-        until(f"{self.name} is ready", self._ready, 60)
+        until(f"{self.name} is ready", self._ready, 120)
 
     def _ready(self):
         if self.process.poll() is not None:
