@@ -21,7 +21,7 @@ pub const EXIT_CONFIG: u8 = 64;
 ///
 /// Configuration: built-in defaults, config/base.yaml, `config/<APP_ENV>.yaml`,
 /// .env (development only), environment (`DATABASE_URL`, `RUST_LOG`, `OTEL_*`,
-/// `APP__SECTION__KEY`). `config` shows the effective values; docs/config.md
+/// `APP__SECTION__KEY`). `config` shows the effective values. docs/config.md
 /// documents every key.
 #[derive(Debug, Parser)]
 #[command(version, verbatim_doc_comment)]
@@ -34,31 +34,31 @@ pub struct Cli {
 enum Command {
     /// Serve until SIGTERM or SIGINT (the default)
     Serve,
-    /// Apply the migrations that are missing, and exit
+    /// Apply the missing migrations and exit
     Migrate,
-    /// Validate the configuration and reach every dependency; one line per failure
+    /// Validate the configuration and reach every dependency, with one line for each failure
     Check,
-    /// Print the effective configuration and where each value came from; secrets redacted
+    /// Print the effective configuration and the source of each value, with secrets redacted
     Config,
     /// Print the OpenAPI document
     Openapi,
-    /// Print a fresh JWK set for auth.keys
+    /// Print a new JWK set for auth.keys
     Keygen {
-        /// Write to this file instead (mode 0600); a file that exists is left as it is
+        /// Write it to this file (mode 0600). An existing file is kept
         #[arg(long)]
         out: Option<std::path::PathBuf>,
     },
-    /// Administer users, on the database
+    /// Administer users in the database
     Admin {
         #[command(subcommand)]
         command: AdminCommand,
     },
-    /// Ask a running service whether it is well; for container health checks
+    /// Check a running service, for health checks of containers
     Healthcheck {
-        /// What to ask; by default /health/live on this host's admin listener
+        /// URL to check. The default is /health/live of the admin listener on this host
         #[arg(long)]
         url: Option<String>,
-        /// How long to wait
+        /// Time to wait for the answer
         #[arg(long, default_value = "3s", value_parser = duration)]
         timeout: Duration,
     },
@@ -66,7 +66,7 @@ enum Command {
 
 #[derive(Debug, Clone, Subcommand)]
 enum AdminCommand {
-    /// Make a user an administrator; running services know it within seconds
+    /// Make a user an administrator. Running services apply it within seconds
     Promote {
         /// The user's id
         #[arg(long)]

@@ -3,7 +3,7 @@
 //! The Postgres codes are those of Appendix A of its manual, the SQLite codes those of
 //! <https://sqlite.org/rescode.html>.
 
-/// The part of the system that an error concerns.
+/// The kind of an error, by its effect on the session and the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The statement: a constraint or a defect.

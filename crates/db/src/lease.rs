@@ -1,4 +1,4 @@
-//! Connections that cannot be kept from the pool.
+//! Leases of connections. Every connection returns to the pool or is closed.
 //!
 //! A request that is cancelled drops its query halfway. sqlx then returns the connection to the
 //! pool and pings the server without a timeout. With a frozen server, every cancelled request would
@@ -133,7 +133,8 @@ where
     /// Commits the transaction.
     ///
     /// # Errors
-    /// The error of the database. Nothing was written then, unless the connection broke.
+    /// The error of the database. Nothing was written then. If the connection broke, the outcome
+    /// is unknown.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         self.end("COMMIT").await
     }

@@ -34,7 +34,7 @@ pub enum ReachError {
         place: String,
         /// The innermost cause, once.
         cause: String,
-        /// Whether another try may help.
+        /// True if another try may help.
         transient: bool,
     },
 }

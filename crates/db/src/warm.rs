@@ -156,7 +156,7 @@ impl<B: sqlx::Database> Warm<B> {
                     background(give_back(borrowed.connection, Arc::clone(self)));
                 }
             }
-            // A session from before a renewal reports a fault that was handled by it.
+            // The renewal has handled the faults of sessions from before it.
             Others::Close if self.renewal.trusts(since) => self.renew(reason),
             Others::Keep | Others::Close => {}
         }

@@ -30,7 +30,7 @@ pub struct Account {
     pub created_at: OffsetDateTime,
 }
 
-/// An account that is to be opened, empty.
+/// A new, empty account.
 #[derive(Debug, Clone)]
 pub struct NewAccount {
     /// UUIDv7.
