@@ -12,7 +12,7 @@ use crate::problem::Problem;
 pub enum Role {
     /// Access to the user's objects only.
     User,
-    /// Also deposits and the administration of users.
+    /// Also operations of administrators, such as the administration of users.
     Admin,
 }
 
