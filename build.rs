@@ -1,8 +1,7 @@
-//! Remembers the compiler's version and the revision of the sources, which the code
-//! cannot ask for, and lists the runbooks, which the admin listener serves, and the
-//! targets that a log filter can name.
+//! Provides the compiler's version, the revision of the sources, the runbooks for the admin
+//! listener and the targets that a log filter can name. The code has no other way to read them.
 
-// A build script talks to cargo by its environment and its standard output.
+// Build scripts communicate with cargo through the environment and standard output.
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
 #[path = "build/revision.rs"]
@@ -28,7 +27,8 @@ fn main() {
     list_targets().expect("the sources can be read");
 }
 
-/// `BUILD_REVISION` from outside, else the commit that is checked out, else `unknown`.
+/// The revision: `BUILD_REVISION` if it is set, else the commit that is checked out, else
+/// `unknown`.
 fn revision() -> String {
     println!("cargo::rerun-if-env-changed=BUILD_REVISION");
     let told = std::env::var("BUILD_REVISION").unwrap_or_default();
@@ -42,7 +42,7 @@ fn revision() -> String {
     found.revision.unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// Writes the pages as a Rust expression: file names with their text.
+/// Writes the runbooks as a Rust expression: file names with their text.
 fn list_runbooks() -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
     println!("cargo::rerun-if-changed={}", folder.display());
@@ -63,8 +63,9 @@ fn list_runbooks() -> std::io::Result<()> {
     std::fs::write(Path::new(&out).join("runbooks.rs"), text)
 }
 
-/// Writes the targets of log lines as two slices: the modules of the service and its
-/// crates, and the packages of `Cargo.lock`, whose lines have their names as targets.
+/// Writes the targets of log lines as two slices. One has the modules of the service and its
+/// crates. The other has the packages of `Cargo.lock`, because their log lines have the package
+/// name as target.
 fn list_targets() -> std::io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut modules = Vec::new();

@@ -1,21 +1,22 @@
-// The revision of the sources, read from the files of the git checkout (gitrepository-layout(5)):
-// the git program need not be there. Compiled into the build script and into its tests.
+// Reads the revision of the sources from the files of the git checkout (gitrepository-layout(5)),
+// so that the git program need not be installed. Compiled into the build script and into its tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What was found, and the files of which a change may change it.
+/// The revision, and the files whose change may change it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) revision: Option<String>,
     pub(crate) depends_on: Vec<PathBuf>,
 }
 
-/// The commit that is checked out in `folder` or in the folder above it that is a checkout.
+/// Returns the commit that is checked out in `folder` or in the nearest folder above it with a
+/// checkout.
 pub(crate) fn of_checkout(folder: &Path) -> Found {
     let mut found = Found::default();
     found.revision = find(folder, &mut found.depends_on);
-    // Cargo takes a file that is not there for one that has changed, at every build.
+    // Cargo treats a missing file as changed at every build.
     found.depends_on.retain(|path| path.exists());
     found
 }
@@ -28,7 +29,7 @@ fn find(folder: &Path, read: &mut Vec<PathBuf>) -> Option<String> {
     let own = if git.is_dir() {
         git
     } else {
-        // A worktree or a submodule: the file says where the folder is.
+        // In a worktree or a submodule the file contains the path of the folder.
         read.push(git.clone());
         let text = fs::read_to_string(&git).ok()?;
         let target = text.strip_prefix("gitdir:")?.trim();
@@ -48,8 +49,8 @@ fn find(folder: &Path, read: &mut Vec<PathBuf>) -> Option<String> {
     let name = name.trim();
     let loose = common.join(name);
     let packed = common.join("packed-refs");
-    // A branch that is packed gets a file of its own when it moves: the log of HEAD tells
-    // that, else the folder does, in which other branches move as well.
+    // A packed branch gets a file of its own when it moves. The log of HEAD changes then. Without
+    // the log, the folder changes, but also when other branches move.
     let log = own.join("logs/HEAD");
     read.extend(if log.exists() {
         Some(log)
@@ -68,7 +69,7 @@ fn find(folder: &Path, read: &mut Vec<PathBuf>) -> Option<String> {
     commit(of_branch.split(' ').next()?)
 }
 
-/// SHA-1 or SHA-256, in hexadecimal digits.
+/// A commit id: SHA-1 or SHA-256 in hexadecimal digits.
 fn commit(text: &str) -> Option<String> {
     let text = text.trim();
     let is_commit =

@@ -1,8 +1,8 @@
-//! A client's tour of the service: `make demo`.
+//! A tour of the service as a client: `make demo`.
 //!
-//! Registers two users, opens accounts, lets the administrator deposit, runs 200
-//! transfers, and shows what moved. It uses the public API only (and reads the
-//! metrics as Prometheus would), and waits when it is told to (`Retry-After`).
+//! It registers two users, opens accounts, lets the administrator deposit, runs 200 transfers, and
+//! prints the changes. It uses the public API and reads the metrics as Prometheus does. It waits
+//! for the time in `Retry-After`.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
 
@@ -17,14 +17,14 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 const TRANSFERS: u32 = 200;
-/// A request is given up after this many answers that said to wait.
+/// A request fails after this many answers with `Retry-After`.
 const MAX_WAITS: u32 = 20;
 
 /// Acts as two users and an administrator of a running service.
 #[derive(Parser)]
 struct Arguments {
-    /// The public listener of a running service; when nobody answers there, the
-    /// demo starts a service of its own on an empty database.
+    /// The public listener of a running service. If none answers, the demo starts a service on an
+    /// empty database.
     #[arg(long, default_value = "http://127.0.0.1:3000")]
     url: String,
     /// The admin listener of the same service.
@@ -70,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
     result
 }
 
-/// A service that lives as long as the demo.
+/// A service that runs as long as the demo.
 struct OwnService {
     child: Child,
     _folder: tempfile::TempDir,
@@ -125,7 +125,7 @@ impl OwnService {
 
 impl Drop for OwnService {
     fn drop(&mut self) {
-        // Politely, so that it drains; the demo is over either way.
+        // SIGTERM lets the service drain.
         let pid = self.child.id().to_string();
         let _sent = Command::new("kill").args(["-s", "TERM", &pid]).status();
         let _ended = self.child.wait();
@@ -165,7 +165,7 @@ impl<'a> Call<'a> {
 }
 
 impl Client {
-    /// Sends a request, and again after the time that 429 or 503 ask for.
+    /// Sends a request. Repeats it after the time in `Retry-After` of 429 and 503.
     async fn send(&self, call: Call<'_>, waits: &mut u32) -> anyhow::Result<Response> {
         for _ in 0..MAX_WAITS {
             let url = format!("{}{}", self.base, call.path);
@@ -281,7 +281,7 @@ async fn tour(client: &Client, arguments: &Arguments) -> anyhow::Result<()> {
         held += balance;
         println!("  {:<16} {:>12}", holder.name, euros(balance));
     }
-    // What the deposits took from the currency's system account.
+    // The deposits debited the system account of the currency by the same amount.
     let system = -deposited;
     println!("  {:<16} {:>12}", "system account", euros(system));
     println!("  {:<16} {:>12}", "sum", euros(held + system));
@@ -323,8 +323,8 @@ async fn open(client: &Client, name: &'static str, run: &str) -> anyhow::Result<
     })
 }
 
-/// Runs the transfers to and fro; returns the trace id of the last one and how
-/// often it had to wait.
+/// Runs the transfers in both directions. Returns the trace id of the last one and the number of
+/// waits.
 async fn transfers(
     client: &Client,
     alice: &Holder,
@@ -364,7 +364,7 @@ async fn transfers(
     Ok((trace, waits))
 }
 
-/// A bar on a terminal, a line now and then elsewhere.
+/// A bar on a terminal. Elsewhere a line for every 50 transfers.
 struct Progress {
     began: Instant,
     terminal: bool,
@@ -401,7 +401,7 @@ fn euros(minor: i64) -> String {
     format!("{sign}{}.{:02}", minor.abs() / 100, minor.abs() % 100)
 }
 
-/// Request counters, as Prometheus would read them.
+/// Reads the request counters from the metrics.
 async fn scrape(client: &Client, admin: &str) -> anyhow::Result<BTreeMap<String, f64>> {
     let answer = client
         .http

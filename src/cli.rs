@@ -1,4 +1,4 @@
-//! The subcommands. Everything that is printed for people is printed here.
+//! The subcommands. All output for people is printed here.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -14,14 +14,14 @@ use crate::config::Config;
 use crate::{app, serve};
 use identity::keys::KeySet;
 
-/// Bad configuration (`EX_USAGE` of sysexits), decided before a port binds.
+/// Exit code of an invalid configuration (`EX_USAGE` of sysexits), found before a port is bound.
 pub const EXIT_CONFIG: u8 = 64;
 
 /// A production service: metrics, traces, rate limits, graceful shutdown.
 ///
 /// Configuration: built-in defaults, config/base.yaml, `config/<APP_ENV>.yaml`,
 /// .env (development only), environment (`DATABASE_URL`, `RUST_LOG`, `OTEL_*`,
-/// `APP__SECTION__KEY`). `config` shows the effective values; docs/config.md
+/// `APP__SECTION__KEY`). `config` shows the effective values. docs/config.md
 /// documents every key.
 #[derive(Debug, Parser)]
 #[command(version, verbatim_doc_comment)]
@@ -34,31 +34,31 @@ pub struct Cli {
 enum Command {
     /// Serve until SIGTERM or SIGINT (the default)
     Serve,
-    /// Apply the migrations that are missing, and exit
+    /// Apply the missing migrations and exit
     Migrate,
-    /// Validate the configuration and reach every dependency; one line per failure
+    /// Validate the configuration and reach every dependency, with one line for each failure
     Check,
-    /// Print the effective configuration and where each value came from; secrets redacted
+    /// Print the effective configuration and the source of each value, with secrets redacted
     Config,
     /// Print the OpenAPI document
     Openapi,
-    /// Print a fresh JWK set for auth.keys
+    /// Print a new JWK set for auth.keys
     Keygen {
-        /// Write to this file instead (mode 0600); a file that exists is left as it is
+        /// Write it to this file (mode 0600). An existing file is kept
         #[arg(long)]
         out: Option<std::path::PathBuf>,
     },
-    /// Administer users, on the database
+    /// Administer users in the database
     Admin {
         #[command(subcommand)]
         command: AdminCommand,
     },
-    /// Ask a running service whether it is well; for container health checks
+    /// Check a running service, for health checks of containers
     Healthcheck {
-        /// What to ask; by default /health/live on this host's admin listener
+        /// URL to check. The default is /health/live of the admin listener on this host
         #[arg(long)]
         url: Option<String>,
-        /// How long to wait
+        /// Time to wait for the answer
         #[arg(long, default_value = "3s", value_parser = duration)]
         timeout: Duration,
     },
@@ -66,7 +66,7 @@ enum Command {
 
 #[derive(Debug, Clone, Subcommand)]
 enum AdminCommand {
-    /// Make a user an administrator; running services know it within seconds
+    /// Make a user an administrator. Running services apply it within seconds
     Promote {
         /// The user's id
         #[arg(long)]
@@ -86,7 +86,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Openapi => finish(print_openapi()),
         Command::Keygen { out } => finish(keygen(out.as_deref())),
-        // With a URL it needs no configuration, and so none of its secrets.
+        // With a URL it needs no configuration and therefore no secrets.
         Command::Healthcheck {
             url: Some(url),
             timeout,
@@ -94,7 +94,7 @@ pub fn run(cli: Cli) -> ExitCode {
         command => match Config::load() {
             Ok((config, effective)) => {
                 speak(&command, config.telemetry.log_format);
-                // The log of the process has them otherwise.
+                // The service writes the warnings to its log, and a health check prints none.
                 if !matches!(command, Command::Serve | Command::Healthcheck { .. }) {
                     config.warnings.iter().for_each(|warning| say(warning));
                 }
@@ -108,8 +108,9 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-/// Databases, what SQLite keeps beside them, locks and folders are for the owner alone,
-/// whatever the shell or the unit file says. Files that are there keep their mode.
+/// Makes new files private: databases, the files of SQLite beside them, locks and folders. They are
+/// for their owner only, regardless of the umask of the shell or the unit file. Existing files keep
+/// their mode.
 fn make_files_private() {
     use rustix::fs::Mode;
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
@@ -137,8 +138,8 @@ fn run_configured(command: Command, config: &Config, effective: &[Effective]) ->
     }
 }
 
-/// What blocks a thread when all is done (a name that is being resolved, a file on a
-/// share that is gone) may do so for this long; it ends with the process.
+/// Time for threads that still block at the end, for example on a name resolution or a file on a
+/// lost share. They end with the process.
 const LET_GO: Duration = Duration::from_millis(500);
 
 fn in_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
@@ -146,7 +147,7 @@ fn in_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
         .enable_all()
         .build()?;
     let result = runtime.block_on(work);
-    // Dropped, it would wait for such a thread without a bound.
+    // Dropping the runtime would wait for such a thread without a limit.
     runtime.shutdown_timeout(LET_GO);
     result
 }
@@ -161,10 +162,10 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// How long the lines of the start may keep the banner waiting.
+/// Limit of the wait for the log lines of the start before the banner.
 const BEFORE_THE_BANNER: Duration = Duration::from_millis(250);
 
-/// Says which address serves what, after the lines of the start.
+/// Prints the addresses after the log lines of the start.
 fn banner(config: &Config, public: SocketAddr, admin: SocketAddr) {
     if config.profile != Profile::Development || in_json() {
         return;
@@ -176,7 +177,7 @@ fn banner(config: &Config, public: SocketAddr, admin: SocketAddr) {
             format!("http://{address}")
         }
     };
-    // The lines of the start are written by another thread.
+    // Another thread writes the log lines of the start.
     logs::flush(BEFORE_THE_BANNER);
     let (public, admin) = (host(public), host(admin));
     let user = config
@@ -209,11 +210,11 @@ fn refuse(problems: &[Problem]) -> ExitCode {
     ExitCode::from(EXIT_CONFIG)
 }
 
-/// How lines on standard error look; decided once the configuration is read.
+/// Format of the lines on standard error, set after the configuration was read.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
-/// Commands whose output is kept as a log speak in its format. The others answer to
-/// whoever called them.
+/// Sets the log format for commands whose output is kept as a log. The output of the others is text
+/// for the caller.
 fn speak(command: &Command, format: LogFormat) {
     if !matches!(command, Command::Serve | Command::Migrate) {
         return;
@@ -237,7 +238,7 @@ fn complain(error: &str) {
     }
 }
 
-/// Writes a line to standard error; nobody may be reading, which is no failure.
+/// Writes a line to standard error. A closed standard error is not a failure.
 fn say(line: &str) {
     if in_json() {
         logs::json_line(tracing::Level::INFO, line);
@@ -249,7 +250,7 @@ fn say(line: &str) {
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}") {
-        // `… | head` is no failure either.
+        // A closed pipe, as in `… | head`, is not a failure either.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
@@ -300,7 +301,7 @@ fn print_config(config: &Config, effective: &[Effective]) -> anyhow::Result<()> 
         writeln!(text, "{key:width$}  {value}  # {source}")?;
     }
     for name in config.otel.keys() {
-        // Headers carry credentials, and endpoints may.
+        // Headers contain credentials, and endpoints may contain them.
         writeln!(text, "{name:width$}  (set)  # environment")?;
     }
     print(text.trim_end())

@@ -1,4 +1,4 @@
-//! The whole configuration: every component's section, composed.
+//! The whole configuration, composed of the sections of all components.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,14 +8,14 @@ use telemetry::LogFormat;
 
 use crate::{app, platform};
 
-/// Everything that the process is told, read once at the start.
+/// The configuration of the process. It is read once at the start.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Name of the environment (`APP_ENV`).
     pub environment: String,
-    /// Whose rules the environment has.
+    /// The profile whose rules the environment follows.
     pub profile: Profile,
-    /// What is set and has no effect, or probably not the one that was meant.
+    /// Settings that have no effect or probably an unintended one.
     pub warnings: Vec<String>,
     /// `OTEL_*` variables.
     pub otel: BTreeMap<String, String>,
@@ -33,7 +33,7 @@ pub struct Config {
     pub auth: identity::Config,
     /// Streams to clients.
     pub live: platform::live::Config,
-    /// The drain.
+    /// The shutdown.
     pub lifecycle: lifecycle::Config,
     /// Background work.
     pub workers: workers::Config,
@@ -43,12 +43,13 @@ pub struct Config {
     pub ledger: app::ledger::Config,
 }
 
-/// A configuration that cannot be used.
+/// An invalid configuration.
 #[derive(Debug)]
 pub struct Refused {
-    /// Every problem, each with its key and where the value came from.
+    /// Every problem, each with its key and the source of the value.
     pub problems: Vec<Problem>,
-    /// How lines look all the same: as was said, or by default where that is a problem.
+    /// Format of the lines that report the problems: the configured one, or the default if that is
+    /// a problem.
     pub log_format: LogFormat,
 }
 
@@ -71,9 +72,9 @@ impl Config {
     /// Reads files and the environment of this process.
     ///
     /// # Errors
-    /// Every problem, each with its key and where the value came from.
+    /// Every problem, each with its key and the source of the value.
     pub fn load() -> Result<(Self, Vec<Effective>), Refused> {
-        // The one place that reads the environment.
+        // The only place that reads the environment.
         #[allow(clippy::disallowed_methods)]
         let environment: Vec<(String, String)> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -1,4 +1,4 @@
-//! Reads the command line, runs it, and turns its end into an exit code.
+//! Reads the command line, runs it, and returns its exit code.
 
 use std::process::ExitCode;
 

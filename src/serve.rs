@@ -1,4 +1,4 @@
-//! The process: what is started in which order, and how it ends.
+//! The process: the order of its start, and its end.
 
 mod admin;
 mod descriptors;
@@ -47,18 +47,18 @@ use settings::Profile;
 use settings::clock::{SharedClock, SystemClock};
 use telemetry::{Telemetry, logs};
 
-// With what a cut takes, and the end of the runtime, these sum up to less than the five
-// seconds that the chart adds to drain delay, grace period and flush timeout.
+// Together with the time for cutting work and ending the runtime, these stay below five seconds.
+// The chart adds five seconds to drain delay, grace period and flush timeout.
 
-/// Time for the database's connections to close.
+/// Time to close the connections of the database.
 const CLOSE_DATABASE: Duration = Duration::from_secs(2);
-/// Time for the last scrapes to be answered.
+/// Time to answer the last scrapes.
 const LAST_SCRAPE: Duration = Duration::from_millis(500);
-/// Time for the very last log lines to be written.
+/// Time to write the last log lines.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
-/// Serves until a signal or a failure ends it; returns the exit code. `announce`
-/// hears the public and the admin address once all of it stands.
+/// Serves until a signal or a failure, and returns the exit code. `announce` gets the public and
+/// the admin address when both listeners are ready.
 ///
 /// # Errors
 /// When the process cannot start.
@@ -70,18 +70,18 @@ pub async fn run(config: &Config, announce: impl Fn(SocketAddr, SocketAddr)) -> 
         RequestContext::correlate,
     )?;
     let admin = AdminListener::default();
-    // A failure is told once, by the caller, as the last line.
+    // The caller reports a failure once, as the last line.
     let outcome = run_observed(config, &telemetry, announce, &admin).await;
     let flush = config.telemetry.flush_timeout;
-    // It keeps its bound itself; a little more for counting what was lost.
+    // The flush has its own time limit. The step adds time to count lost data.
     lifecycle::step("telemetry", flush + LAST_WORDS, telemetry.flush()).await;
-    // Scrapeable until here: what became of the last spans can be read.
+    // The admin listener is open until here, so that the counters of the last spans can be scraped.
     lifecycle::step("admin listener", LAST_SCRAPE, admin.close()).await;
     logs::flush(LAST_WORDS);
     outcome
 }
 
-/// The listener that comes first and leaves last.
+/// The admin listener, which is started first and closed last.
 #[derive(Default)]
 struct AdminListener {
     stop: CancellationToken,
@@ -102,7 +102,7 @@ impl AdminListener {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(task) = task {
-            // Its panic was reported where it is supervised.
+            // The supervising task has reported a panic.
             let _joined = task.await;
         }
     }
@@ -119,7 +119,7 @@ async fn run_observed(
     let lifecycle = Lifecycle::new(LifecycleMetrics::register(registry)?);
     lifecycle::watch_signals(&lifecycle)?;
     let max_connections = descriptors::fit(config)?;
-    // Before anything is made: a port that is taken leaves nothing behind.
+    // Ports are bound first, so that a port in use leaves nothing behind.
     let admin = Reserved::new("admin.addr", config.admin.addr)?;
     let public = Reserved::new("http.addr", config.http.addr)?;
     let requests = Requests::new(config, max_connections, registry, &clock)?;
@@ -135,8 +135,8 @@ async fn run_observed(
         HealthMetrics::register(registry)?,
     );
 
-    // The admin listener comes first and leaves last: probes and scrapes have an
-    // answer from the first moment to the end of the drain.
+    // The admin listener is started first and closed last, so that probes and scrapes are answered
+    // from the start to the end of the drain.
     let admin = admin.listen("admin")?;
     let admin_address = admin.local_addr()?;
     let shown = admin::shown(config, telemetry, &lifecycle, &database, &clock, &requests)?;
@@ -161,7 +161,7 @@ async fn run_observed(
         open: requests.metrics.connections.with_label_values(&[name]),
         ended: requests.ended.clone(),
     };
-    // Not even the hard token ends a scrape; the process does.
+    // The hard token does not end scrapes. They end with the process.
     let admin_serving = serving(
         "admin",
         config.admin.max_connections,
@@ -227,13 +227,13 @@ fn exit_code(lifecycle: &Lifecycle) -> u8 {
     }
 }
 
-/// What the start has to show for itself.
+/// The result of the start.
 struct Started<S> {
     service: S,
     tls: Option<Tls>,
 }
 
-/// From the database to the service, which has no socket yet.
+/// Prepares the service, beginning with the database. It has no socket yet.
 async fn start(
     config: &Config,
     telemetry: &Telemetry,
@@ -266,7 +266,7 @@ async fn start(
         faults: requests.faults(),
     };
     let router = app::build(&parts)?;
-    // All that follows depends on others.
+    // All following steps have external dependencies.
     health.initialised();
     outside::watch_database(health, database);
     outside::reach(config, database).await?;
@@ -309,8 +309,7 @@ async fn start(
     Ok(Started { service, tls })
 }
 
-/// Swagger UI and the document that it shows, from the binary. In development whoever
-/// opens the bare address in a browser is led there.
+/// Swagger UI and its document, both from the binary. In development `/` redirects to it.
 fn documentation(profile: Profile) -> Router {
     let pages: Router = utoipa_swagger_ui::SwaggerUi::new("/docs")
         .url("/openapi.json", app::openapi())

@@ -1,8 +1,8 @@
-//! REPLACE: the example application, and the one place where slices meet.
+//! REPLACE: the example application, and the only place where slices meet.
 //!
-//! Each slice brings its routes, its metrics and its problem codes; here they are
-//! joined to stores, limits and documentation. To make a service of your own,
-//! replace the slices below and their lines in this file.
+//! Each slice provides its routes, metrics and problem codes. This file connects them to stores,
+//! limits and documentation. For another service, replace the slices below and their lines in this
+//! file.
 
 pub mod ledger;
 pub mod ping;
@@ -55,7 +55,7 @@ const CLEANUP: &str = "cleanup";
 /// The names of the workers.
 pub const WORKERS: [&str; 1] = [CLEANUP];
 
-/// Every slice's store, on the database that is configured.
+/// The stores of all slices on the configured database.
 pub struct Stores {
     /// Users and tokens.
     pub identity: Arc<dyn IdentityStore>,
@@ -64,7 +64,7 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// The one place that knows which backend stands behind the traits.
+    /// Creates the stores. Only this function selects the backend behind the traits.
     #[must_use]
     pub fn new(database: &Database, clock: &SharedClock) -> Self {
         database.declare(&identity::store::QUERY_TYPES);
@@ -88,7 +88,7 @@ impl Stores {
     }
 }
 
-/// What the application is built from.
+/// The parts that the application is built from.
 pub struct Parts<'a> {
     /// Tokens and keys.
     pub auth: &'a identity::Config,
@@ -96,19 +96,19 @@ pub struct Parts<'a> {
     pub ledger: &'a ledger::Config,
     /// Background work.
     pub workers: &'a workers::Config,
-    /// Of every slice.
+    /// The stores of all slices.
     pub stores: &'a Stores,
-    /// Where metrics are registered.
+    /// Registry of the metrics.
     pub registry: &'a Registry,
-    /// Time.
+    /// Source of the time.
     pub clock: &'a SharedClock,
-    /// Tasks are started on it.
+    /// Starts tasks.
     pub lifecycle: &'a Lifecycle,
     /// Starts workers.
     pub runner: &'a Runner,
-    /// For the routes that need more than the listener's.
+    /// Limits of the routes that need more than the limits of the listener.
     pub limits: &'a Limits,
-    /// There only where faults may be injected.
+    /// Only set where fault injection is enabled.
     pub faults: Option<&'a Faults>,
 }
 
@@ -121,7 +121,7 @@ pub fn build(parts: &Parts<'_>) -> anyhow::Result<Router> {
     let ledger = ledger(parts)?;
     clean_up(parts, Arc::clone(&identity), ledger.clone());
 
-    // Outermost first: who it is, then whether that one asks too much.
+    // Outermost first. Authentication runs before the limit that counts by principal.
     let protected = ServiceBuilder::new()
         .layer(AuthenticateLayer(identity.authenticator()))
         .layer(option_layer(parts.limits.principal.clone()));
@@ -140,8 +140,8 @@ pub fn build(parts: &Parts<'_>) -> anyhow::Result<Router> {
         .merge(ledger))
 }
 
-/// A slice's routes; faults act innermost, where the handlers would. Where none may
-/// be injected nothing stands there.
+/// The routes of a slice. Faults are the innermost layer, because they replace the handlers.
+/// Without fault injection the layer is absent.
 fn router<S: Clone + Send + Sync + 'static>(
     documented: OpenApiRouter<S>,
     faults: Option<&Faults>,
@@ -172,7 +172,7 @@ fn ledger(parts: &Parts<'_>) -> anyhow::Result<Ledger> {
     Ok(Ledger::new(parts.ledger, store, clock, parts.registry)?)
 }
 
-/// Starts the worker that removes what has expired.
+/// Starts the worker that removes expired data.
 fn clean_up(parts: &Parts<'_>, identity: Arc<identity::Service>, ledger: Ledger) {
     parts.runner.start(Worker {
         name: CLEANUP,
@@ -194,7 +194,7 @@ fn clean_up(parts: &Parts<'_>, identity: Arc<identity::Service>, ledger: Ledger)
     });
 }
 
-/// The description of every operation, from the handlers themselves.
+/// The OpenAPI document, generated from the handlers.
 #[must_use]
 pub fn openapi() -> OpenApi {
     #[derive(utoipa::OpenApi)]
@@ -222,7 +222,7 @@ pub fn openapi() -> OpenApi {
     ] {
         document.merge(slice);
     }
-    // The erasure of a user asks the ledger.
+    // The erasure of a user can fail because of the ledger.
     let user = document.paths.paths.get_mut("/api/v1/users/me");
     if let Some(erasure) = user.and_then(|user| user.delete.as_mut()) {
         let kept = [ledger::http::codes::ACCOUNT_NOT_EMPTY];
@@ -236,7 +236,7 @@ pub fn openapi() -> OpenApi {
     document
 }
 
-/// Every metric that the process can show, block by block.
+/// The metrics of the process, by block.
 #[must_use]
 pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
     vec![
@@ -264,7 +264,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
     ]
 }
 
-/// Every problem that the process can answer.
+/// The problem codes of the process.
 #[must_use]
 pub fn problem_codes() -> Vec<&'static Code> {
     [

@@ -1,4 +1,4 @@
-//! The smallest endpoint: through the whole middleware stack, and back.
+//! The smallest endpoint. It passes through the whole middleware stack.
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -1,4 +1,4 @@
-//! What the admin listener is made of, and what it shares with the public one.
+//! The contents of the admin listener, and the parts that it shares with the public one.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use request::faults::Faults;
 /// The pages of `docs/runbooks`, listed by the build script.
 const RUNBOOKS: Pages = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
 
-/// What both listeners know of the requests of the public one.
+/// Data about the requests of the public listener, shared by both listeners.
 pub(super) struct Requests {
     pub(super) metrics: HttpMetrics,
     pub(super) ended: Ended,
@@ -55,13 +55,13 @@ impl Requests {
         })
     }
 
-    /// There only where faults may be injected.
+    /// The faults, or `None` if fault injection is disabled.
     pub(super) fn faults(&self) -> Option<&Faults> {
         self.may_fail.then_some(&self.faults)
     }
 }
 
-/// What the admin listener shows.
+/// The contents of the admin listener.
 pub(super) fn shown(
     config: &Config,
     telemetry: &Telemetry,
@@ -76,7 +76,7 @@ pub(super) fn shown(
         exemplars: telemetry.exemplars.clone(),
         before_scrape: Arc::new(move || {
             pool.observe_pool();
-            // Those whose time is over are counted no longer.
+            // Removes expired faults from the gauge.
             let _listed = faults.list();
         }),
         profile: config.profile,

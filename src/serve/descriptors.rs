@@ -1,23 +1,23 @@
-//! File descriptors: as many as the system gives, and a reserve that no connection of
-//! the public listener can take.
+//! File descriptors. The limit is raised as far as possible, and a reserve is kept that connections
+//! of the public listener cannot use.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 use http_server::connection::admission::REFUSALS;
 
-/// A database connection has its socket, or with SQLite the file, its log and its index;
-/// one more while it is replaced.
+/// Descriptors of a database connection: its socket, or with SQLite the file, its log and its
+/// index. One more while it is replaced.
 const PER_DATABASE_CONNECTION: u64 = 4;
-/// The process's own: output, listeners, event queues, files that are read again, and
-/// connections to Redis and the collector.
+/// Descriptors of the process itself: output, listeners, event queues, files that are read again,
+/// and connections to Redis and the collector.
 const OTHERS: u64 = 64;
 
-/// Raises the limit of open files to the hard one, and returns how many connections
-/// the public listener may have under it: `http.max_connections`, or less.
+/// Raises the soft limit of open files to the hard limit. Returns the number of connections that
+/// the public listener may have: `http.max_connections` or fewer.
 ///
 /// # Errors
-/// When the limit has room for none.
+/// When the limit has no room for a connection.
 pub(super) fn fit(config: &Config) -> anyhow::Result<u32> {
     let (limit, reserve) = (raise(), reserve(config));
     let wanted = config.http.max_connections;
@@ -42,14 +42,14 @@ pub(super) fn fit(config: &Config) -> anyhow::Result<u32> {
     Ok(fitting)
 }
 
-/// What must stay free of connections of the public listener.
+/// The number of descriptors that connections of the public listener must leave free.
 fn reserve(config: &Config) -> u64 {
     let database = u64::from(config.database.max_connections) * PER_DATABASE_CONNECTION;
-    // Both listeners refuse.
+    // Twice, because both listeners refuse connections.
     u64::from(config.admin.max_connections) + 2 * u64::from(REFUSALS) + database + OTHERS
 }
 
-/// How many of `wanted` connections a limit has room for beside the reserve.
+/// Number of the `wanted` connections that fit into the limit beside the reserve.
 fn room(limit: Option<u64>, reserve: u64, wanted: u32) -> Option<u32> {
     let Some(limit) = limit else {
         return Some(wanted);
@@ -58,8 +58,8 @@ fn room(limit: Option<u64>, reserve: u64, wanted: u32) -> Option<u32> {
     Some(u32::try_from(room).unwrap_or(u32::MAX).min(wanted))
 }
 
-/// Raises the soft limit to the hard one, and returns the one that holds then; `None` is
-/// no limit.
+/// Raises the soft limit to the hard limit, and returns the limit that is then in force. `None`
+/// means no limit.
 fn raise() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {

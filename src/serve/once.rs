@@ -1,4 +1,4 @@
-//! The subcommands that ask or do something once, and end.
+//! The subcommands that run once and end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::config::Config;
 use http_server::rate_limit::Limits;
 use identity::store::Promotion;
 
-/// Applies the migrations that are missing; `tell` gets a line while it waits, for files
-/// that others can open, and for what was done.
+/// Applies the missing migrations. `tell` gets lines about waiting, about files that other users
+/// can open, and about the result.
 ///
 /// # Errors
 /// When the database cannot be reached or a migration fails.
@@ -40,17 +40,17 @@ pub async fn migrate(config: &Config, tell: fn(&str)) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What `check` found.
+/// The result of `check`.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// One line for each dependency that fails.
+    /// One line for each dependency that failed.
     pub failures: Vec<String>,
-    /// Migrations that are missing and that `serve` applies at its start.
+    /// Missing migrations that `serve` applies at its start.
     pub pending: Vec<String>,
 }
 
-/// Reaches every dependency. Every step is bounded. `tell` gets what is no failure and
-/// should be mended.
+/// Reaches every dependency. Every step has a time limit. `tell` gets findings that are not
+/// failures but should be fixed.
 pub async fn check(config: &Config, tell: fn(&str)) -> Findings {
     let mut found = Findings::default();
     let database = match offline(config) {
@@ -72,10 +72,10 @@ pub async fn check(config: &Config, tell: fn(&str)) -> Findings {
     found
 }
 
-/// Gives a user the administrator's role; says what it did.
+/// Gives a user the role of administrator and returns a line about the result.
 ///
 /// # Errors
-/// When the database cannot be reached, lacks migrations or knows no such user.
+/// When the database cannot be reached, lacks migrations or has no such user.
 pub async fn promote(config: &Config, user: Uuid) -> anyhow::Result<String> {
     let database = offline(config)?;
     let outcome = promote_on(config, &database, user).await;
@@ -90,7 +90,7 @@ pub async fn promote(config: &Config, user: Uuid) -> anyhow::Result<String> {
 async fn promote_on(config: &Config, database: &Database, user: Uuid) -> anyhow::Result<Promotion> {
     let pending = check_database(config, database).await;
     let pending = pending.map_err(anyhow::Error::msg)?;
-    // A start that will apply them does not help this command.
+    // This command needs them now, even if the service would apply them at its start.
     anyhow::ensure!(pending.is_empty(), missing(&pending));
     let clock: SharedClock = Arc::new(SystemClock);
     let stores = app::Stores::new(database, &clock);
@@ -98,7 +98,7 @@ async fn promote_on(config: &Config, database: &Database, user: Uuid) -> anyhow:
     promotion.map_err(|error| anyhow::anyhow!("{}: {}", database.place(), error.cause()))
 }
 
-/// The migrations that the start will apply.
+/// Checks the database and returns the missing migrations that the start will apply.
 async fn check_database(config: &Config, database: &Database) -> Result<Vec<String>, String> {
     let bound = config.database.acquire_timeout;
     let reached = database.reach(bound).await;
@@ -125,12 +125,13 @@ fn missing(pending: &[String]) -> String {
     )
 }
 
-/// A silent server does not keep the process: its sockets end with it.
+/// Closes the database. A silent server cannot delay the exit, because the sockets end with the
+/// process.
 async fn close(database: &Database, bound: Duration) {
     let _closed = tokio::time::timeout(bound, database.close()).await;
 }
 
-/// A database without anybody to scrape its metrics.
+/// A database whose metrics are not scraped.
 fn offline(config: &Config) -> anyhow::Result<Database> {
     let metrics = DbMetrics::register(&prometheus::Registry::new())?;
     Database::new(
@@ -141,7 +142,7 @@ fn offline(config: &Config) -> anyhow::Result<Database> {
     )
 }
 
-/// Where this configuration's service answers for its own liveness.
+/// The URL of the liveness check of a service with this configuration.
 #[must_use]
 pub fn liveness_url(config: &Config) -> String {
     let mut address = config.admin.addr;
@@ -151,10 +152,10 @@ pub fn liveness_url(config: &Config) -> String {
     format!("http://{address}/health/live")
 }
 
-/// Asks a running service; success is a 200.
+/// Checks a running service. The only successful answer is 200.
 ///
 /// # Errors
-/// When there is no answer in time, or another one.
+/// When no answer arrives in time, or an answer with another status.
 pub async fn healthcheck(url: &str, timeout: Duration) -> anyhow::Result<()> {
     let status = tokio::time::timeout(timeout, get_status(url))
         .await
@@ -163,10 +164,10 @@ pub async fn healthcheck(url: &str, timeout: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The status of a plain HTTP `GET`; for the health check of a container.
+/// Returns the status of a plain HTTP `GET`, for the health check of a container.
 ///
 /// # Errors
-/// When the URL cannot be read or nobody answers.
+/// When the URL is invalid or no server answers.
 async fn get_status(url: &str) -> anyhow::Result<http::StatusCode> {
     let uri: http::Uri = url.parse().context("not a URL")?;
     let authority = uri.authority().context("the URL has no host")?;

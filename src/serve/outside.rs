@@ -1,4 +1,4 @@
-//! What the process needs of others, at its start and after.
+//! The dependencies of the process, at its start and afterwards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use http_server::rate_limit::Limits;
 use identity::bootstrap::{self, BootstrapError};
 use identity::store::IdentityStore;
 
-/// Waits for the database with backoff. What waiting cannot mend (credentials, a
-/// database that does not exist) ends the start.
+/// Waits for the database with backoff. Errors that waiting cannot fix end the start, for example
+/// wrong credentials or a missing database.
 pub(super) async fn reach(config: &Config, database: &Database) -> anyhow::Result<()> {
     let mut pause = Duration::from_millis(100);
     loop {
@@ -37,8 +37,8 @@ pub(super) async fn reach(config: &Config, database: &Database) -> anyhow::Resul
     }
 }
 
-/// Applies the migrations that are missing; a server that falls silent meanwhile, or
-/// cannot be written for now, is waited for again.
+/// Applies the missing migrations. If the server stops answering or cannot be written meanwhile, it
+/// waits and tries again.
 pub(super) async fn migrate(config: &Config, database: &Database) -> anyhow::Result<()> {
     let bound = config.database.acquire_timeout;
     let tell = |line: &str| tracing::warn!("{line}");
@@ -59,14 +59,14 @@ pub(super) async fn migrate(config: &Config, database: &Database) -> anyhow::Res
             }
             Err(error) => return Err(error),
         }
-        // The next try may fail at once.
+        // The next try may fail immediately.
         tokio::time::sleep(Duration::from_secs(1)).await;
         reach(config, database).await?;
     }
 }
 
-/// Makes the first administrator, when one is configured. Where migrations run
-/// apart, it waits for them: the process is not ready before they ran anyway.
+/// Creates the first administrator, if one is configured. If migrations run separately, it waits
+/// for them, because the process is not ready before they have run.
 pub(super) async fn first_administrator(
     config: &Config,
     database: &Database,
@@ -138,8 +138,8 @@ pub(super) fn watch_migrations(health: &Health, database: &Database) {
     );
 }
 
-/// Without the shared backend the local limits hold: worth knowing, no reason to
-/// take the process out of service.
+/// Watches the shared backend of the rate limits. Without it the local limits apply. Operators
+/// should see that, but the process stays in service.
 pub(super) fn watch_limits(health: &Health, limits: &Limits) {
     if let Some(is_up) = limits.backend() {
         let probe = move || {

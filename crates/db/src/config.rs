@@ -9,16 +9,16 @@ use settings::{Profile, Raw, Reader, Setting};
 
 use crate::pooler::Pooler;
 
-/// Where the database is, and so which backend stands behind the stores.
+/// The URL of the database. Its scheme selects the backend.
 #[derive(Clone)]
 pub struct DatabaseUrl(String);
 
 /// The two backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// Embedded, one process.
+    /// Embedded. Used by one process.
     Sqlite,
-    /// A server, many processes.
+    /// A server. Used by many processes.
     Postgres,
 }
 
@@ -29,7 +29,7 @@ impl DatabaseUrl {
         &self.0
     }
 
-    /// Which backend the scheme names.
+    /// The backend that the scheme names.
     #[must_use]
     pub fn backend(&self) -> Backend {
         if self.0.starts_with("sqlite:") {
@@ -63,7 +63,8 @@ impl Setting for DatabaseUrl {
             .map_err(|_| format!("is not {}", Self::KIND))
     }
 
-    /// SQLite has no credentials; of a server only the scheme is shown.
+    /// Renders an SQLite URL as it is, because it has no credentials. A server's URL shows its
+    /// scheme only.
     fn render(raw: &Raw) -> String {
         if raw.text.starts_with("sqlite:") {
             raw.text.clone()
@@ -73,10 +74,10 @@ impl Setting for DatabaseUrl {
     }
 }
 
-/// Whether the driver can read the URL.
+/// Checks that the driver can read the URL.
 ///
 /// # Errors
-/// The driver's own.
+/// The error of the driver.
 fn readable(url: &str) -> Result<(), sqlx::Error> {
     #[cfg(feature = "sqlite")]
     if url.starts_with("sqlite:") {
@@ -94,23 +95,26 @@ fn readable(url: &str) -> Result<(), sqlx::Error> {
 settings! {
     /// The database and its connection pool.
     pub struct Config("database") {
-        /// `sqlite://…` (the file and its folder are created) or `postgres://…`.
+        /// URL of the database: `sqlite://…` (the file and its folder are created) or
+        /// `postgres://…`.
         pub url("url"): DatabaseUrl = DevelopmentOnly("sqlite://data/{service}.db");
-        /// What the URL leads to: `none` is the server itself, `session` and `transaction` are the modes of a pooler such as PgBouncer (docs/poolers.md).
+        /// Kind of server at the URL. `none` is the database server itself. `session` and
+        /// `transaction` are the modes of a pooler such as PgBouncer (docs/poolers.md).
         pub pooler("pooler"): Pooler = Same("none");
-        /// Connections at most.
+        /// Limit of open connections.
         pub max_connections("max_connections"): u32 = Same("10"), check at_least_one;
-        /// Connections kept open.
+        /// Number of connections that are kept open.
         pub min_connections("min_connections"): u32 = Same("1");
-        /// Idle connections beyond the minimum close after this.
+        /// Time after which idle connections beyond the minimum are closed.
         pub idle_timeout("idle_timeout"): Duration = Same("10m"), check positive;
-        /// Every connection is replaced after this.
+        /// Age at which a connection is replaced.
         pub max_lifetime("max_lifetime"): Duration = Same("30m"), check positive;
-        /// Wait for a free connection at most; beyond it 503 `DATABASE_UNAVAILABLE`.
+        /// Limit of the wait for a free connection. Beyond it the answer is 503
+        /// `DATABASE_UNAVAILABLE`.
         pub acquire_timeout("acquire_timeout"): Duration = Same("3s"), check positive;
-        /// One statement at most; on SQLite a client-side deadline.
+        /// Limit of one statement. On SQLite the client enforces it.
         pub statement_timeout("statement_timeout"): Duration = Same("5s"), check positive;
-        /// Migrate when the process starts; elsewhere run the `migrate` subcommand first.
+        /// Migrates when the process starts. If it is off, run the `migrate` subcommand first.
         pub migrate_on_start("migrate_on_start"): bool = PerProfile { development: "true", production: "false" };
         /// Allows SQLite in production.
         pub allow_sqlite("allow_sqlite"): bool = Same("false");
@@ -118,7 +122,7 @@ settings! {
 }
 
 impl Config {
-    /// Rules of this section that span keys or depend on the profile.
+    /// Checks the rules of this section that span keys or depend on the profile.
     pub fn validate(&self, reader: &mut Reader) {
         if reader.profile() == Profile::Production
             && self.url.backend() == Backend::Sqlite

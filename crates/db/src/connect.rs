@@ -1,4 +1,4 @@
-//! Pools, with everything set that the defaults leave open.
+//! Creation of the pools. Every option that matters is set explicitly.
 
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -16,30 +16,30 @@ fn pool_options<B: sqlx::Database>(config: &Config) -> sqlx::pool::PoolOptions<B
         .acquire_timeout(config.acquire_timeout)
         .idle_timeout(config.idle_timeout)
         .max_lifetime(config.max_lifetime)
-        // A ping before every use is a round trip a query; see `postgres`.
+        // A ping before every use costs a round trip for each query. `postgres` pings selectively.
         .test_before_acquire(false)
 }
 
-/// A connection that has been idle for longer is asked for a sign of life before
-/// it is used. In a busy pool none is; in a quiet one the round trip costs nothing,
-/// and a server that was restarted costs no request.
+/// A connection that has been idle for longer is pinged before its next use. In a busy pool no
+/// connection is idle for so long. In a quiet pool the round trip does not matter, and no request
+/// fails because the server was restarted.
 pub(crate) const TRUSTED_IDLE: Duration = Duration::from_secs(1);
-/// The time for that sign of life.
+/// Limit of that ping.
 #[cfg(feature = "postgres")]
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
-/// SQLite: WAL so that readers do not wait for the writer; `synchronous=FULL` so
-/// that an acknowledged transfer survives a power cut.
+/// Creates the pool of SQLite. It uses WAL, so that readers do not wait for the writer, and
+/// `synchronous=FULL`, so that a committed transaction survives a power cut.
 ///
 /// # Errors
-/// When the folder of the file cannot be made.
+/// When the folder of the file cannot be created.
 #[cfg(feature = "sqlite")]
 pub(crate) fn sqlite(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<sqlx::SqlitePool> {
     use anyhow::Context as _;
     use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
     let options = SqliteConnectOptions::from_str(config.url.expose())?
-        // `reach` makes the file at the start. One that is removed later is no reason
-        // to go on with an empty one.
+        // `reach` creates the file at the start. A file that is removed later must not be replaced
+        // by an empty one.
         .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
@@ -63,14 +63,14 @@ pub(crate) fn sqlite(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<s
     Ok(pool.connect_lazy_with(options))
 }
 
-/// Where queries go, as their spans say it; an embedded database is nowhere.
+/// Address of the server in the spans of queries. Empty for an embedded database.
 #[derive(Debug, Default)]
 pub(crate) struct Peer {
     pub(crate) address: Option<String>,
     pub(crate) port: Option<u16>,
     /// Name of the database.
     pub(crate) namespace: Option<String>,
-    /// What stands before it.
+    /// The pooler in front of the server.
     #[cfg(feature = "postgres")]
     pub(crate) pooler: Pooler,
 }
@@ -105,11 +105,11 @@ pub(crate) fn postgres_options(
     let options = sqlx::postgres::PgConnectOptions::from_str(url)?;
     Ok(options
         .application_name(service)
-        // Poolers refuse it. Since Postgres 12 floats are exact without it.
+        // Poolers reject this parameter. Since Postgres 12 floats are exact without it.
         .extra_float_digits(None))
 }
 
-/// Postgres (14 or newer): every statement has a timeout on the server as well.
+/// Creates the pool of Postgres (14 or newer). The server also limits every statement.
 ///
 /// # Errors
 /// When the URL cannot be read.
@@ -125,7 +125,7 @@ pub(crate) fn postgres(
     let (options, statements) = match config.pooler {
         Pooler::None => (options.options(settings.options()), None),
         Pooler::Session => (options, Some(Arc::new(settings.statements()))),
-        // They would stay with a session that serves others. The role has them.
+        // Not set here: they would stay with a session that is shared. The role has them.
         Pooler::Transaction => (options, None),
     };
     let pool = pool_options(config).after_connect(move |connection: &mut sqlx::PgConnection, _| {
@@ -151,7 +151,7 @@ pub(crate) fn postgres(
             }
             match tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await {
                 Ok(Ok(())) => Ok(true),
-                // Closed, and the next one tried.
+                // The connection is closed and the pool tries the next one.
                 Ok(Err(_)) | Err(_) => Ok(false),
             }
         })

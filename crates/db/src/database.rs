@@ -34,11 +34,11 @@ pub enum Database {
     Postgres(Db<sqlx::Postgres>),
 }
 
-/// A pool with its deadlines and metrics: what a store holds.
+/// A pool with its deadlines and metrics. Stores hold it.
 pub struct Db<B: sqlx::Database> {
     pub(crate) warm: Arc<Warm<B>>,
     pub(crate) schema: &'static Schema,
-    /// Client-side bound of a store method: acquire plus statement timeout.
+    /// Client-side limit of a store method: acquire timeout plus statement timeout.
     deadline: Duration,
     metrics: Arc<DbMetrics>,
     pub(crate) peer: Arc<Peer>,
@@ -66,14 +66,14 @@ impl<B: sqlx::Database> Clone for Db<B> {
     }
 }
 
-/// Shorter waits are no queue: a connection that is there takes microseconds.
+/// Shorter waits are not logged: taking a free connection takes microseconds.
 const WORTH_TELLING: Duration = Duration::from_millis(1);
 
 impl<B: sqlx::Database> Db<B> {
-    /// A connection; the wait is measured, and a wait in vain counted.
+    /// Takes a connection. The wait is measured, and a wait that times out is counted.
     ///
     /// # Errors
-    /// [`DbError::Unavailable`] when none was free in time.
+    /// [`DbError::Unavailable`] when no connection was free in time.
     pub async fn acquire(&self) -> Result<Lease<B>, DbError> {
         let began = Instant::now();
         let acquired = Lease::acquire(&self.warm).await;
@@ -93,7 +93,7 @@ impl<B: sqlx::Database> Db<B> {
         }
     }
 
-    /// Of a wait for a connection, or on SQLite for the turn to write.
+    /// Records a wait for a connection, or on SQLite for the turn to write.
     fn waited(&self, began: Instant) {
         let waited = began.elapsed();
         self.metrics.pool_wait.observe(waited.as_secs_f64());
@@ -110,11 +110,11 @@ impl<B: sqlx::Database> Db<B> {
         DbError::from(error)
     }
 
-    /// Runs one method of a store: measured as `query_type`, in a client span when
-    /// the request is sampled, and bounded also when the server is frozen.
+    /// Runs one method of a store. It is measured as `query_type` and has a client span if the
+    /// request is sampled. The deadline also holds when the server is frozen.
     ///
     /// # Errors
-    /// Those of `work`, and [`DbError::Unavailable`] beyond the deadline.
+    /// The errors of `work`, and [`DbError::Unavailable`] beyond the deadline.
     pub async fn run<T, E>(
         &self,
         query_type: &'static str,
@@ -126,7 +126,7 @@ impl<B: sqlx::Database> Db<B> {
         self.observe(query_type, query::run(work)).await
     }
 
-    /// Measures, spans and bounds.
+    /// Measures the work, gives it a span and limits it.
     async fn observe<T, E>(
         &self,
         query_type: &'static str,
@@ -137,7 +137,7 @@ impl<B: sqlx::Database> Db<B> {
     {
         let began = Instant::now();
         let bounded = tokio::time::timeout(self.deadline, work);
-        // The span of an unsampled request is not even made.
+        // No span is created for an unsampled request.
         let trace_id = traces::sampled();
         let result = if trace_id.is_some() {
             let span = tracing::info_span!(
@@ -187,8 +187,8 @@ fn system_name(driver: &'static str) -> &'static str {
 
 #[cfg(feature = "sqlite")]
 impl Db<sqlx::Sqlite> {
-    /// A transaction that holds the write lock from its beginning, so that what it
-    /// read is still true when it writes.
+    /// Begins a transaction that holds the write lock from the start, so that its reads are still
+    /// true when it writes.
     ///
     /// # Errors
     /// [`DbError::Unavailable`] when no connection or lock was free in time.
@@ -209,7 +209,7 @@ impl Db<sqlx::Sqlite> {
 
 #[cfg(feature = "postgres")]
 impl Db<sqlx::Postgres> {
-    /// A transaction at `READ COMMITTED`; writers lock the rows that they decide on.
+    /// Begins a transaction at `READ COMMITTED`. Writers lock the rows that they decide on.
     ///
     /// # Errors
     /// [`DbError::Unavailable`] when no connection was free in time.
@@ -217,12 +217,12 @@ impl Db<sqlx::Postgres> {
         Ok(Transaction::begin(self.acquire().await?, "BEGIN").await?)
     }
 
-    /// Like [`Db::run`], for work that is one transaction, or one statement. A schema
-    /// that changes under a prepared statement fails the statement, and with it the
-    /// transaction: nothing of it was done, and it is done once more on a new session.
+    /// Like [`Db::run`], for work that is one transaction or one statement. A schema change under a
+    /// prepared statement fails the statement and its transaction. Nothing was written then, so the
+    /// work is run once more on a new session.
     ///
     /// # Errors
-    /// Those of `work`, and [`DbError::Unavailable`] beyond the deadline.
+    /// The errors of `work`, and [`DbError::Unavailable`] beyond the deadline.
     pub async fn transact<T, E, F>(
         &self,
         query_type: &'static str,
@@ -238,10 +238,10 @@ impl Db<sqlx::Postgres> {
 }
 
 impl Database {
-    /// A pool that connects when it is first used.
+    /// Creates a pool that connects on first use.
     ///
     /// # Errors
-    /// When the URL cannot be read, or the folder of an SQLite file not be made.
+    /// When the URL cannot be read, or the folder of an SQLite file cannot be created.
     pub fn new(
         schema: &'static Schema,
         config: &Config,
@@ -286,7 +286,7 @@ impl Database {
         })
     }
 
-    /// Connections in use, idle, for the gauges of a scrape.
+    /// Updates the gauges of idle and used connections for a scrape.
     pub fn observe_pool(&self) {
         let (size, idle, metrics) = match self {
             #[cfg(feature = "sqlite")]
@@ -299,8 +299,8 @@ impl Database {
         metrics.active.set((i64::from(size) - idle).max(0));
     }
 
-    /// Gives the methods of a store their series at zero: what a store will do is
-    /// known before it does it, and a worker's first run makes no series appear.
+    /// Creates the series of a store's methods with the value zero, so that no series appears for
+    /// the first time when a worker runs.
     pub fn declare(&self, query_types: &[&'static str]) {
         let metrics = match self {
             #[cfg(feature = "sqlite")]

@@ -1,4 +1,4 @@
-//! The two ways in which a database fails.
+//! The two kinds of database failures.
 
 use request::Problem;
 use request::problem::codes;
@@ -7,13 +7,13 @@ use sqlx::error::ErrorKind;
 use crate::fault::Fault;
 use crate::query;
 
-/// Why a query has no result.
+/// The reason why a query has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// The session or the server cannot do it now: worth another try.
+    /// The session or the server cannot serve the query now. Another try may succeed.
     #[error("database unavailable: {0}")]
     Unavailable(#[source] sqlx::Error),
-    /// Anything else is a defect.
+    /// Any other error. It is a defect.
     #[error("database error: {0}")]
     Failed(#[source] sqlx::Error),
 }
@@ -21,7 +21,7 @@ pub enum DbError {
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         let fault = Fault::of(&error);
-        // The session that failed is still in the hands of the query.
+        // The query still holds the session that failed.
         query::remember(fault);
         let error = if fault.is_unavailable() {
             Self::Unavailable(error)
@@ -36,9 +36,9 @@ impl From<sqlx::Error> for DbError {
 }
 
 impl DbError {
-    /// Says in the query's client span, inside of which queries fail, that this one
-    /// did; in attributes of the OpenTelemetry conventions, which hold no values. What
-    /// runs into a constraint is refused, and no failure.
+    /// Marks the client span of the query as failed. The attributes follow the OpenTelemetry
+    /// conventions and contain no values. A violated constraint is a rejection and leaves the span
+    /// unmarked.
     fn mark_span(&self) {
         let (Self::Unavailable(cause) | Self::Failed(cause)) = self;
         let database = match cause {
@@ -63,14 +63,14 @@ impl DbError {
         }
     }
 
-    /// Whether waiting at the start mends it.
+    /// Returns true if the error may disappear while the process waits at the start.
     pub(crate) fn is_transient(&self) -> bool {
         let (Self::Unavailable(error) | Self::Failed(error)) = self;
-        // Whoever speaks another protocol goes on doing so.
+        // A server with another protocol does not change while the process waits.
         Fault::of(error).is_transient() && !matches!(error, sqlx::Error::Protocol(_))
     }
 
-    /// The innermost cause, told once: the driver repeats it at every level.
+    /// The innermost cause, once. The driver repeats it at every level.
     #[must_use]
     pub fn cause(&self) -> String {
         let (Self::Unavailable(error) | Self::Failed(error)) = self;
@@ -85,8 +85,8 @@ impl DbError {
         }
     }
 
-    /// The table constraint that a write ran into: its name on Postgres, its
-    /// columns (`users.email`) on SQLite.
+    /// Returns true if a write violated this table constraint. Postgres reports its name, SQLite
+    /// its columns (`users.email`).
     #[must_use]
     pub fn violates(&self, name: &str, columns: &str) -> bool {
         let Self::Failed(sqlx::Error::Database(error)) = self else {

@@ -1,29 +1,29 @@
-//! Sorts the driver's errors by what can still be done with the session that failed.
+//! Sorts the driver's errors by the further use of the session that failed.
 //!
-//! The source of the Postgres codes is Appendix A of its manual, that of the SQLite
-//! codes <https://sqlite.org/rescode.html>.
+//! The Postgres codes are those of Appendix A of its manual, the SQLite codes those of
+//! <https://sqlite.org/rescode.html>.
 
-/// What an error says about the session and the server behind it.
+/// The kind of an error, by its effect on the session and the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The statement itself: a constraint, a defect.
+    /// The statement: a constraint or a defect.
     Statement,
-    /// Not now: a lock, a deadlock, a timeout. The session is as good as before.
+    /// A lock, a deadlock or a timeout. The session remains usable.
     Busy,
-    /// The session is of no further use and is closed.
+    /// The session is no longer usable and is closed.
     Session(Reason),
 }
 
-/// Why a session is closed before its time.
+/// The reason why a session is closed early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reason {
     /// The connection broke, or the server ended it.
     Lost,
-    /// The server did not let this service in: password, role, database.
+    /// The server rejected this service: password, role or database.
     Refused,
-    /// The server can be read only.
+    /// The server is read-only.
     ReadOnly,
-    /// The file of an embedded database can be read only.
+    /// The file of an embedded database is read-only.
     ReadOnlyFile,
     /// The server ran out of space, memory or connections.
     Resources,
@@ -33,25 +33,25 @@ pub(crate) enum Reason {
     Corrupt,
     /// The schema changed under a prepared statement.
     StalePlan,
-    /// The session's transaction is in a state that no store leaves behind.
+    /// The session's transaction is in a state that correct stores do not cause.
     State,
-    /// It did not come back from an abandoned query in time.
+    /// The connection did not recover from an abandoned query in time.
     Silent,
 }
 
-/// What becomes of the other sessions.
+/// The consequence for the other sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Others {
-    /// They are good.
+    /// They remain in use.
     Keep,
-    /// Each is asked for a sign of life before its next use.
+    /// Each is pinged before its next use.
     Ask,
     /// They have the same fault and are closed.
     Close,
 }
 
 impl Reason {
-    /// Every reason, for the series that exist from the start.
+    /// Every reason. The series of all of them exist from the start.
     pub(crate) const ALL: [Self; 9] = [
         Self::Lost,
         Self::Refused,
@@ -64,7 +64,7 @@ impl Reason {
         Self::Silent,
     ];
 
-    /// Its name in metrics and logs.
+    /// The name in metrics and logs.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Lost => "lost",
@@ -79,12 +79,12 @@ impl Reason {
         }
     }
 
-    /// What the sessions beside this one are worth.
+    /// The consequence for the sessions beside this one.
     pub(crate) const fn others(self) -> Others {
         match self {
-            // Most often the network or the whole server.
+            // The cause is most often the network or the whole server.
             Self::Lost | Self::Silent => Others::Ask,
-            // They speak to the same server, or hold the same file, page or plan.
+            // They use the same server, file, page or plan.
             Self::ReadOnly | Self::ReadOnlyFile | Self::Corrupt | Self::StalePlan => Others::Close,
             Self::Refused | Self::Resources | Self::Storage | Self::State => Others::Keep,
         }
@@ -92,7 +92,7 @@ impl Reason {
 }
 
 impl Fault {
-    /// Whether another try may succeed without a change of this program.
+    /// Returns true if another try may succeed without a change of this program.
     pub(crate) const fn is_unavailable(self) -> bool {
         match self {
             Self::Statement | Self::Session(Reason::State) => false,
@@ -100,8 +100,8 @@ impl Fault {
         }
     }
 
-    /// Whether waiting at the start mends it. Wrong credentials, a file that cannot be
-    /// opened or a damaged one need a person.
+    /// Returns true if the fault may disappear while the process waits at the start. Wrong
+    /// credentials and files that are damaged or cannot be opened need a person.
     pub(crate) const fn is_transient(self) -> bool {
         use Reason::{Corrupt, ReadOnlyFile, Refused, Storage};
         self.is_unavailable()
@@ -111,11 +111,11 @@ impl Fault {
             )
     }
 
-    /// What `error` says.
+    /// Sorts an error of the driver.
     pub(crate) fn of(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Self::Busy,
-            // After an unexpected message nobody knows which answer comes next.
+            // After an unexpected message, the next answers cannot be matched to queries.
             sqlx::Error::WorkerCrashed
             | sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
@@ -144,32 +144,32 @@ fn of_database(error: &dyn sqlx::error::DatabaseError) -> Fault {
     Fault::Statement
 }
 
-/// `routine` is the server's function that failed, which is in no language; `ended`
-/// says that the server ended the session with this error.
+/// `routine` is the function of the server that failed. Unlike the message it is not translated.
+/// `ended` is true if the server ended the session with this error.
 #[cfg(feature = "postgres")]
 fn of_postgres(code: &str, routine: Option<&str>, ended: bool) -> Fault {
     use Reason::{Corrupt, Lost, ReadOnly, Refused, Resources, StalePlan, State, Storage};
     match (code, code.get(..2).unwrap_or_default()) {
-        // "cached plan must not change result type"; any other is a defect.
+        // The error "cached plan must not change result type". Any other 0A000 is a defect.
         ("0A000", _) if routine == Some("RevalidateCachedQuery") => Fault::Session(StalePlan),
-        // The session does not know the statement, or knows another of that name: a
-        // pooler has changed it, or somebody said DEALLOCATE.
+        // The session lacks the statement or has another one of that name. A pooler changed the
+        // session, or a client sent DEALLOCATE.
         ("26000" | "42P05", _) => Fault::Session(StalePlan),
         ("25006", _) => Fault::Session(ReadOnly),
         (_, "25") if !matches!(code, "25P03" | "25P04") => Fault::Session(State),
-        // 25P03, 25P04: the time of an idle transaction, or of any, is over.
+        // 25P03 and 25P04: the timeout of an idle transaction, or of any transaction.
         (_, "08" | "25") => Fault::Session(Lost),
-        // 3D000: no such database, 55000: it takes no connections for now.
+        // 3D000: no such database. 55000: the database accepts no connections now.
         (_, "28") | ("3D000", _) => Fault::Session(Refused),
         ("55000", _) if ended => Fault::Session(Refused),
         (_, "53") => Fault::Session(Resources),
-        // Cancelled, by the statement timeout for one: the session goes on.
+        // Cancelled, for example by the statement timeout. The session remains usable.
         ("57014", _) if !ended => Fault::Busy,
         (_, "57") => Fault::Session(Lost),
         // Errors of the system outside of Postgres.
         (_, "58") => Fault::Session(Storage),
         ("XX001" | "XX002", _) => Fault::Session(Corrupt),
-        // Serialization and deadlock; 55P03 is the lock timeout.
+        // Serialization failures and deadlocks. 55P03 is the lock timeout.
         (_, "40") | ("55P03", _) if !ended => Fault::Busy,
         _ if ended => Fault::Session(Lost),
         _ => Fault::Statement,
@@ -237,7 +237,7 @@ mod tests {
     #[cfg(feature = "sqlite")]
     #[test]
     fn the_primary_codes_of_sqlite_say_what_becomes_of_the_session() {
-        // With extended codes: SQLITE_IOERR_WRITE, SQLITE_CONSTRAINT_UNIQUE.
+        // Includes extended codes: SQLITE_IOERR_WRITE (778), SQLITE_CONSTRAINT_UNIQUE (2067).
         for (code, fault) in [
             (5, Fault::Busy),
             (6, Fault::Busy),

@@ -1,14 +1,14 @@
-//! The files of an embedded database, and who may read them.
+//! The files of an embedded database and their permissions.
 
 use crate::database::Database;
 
-/// Read or written by users who are neither the owner nor in the group.
+/// Permission bits of users who are neither the owner nor in the group.
 #[cfg(feature = "sqlite")]
 const OTHERS: u32 = 0o006;
 
 impl Database {
-    /// A line for each file of the database that every user of this machine can open.
-    /// New files are made private; files that are there keep the mode that they have.
+    /// One line for each file of the database that every user of this machine can open. New files
+    /// are created private. Existing files keep their mode.
     #[must_use]
     pub fn exposed_files(&self) -> Vec<String> {
         match self {

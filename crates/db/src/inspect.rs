@@ -1,4 +1,4 @@
-//! Whether the pooler is what the configuration says.
+//! Checks that the pooler has the mode that the configuration names.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use crate::database::Db;
 use crate::pooler::Pooler;
 use crate::reach::ReachError;
 
-/// A setting that no server knows: it stays with the session that it was given to.
+/// A setting that is unknown to every server. It stays with the session that set it.
 #[cfg(feature = "postgres")]
 const MARK: &str = "pooler.mark";
 
 impl Database {
-    /// Finds out whether `database.pooler` is what stands before the server. Two
-    /// connections say one thing after the other: behind a pooler in transaction
-    /// mode the second one gets the session of the first.
+    /// Checks that `database.pooler` matches the pooler before the server. One connection sets a
+    /// mark, then a second one reads it. Behind a pooler in transaction mode the second connection
+    /// gets the session of the first.
     ///
     /// # Errors
-    /// What to change, or why the server could not be asked within `bound`.
+    /// The setting to change, or why the server did not answer within `bound`.
     #[cfg_attr(
         not(feature = "postgres"),
         allow(unused_variables, clippy::unused_async)
@@ -53,7 +53,7 @@ impl Database {
             .bind(MARK)
             .fetch_one(&mut two);
         let seen = match self.step(bound, "a second connection", seen).await {
-            // In session mode every session may be taken. Who waits shares none.
+            // In session mode all sessions may be taken. A connection that waits shares none.
             Err(ReachError::Silent { .. }) => return Ok(()),
             seen => seen?,
         };
@@ -74,7 +74,7 @@ impl Database {
 /// Marks the session and reads its `statement_timeout`.
 #[cfg(feature = "postgres")]
 async fn leave_mark(session: &mut PgConnection, mark: &str) -> Result<String, sqlx::Error> {
-    // Poolers in statement mode refuse it.
+    // Poolers in statement mode reject it.
     session.execute(sqlx::raw_sql("BEGIN")).await?;
     let read = "SELECT set_config($1, $2, false), current_setting('statement_timeout')";
     let (_, timeout): (String, String) = sqlx::query_as(read)

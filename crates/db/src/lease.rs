@@ -1,10 +1,9 @@
-//! Connections that cannot be kept from the pool.
+//! Leases of connections. Every connection returns to the pool or is closed.
 //!
-//! A request that is given up drops its query in the middle. sqlx then returns the
-//! connection to the pool by asking the server for a sign of life, without a bound:
-//! with a frozen server every abandoned request would take one place of the pool
-//! for good, and a long query would run on. So a connection has a moment to come
-//! back; after it the socket is closed, and the server ends what it was doing
+//! A request that is cancelled drops its query halfway. sqlx then returns the connection to the
+//! pool and pings the server without a timeout. With a frozen server, every cancelled request would
+//! take one place of the pool forever, and a long query would run on. A connection therefore has a
+//! limited time to return. After it the socket is closed. The server then ends the query
 //! (`client_connection_check_interval`) and rolls it back.
 
 use std::ops::{Deref, DerefMut};
@@ -19,7 +18,7 @@ use crate::fault::{Fault, Reason};
 use crate::query;
 use crate::warm::{Borrowed, Place, SETTLE, Settle, Warm, discard, give_back, settle};
 
-/// A connection of the pool; given back, or closed, when dropped.
+/// A connection of the pool. Dropping it returns or closes it.
 pub struct Lease<B: sqlx::Database>(Option<Held<B>>);
 
 struct Held<B: sqlx::Database> {
@@ -31,7 +30,7 @@ struct Held<B: sqlx::Database> {
 }
 
 impl<B: sqlx::Database> Lease<B> {
-    /// A connection of the pool, as soon as one is free.
+    /// Takes a connection of the pool as soon as one is free.
     pub(crate) async fn acquire(home: &Arc<Warm<B>>) -> Result<Self, sqlx::Error> {
         let (borrowed, place) = home.acquire().await?;
         Ok(Self(Some(Held {
@@ -51,8 +50,8 @@ impl<B: sqlx::Database> Lease<B> {
 }
 
 impl<B: sqlx::Database> Held<B> {
-    /// Has the connection prove itself on its way back to the pool, or closes it when
-    /// its query has shown that it is of no further use.
+    /// Checks the connection on its way back to the pool. It is closed instead if its query met a
+    /// fault of the session.
     fn settle(self) {
         if let Some(reason) = query::fault() {
             self.home.failed(self.borrowed.since, reason);
@@ -64,7 +63,7 @@ impl<B: sqlx::Database> Held<B> {
     }
 }
 
-/// A connection that was left to its query, and settled unless the query ends well.
+/// A connection that was handed to its query. It is settled unless the query ends well.
 struct Left<B: sqlx::Database>(Option<Held<B>>);
 
 impl<B: sqlx::Database> query::Returned for Left<B> {
@@ -108,13 +107,13 @@ impl<B: sqlx::Database> Drop for Lease<B> {
         if held.roll_back.is_some() {
             held.settle();
         } else {
-            // Whatever comes back was not left, and is settled.
+            // A connection that comes back was not handed over. Dropping it settles it.
             drop(query::leave(Box::new(Left(Some(held)))));
         }
     }
 }
 
-/// A transaction; rolled back when dropped.
+/// A transaction. Dropping it rolls it back.
 pub struct Transaction<B: sqlx::Database>(Lease<B>);
 
 impl<B> Transaction<B>
@@ -122,27 +121,28 @@ where
     B: sqlx::Database,
     for<'c> &'c mut B::Connection: Executor<'c, Database = B>,
 {
-    /// With the statement that begins it.
+    /// Begins the transaction with the statement `begin`.
     pub(crate) async fn begin(lease: Lease<B>, begin: &'static str) -> Result<Self, sqlx::Error> {
         let mut transaction = Self(lease);
-        // Before it begins, so that a beginning that is given up is undone as well.
+        // Set first, so that a cancelled `BEGIN` is rolled back as well.
         transaction.0.held().roll_back = Some(roll_back);
         transaction.say(begin).await?;
         Ok(transaction)
     }
 
-    /// Makes what was written last.
+    /// Commits the transaction.
     ///
     /// # Errors
-    /// The database's; unless the connection broke, nothing was written then.
+    /// The error of the database. Nothing was written then. If the connection broke, the outcome
+    /// is unknown.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         self.end("COMMIT").await
     }
 
-    /// Undoes what was written.
+    /// Rolls the transaction back.
     ///
     /// # Errors
-    /// The database's.
+    /// The error of the database.
     pub async fn rollback(self) -> Result<(), sqlx::Error> {
         self.end("ROLLBACK").await
     }
@@ -155,7 +155,7 @@ where
 
     async fn say(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
         let said = (*self.0).execute(sqlx::raw_sql(statement)).await;
-        // Here, because the transaction may be dropped before the error is converted.
+        // Recorded here, because the transaction may be dropped before the error is converted.
         said.inspect_err(|error| query::remember(Fault::of(error)))?;
         Ok(())
     }
@@ -168,13 +168,12 @@ where
 {
     Box::pin(async move {
         let undone = (*connection).execute(sqlx::raw_sql("ROLLBACK"));
-        // An error of the database's: no transaction was open, or none is any more.
+        // An error of the database means that no transaction is open any more.
         if let Ok(Ok(_) | Err(sqlx::Error::Database(_))) = timeout(SETTLE, undone).await {
             give_back(connection, home).await;
         } else {
             home.renewal.count(Reason::Silent);
-            // Dropped in the pool's hands it would be asked for a sign of life first,
-            // for as long as the server takes.
+            // If the pool dropped it, sqlx would first ping the server without a timeout.
             drop(connection.detach());
             tracing::debug!("closed a connection that could not roll back in time");
         }

@@ -1,9 +1,9 @@
-//! The database: connecting, migrating, and the path of every store's query.
+//! Database access: connections, migrations, and the path of every store's query.
 //!
-//! A [`Database`] is the pool of the backend that the configuration names, SQLite or
-//! Postgres. A store holds a [`Db`] and runs each of its methods through [`Db::run`],
-//! which measures it, gives it a span when the request is sampled, and bounds it. A
-//! service hands in its name and its migrations as a [`Schema`].
+//! A [`Database`] is the pool of the configured backend, SQLite or Postgres. A store holds a [`Db`]
+//! and runs each of its methods through [`Db::run`]. That measures the method, limits its time and
+//! gives it a span if the request is sampled. A service passes its name and its migrations as a
+//! [`Schema`].
 //!
 //! ```
 //! use std::sync::Arc;
@@ -37,7 +37,7 @@
 //! # anyhow::Ok(())
 //! ```
 
-// A build with one backend prepares the checked queries of that backend, and is not used.
+// A build with one backend serves to prepare the checked queries of that backend and is not run.
 #![cfg_attr(
     not(all(feature = "sqlite", feature = "postgres")),
     allow(dead_code, unused_imports)

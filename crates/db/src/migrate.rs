@@ -1,8 +1,8 @@
-//! Migrations: embedded, forward only, one history for template and application.
+//! Migrations. They are embedded and forward only, with one history for template and application.
 //!
-//! Template migrations have versions below 10000, applications use timestamps.
-//! A binary ignores versions that it does not know, so that an older one serves
-//! on a newer schema during a rollout.
+//! Template migrations have versions below 10000, applications use timestamps. A binary ignores
+//! versions that it does not contain, so that an older binary serves on a newer schema during a
+//! rollout.
 
 use std::time::Duration;
 
@@ -19,17 +19,17 @@ use crate::pooler::Pooler;
 use crate::reach::ReachError;
 use crate::schema::tolerant;
 
-/// Time between two lines about a lock that another migrator holds, and between two
-/// looks at whether the server still answers.
+/// Interval of the messages about a lock that another migrator holds, and of the checks that the
+/// server still answers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Applies what is missing, and returns what that was. Several processes may do this at
-/// once: the others wait for the lock of the first without a bound, and `tell` is told.
-/// A server that stops answering meanwhile ends the wait.
+/// Applies the missing migrations and returns them. Several processes may do this at once. The
+/// others wait for the lock of the first without a limit and report that through `tell`. The wait
+/// ends if the server stops answering.
 ///
 /// # Errors
-/// When a migration fails, one that was applied has changed since, or the server does
-/// not answer a step within `bound`.
+/// When a migration fails, an applied migration has changed since, or the server does not answer a
+/// step within `bound`.
 #[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
 pub async fn run(
     database: &Database,
@@ -61,7 +61,7 @@ pub async fn run(
     }
 }
 
-/// Waits for `work` and tells at intervals that it still waits.
+/// Waits for `work` and reports at intervals that it still waits.
 #[cfg(feature = "sqlite")]
 async fn patiently<T>(
     work: impl Future<Output = anyhow::Result<T>>,
@@ -77,8 +77,8 @@ async fn patiently<T>(
     }
 }
 
-/// A connection of its own, without a statement timeout. SQLite's driver has no
-/// migration lock, so a lock file stands beside the database.
+/// Migrates on a separate connection without a statement timeout. SQLite's driver has no migration
+/// lock, so a lock file beside the database serves as one.
 #[cfg(feature = "sqlite")]
 async fn sqlite(embedded: &Migrator, url: &DatabaseUrl) -> anyhow::Result<Vec<String>> {
     use anyhow::Context as _;
@@ -99,14 +99,14 @@ async fn sqlite(embedded: &Migrator, url: &DatabaseUrl) -> anyhow::Result<Vec<St
     let mut connection = options.connect().await?;
     let missing = missing(embedded, &applied_sqlite(&mut connection).await?);
     tolerant(embedded).run(&mut connection).await?;
-    // Released here, when the history is written.
+    // Released when the history is written.
     drop(lock);
     Ok(missing)
 }
 
-/// A connection of its own, without a statement timeout; sqlx takes an advisory lock.
-/// Connecting is bounded. Afterwards a second connection asks at intervals whether the
-/// server still answers, because a lock or a long migration looks the same as silence.
+/// Migrates on a separate connection without a statement timeout. sqlx takes an advisory lock. The
+/// time to connect is limited. Afterwards a second connection checks at intervals that the server
+/// still answers, because waiting for a lock or a long migration looks like silence.
 #[cfg(feature = "postgres")]
 async fn postgres(
     database: &Database,
@@ -123,7 +123,7 @@ async fn postgres(
     let limits = "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0";
     let lifted = connection.execute(sqlx::raw_sql(limits));
     database.step(bound, "lifting limits", lifted).await?;
-    // Another migrator may apply some of it first, while this one waits for the lock.
+    // Another migrator may apply some migrations first, while this one waits for the lock.
     let mut work = std::pin::pin!(async {
         let applied = applied_postgres(&mut connection).await?;
         tolerant(&schema.postgres).run(&mut connection).await?;
@@ -141,7 +141,7 @@ async fn postgres(
     }
 }
 
-/// The migrations that this binary knows, in their order: version and name.
+/// The migrations of this binary in their order: version and name.
 #[must_use]
 pub fn known(database: &Database) -> Vec<String> {
     let migrator = match database {
@@ -153,7 +153,7 @@ pub fn known(database: &Database) -> Vec<String> {
     missing(migrator, &[])
 }
 
-/// Version and name of what is not in the history.
+/// Version and name of the migrations that are not in the history.
 fn missing(migrator: &Migrator, applied: &[i64]) -> Vec<String> {
     migrator
         .iter()
@@ -162,7 +162,7 @@ fn missing(migrator: &Migrator, applied: &[i64]) -> Vec<String> {
         .collect()
 }
 
-/// Whether every migration that this binary knows is applied.
+/// Returns true if every migration of this binary is applied.
 ///
 /// # Errors
 /// When the history cannot be read.
@@ -170,7 +170,7 @@ pub async fn is_current(database: &Database) -> Result<bool, DbError> {
     Ok(pending(database).await?.is_empty())
 }
 
-/// The migrations that this binary knows and that are not applied: version and name.
+/// The migrations of this binary that are not applied: version and name.
 ///
 /// # Errors
 /// When the history cannot be read.

@@ -1,18 +1,18 @@
 //! Poolers between this process and Postgres (ADR 33).
 //!
-//! A pooler such as PgBouncer gives a server session to a client for as long as the
-//! client is connected (session mode), or for one transaction (transaction mode). In
-//! transaction mode nothing that belongs to a session may be relied on: settings,
-//! session locks, and prepared statements unless the pooler keeps account of them.
+//! A pooler such as PgBouncer gives a server session to a client for the time of its connection
+//! (session mode) or for one transaction (transaction mode). In transaction mode the properties of
+//! a session are not reliable. These are settings, session locks, and prepared statements unless
+//! the pooler tracks them.
 
 use std::time::Duration;
 
 use settings::{Raw, Setting};
 
-/// What `database.url` leads to.
+/// Kind of server at `database.url`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Pooler {
-    /// The server itself.
+    /// The database server itself.
     #[default]
     None,
     /// A pooler in session mode.
@@ -34,12 +34,12 @@ impl Setting for Pooler {
     }
 }
 
-/// What a session has beyond the server's defaults.
+/// Settings of a session that differ from the server's defaults.
 pub(crate) struct SessionSettings([(&'static str, String); 4]);
 
 impl SessionSettings {
     pub(crate) fn new(statement_timeout: Duration) -> Self {
-        // Shorter, so that the error says what the statement was waiting for.
+        // Shorter than `statement_timeout`, so that the error names the lock as the cause.
         let lock_timeout = (statement_timeout * 4 / 5).as_millis().max(1);
         Self([
             (
@@ -48,17 +48,17 @@ impl SessionSettings {
             ),
             ("lock_timeout", lock_timeout.to_string()),
             ("idle_in_transaction_session_timeout", "30000".to_owned()),
-            // A query whose client has hung up ends, instead of running on.
+            // Ends a query whose client has disconnected.
             ("client_connection_check_interval", "500".to_owned()),
         ])
     }
 
-    /// For the startup packet.
+    /// The settings for the startup packet.
     pub(crate) fn options(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.0.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
-    /// The same as statements, for poolers that refuse them at the startup.
+    /// The settings as statements, for poolers that reject them in the startup packet.
     pub(crate) fn statements(&self) -> String {
         let each = self.0.iter();
         let each = each.map(|(name, value)| format!("SET {name} = '{value}'"));
@@ -66,15 +66,15 @@ impl SessionSettings {
     }
 }
 
-/// What to change when a pooler does not work as it is set up. Trying again does not
-/// mend that.
+/// Names the setting to change when the pooler does not fit the configuration. Retrying does not
+/// help then.
 pub(crate) fn advice(error: &sqlx::Error) -> Option<&'static str> {
     let sqlx::Error::Database(error) = error else {
         return None;
     };
     let message = error.message();
     match &*error.code()? {
-        // PgBouncer has this one code for all that it says itself.
+        // PgBouncer uses this code for all errors of its own.
         "08P01" if message.starts_with("unsupported startup parameter") => Some(
             "a pooler: set database.pooler to its mode, session or transaction, or have it ignore the parameter (ignore_startup_parameters of PgBouncer)",
         ),

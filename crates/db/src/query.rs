@@ -1,23 +1,22 @@
-//! The query that runs on this task: the connection that it has given back, and what an
-//! error has said of its session.
+//! The query that runs on this task: the connection that it returned, and the fault of its session.
 
 use std::cell::RefCell;
 
 use crate::fault::{Fault, Reason};
 
-/// A connection that a query has given back before it is known how the query ended.
+/// A connection that was returned before its query has ended.
 pub(crate) trait Returned: Send {
-    /// It ended well: the connection is at rest.
+    /// Keeps the connection. The query ended well, so no answer is pending on it.
     fn keep(self: Box<Self>);
 }
 
-/// What is known of the query that runs on this task.
+/// State of the query that runs on this task.
 #[derive(Default)]
 struct Query {
     returned: Option<Box<dyn Returned>>,
-    /// Why its session is of no further use.
+    /// The reason why its session is no longer usable.
     fault: Option<Reason>,
-    /// It is done once more when its plan is stale.
+    /// The query runs once more if its plan is stale.
     repeats: bool,
 }
 
@@ -25,7 +24,7 @@ tokio::task_local! {
     static QUERY: RefCell<Query>;
 }
 
-/// Asks or tells the query that is running on this task, if one is.
+/// Accesses the query that runs on this task, if there is one.
 fn of_query<T>(with: impl FnOnce(&mut Query) -> T) -> Option<T> {
     let with = |query: &RefCell<Query>| {
         query
@@ -36,8 +35,8 @@ fn of_query<T>(with: impl FnOnce(&mut Query) -> T) -> Option<T> {
     QUERY.try_with(with).ok().flatten()
 }
 
-/// Leaves a connection to the query that is running on this task; returns it when
-/// none is, or when another one is there already.
+/// Hands a connection to the query that runs on this task. It is returned if no query runs, or if
+/// the query already holds one.
 pub(crate) fn leave(returned: Box<dyn Returned>) -> Option<Box<dyn Returned>> {
     let mut returned = Some(returned);
     of_query(|query| {
@@ -48,8 +47,8 @@ pub(crate) fn leave(returned: Box<dyn Returned>) -> Option<Box<dyn Returned>> {
     returned
 }
 
-/// Notes what an error says about the session that the running query holds; the first
-/// fault counts, the others follow from it.
+/// Records the fault of the session that the running query holds. The first fault counts, because
+/// later ones follow from it.
 pub(crate) fn remember(fault: Fault) {
     if let Fault::Session(reason) = fault {
         of_query(|query| {
@@ -58,30 +57,30 @@ pub(crate) fn remember(fault: Fault) {
     }
 }
 
-/// Why the session of the running query is of no further use.
+/// The reason why the session of the running query is no longer usable.
 pub(crate) fn fault() -> Option<Reason> {
     of_query(|query| query.fault).flatten()
 }
 
-/// Whether the running query is done once more after this fault.
+/// Returns true if the running query runs once more after this fault.
 pub(crate) fn repeats(fault: Fault) -> bool {
     fault == Fault::Session(Reason::StalePlan) && of_query(|query| query.repeats) == Some(true)
 }
 
-/// Runs a query. When it ends well, its connection is kept; when it fails, or is given
-/// up in the middle, the connection has to prove itself; when the failure was the
-/// session's, it is closed.
+/// Runs a query and decides about its connection. The connection is kept if the query ends well. It
+/// has to pass a check if the query fails or is cancelled. It is closed if the session caused the
+/// failure.
 pub(crate) async fn run<T, E>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     attempt(work, false).await.0
 }
 
-/// Runs a query, and once more on another session when its plan was stale.
+/// Runs a query, and once more on another session if its plan was stale.
 pub(crate) async fn run_again<T, E, F>(work: impl Fn() -> F) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,
 {
     match attempt(work(), true).await {
-        // Boxed: seldom needed.
+        // Boxed, because it is seldom needed.
         (Err(_), Some(Reason::StalePlan)) => Box::pin(run(work())).await,
         (result, _) => result,
     }

@@ -1,7 +1,7 @@
-//! Asking the database once, outside of the pool, with a bound for each step.
+//! Reaches the database once, outside of the pool, with a limit for each step.
 //!
-//! The pool tries a refused connection again until its own time is over, and then knows
-//! only that the time is over. A connection of its own keeps the cause.
+//! The pool retries a refused connection until its timeout and then reports only the timeout. A
+//! separate connection keeps the cause.
 
 use std::time::Duration;
 
@@ -14,33 +14,33 @@ use crate::error::DbError;
 use crate::fault::Fault;
 use crate::pooler;
 
-/// Why the database was not reached, and where.
+/// The reason why the database was not reached, and its place.
 #[derive(Debug, thiserror::Error)]
 pub enum ReachError {
-    /// A step had no answer in time.
+    /// A step was not answered in time.
     #[error("{place} did not answer within {bound:?} ({step})")]
     Silent {
         /// Host and port, socket or file.
         place: String,
-        /// The time that the step had.
+        /// The limit of the step.
         bound: Duration,
         /// The step.
         step: &'static str,
     },
-    /// It answered with an error, or nothing listens there.
+    /// The database answered with an error, or no process listens there.
     #[error("{place}: {cause}")]
     Refused {
         /// Host and port, socket or file.
         place: String,
         /// The innermost cause, once.
         cause: String,
-        /// Whether another try may help.
+        /// True if another try may help.
         transient: bool,
     },
 }
 
 impl ReachError {
-    /// Whether another try may help.
+    /// Returns true if another try may help.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         match self {
@@ -51,7 +51,7 @@ impl ReachError {
 }
 
 impl Database {
-    /// Host and port, socket or file; never credentials.
+    /// Host and port, socket or file, without credentials.
     #[must_use]
     pub fn place(&self) -> String {
         match self {
@@ -72,7 +72,7 @@ impl Database {
         }
     }
 
-    /// Connects apart from the pool and asks for a sign of life; each step has `bound`.
+    /// Connects outside of the pool and runs `SELECT 1`. Each step is limited by `bound`.
     ///
     /// # Errors
     /// The cause, with the place and the step.
@@ -100,7 +100,8 @@ impl Database {
         Ok(())
     }
 
-    /// Why the migrations failed; a server that cannot be written now is told apart.
+    /// Turns the failure of a migration into an error. A server that cannot be written now is a
+    /// [`ReachError`].
     #[cfg(feature = "postgres")]
     pub(crate) fn migration_failed(&self, error: sqlx::migrate::MigrateError) -> anyhow::Error {
         use sqlx::migrate::MigrateError;

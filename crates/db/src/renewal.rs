@@ -1,4 +1,4 @@
-//! From when on a session is trusted: after some faults the older ones are not.
+//! Trust in sessions. After some faults the older sessions are no longer trusted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,27 +7,27 @@ use std::time::{Duration, Instant};
 use crate::fault::Reason;
 use crate::metrics::DbMetrics;
 
-/// What a session from the pool needs before it is used.
+/// The treatment of a session from the pool before it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Before {
-    /// Nothing.
+    /// Use it.
     Use,
-    /// A sign of life.
+    /// Ping it first.
     Ask,
-    /// It is closed.
+    /// Close it.
     Close,
 }
 
-/// The two points in time, and the counter of what is closed.
+/// The two points in time, and the counter of closed sessions.
 pub(crate) struct Renewal {
     origin: Instant,
     /// Nanoseconds after `origin`. Sessions that were opened earlier are closed.
     opened_after: AtomicU64,
-    /// Sessions that were used last before this are asked for a sign of life.
+    /// Sessions that were last used before this are pinged.
     answered_after: AtomicU64,
-    /// Why sessions are closed.
+    /// The reason for closing older sessions.
     reason: Mutex<Reason>,
-    /// Sessions that failed.
+    /// Number of sessions that failed.
     failures: AtomicU64,
     /// A session has met damaged data.
     corrupt: AtomicBool,
@@ -55,7 +55,7 @@ impl Renewal {
         u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Distrusts every session that is open now.
+    /// Marks every session that is open now for closing.
     pub(crate) fn close_older(&self, reason: Reason) {
         tracing::debug!(
             reason = reason.name(),
@@ -66,18 +66,18 @@ impl Renewal {
         self.opened_after.fetch_max(now, Ordering::AcqRel);
     }
 
-    /// Has every session that is idle now asked before its next use.
+    /// Marks every session that is idle now for a ping before its next use.
     pub(crate) fn ask_older(&self) {
         let now = self.nanos(Instant::now());
         self.answered_after.fetch_max(now, Ordering::AcqRel);
     }
 
-    /// Whether a session that was trusted at `since` still is.
+    /// Returns true if no renewal happened after `since`.
     pub(crate) fn trusts(&self, since: Instant) -> bool {
         self.nanos(since) >= self.opened_after.load(Ordering::Acquire)
     }
 
-    /// What a session of this age needs that has been idle for so long.
+    /// The treatment of a session with this age and idle time.
     pub(crate) fn before_use(&self, age: Duration, idle_for: Duration) -> Before {
         let now = self.nanos(Instant::now());
         let ago =
@@ -91,12 +91,12 @@ impl Renewal {
         }
     }
 
-    /// Why sessions are closed that were open at the last renewal.
+    /// The reason for closing the sessions that were open at the last renewal.
     pub(crate) fn reason(&self) -> Reason {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a session failed, for the check.
+    /// Records for the readiness check that a session failed.
     pub(crate) fn failed(&self, reason: Reason) {
         self.failures.fetch_add(1, Ordering::AcqRel);
         if reason == Reason::Corrupt {
@@ -104,25 +104,25 @@ impl Renewal {
         }
     }
 
-    /// Sessions that failed until now.
+    /// Number of sessions that have failed.
     #[cfg(feature = "sqlite")]
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Acquire)
     }
 
-    /// Whether damaged data was met, and not found whole since.
+    /// Returns true if a session met damaged data and no check has found the data intact since.
     #[cfg(feature = "sqlite")]
     pub(crate) fn is_corrupt(&self) -> bool {
         self.corrupt.load(Ordering::Acquire)
     }
 
-    /// The data was found whole.
+    /// Records that the data is intact.
     #[cfg(feature = "sqlite")]
     pub(crate) fn is_whole(&self) {
         self.corrupt.store(false, Ordering::Release);
     }
 
-    /// Counts a session that is closed before its time.
+    /// Counts a session that is closed early.
     pub(crate) fn count(&self, reason: Reason) {
         let discarded = &self.metrics.discarded;
         discarded.with_label_values(&[reason.name()]).inc();

@@ -8,8 +8,8 @@ use sqlx::migrate::{Migration, Migrator};
 /// embeds the files at compile time.
 #[derive(Debug)]
 pub struct Schema {
-    /// Name of the service. Sessions carry it as `application_name`, and advisory locks
-    /// are apart from those of other services on the same server.
+    /// Name of the service. Sessions carry it as `application_name`. It separates advisory locks
+    /// from those of other services on the same server.
     pub service: &'static str,
     /// Migrations of SQLite.
     pub sqlite: Migrator,
@@ -18,7 +18,7 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// For a service without tables of its own.
+    /// The schema of a service without tables.
     #[must_use]
     pub const fn without_migrations(service: &'static str) -> Self {
         Self {
@@ -29,8 +29,8 @@ impl Schema {
     }
 }
 
-/// A migrator that ignores versions in the history that this binary lacks, so that an
-/// older binary serves on a newer schema during a rollout.
+/// Copies a migrator and makes it ignore versions in the history that this binary lacks. An older
+/// binary can then serve on a newer schema during a rollout.
 pub(crate) fn tolerant(embedded: &Migrator) -> Migrator {
     let migrations: Vec<Migration> = embedded.iter().cloned().collect();
     let mut migrator = Migrator::with_migrations(migrations);

@@ -1,29 +1,29 @@
-//! Work that at most one process of many may do at a time.
+//! Work that at most one process may do at a time.
 
 use std::time::Duration;
 
 use crate::database::Database;
 use crate::error::DbError;
 
-/// For saying goodbye to the server.
+/// Limit of the time to end the session.
 #[cfg(feature = "postgres")]
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// The right to do it; ends when dropped, and with the process that holds it.
+/// The right to do the work. It ends when it is dropped and when its process ends.
 pub struct Turn {
-    /// A connection of its own, with an open transaction that has the lock: a long run
-    /// takes no place of the pool, and a pooler leaves the session to it until the end.
-    /// SQLite has one process, and so nobody to keep out.
+    /// A separate connection with an open transaction that holds the lock. A long run thus takes no
+    /// place of the pool, and a pooler keeps the session for it until the end. SQLite serves one
+    /// process and needs no lock.
     #[cfg(feature = "postgres")]
     session: Option<sqlx::PgConnection>,
 }
 
 impl Turn {
-    /// Makes sure that the right still stands: a server that was restarted has
-    /// forgotten it. To be asked more often than `idle_in_transaction_session_timeout`.
+    /// Checks that the right is still valid, because a restarted server has lost the lock. It must
+    /// be called more often than `idle_in_transaction_session_timeout`.
     ///
     /// # Errors
-    /// When it cannot be confirmed within `bound`.
+    /// When the right cannot be confirmed within `bound`.
     #[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
     pub async fn confirm(&mut self, bound: Duration) -> Result<(), DbError> {
         #[cfg(feature = "postgres")]
@@ -39,13 +39,13 @@ impl Turn {
         Ok(())
     }
 
-    /// Gives the right back, in good manners.
+    /// Gives the right back and closes the session in order.
     pub async fn end(self) {
         #[cfg(feature = "postgres")]
         if let Some(mut session) = self.session {
             use sqlx::{Connection as _, Executor as _};
-            // It ends with the socket in any case; a pooler keeps the session when it is
-            // left between two transactions.
+            // The lock ends with the socket in any case. A pooler keeps a session that is left
+            // between two transactions.
             let goodbye = async {
                 session.execute(sqlx::raw_sql("ROLLBACK")).await?;
                 session.close().await
@@ -56,10 +56,10 @@ impl Turn {
 }
 
 impl Database {
-    /// The right to do what `name` says, or `None` while another process has it.
+    /// Takes the right to do the work `name`. Returns `None` while another process has it.
     ///
     /// # Errors
-    /// When the database cannot be asked.
+    /// When the database cannot be reached.
     #[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
     pub async fn turn(&self, name: &str) -> Result<Option<Turn>, DbError> {
         match self {
@@ -91,8 +91,8 @@ impl Database {
     }
 }
 
-/// FNV-1a over the service's and the work's name: advisory locks have numbers, and
-/// several services may share a database.
+/// FNV-1a over the names of the service and the work. Advisory locks are numbers, and several
+/// services may share a database.
 #[cfg(feature = "postgres")]
 fn key(service: &str, name: &str) -> i64 {
     let text = [service, "/", name].concat();

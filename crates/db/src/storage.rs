@@ -1,21 +1,21 @@
-//! The state of the check of SQLite's file, which outlives one run of it.
+//! State of the file check of SQLite that outlives one run of it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-/// What the check knows of the file.
+/// State of the file, shared by all runs of the check.
 #[derive(Default)]
 pub(crate) struct File(Mutex<Known>);
 
 #[derive(Default)]
 pub(crate) struct Known {
-    /// Device and inode: another file under the name is another database.
+    /// Device and inode. Another file under the same name is another database.
     pub(crate) identity: Option<(u64, u64)>,
-    /// When the last write succeeded, and how many sessions had failed by then.
+    /// Time of the last successful write, and the number of failed sessions at that time.
     pub(crate) written: Option<(Instant, u64)>,
-    /// Looks whether damaged data is whole again.
+    /// Result of the inspection that runs on damaged data.
     pub(crate) inspection: Option<oneshot::Receiver<bool>>,
 }
 

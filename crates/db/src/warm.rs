@@ -1,11 +1,10 @@
-//! Warm connections: given from one query straight to the next.
+//! Warm connections, which are passed from one query directly to the next.
 //!
-//! sqlx asks the server for a sign of life whenever a connection comes back to its
-//! pool, which is a round trip for every query, and on SQLite two switches of threads.
-//! A connection whose last query was answered to the end has just given that sign. So
-//! it waits here for the next query, for a moment, instead of going back. One that is
-//! not wanted within [`TRUSTED_IDLE`] goes back to the pool, and so does each after
-//! [`RECHECK`], so that the pool's idle time and life apply as ever.
+//! sqlx pings the server whenever a connection returns to its pool. This costs a round trip for
+//! every query, and on SQLite two thread switches. A connection whose last query was answered
+//! completely needs no ping, so it waits here for the next query instead of returning. It returns
+//! to the pool if it is not used within [`TRUSTED_IDLE`], and after [`RECHECK`] in any case. The
+//! idle timeout and lifetime of the pool therefore still apply.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,26 +20,26 @@ use crate::connect::TRUSTED_IDLE;
 use crate::fault::{Others, Reason};
 use crate::renewal::Renewal;
 
-/// How long a connection is used without going through the pool.
+/// Time that a connection is used without passing through the pool.
 const RECHECK: Duration = Duration::from_secs(10);
 
-/// The pool, with the warm connections before it.
+/// The pool with its warm connections.
 pub(crate) struct Warm<B: sqlx::Database> {
     pub(crate) pool: Pool<B>,
-    /// As many as the pool has connections. Who has one finds a connection here or in
-    /// the pool; first come, first served.
+    /// One permit for each connection of the pool. Its holder finds a connection here or in the
+    /// pool. Permits are given in the order of the requests.
     places: Arc<Semaphore>,
     idle: Mutex<Vec<Idle<B>>>,
-    /// A task takes back what nobody wants.
+    /// True while a task returns unused connections to the pool.
     cooling: AtomicBool,
-    /// Which sessions are still trusted.
+    /// Decides which sessions are still trusted.
     pub(crate) renewal: Arc<Renewal>,
 }
 
-/// A connection on its way from the pool to a query and back.
+/// A connection between the pool and a query.
 pub(crate) struct Borrowed<B: sqlx::Database> {
     pub(crate) connection: PoolConnection<B>,
-    /// When it came out of the pool.
+    /// Time at which the pool returned it.
     pub(crate) since: Instant,
 }
 
@@ -73,9 +72,10 @@ impl<B: sqlx::Database> Warm<B> {
             let borrowed = if let Some(borrowed) = self.warmest() {
                 borrowed
             } else {
-                // Before: a renewal in between distrusts this one as well.
+                // Taken before the connection: a renewal in between then also covers this
+                // connection.
                 let since = Instant::now();
-                // Boxed: the future is large, and seldom needed.
+                // Boxed, because the future is large and seldom needed.
                 let connection = Box::pin(self.pool.acquire()).await?;
                 Borrowed { connection, since }
             };
@@ -84,14 +84,14 @@ impl<B: sqlx::Database> Warm<B> {
         acquired.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
-    /// The one that was used last, unless it has waited for too long already.
+    /// Takes the connection that was used last, unless it has waited for too long.
     fn warmest(&self) -> Option<Borrowed<B>> {
         let mut idle = self.waiting();
         let last = idle.pop_if(|last| last.since.elapsed() < TRUSTED_IDLE)?;
         Some(last.borrowed)
     }
 
-    /// Takes a connection that is at rest: its last answer was read to the end.
+    /// Keeps a connection whose last answer was read completely.
     pub(crate) fn keep(self: &Arc<Self>, borrowed: Borrowed<B>, place: Place) {
         if !self.renewal.trusts(borrowed.since) {
             let reason = self.renewal.reason();
@@ -101,7 +101,8 @@ impl<B: sqlx::Database> Warm<B> {
         let fresh = since.duration_since(borrowed.since) < RECHECK;
         let refused = {
             let mut waiting = self.waiting();
-            // Asked under the lock: nothing comes in behind the back of `close`.
+            // Checked under the lock, so that no connection is added after `close` has emptied the
+            // list.
             if fresh && !self.places.is_closed() {
                 waiting.push(Idle { borrowed, since });
                 None
@@ -118,7 +119,7 @@ impl<B: sqlx::Database> Warm<B> {
         }
     }
 
-    /// Gives back to the pool what nobody has wanted, until nothing is left.
+    /// Returns unused connections to the pool until none is left.
     async fn cool_down(self: Arc<Self>) {
         loop {
             tokio::time::sleep(TRUSTED_IDLE).await;
@@ -127,7 +128,8 @@ impl<B: sqlx::Database> Warm<B> {
             }
             if self.waiting().is_empty() {
                 self.cooling.store(false, Ordering::Release);
-                // One may have come in between, and seen that this task still runs.
+                // A connection may have been added in between, when this task was still marked as
+                // running.
                 if self.waiting().is_empty() || self.cooling.swap(true, Ordering::AcqRel) {
                     return;
                 }
@@ -135,16 +137,16 @@ impl<B: sqlx::Database> Warm<B> {
         }
     }
 
-    /// Takes out those that have waited for so long.
+    /// Removes the connections that have waited for at least `age`.
     fn cold(&self, age: Duration) -> Vec<Borrowed<B>> {
         let mut idle = self.waiting();
-        // The coldest are at the front.
+        // Connections with the longest wait are at the front.
         let warm = idle.partition_point(|one| one.since.elapsed() >= age);
         idle.drain(..warm).map(|one| one.borrowed).collect()
     }
 
-    /// Takes the consequence for the others when a session that came out of the pool at
-    /// `since` has failed.
+    /// Applies a fault to the other sessions. `since` is the time at which the failed session came
+    /// out of the pool.
     pub(crate) fn failed(self: &Arc<Self>, since: Instant, reason: Reason) {
         self.renewal.failed(reason);
         match reason.others() {
@@ -154,13 +156,13 @@ impl<B: sqlx::Database> Warm<B> {
                     background(give_back(borrowed.connection, Arc::clone(self)));
                 }
             }
-            // What an old session says of the time before a renewal is known.
+            // The renewal has handled the faults of sessions from before it.
             Others::Close if self.renewal.trusts(since) => self.renew(reason),
             Others::Keep | Others::Close => {}
         }
     }
 
-    /// Closes every session that is idle now; those in use follow when they come back.
+    /// Closes every idle session. Sessions in use are closed when they return.
     pub(crate) fn renew(self: &Arc<Self>, reason: Reason) {
         self.renewal.close_older(reason);
         for borrowed in self.cold(Duration::ZERO) {
@@ -168,12 +170,12 @@ impl<B: sqlx::Database> Warm<B> {
         }
     }
 
-    /// Connections that nobody uses, here and in the pool.
+    /// Idle connections, here and in the pool.
     pub(crate) fn idle(&self) -> usize {
         self.waiting().len() + self.pool.num_idle()
     }
 
-    /// Closes every connection, once it is back.
+    /// Closes every connection as soon as it has returned.
     pub(crate) async fn close(&self) {
         self.places.close();
         for borrowed in self.cold(Duration::ZERO) {
@@ -187,13 +189,13 @@ impl<B: sqlx::Database> Warm<B> {
     }
 }
 
-/// How long a connection may take to finish what its user has left behind.
+/// Time for a connection to finish the work that its user left.
 pub(crate) const SETTLE: Duration = Duration::from_millis(500);
 
 /// Gives a connection back, or closes it when that takes longer than [`SETTLE`].
 pub(crate) type Settle<B> = fn(PoolConnection<B>, Arc<Warm<B>>) -> BoxFuture<'static, ()>;
 
-/// Gives a connection back in a task; its place is free when that has ended.
+/// Returns a connection in a task. Its place becomes free when the task has ended.
 pub(crate) fn settle<B: sqlx::Database>(
     how: Settle<B>,
     borrowed: Borrowed<B>,
@@ -207,7 +209,7 @@ pub(crate) fn settle<B: sqlx::Database>(
     });
 }
 
-/// Closes a connection in a task, and counts it; its place is free when that has ended.
+/// Closes and counts a connection in a task. Its place becomes free when the task has ended.
 pub(crate) fn discard<B: sqlx::Database>(
     home: &Warm<B>,
     connection: PoolConnection<B>,
@@ -216,16 +218,16 @@ pub(crate) fn discard<B: sqlx::Database>(
 ) {
     home.renewal.count(reason);
     background(async move {
-        // The connection is this future's: dropped means closed.
+        // This future owns the connection, so dropping it closes the socket.
         let _closed = timeout(SETTLE, connection.close()).await;
         drop(place);
     });
 }
 
-/// Runs what a connection still has to do when nobody waits for it. Untracked, as sqlx's
-/// own return is: each such task is bounded, and closing the pool waits for connections.
+/// Runs the remaining work of a connection that has no user. The task is not tracked, like the
+/// return in sqlx. Each such task has a time limit, and closing the pool waits for connections.
 pub(crate) fn background(task: impl Future<Output = ()> + Send + 'static) {
-    // Without a runtime the process is ending, and the socket with it.
+    // Without a runtime the process is ending, which closes the socket.
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(task);
     }
@@ -237,7 +239,7 @@ pub(crate) fn give_back<B: sqlx::Database>(
 ) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let since = Instant::now();
-        // The connection is this future's from here on: dropped means closed.
+        // This future owns the connection from here on, so dropping it closes the socket.
         if timeout(SETTLE, connection.return_to_pool()).await.is_err() {
             home.renewal.count(Reason::Silent);
             home.failed(since, Reason::Silent);

@@ -1,10 +1,9 @@
-//! SQLite's write transactions take turns inside the process.
+//! Turns for SQLite's write transactions inside the process.
 //!
-//! SQLite lets one writer in at a time, and those that wait for it poll with growing
-//! pauses while each keeps a connection. Ten of them at once took seven times as long
-//! as one after the other, and left no connection to readers. So writers queue here,
-//! first come, first served, before they take a connection; `busy_timeout` remains for
-//! writers outside of this queue.
+//! SQLite accepts one writer at a time. Waiting writers poll with growing pauses, and each keeps a
+//! connection. Ten concurrent writers took seven times as long as ten in sequence and left no
+//! connection to readers. Writers therefore queue here in their order of arrival before they take a
+//! connection. `busy_timeout` remains for writers outside of this queue.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -20,9 +19,9 @@ pub(crate) type Turn = OwnedMutexGuard<()>;
 /// The queue.
 pub(crate) type Queue = Arc<tokio::sync::Mutex<()>>;
 
-/// A transaction that holds the write lock; rolled back when dropped.
+/// A transaction that holds the write lock. Dropping it rolls it back.
 pub struct WriteTransaction {
-    // Dropped in this order: the transaction first.
+    // Fields are dropped in this order: the transaction first.
     transaction: Transaction<Sqlite>,
     turn: Turn,
 }
@@ -32,10 +31,10 @@ impl WriteTransaction {
         Self { transaction, turn }
     }
 
-    /// Makes what was written last.
+    /// Commits the transaction.
     ///
     /// # Errors
-    /// The database's; nothing was written then.
+    /// The error of the database. Nothing was written then.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         let Self { transaction, turn } = self;
         let committed = transaction.commit().await;
@@ -43,10 +42,10 @@ impl WriteTransaction {
         committed
     }
 
-    /// Undoes what was written.
+    /// Rolls the transaction back.
     ///
     /// # Errors
-    /// The database's.
+    /// The error of the database.
     pub async fn rollback(self) -> Result<(), sqlx::Error> {
         let Self { transaction, turn } = self;
         let undone = transaction.rollback().await;
@@ -69,7 +68,7 @@ impl DerefMut for WriteTransaction {
     }
 }
 
-/// Waits for a turn, no longer than for a connection.
+/// Waits for a turn, at most as long as for a connection.
 pub(crate) async fn turn(queue: &Queue, bound: Duration) -> Result<Turn, sqlx::Error> {
     tokio::time::timeout(bound, Arc::clone(queue).lock_owned())
         .await

@@ -1,4 +1,4 @@
-//! The [`Principal`] of a request, and the trait that finds it from credentials.
+//! The [`Principal`] of a request, and the trait that derives it from credentials.
 //!
 //! Users, tokens and keys belong to the implementation of [`Authenticator`].
 
@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use crate::problem::Problem;
 
-/// What a principal may do.
+/// The permissions of a principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Own objects only.
+    /// Access to the user's objects only.
     User,
-    /// Deposits and the administration of users.
+    /// Also operations of administrators, such as the administration of users.
     Admin,
 }
 
@@ -42,11 +42,11 @@ impl Role {
 pub struct Principal {
     /// The user.
     pub user: Uuid,
-    /// What the user may do.
+    /// The permissions of the user.
     pub role: Role,
 }
 
-/// What a client showed.
+/// The credentials of a client.
 #[derive(Debug, Clone, Copy)]
 pub enum Credentials<'a> {
     /// `Authorization: Bearer …` (RFC 6750).
@@ -55,26 +55,28 @@ pub enum Credentials<'a> {
     ApiKey(&'a str),
 }
 
-/// Why credentials were not accepted.
+/// The reason why credentials were not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// Wrong, expired or revoked; which one is nobody's business.
+    /// Wrong, expired or revoked. The answer does not distinguish these.
     #[error("the credentials were refused")]
     Refused,
-    /// They could not be checked; the client gets this problem.
+    /// The credentials could not be checked. The client gets this problem.
     #[error("the credentials could not be checked")]
     Unchecked(Problem),
 }
 
-/// Finds the principal behind credentials.
+/// Derives the principal from credentials.
 #[async_trait]
 pub trait Authenticator: Send + Sync + 'static {
-    /// The principal behind credentials that were found good a moment ago; `None` when
-    /// they have to be looked at.
+    /// The principal of credentials that were verified a moment ago, from a cache. `None` if they
+    /// have to be verified.
     fn remembered(&self, credentials: Credentials<'_>) -> Option<Principal>;
 
+    /// Verifies credentials.
+    ///
     /// # Errors
-    /// [`AuthError::Refused`] for credentials that are not good, else why they
-    /// could not be checked.
+    /// [`AuthError::Refused`] for invalid credentials, [`AuthError::Unchecked`] if they could not
+    /// be checked.
     async fn authenticate(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError>;
 }

@@ -1,13 +1,13 @@
-//! The time of day at the cost of the processor's counter.
+//! The time of day, derived from the processor's counter.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
 use quanta::Instant;
 
-/// The time of day, and the processor's counter. A request asks for the time half a
-/// dozen times, and the operating system's clock costs several times as much as the
-/// counter; so the time of day is asked for ten times a second, and counted on.
+/// The time of day, and the processor's counter. A request reads the time about six times, and the
+/// operating system's clock costs several times as much as the counter. The clock is therefore read
+/// ten times a second, and the counter is added in between.
 #[must_use]
 pub fn now() -> (SystemTime, Instant) {
     const COUNTED_ON: Duration = Duration::from_millis(100);

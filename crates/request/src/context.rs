@@ -1,4 +1,4 @@
-//! The request that is being worked on, as any code below it can see it.
+//! The context of the current request, readable by all code that works on it.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ pub const UNMATCHED: &str = "unmatched";
 /// Limits on the body of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimits {
-    /// Bytes, after decompression.
+    /// Limit in bytes, after decompression.
     pub max_body_bytes: usize,
     /// Time for the whole body.
     pub body_timeout: Duration,
@@ -37,33 +37,33 @@ impl Default for BodyLimits {
     }
 }
 
-/// Ids, route, client and principal of a request. Log lines read it whether or
-/// not the request is sampled.
+/// Ids, route, client and principal of a request. Log lines read it for sampled and unsampled
+/// requests.
 #[derive(Debug)]
 pub struct RequestContext {
-    /// When the request's head had arrived.
+    /// Time at which the head of the request had arrived.
     pub began: Instant,
-    /// The client's `X-Request-Id` when it is acceptable, else a new one.
+    /// The client's `X-Request-Id` if it is acceptable, else a new id.
     pub request_id: Box<str>,
-    /// Trace that the request belongs to; ties answer and log also without a span.
+    /// Trace of the request. It connects answer and log even without a span.
     pub trace_id: TraceId,
     /// The server span.
     pub span_id: SpanId,
     /// Whether the server span is recorded from its start.
     pub sampled: bool,
-    /// When it is: what inner spans, and calls to others, find as their parent.
+    /// The parent of inner spans and outgoing calls. `None` if the request is not sampled.
     pub span: Option<opentelemetry::Context>,
     /// One of the nine standard methods, or `other`.
     pub method: &'static str,
     /// Route template, or `unmatched`.
     pub route: &'static str,
-    /// Resolved through trusted proxies.
+    /// Address of the client, resolved through trusted proxies.
     pub client_address: IpAddr,
     /// Limits on the body.
     pub limits: BodyLimits,
     /// Set once the request is authenticated.
     pub principal: OnceLock<Uuid>,
-    /// Set when the answer has no end of its own.
+    /// Set if the answer is a stream without an end.
     pub stream: OnceLock<()>,
 }
 
@@ -72,8 +72,8 @@ thread_local! {
 }
 
 impl RequestContext {
-    /// The context of a request that is not observed: new ids, not sampled, of no known
-    /// route. It ties the answer to the log, and stands in no metric, trace or request line.
+    /// The context of a request that is not observed: new ids, unsampled, route unmatched. It
+    /// connects the answer to the log. No metric, trace or request line contains it.
     #[must_use]
     pub fn new(client_address: IpAddr) -> Self {
         let (trace, span, random) = ids::random_ids();
@@ -94,7 +94,7 @@ impl RequestContext {
         }
     }
 
-    /// Looks at the context of the request that this thread is polling.
+    /// Calls `look` with the context of the request that this thread polls.
     pub fn with<T>(look: impl FnOnce(Option<&Self>) -> T) -> T {
         CURRENT.with(|current| match current.try_borrow() {
             Ok(current) => look(current.as_deref()),
@@ -102,7 +102,7 @@ impl RequestContext {
         })
     }
 
-    /// For the log lines of this thread: the ids of the request that it is polling.
+    /// Passes the ids of the request that this thread polls to the log line.
     pub fn correlate(line: &mut dyn FnMut(Option<Correlation<'_>>)) {
         Self::with(|request| {
             line(request.map(|request| Correlation {
@@ -114,7 +114,7 @@ impl RequestContext {
         });
     }
 
-    /// The context of the request that this thread is polling.
+    /// The context of the request that this thread polls.
     #[must_use]
     pub fn current() -> Option<Arc<Self>> {
         CURRENT.with(|current| {
@@ -126,8 +126,8 @@ impl RequestContext {
     }
 }
 
-/// The context of a request that is entered once a poll: it is here, or lent to a
-/// [`ContextGuard`].
+/// The context of a request, which is entered at every poll. The slot is empty while a
+/// [`ContextGuard`] has borrowed the context.
 pub struct ContextSlot(Option<Arc<RequestContext>>);
 
 impl ContextSlot {
@@ -160,10 +160,10 @@ impl Deref for ContextSlot {
     }
 }
 
-/// Makes a context the current one until the guard is dropped. It is lent, not
-/// cloned: a request is entered several times, and a count is an atomic operation.
+/// Makes a context the current one until the guard is dropped. The context is lent and not cloned,
+/// because a request is entered several times and a reference count is an atomic operation.
 pub struct ContextGuard<'a> {
-    /// Has what was current before, meanwhile.
+    /// Holds the previous context meanwhile.
     lender: &'a mut Option<Arc<RequestContext>>,
     _span: Option<opentelemetry::ContextGuard>,
 }
@@ -186,7 +186,7 @@ impl Drop for ContextGuard<'_> {
 }
 
 pin_project! {
-    /// A future that runs with a context; see [`scope`].
+    /// A future that runs with a context. See [`scope`].
     pub struct Scope<F> {
         context: Option<Arc<RequestContext>>,
         #[pin]
@@ -194,7 +194,7 @@ pin_project! {
     }
 }
 
-/// Runs work with a context.
+/// Runs a future with a context.
 pub fn within<F: Future>(context: Arc<RequestContext>, inner: F) -> Scope<F> {
     Scope {
         context: Some(context),
@@ -202,7 +202,7 @@ pub fn within<F: Future>(context: Arc<RequestContext>, inner: F) -> Scope<F> {
     }
 }
 
-/// Carries the current context into work that leaves the request's own task.
+/// Runs a future with the current context outside of the request's task.
 pub fn scope<F: Future>(inner: F) -> Scope<F> {
     Scope {
         context: RequestContext::current(),

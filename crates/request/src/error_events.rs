@@ -1,4 +1,4 @@
-//! Error events: failures of the same kind share a fingerprint, as in error tracking.
+//! Error events. Failures of the same kind share a fingerprint, as in error tracking.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -11,31 +11,31 @@ use telemetry::logs::Panicked;
 
 use crate::problem::Failure;
 
-/// Kinds that are remembered; codes, routes and types of causes are closed sets,
-/// so that a service has far fewer.
+/// Limit of stored kinds. Codes, routes and types of causes are closed sets, so that a service has
+/// far fewer.
 const KINDS: usize = 1_024;
-/// Bytes of a cause's debug text that are looked at.
+/// Bytes of a cause's debug text that are read.
 const LOOK: usize = 256;
 
 /// A request that ended in a server error.
 pub struct ServerError<'a> {
     /// Route template, or `unmatched`.
     pub route: &'static str,
-    /// Status that was answered.
+    /// Status of the answer.
     pub status: u16,
-    /// The problem that was answered, if one was.
+    /// The problem in the answer, if there is one.
     pub failure: Option<&'a Failure>,
     /// When the request ended.
     pub at: SystemTime,
 }
 
-/// Writes the error events of a process, and counts what it leaves out.
+/// Writes the error events of a process and counts the suppressed ones.
 pub struct ErrorEvents {
-    /// Seconds are counted from here: those of the wall clock may come twice.
+    /// Origin of the seconds. Seconds of the wall clock may repeat.
     began: Instant,
     kinds: Mutex<Kinds>,
-    /// Events of one kind a second: an overload makes every request one, and to write
-    /// them must not make it worse.
+    /// Limit of events of one kind a second. An overload turns every request into an event, and
+    /// writing them must not increase it.
     per_second: u32,
     suppressed: IntCounter,
 }
@@ -43,7 +43,7 @@ pub struct ErrorEvents {
 #[derive(Default)]
 struct Kinds {
     known: HashMap<u64, Kind>,
-    /// Of all that find the table full.
+    /// Budget of all kinds that do not fit into the table.
     others: SecondBudget,
 }
 
@@ -53,7 +53,7 @@ struct Kind {
     budget: SecondBudget,
 }
 
-/// Events of the present second.
+/// Number of events in the current second.
 #[derive(Default)]
 struct SecondBudget {
     second: u64,
@@ -61,7 +61,7 @@ struct SecondBudget {
 }
 
 impl SecondBudget {
-    /// Takes a place in a second, if there is one.
+    /// Takes one event of the second's budget, if one is left.
     fn take(&mut self, second: u64, per_second: u32) -> bool {
         if self.second != second {
             *self = Self { second, events: 0 };
@@ -72,7 +72,7 @@ impl SecondBudget {
     }
 }
 
-/// The history of an event's kind.
+/// The history of one kind of event.
 #[derive(Debug, PartialEq)]
 struct Occurrence {
     first_seen: SystemTime,
@@ -80,7 +80,7 @@ struct Occurrence {
 }
 
 impl ErrorEvents {
-    /// Writes `per_second` events of one kind at most, and counts the others in `suppressed`.
+    /// Creates a writer of at most `per_second` events of one kind. `suppressed` counts the others.
     #[must_use]
     pub fn new(per_second: u32, suppressed: IntCounter) -> Self {
         Self {
@@ -120,8 +120,8 @@ impl ErrorEvents {
         );
     }
 
-    /// Counts a failure at a time of day, in a second of this process's life; `None` when
-    /// its kind has had its events of that second.
+    /// Counts a failure of a kind. `second` is the age of the process. Returns `None` if the kind
+    /// has used its budget of that second.
     fn count(&self, fingerprint: u64, now: SystemTime, second: u64) -> Option<Occurrence> {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         if kinds.known.len() >= KINDS && !kinds.known.contains_key(&fingerprint) {
@@ -145,8 +145,8 @@ impl ErrorEvents {
     }
 }
 
-/// FNV-1a: the same in every process and version, which the standard library's
-/// hashes do not promise. Parts are set apart by a byte that no text has.
+/// FNV-1a gives the same value in every process and version. The hashes of the standard library do
+/// not guarantee that. A byte that no text contains separates the parts.
 fn fingerprint(parts: &[&str]) -> u64 {
     let bytes = parts
         .iter()
@@ -156,14 +156,14 @@ fn fingerprint(parts: &[&str]) -> u64 {
     })
 }
 
-/// The names of types and variants at the head of a cause's debug text,
-/// `Unavailable.PoolTimedOut`: the kind of the cause without its values.
+/// The names of types and variants at the start of a cause's debug text, for example
+/// `Unavailable.PoolTimedOut`. They name the kind of the cause without its values.
 fn kind_of(cause: &dyn std::fmt::Debug) -> String {
     struct Head(String);
     impl std::fmt::Write for Head {
         fn write_str(&mut self, text: &str) -> std::fmt::Result {
             self.0.push_str(text);
-            // An error ends the formatting: the rest is not looked at.
+            // The error ends the formatting, because the rest is not read.
             if self.0.len() < LOOK {
                 Ok(())
             } else {
@@ -194,7 +194,7 @@ fn kind_of(cause: &dyn std::fmt::Debug) -> String {
     kind
 }
 
-/// All panics are of one type: where they came from tells them apart.
+/// All panics have the same type. Their source file distinguishes them.
 fn place_of<'a>(cause: &'a (dyn std::error::Error + Send + Sync + 'static)) -> Option<&'a str> {
     cause.downcast_ref::<Panicked>()?.file()
 }

@@ -1,16 +1,16 @@
-//! Collects every field that is refused, for one answer.
+//! Collects the errors of all fields for one answer.
 
 use settings::validation::Invalid;
 
 use crate::problem::{FieldError, Problem};
 
-/// Collects what is wrong with the fields of a body while they are parsed into
-/// their domain types, so that one answer names all of it.
+/// Collects the errors of the fields of a body while they are parsed into their domain types. One
+/// answer then contains all of them.
 #[derive(Debug, Default)]
 pub struct Fields(Vec<FieldError>);
 
 impl Fields {
-    /// Notes the error of a field, if there is one.
+    /// Records the error of a field, if there is one.
     pub fn take<T>(&mut self, field: &str, parsed: Result<T, Invalid>) -> Option<T> {
         parsed
             .map_err(|Invalid { code, message }| {
@@ -26,7 +26,7 @@ impl Fields {
     /// Ends the parsing.
     ///
     /// # Errors
-    /// `VALIDATION_FAILED` with every field that was refused.
+    /// `VALIDATION_FAILED` with the errors of all fields.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Problem> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),

@@ -6,11 +6,10 @@ use std::time::SystemTime;
 use rand::rngs::SmallRng;
 use rand::{RngCore as _, SeedableRng as _};
 
-/// Longest request id that is taken over from a client.
+/// Maximal length of a request id that is accepted from a client.
 const MAX_REQUEST_ID: usize = 128;
 
-/// The client's id when it is short and visible ASCII, else a new one: a UUIDv7
-/// (RFC 9562) of this moment.
+/// The client's id if it is short and visible ASCII, else a new UUIDv7 (RFC 9562) of this time.
 #[must_use]
 pub fn request_id(own: Option<&str>, now: SystemTime, random: &[u8; 10]) -> Box<str> {
     let acceptable = own.filter(|id| {
@@ -28,8 +27,8 @@ pub fn request_id(own: Option<&str>, now: SystemTime, random: &[u8; 10]) -> Box<
     Box::from(&*id.hyphenated().encode_lower(&mut text))
 }
 
-/// Fresh ids: of a trace, of a span, and the random part of a request's. One draw.
-/// They are to be different, not secret: the SDK's own generator draws them so.
+/// New ids of a trace and a span, and the random part of a request id, from one draw. They have to
+/// be unique but not secret. The generator of the OpenTelemetry SDK draws them the same way.
 #[inline(never)]
 #[must_use]
 pub fn random_ids() -> ([u8; 16], [u8; 8], [u8; 10]) {

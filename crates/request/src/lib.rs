@@ -1,9 +1,9 @@
-//! A request while it is worked on, without the protocol that it came by.
+//! A request during its processing, independent of its protocol.
 //!
-//! [`RequestContext`] holds the ids, route, client and principal of the request that a
-//! task works on: log lines, errors and outgoing calls read it, whether or not a span
-//! exists. A [`Problem`] is an error as a client sees it. The adapters of protocols make
-//! the context, run the work within it, and turn problems into answers.
+//! [`RequestContext`] holds the ids, route, client and principal of the current request. Log lines,
+//! errors and outgoing calls read it, with or without a span. A [`Problem`] is an error in the form
+//! that clients see. Protocol adapters create the context, run the work within it and turn problems
+//! into answers.
 //!
 //! ```
 //! use std::net::Ipv4Addr;

@@ -1,25 +1,25 @@
-//! Errors as the client sees them, in any protocol: the members of RFC 9457.
+//! Errors in the form that clients see, in any protocol: the members of RFC 9457.
 //!
-//! A [`Code`] is one documented line in a `problem_codes!` block. Causes are logged once,
-//! when the request ends, and never sent.
+//! A [`Code`] is one documented line in a `problem_codes!` block. A cause is logged once, when the
+//! request ends, and is never sent.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// A kind of problem: the stable word that clients match on.
+/// A kind of problem, with a stable word that clients match on.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Code {
-    /// Status code of RFC 9110, section 15, which other protocols translate.
+    /// Status code of RFC 9110, section 15. Other protocols translate it.
     pub status: u16,
     /// Upper-snake word.
     pub code: &'static str,
     /// Short text, the same for every occurrence.
     pub title: &'static str,
-    /// When it happens, for the documentation.
+    /// The condition for this problem, for the documentation.
     pub doc: &'static str,
 }
 
-/// Declares problem codes: `/// when` and `pub NAME = status, "Title";`.
+/// Declares problem codes: `/// condition` and `pub NAME = status, "Title";`.
 #[macro_export]
 macro_rules! problem_codes {
     ($( $(#[doc = $doc:literal])+ pub $name:ident = $status:literal, $title:literal; )*) => {
@@ -38,14 +38,14 @@ macro_rules! problem_codes {
     };
 }
 
-/// What goes wrong before, around and below the application.
+/// Problems of the request and of the layers around and below the application.
 pub mod codes {
     crate::problem_codes! {
         /// The path or the query string cannot be read.
         pub BAD_REQUEST = 400, "Bad request";
         /// The body is not JSON: syntax, invalid UTF-8 or nesting beyond 128 levels.
         pub INVALID_JSON = 400, "The body is not valid JSON";
-        /// The body has a member that the operation does not know, or one twice.
+        /// The body has a member that is unknown to the operation, or the same member twice.
         pub UNKNOWN_FIELD = 400, "Unknown or repeated field";
         /// The body ended early or its encoding is broken.
         pub INVALID_BODY = 400, "The body could not be read";
@@ -57,77 +57,79 @@ pub mod codes {
         pub INVALID_HEADER = 400, "Invalid header";
         /// The cursor was not made by this list.
         pub INVALID_CURSOR = 400, "Invalid cursor";
-        /// No credentials, or credentials that are wrong, expired or revoked.
+        /// The credentials are missing, wrong, expired or revoked.
         pub UNAUTHENTICATED = 401, "Authentication required";
-        /// Authenticated, but not allowed to do this.
+        /// The principal is authenticated but lacks the permission.
         pub FORBIDDEN = 403, "Not allowed";
-        /// Nothing is there, or nothing that the caller may see.
+        /// The object does not exist, or the caller may not see it.
         pub NOT_FOUND = 404, "Not found";
-        /// The path exists, the method does not; `Allow` lists those that do.
+        /// The path exists but lacks the method. `Allow` lists its methods.
         pub METHOD_NOT_ALLOWED = 405, "Method not allowed";
-        /// The `Accept` header excludes `application/json`, and that is what is answered here.
+        /// The `Accept` header excludes `application/json`, which is the type of the answer.
         pub NOT_ACCEPTABLE = 406, "Not acceptable";
         /// The body did not arrive within `http.body_timeout`.
         pub BODY_TIMEOUT = 408, "The body arrived too slowly";
         /// The `If-Match` header names a version that is no longer current.
         pub PRECONDITION_FAILED = 412, "The object has changed";
-        /// The body is larger than `http.max_body_bytes`, as sent or without its content codings.
+        /// The body is larger than `http.max_body_bytes`, as sent or decoded.
         pub BODY_TOO_LARGE = 413, "The body is too large";
         /// Path and query are longer than 8 KiB.
         pub URI_TOO_LONG = 414, "The URI is too long";
         /// The body is not `application/json`, or its `Content-Encoding` is unknown.
         pub UNSUPPORTED_MEDIA_TYPE = 415, "Unsupported media type";
-        /// Well-formed, but a value is missing, of the wrong type or out of range; see `errors`.
+        /// The body is well-formed, but a value is missing, of the wrong type or out of range. See
+        /// `errors`.
         pub VALIDATION_FAILED = 422, "Validation failed";
-        /// Too many requests from one client; `Retry-After` says when to come back.
+        /// One client has sent too many requests. `Retry-After` gives the time to wait.
         pub RATE_LIMITED = 429, "Too many requests";
-        /// A defect. The cause is in the log under this `request_id`.
+        /// A defect of the service. The log has the cause under this `request_id`.
         pub INTERNAL = 500, "Internal error";
-        /// A fault that an operator set; its status is the one that the fault names.
+        /// An operator has set a fault. Its status is the one in the fault.
         pub FAULT_INJECTED = 500, "Injected fault";
         /// The request has a `Transfer-Encoding` other than `chunked`.
         pub TRANSFER_CODING_UNKNOWN = 501, "Transfer coding not implemented";
-        /// Too much work at once; `Retry-After` says when to come back.
+        /// The service has too much work. `Retry-After` gives the time to wait.
         pub OVERLOADED = 503, "Overloaded";
-        /// The database cannot do this now: away, read-only, full, or it refuses this service; `Retry-After` says when to come back.
+        /// The database is unreachable, read-only or full, or it rejects this service.
+        /// `Retry-After` gives the time to wait.
         pub DATABASE_UNAVAILABLE = 503, "The database is unavailable";
         /// The request took longer than `http.request_timeout`.
         pub DEADLINE_EXCEEDED = 503, "Deadline exceeded";
     }
 }
 
-/// What is wrong with one field of a body.
+/// The error of one field of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
-    /// Path of the field, `from_account` or `items[2].name`; empty for the whole body.
+    /// Path of the field, for example `from` or `items[2].name`. Empty for the whole body.
     pub field: String,
     /// Stable upper-snake word.
     pub code: &'static str,
-    /// For people; never repeats the value.
+    /// Text for people. It never contains the value.
     pub message: Cow<'static, str>,
 }
 
 /// An error on its way to the client.
 #[derive(Debug)]
 pub struct Problem {
-    /// Which kind.
+    /// The kind of problem.
     pub code: &'static Code,
-    /// What happened this time.
+    /// Description of this occurrence.
     pub detail: Cow<'static, str>,
-    /// Status, where it is not the code's.
+    /// Status, if it differs from the code's.
     pub status: Option<u16>,
-    /// Per field, for validation.
+    /// Errors of the fields, for validation.
     pub errors: Vec<FieldError>,
     /// Seconds after which another try may succeed (`Retry-After`).
     pub retry_after: Option<u64>,
-    /// Further metadata of the answer by lower-case name (`www-authenticate`, `allow`):
-    /// headers in HTTP.
+    /// Further metadata of the answer by lower-case name (`www-authenticate`, `allow`). In HTTP
+    /// these are headers.
     pub metadata: Vec<(&'static str, Cow<'static, str>)>,
     /// For the log only.
     pub cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The part of an answered problem that metrics, log and span are written from.
+/// The part of an answered problem that metrics, log and span contain.
 #[derive(Debug, Clone)]
 pub struct Failure {
     /// The kind.
@@ -150,12 +152,12 @@ impl Problem {
         }
     }
 
-    /// A defect. The cause goes to the log and not to the client.
+    /// A defect. The log contains the cause, the answer does not.
     pub fn internal(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::new(codes::INTERNAL, "The request could not be completed.").because(cause)
     }
 
-    /// Values of the body that are not acceptable.
+    /// Invalid values in the body.
     #[must_use]
     pub fn validation(errors: Vec<FieldError>) -> Self {
         let mut problem = Self::new(
@@ -166,14 +168,14 @@ impl Problem {
         problem
     }
 
-    /// Answers with another status than the code's.
+    /// Sets a status other than the code's.
     #[must_use]
     pub fn status(mut self, status: u16) -> Self {
         self.status = Some(status);
         self
     }
 
-    /// Says when another try may succeed.
+    /// Sets the time after which another try may succeed.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);

@@ -1,5 +1,4 @@
-//! The trace that a caller says a request belongs to, and the one that this service
-//! tells whomever it calls (W3C Trace Context, Baggage).
+//! The trace of the caller, and the trace that outgoing calls carry (W3C Trace Context, Baggage).
 
 use std::collections::HashMap;
 
@@ -11,24 +10,24 @@ use telemetry::Traces;
 
 use crate::context::RequestContext;
 
-/// The header, or metadata, with the ids of the caller's span.
+/// The header or metadata with the ids of the caller's span.
 pub const TRACEPARENT: &str = "traceparent";
-/// The header, or metadata, with what vendors add to it.
+/// The header or metadata with additions of vendors.
 pub const TRACESTATE: &str = "tracestate";
 const BAGGAGE: &str = "baggage";
 
-/// A span of the caller's.
+/// A span of the caller.
 #[derive(Debug, Clone)]
 pub struct Remote {
     /// Its ids and its sampling decision.
     pub context: SpanContext,
-    /// The caller lies inside the trusted networks: its trace is continued. Anyone
-    /// else's is linked to.
+    /// True if the caller is inside the trusted networks. Its trace is then continued. Traces of
+    /// other callers are linked.
     pub believed: bool,
 }
 
 impl Remote {
-    /// The caller whose trace is continued.
+    /// The span of a caller whose trace is continued.
     #[must_use]
     pub fn parent(remote: Option<&Self>) -> Option<&SpanContext> {
         remote
@@ -37,8 +36,8 @@ impl Remote {
     }
 }
 
-/// Metadata as the propagators read it: the lines of one name are joined, in their order
-/// (RFC 9110, section 5.3; both specifications allow `tracestate` and `baggage` to be split).
+/// Metadata in the form of the propagators. The lines of one name are joined in their order (RFC
+/// 9110, section 5.3). Both specifications allow `tracestate` and `baggage` to be split.
 fn carrier<'a, const N: usize>(
     lines: impl Fn(&str) -> Vec<&'a str>,
     names: [&str; N],
@@ -50,8 +49,8 @@ fn carrier<'a, const N: usize>(
         .collect()
 }
 
-/// The caller's span; nothing when there is none, more than one, or it is malformed.
-/// `lines` gives the lines of the request's metadata by lower-case name.
+/// The caller's span. `None` if there is none or more than one, or if it is malformed. `lines`
+/// returns the lines of the request's metadata by lower-case name.
 pub fn remote<'a>(lines: impl Fn(&str) -> Vec<&'a str>, believed: bool) -> Option<Remote> {
     if lines(TRACEPARENT).len() != 1 {
         return None;
@@ -69,15 +68,15 @@ pub fn baggage<'a>(lines: impl Fn(&str) -> Vec<&'a str>) -> Context {
         return Context::new();
     }
     let context = BaggagePropagator::new().extract_with_context(&Context::new(), &carrier);
-    // An empty one costs every lookup and says nothing.
+    // Empty baggage would make every lookup slower and has no use.
     if context.baggage().is_empty() {
         return Context::new();
     }
     context
 }
 
-/// The work that this thread does: inside of a sampled request or worker run its
-/// innermost span, inside of an unsampled request the request with its decision.
+/// The span of this thread's work. In a sampled request or worker run it is the innermost span. In
+/// an unsampled request it has the ids of the request and its sampling decision.
 #[must_use]
 pub fn current() -> Option<SpanContext> {
     let span = Context::map_current(|context| context.span().span_context().clone());
@@ -93,20 +92,20 @@ pub fn current() -> Option<SpanContext> {
     })
 }
 
-/// `traceparent` and `tracestate` of the work that this thread does, for a call to
-/// another service; nothing when `OTEL_PROPAGATORS` says so, or outside of all work.
-/// The caller removes the two from what it sends first.
+/// `traceparent` and `tracestate` of this thread's work, for a call to another service. Empty
+/// outside of all work, and if `OTEL_PROPAGATORS` excludes them. The caller first removes both from
+/// the metadata that it sends.
 ///
-/// The callee of an unsampled request learns that, so that it decides the same, and
-/// its lines carry the same trace. Baggage came from a trusted peer for this
-/// service, and is not handed on: the callee may be anyone.
+/// The callee of an unsampled request receives the decision, so that it decides the same and its
+/// log lines carry the same trace. Baggage is not passed on. A trusted peer sent it for this
+/// service, and the callee may be any service.
 #[must_use]
 pub fn outgoing(traces: &Traces) -> HashMap<String, String> {
     let mut carrier = HashMap::new();
     if let Some(span) = current().filter(|_| traces.propagates_trace_context()) {
         let context = Context::new().with_remote_span_context(span);
         TraceContextPropagator::new().inject_context(&context, &mut carrier);
-        // An empty one says nothing.
+        // An empty value has no use.
         carrier.retain(|_, value| !value.is_empty());
     }
     carrier
@@ -133,7 +132,7 @@ mod tests {
         packages: &[],
     };
 
-    /// Looks lines up by their name.
+    /// Returns the lines of a name.
     fn of<'a>(lines: &[(&'a str, &'a str)]) -> impl Fn(&str) -> Vec<&'a str> {
         move |name| {
             let named = lines.iter().filter(|(own, _)| *own == name);
@@ -141,7 +140,7 @@ mod tests {
         }
     }
 
-    /// Traces with these variables and the defaults of everything else.
+    /// Traces with these variables and the defaults of all other settings.
     fn traces_with(variables: &[(&str, &str)]) -> Traces {
         let variables = variables
             .iter()

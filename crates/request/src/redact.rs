@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 
-/// What stands in place of something that looks like an e-mail address.
+/// Replacement of text that looks like an e-mail address.
 const REDACTED: &str = "redacted";
 
-/// The text, without anything that looks like an e-mail address and cut after
-/// `max` bytes. People put addresses where none belong, into paths and user
-/// agents, and logs are read by more people than the database.
+/// The text, cut after `max` bytes and without anything that looks like an e-mail address. Clients
+/// put addresses into paths and user agents. Logs have more readers than the database.
 #[must_use]
 pub fn redact(text: &str, max: usize) -> Cow<'_, str> {
     let cut = (0..=max.min(text.len()))

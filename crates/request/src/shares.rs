@@ -1,28 +1,29 @@
-//! How much of something scarce each client holds, so that no client holds all of it.
+//! Limits the share of a scarce resource that each client holds.
 //!
-//! A client is an IPv4 address or an IPv6 /64, the smallest network that one customer
-//! gets. A /48, the largest that one usually gets, holds twice as much at most.
+//! A client is an IPv4 address or an IPv6 /64, the smallest network of one customer. A /48, usually
+//! the largest, holds at most twice as much.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What a /48 may hold, in shares of a client.
+/// Limit of a /48, in shares of a client.
 const SITE: u32 = 2;
 
-/// The holdings of all clients.
+/// The pieces that all clients hold.
 #[derive(Debug)]
 pub struct Shares {
     per_client: u32,
-    /// By network. As many entries as there is held at most: what falls to 0 goes.
+    /// Pieces by network. An entry with 0 pieces is removed, so that the entries are no more than
+    /// the pieces.
     held: Mutex<HashMap<Network, u32, ahash::RandomState>>,
 }
 
 /// First address and length of the prefix.
 type Network = (IpAddr, u8);
 
-/// One piece that a client holds; given back when dropped.
+/// One piece that a client holds. Dropping it gives the piece back.
 #[derive(Debug)]
 pub struct Share {
     shares: Arc<Shares>,
@@ -30,7 +31,7 @@ pub struct Share {
 }
 
 impl Shares {
-    /// Lets every client hold `per_client` pieces at once.
+    /// Allows every client to hold `per_client` pieces at once.
     #[must_use]
     pub fn new(per_client: u32) -> Arc<Self> {
         Arc::new(Self {
@@ -39,7 +40,8 @@ impl Shares {
         })
     }
 
-    /// One more for the client at `address`; `None` when it holds its share already.
+    /// Takes one piece for the client at `address`. Returns `None` if the client holds its share
+    /// already.
     #[must_use]
     pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Share> {
         let address = address.to_canonical();
@@ -59,7 +61,7 @@ impl Shares {
         })
     }
 
-    /// The networks that a client counts in, and what each may hold.
+    /// The networks that a client belongs to, and the limit of each.
     fn networks(&self, address: IpAddr) -> impl Iterator<Item = (Network, u32)> + use<> {
         let per_client = self.per_client;
         let prefixes: &[(u8, u32)] = match address {
@@ -98,7 +100,7 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    /// How many of these clients get a piece, each keeping it.
+    /// Takes one piece for each of these clients.
     fn held(shares: &Arc<Shares>, addresses: &[&str]) -> Vec<Option<Share>> {
         let address = |text: &&str| shares.take(text.parse().unwrap());
         addresses.iter().map(address).collect()

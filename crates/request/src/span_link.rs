@@ -1,7 +1,7 @@
-//! Links from a run of background work to the requests that made it necessary.
+//! Links from a run of background work to the requests that caused it.
 //!
-//! A run is the root of a trace of its own. It may serve many requests, which have ended
-//! before it and may be sampled differently, so that none of them is its parent.
+//! A run is the root of its own trace. It may serve many requests. These have ended before it and
+//! may be sampled differently, so that none of them can be its parent.
 
 use std::str::FromStr;
 
@@ -11,24 +11,23 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::propagation;
 
-/// Attribute of a link: why it is there.
+/// Attribute with the reason for a link.
 const REASON: &str = "link.reason";
 
-/// The span of the work that made a later run necessary. Its text is a `traceparent` (W3C Trace
-/// Context), to be stored beside the work when another process may do it.
+/// The span of the work that caused a later run. Its text is a `traceparent` (W3C Trace Context).
+/// It can be stored beside the work if another process may do it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpanLink(SpanContext);
 
 impl SpanLink {
-    /// What this thread works on: the innermost span of a sampled request or run, or
-    /// an unsampled request, whose span may yet be exported late.
+    /// The span of this thread's work. It is the innermost span of a sampled request or run, or
+    /// that of an unsampled request, which may still be exported late.
     #[must_use]
     pub fn current() -> Option<Self> {
         propagation::current().map(Self)
     }
 
-    /// Links the present run to this span. Nothing happens outside of a span, and
-    /// in one that is not sampled.
+    /// Links the current run to this span. Has no effect outside of a span and in an unsampled one.
     pub fn link(&self, reason: &'static str) {
         let attributes = vec![KeyValue::new(REASON, reason)];
         tracing::Span::current().add_link_with_attributes(self.0.clone(), attributes);
@@ -43,7 +42,7 @@ impl std::fmt::Display for SpanLink {
     }
 }
 
-/// The text is no `traceparent`.
+/// The text is not a `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is no traceparent")]
 pub struct NotATraceparent;

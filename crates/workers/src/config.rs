@@ -1,4 +1,4 @@
-//! Background work: its keys.
+//! Configuration of background work.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use settings::settings;
 settings! {
     /// Background work.
     pub struct Config("workers") {
-        /// Time between two removals of what has expired (idempotency keys, refresh tokens).
+        /// Time between two removals of expired data (idempotency keys, refresh tokens).
         pub cleanup_interval("cleanup_interval"): Duration = Same("5m"), check positive;
     }
 }

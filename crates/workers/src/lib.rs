@@ -1,12 +1,12 @@
-//! Background work: a named job at an interval or from a queue, measured, bounded in
-//! time, watched, and stopped between two steps.
+//! Background work: named jobs that run at an interval or from a queue. Runs are measured, limited
+//! in time and monitored. They stop between two steps.
 //!
 //! ```
 //! use std::time::Duration;
 //!
 //! use workers::{Next, Trigger};
 //!
-//! // Every five minutes, and again at once while there is more to do.
+//! // Every five minutes, and again at once while work remains.
 //! let trigger = Trigger::Interval(Duration::from_secs(300));
 //! assert!(matches!(trigger, Trigger::Interval(_)));
 //! assert_ne!(Next::InTime, Next::AtOnce);

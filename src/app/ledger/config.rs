@@ -1,4 +1,4 @@
-//! The ledger's section of the configuration.
+//! Configuration of the ledger.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use settings::settings;
 settings! {
     /// The example application.
     pub struct Config("ledger") {
-        /// Currencies that accounts can have (ISO 4217).
+        /// Allowed currencies of accounts (ISO 4217).
         pub currencies("currencies"): Vec<String> = Same("EUR,USD,GBP"), check currency_codes;
-        /// How long an idempotency key replays its answer.
+        /// Time during which an idempotency key replays its answer.
         pub idempotency_ttl("idempotency_ttl"): Duration = Same("24h"), check positive;
     }
 }
 
-// A check takes what the key holds.
+// The type of a check is that of the key's value.
 #[allow(clippy::ptr_arg)]
 fn currency_codes(codes: &Vec<String>) -> Result<(), String> {
     let is_code = |code: &String| code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase());

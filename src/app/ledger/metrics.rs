@@ -9,10 +9,10 @@ use super::store::{Posted, TransferError};
 metrics! {
     /// The ledger.
     pub struct LedgerMetrics {
-        /// Transfers and deposits that were asked for, by outcome. `created`; `replayed`, an answer given
-        /// again for its idempotency key; `insufficient_funds`; `refused`, any other
-        /// refusal; `mismatch`, a key with another request; `in_progress`, a key that is being
-        /// worked on; `failed`, no answer from the database.
+        /// Requested transfers and deposits by outcome. `created` made a transfer, `replayed`
+        /// repeated the answer of an idempotency key. `insufficient_funds` and `refused` (any other
+        /// refusal) made none. `mismatch` is a key with another request, `in_progress` a key whose
+        /// request is running. `failed` got no answer from the database.
         pub transfers: IntCounterVec = "ledger_transfers_total"["outcome"];
     }
 }
@@ -41,7 +41,7 @@ impl LedgerMetrics {
         Ok(metrics)
     }
 
-    /// Counts what became of an order.
+    /// Counts the outcome of an order.
     pub(super) fn count(&self, result: &Result<Posted, TransferError>) {
         let outcome = match result {
             Ok(Posted { replayed: true, .. })

@@ -1,5 +1,5 @@
-//! What every protocol asks of the ledger: ids, time and keys are given out here,
-//! and outcomes counted.
+//! The ledger, independent of protocols. It assigns ids, time and claims to requests and counts the
+//! outcomes.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::{Config, LedgerMetrics};
 use http_server::page::Page;
 use http_server::page::PageRequest;
 
-/// The ledger, on whichever store.
+/// The ledger on one of the stores.
 #[derive(Clone)]
 pub struct Ledger {
     store: Arc<dyn LedgerStore>,
@@ -28,24 +28,24 @@ pub struct Ledger {
     metrics: LedgerMetrics,
 }
 
-/// A transfer as a client asks for it, parsed.
+/// A requested transfer, parsed.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    /// Who pays.
+    /// The payer.
     pub source: Source,
-    /// Paid to.
+    /// The account that is paid.
     pub to_account: Uuid,
-    /// How much.
+    /// Amount of the transfer.
     pub amount: Amount,
-    /// What it is for.
+    /// Purpose of the transfer.
     pub reference: Reference,
 }
 
 impl Ledger {
-    /// A ledger that keeps what it knows in `store`.
+    /// Creates the ledger on a store.
     ///
     /// # Errors
-    /// When a metric is registered already.
+    /// When a metric is already registered.
     pub fn new(
         config: &Config,
         store: Arc<dyn LedgerStore>,
@@ -70,7 +70,7 @@ impl Ledger {
     /// Opens an empty account.
     ///
     /// # Errors
-    /// [`OpenError::Erased`], and the database's.
+    /// [`OpenError::Erased`], and errors of the database.
     pub async fn open_account(
         &self,
         owner: Uuid,
@@ -87,10 +87,10 @@ impl Ledger {
         self.store.open_account(&account).await
     }
 
-    /// An account of this owner.
+    /// One account of this owner.
     ///
     /// # Errors
-    /// The database's.
+    /// Errors of the database.
     pub async fn account(&self, owner: Uuid, id: Uuid) -> Result<Option<Account>, DbError> {
         self.store.account(owner, id).await
     }
@@ -98,16 +98,16 @@ impl Ledger {
     /// A page of the owner's accounts, newest first.
     ///
     /// # Errors
-    /// The database's.
+    /// Errors of the database.
     pub async fn accounts(&self, owner: Uuid, page: PageRequest) -> Result<Page<Account>, DbError> {
         let found = self.store.accounts(owner, page).await?;
         Ok(page.page(found, |account| account.id))
     }
 
-    /// Makes a transfer that `user` asks for, once for each key of this user.
+    /// Makes a transfer for `user`, once for each key of this user.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is no transfer.
     pub async fn transfer(
         &self,
         user: Uuid,
@@ -134,10 +134,10 @@ impl Ledger {
         result
     }
 
-    /// A transfer from or to an account of this user.
+    /// One transfer from or to an account of this user.
     ///
     /// # Errors
-    /// The database's.
+    /// Errors of the database.
     pub async fn transfer_of(&self, user: Uuid, id: Uuid) -> Result<Option<Transfer>, DbError> {
         self.store.transfer_of(user, id).await
     }
@@ -145,7 +145,7 @@ impl Ledger {
     /// A page of the user's transfers, newest first.
     ///
     /// # Errors
-    /// The database's.
+    /// Errors of the database.
     pub async fn transfers(
         &self,
         user: Uuid,
@@ -155,11 +155,10 @@ impl Ledger {
         Ok(page.page(found, |transfer| transfer.id))
     }
 
-    /// Removes idempotency keys that have expired, and says how many they were; the
-    /// cleanup worker calls it.
+    /// Removes expired idempotency keys and returns their number. The cleanup worker calls it.
     ///
     /// # Errors
-    /// The database's.
+    /// Errors of the database.
     pub async fn remove_expired_idempotency_keys(&self) -> Result<u64, DbError> {
         let now = self.clock.now();
         self.store.remove_expired_idempotency_keys(now).await

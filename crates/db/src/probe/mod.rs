@@ -1,4 +1,4 @@
-//! Whether the database can be written, for the readiness check.
+//! Checks for the readiness probe that the database can be written.
 
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -10,19 +10,19 @@ use crate::fault::{Fault, Reason};
 #[cfg(feature = "postgres")]
 use crate::query;
 
-/// Why the database is not ready for writes.
+/// The reason why the database is not ready for writes.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// It does not answer.
+    /// The database does not answer.
     #[error(transparent)]
     Database(#[from] DbError),
-    /// It answers, and takes no writes: a standby, or read-only by its settings.
+    /// The database answers but accepts no writes: a standby, or read-only by its settings.
     #[error("the database is read-only")]
     ReadOnly,
     /// The file of an embedded database was removed.
     #[error("the database's file is missing")]
     Missing,
-    /// Damaged data was met, and is not found whole yet.
+    /// A session met damaged data, and no check has found the data intact since.
     #[error("the database is damaged")]
     Corrupt,
 }
@@ -33,11 +33,11 @@ const IS_READ_ONLY: &str =
     "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
 
 impl Database {
-    /// Asks whether the database can be written. Sessions of a server that cannot are
-    /// closed, so that what is opened next finds the server that can.
+    /// Checks that the database can be written. If the server is read-only, its sessions are
+    /// closed, so that new connections find the server that can be written.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// The reason why it cannot be written.
     pub async fn probe(&self) -> Result<(), ProbeError> {
         match self {
             #[cfg(feature = "sqlite")]

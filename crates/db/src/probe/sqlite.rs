@@ -1,4 +1,4 @@
-//! Whether SQLite's file is there, whole, and takes a write.
+//! Checks that SQLite's file is there and intact, and accepts a write.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::fault::Reason;
 use crate::probe::ProbeError;
 use crate::{query, warm};
 
-/// Time between two writes of the check while no session fails: each costs a sync of
-/// the disk. After a failure every run of the check writes.
+/// Time between two writes of the check while no session fails. Each write costs a sync of the
+/// disk. After a failure every run of the check writes.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 
 impl Db<sqlx::Sqlite> {
-    /// Asks whether the file is the one that the sessions have open, is whole as far as
-    /// is known, and can be written.
+    /// Checks that the sessions have this file open, that no damage is known, and that the file can
+    /// be written.
     pub(crate) async fn probe_file(&self) -> Result<(), ProbeError> {
         self.same_file().await?;
         if self.warm.renewal.is_corrupt() && !self.inspect() {
@@ -39,8 +39,8 @@ impl Db<sqlx::Sqlite> {
         written
     }
 
-    /// Sessions of a file that was removed or replaced are closed: what they write is
-    /// nowhere any more.
+    /// Closes the sessions of a file that was removed or replaced, because their writes would be
+    /// lost.
     async fn same_file(&self) -> Result<(), ProbeError> {
         let options = self.warm.pool.connect_options();
         let path = options.get_filename().to_owned();
@@ -75,8 +75,7 @@ impl Db<sqlx::Sqlite> {
         Ok(())
     }
 
-    /// Writes the number of the file's user version that is there already: one page of
-    /// the log, and a sync.
+    /// Writes the file's user version back unchanged. This costs one page of the log and a sync.
     async fn write_header(&self) -> Result<(), ProbeError> {
         let mut transaction = self.begin().await?;
         let written = async {
@@ -93,15 +92,15 @@ impl Db<sqlx::Sqlite> {
         Ok(())
     }
 
-    /// Whether damaged data is whole again. It may take long, so a task of its own asks,
-    /// one at a time, and the check looks at its answer.
+    /// Returns true if damaged data is intact again. The inspection may take long, so a separate
+    /// task runs it, one at a time. The check reads its result.
     fn inspect(&self) -> bool {
         let mut known = self.file.known();
         let Some(inspection) = &mut known.inspection else {
             let (sender, receiver) = oneshot::channel();
             let inspection = self.inspection();
             warm::background(async move {
-                // Nobody listens when the process ends.
+                // The receiver is gone when the process ends.
                 let _unheard = sender.send(inspection.await);
             });
             known.inspection = Some(receiver);
@@ -119,7 +118,7 @@ impl Db<sqlx::Sqlite> {
         is_whole
     }
 
-    /// `PRAGMA quick_check` on a connection of its own.
+    /// Runs `PRAGMA quick_check` on a separate connection.
     fn inspection(&self) -> impl Future<Output = bool> + use<> {
         let options = self.warm.pool.connect_options();
         async move {
@@ -139,7 +138,7 @@ fn identity(path: PathBuf) -> Option<(u64, u64)> {
     Some((file.dev(), file.ino()))
 }
 
-/// The driver's name for a database without a file.
+/// Matches the driver's name of a database without a file.
 fn is_in_memory(path: &Path) -> bool {
     path.as_os_str()
         .as_encoded_bytes()

@@ -1,9 +1,9 @@
-//! Fault injection, for game days and for testing alerts: delay, an error answer
-//! or a panic, by route template and ratio, for a time.
+//! Fault injection for game days and for tests of alerts. A fault is a delay, an error answer or a
+//! panic. It is set by route template and ratio, for a limited time.
 //!
-//! A fault acts where the handler would: after authentication and limits, inside
-//! the deadline. Injected requests are observed like any other. Clearing a fault
-//! releases nobody who already waits.
+//! A fault acts in place of the handler: after authentication and limits, inside the deadline.
+//! Injected requests are observed like all others. Clearing a fault does not release requests that
+//! already wait.
 
 mod worker;
 
@@ -27,7 +27,7 @@ pub use worker::{RUN, worker_path};
 metrics! {
     /// Fault injection.
     pub struct FaultMetrics {
-        /// Faults that acted on a request or a run: `latency`, `error`, `panic`.
+        /// Faults that acted on a request or a run, by kind: `latency`, `error` or `panic`.
         pub injected: IntCounterVec = "faults_injected_total"["kind"];
         /// Faults that are set now.
         pub active: IntGauge = "faults_active";
@@ -37,25 +37,26 @@ metrics! {
 /// The kinds of effect, as label values.
 const KINDS: [&str; 3] = ["latency", "error", "panic"];
 
-/// A fault as it is asked for and listed. A member that is left out does nothing.
+/// A fault in requests and lists. A member that is left out has no effect.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultSpec {
-    /// Route template, `/api/v1/accounts/{id}`, or a worker, `worker:cleanup`.
+    /// Route template, for example `/api/v1/orders/{id}`, or a worker, for example
+    /// `worker:cleanup`.
     pub path: String,
-    /// Waits this long first, `250ms`.
+    /// Delay before the handler, for example `250ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<String>,
-    /// Answers with this status, 400 to 599, instead of the handler.
+    /// Status of the answer instead of the handler's, 400 to 599.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Panics instead of the handler.
+    /// Panics instead of calling the handler.
     #[serde(default)]
     pub panic: bool,
-    /// Share of the requests that it acts on.
+    /// Ratio of the affected requests.
     #[serde(default = "all")]
     pub ratio: f64,
-    /// Ends by itself after this.
+    /// Time after which the fault ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
 }
@@ -81,10 +82,10 @@ struct Expiry {
 /// A fault as it is listed.
 #[derive(Debug, Clone, Serialize)]
 pub struct SetFault {
-    /// As it was asked for.
+    /// The fault as it was set.
     #[serde(flatten)]
     pub spec: FaultSpec,
-    /// When it ends by itself.
+    /// Time at which the fault ends by itself.
     #[serde(
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
@@ -92,25 +93,25 @@ pub struct SetFault {
     pub expires_at: Option<OffsetDateTime>,
 }
 
-/// What a fault does to a request.
+/// The effect of a fault on a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Effect {
-    /// First of all.
+    /// Delay before the other effects.
     pub latency: Option<Duration>,
-    /// Instead of the handler.
+    /// Status of the answer, instead of the handler's.
     pub status: Option<u16>,
-    /// Instead of the handler.
+    /// Panics instead of calling the handler.
     pub panic: bool,
 }
 
-/// The faults of a process, one a path.
+/// The faults of a process, one for each path.
 #[derive(Clone)]
 pub struct Faults {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    /// Read on every request; nothing else is, as long as no fault is set.
+    /// Read on every request. The other fields are only read while a fault is set.
     any: AtomicBool,
     faults: Mutex<BTreeMap<String, Fault>>,
     /// Methods of each route template.
@@ -120,8 +121,8 @@ struct Inner {
 }
 
 impl Faults {
-    /// No fault; `operations` are methods and templates of the routes that one can
-    /// be set on.
+    /// Starts without a fault. `operations` are the methods and templates of the routes that accept
+    /// one.
     #[must_use]
     pub fn new(
         operations: impl IntoIterator<Item = (&'static str, String)>,
@@ -147,10 +148,10 @@ impl Faults {
         }
     }
 
-    /// Sets a fault; one on the same path is replaced.
+    /// Sets a fault. It replaces a fault on the same path.
     ///
     /// # Errors
-    /// `VALIDATION_FAILED` with every member that is not acceptable.
+    /// `VALIDATION_FAILED` with every invalid member.
     pub fn set(&self, spec: FaultSpec) -> Result<(), Problem> {
         let mut fields = Fields::default();
         let path = fields.take("path", self.known(&spec.path));
@@ -194,8 +195,8 @@ impl Faults {
     /// Clears the fault on a path, or all of them.
     ///
     /// # Errors
-    /// `VALIDATION_FAILED` when the path is not the template of a route: a typing
-    /// error must not look like a fault that is gone.
+    /// `VALIDATION_FAILED` when the path is not the template of a route. A typing error must not
+    /// look like a cleared fault.
     pub fn clear(&self, path: Option<&str>) -> Result<(), Problem> {
         let mut fields = Fields::default();
         let known = fields.take("path", path.map_or(Ok(()), |path| self.known(path)));
@@ -207,7 +208,7 @@ impl Faults {
         Ok(())
     }
 
-    /// The faults that are set now, by path. Also brings the gauge up to date.
+    /// The faults that are set now, by path. Also updates the gauge.
     #[must_use]
     pub fn list(&self) -> Vec<SetFault> {
         let mut faults = self.faults();
@@ -219,8 +220,8 @@ impl Faults {
         listed.collect()
     }
 
-    /// What to do to a request of this route, decided by its ratio. A method that
-    /// the route does not have never reaches a handler, and so no fault.
+    /// The effect on one request of this route, drawn by the fault's ratio. A request with a method
+    /// that the route lacks reaches no handler and therefore no fault.
     #[must_use]
     pub fn effect(&self, method: &str, route: &str) -> Option<Effect> {
         if !self.inner.any.load(Ordering::Relaxed) {
@@ -236,7 +237,7 @@ impl Faults {
         (rand::random::<f64>() < fault.spec.ratio).then_some(fault.effect)
     }
 
-    /// Counts an effect on a route or a worker, and says it in the log.
+    /// Counts and logs an effect on a route or a worker.
     pub fn injected(&self, kind: &'static str, route: &str) {
         self.inner.metrics.injected.with_label_values(&[kind]).inc();
         tracing::info!(kind, route, "fault injected");

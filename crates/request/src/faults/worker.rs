@@ -1,25 +1,25 @@
-//! Faults in background work: what a run that hangs, fails or panics does to the
-//! process can be tried like an answer that fails.
+//! Faults in background work. A run that hangs, fails or panics can be tried like an answer that
+//! fails.
 
 use crate::faults::Faults;
 
-/// The method of a worker, among those of routes.
+/// The method of workers, beside the methods of routes.
 pub const RUN: &str = "RUN";
 
-/// What stands for a worker where a fault names a route: `worker:cleanup`.
+/// The path of a worker in a fault: `worker:cleanup`.
 #[must_use]
 pub fn worker_path(name: &str) -> String {
     format!("worker:{name}")
 }
 
 impl Faults {
-    /// Does to a run of this worker what its fault says, where its work would begin.
+    /// Applies the fault of a worker before its work begins.
     ///
     /// # Errors
     /// When the fault has a status.
     ///
     /// # Panics
-    /// When the fault says so.
+    /// When the fault is a panic.
     pub async fn before_run(&self, worker: &str) -> anyhow::Result<()> {
         let path = worker_path(worker);
         let Some(effect) = self.effect(RUN, &path) else {
@@ -31,7 +31,7 @@ impl Faults {
         }
         if effect.panic {
             self.injected("panic", &path);
-            // The point of the fault.
+            // The panic is the purpose of the fault.
             #[allow(clippy::panic)]
             {
                 panic!("injected fault");

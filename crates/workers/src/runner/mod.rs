@@ -26,49 +26,50 @@ use telemetry::metrics::LATENCY;
 metrics! {
     /// Background work.
     pub struct WorkerMetrics {
-        /// Runs by outcome: `ok`, `failed`, `timeout`, `skipped` (another replica had the turn), `cut` (by a shutdown).
+        /// Runs by outcome. `ok`, `failed` and `timeout` have ended. `skipped` had not begun,
+        /// because another replica had the turn or a drain started. `cut` was ended by a shutdown.
         pub runs: IntCounterVec = "worker_runs_total"["worker", "outcome"];
-        /// Seconds that a run took.
+        /// Duration of a run in seconds.
         pub duration: HistogramVec = "worker_run_duration_seconds"["worker"], buckets LATENCY;
     }
 }
 
-/// What a run has to say about the next one.
+/// The time of the next run, as a run returns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing is left to do: the next run comes in its time.
+    /// No work remains. The next run is at its regular time.
     InTime,
-    /// There is more: the next run comes at once.
+    /// Work remains. The next run starts at once.
     AtOnce,
 }
 
-/// When a worker runs.
+/// The schedule of a worker.
 pub enum Trigger {
-    /// With this much time from the end of a run to the start of the next, a tenth
-    /// more or less; the first after a tenth of it at most, so that replicas spread.
+    /// Time from the end of a run to the start of the next, varied by a tenth. The first run starts
+    /// after a tenth of it at most, so that replicas spread.
     Interval(Duration),
-    /// Whenever somebody wakes it, and at this interval besides, for what others left.
+    /// On every notification, and also at an interval for work that other processes left.
     Queue {
-        /// Rings when there is work.
+        /// Notified when there is work.
         wake: Arc<Notify>,
-        /// Time between two looks without a ring.
+        /// Time between two runs without a notification.
         poll: Duration,
     },
 }
 
-/// A job and when it runs.
+/// A job and its schedule.
 pub struct Worker {
     /// Label value and task name.
     pub name: &'static str,
-    /// When it runs.
+    /// The schedule.
     pub trigger: Trigger,
-    /// Time for one run.
+    /// Time limit of one run.
     pub deadline: Duration,
-    /// Whether at most one replica may do it at a time.
+    /// True if at most one replica may run it at a time.
     pub single: bool,
-    /// One run, the root of a trace. It links itself to what made it necessary, when
-    /// that has a trace ([`SpanLink::link`]). It is dropped when it exceeds its deadline or
-    /// the grace period of a drain; before that a drain waits for its next safe point: see [`stopping`].
+    /// One run, the root of a trace. It links itself to its cause if that has a trace
+    /// ([`SpanLink::link`]). It is dropped when it exceeds its deadline or the grace period of a
+    /// drain. Before that, a drain waits for its next safe point. See [`stopping`].
     pub run: Box<dyn Fn() -> BoxFuture<'static, anyhow::Result<Next>> + Send + Sync>,
 }
 
@@ -79,11 +80,11 @@ pub struct Runner {
     health: Health,
     database: Database,
     metrics: WorkerMetrics,
-    /// There only where faults may be injected.
+    /// Only set where fault injection is enabled.
     faults: Option<Faults>,
 }
 
-/// When a worker last did what it should.
+/// Time of the last successful run, and whether the last run succeeded.
 #[derive(Clone)]
 struct Beat(Arc<Mutex<(Instant, bool)>>);
 
@@ -100,7 +101,7 @@ impl Beat {
         beat.1 = good;
     }
 
-    /// Whether a run has succeeded for so long.
+    /// Checks that the last run succeeded, at most `patience` ago.
     fn holds(&self, patience: Duration) -> Result<(), &'static str> {
         let (last, good) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match (good, last.elapsed() <= patience) {
@@ -112,7 +113,7 @@ impl Beat {
 }
 
 impl Runner {
-    /// A runner for the workers of this process.
+    /// Creates the runner of a process.
     #[must_use]
     pub fn new(
         lifecycle: &Lifecycle,
@@ -130,7 +131,7 @@ impl Runner {
         }
     }
 
-    /// Starts a worker; it stops after the run that the soft token finds it in. Its
+    /// Starts a worker. It stops after the run during which the soft token is cancelled. Its
     /// heartbeat is a readiness check that is not critical.
     pub fn start(&self, worker: Worker) {
         for outcome in Outcome::ALL {
@@ -150,7 +151,7 @@ impl Runner {
             Trigger::Interval(interval) => interval,
             Trigger::Queue { poll, .. } => poll,
         };
-        // A run may be late by its whole deadline, and one may go wrong.
+        // A run may take its whole deadline, and one run may fail.
         let patience = (pause.mul_f64(1.1) + worker.deadline) * 2;
         let beat = beat.clone();
         self.health.watch(

@@ -1,4 +1,4 @@
-//! When the next run comes.
+//! The time of the next run.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use super::run::Outcome;
 use crate::Next;
 use crate::Trigger;
 
-/// The pause after the first failure; doubled with each further one.
+/// The pause after the first failure. Each further failure doubles it.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// Doubled no further than to the worker's own pause, or this when that is shorter.
+/// The doubling ends at the worker's own pause, or at this time if the pause is shorter.
 const LAST_RETRY: Duration = Duration::from_mins(1);
 
 pub(crate) struct Pace {
     pause: Duration,
     failures: u32,
-    /// Whether a ring may end the pause early: not after a failure.
+    /// True if a notification may end the pause early. After a failure it may not.
     wakes: bool,
 }
 
@@ -34,7 +34,7 @@ impl Pace {
         } else {
             self.failures.saturating_add(1)
         };
-        // A tenth more or less, so that replicas do not run in step.
+        // Varied by a tenth, so that replicas do not run at the same time.
         let jitter = 0.9 + rand::random::<f64>() / 5.0;
         self.pause = match outcome {
             Outcome::Ok(Next::AtOnce) => Duration::ZERO,

@@ -1,4 +1,4 @@
-//! One run.
+//! One run of a worker.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::Next;
 use crate::Runner;
 use crate::Worker;
 
-/// How often a run that must be the only one makes sure that it still is.
+/// Interval at which a run confirms that it is still the only one.
 const TURN_CHECK: Duration = Duration::from_secs(2);
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Ok(Next),
@@ -43,33 +43,33 @@ impl Outcome {
         }
     }
 
-    /// Whether the work is done, here or elsewhere.
+    /// Returns true if the work was done, here or elsewhere.
     pub(crate) fn is_good(self) -> bool {
         matches!(self, Self::Ok(_) | Self::Skipped)
     }
 }
 
 tokio::task_local! {
-    /// Cancelled when the present run should stop.
+    /// Cancelled when the current run should stop.
     static STOP: CancellationToken;
 }
 
-/// Whether the run that asks should stop at its next safe point: between two
-/// batches, say. False outside of a run.
+/// Returns true if the current run should stop at its next safe point, for example between two
+/// batches. Always false outside of a run.
 #[must_use]
 pub fn stopping() -> bool {
     STOP.try_with(CancellationToken::is_cancelled)
         .unwrap_or(false)
 }
 
-/// Runs a worker once; what went wrong is logged inside of its span, and remembered
-/// in `failed`, from which the next run takes its link.
+/// Runs a worker once. Failures are logged inside of its span. `failed` stores the span of a failed
+/// run, and the next run links to it.
 pub(crate) async fn once(
     worker: &Worker,
     runner: &Runner,
     failed: &mut Option<SpanLink>,
 ) -> Outcome {
-    // A trace of its own; the sampler decides whether it is exported.
+    // The root of its own trace. The sampler decides whether it is exported.
     let span = tracing::info_span!(
         parent: None,
         "run",
@@ -79,7 +79,7 @@ pub(crate) async fn once(
     let hard = runner.lifecycle.hard();
     let stop = runner.lifecycle.soft().child_token();
     let run = async {
-        // This run is there to make good what that one could not do.
+        // This run repeats the work of the failed one.
         if let Some(failed) = failed.take() {
             failed.link("retry");
         }
@@ -111,12 +111,12 @@ pub(crate) async fn once(
     outcome
 }
 
-/// Takes the turn first, where there may be only one.
+/// Takes the turn first if at most one replica may run the worker.
 async fn turn(worker: &Worker, runner: &Runner, stop: &CancellationToken) -> Outcome {
     if !worker.single {
         return work(worker, runner, stop).await;
     }
-    // Nothing has begun yet: a drain need not wait for a server that does not answer.
+    // No work has begun, so a drain does not wait for a server that does not answer.
     let taken = tokio::select! {
         () = stop.cancelled() => return Outcome::Skipped,
         taken = runner.database.turn(worker.name) => taken,
@@ -128,7 +128,7 @@ async fn turn(worker: &Worker, runner: &Runner, stop: &CancellationToken) -> Out
     };
     let outcome = tokio::select! {
         outcome = work(worker, runner, stop) => outcome,
-        // Somebody else may have begun: what is not done is theirs.
+        // Another process may have begun. The remaining work belongs to its run.
         lost = lost(&mut turn) => failed(worker, &lost.into()),
     };
     turn.end().await;

@@ -1,4 +1,4 @@
-//! Workers, with a database that is never used.
+//! Tests of workers, with a database that is never used.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -134,7 +134,7 @@ async fn a_queue_is_emptied_at_once_and_sleeps_until_it_is_woken() {
     let waiting = Arc::new(AtomicU32::new(3));
     let (ended, ends) = tokio::sync::watch::channel(0);
     let left = Arc::clone(&waiting);
-    // One is there already, as when the ring came before the worker.
+    // One notification is stored already, as if it had arrived before the worker started.
     wake.notify_one();
     let trigger = Trigger::Queue {
         wake: Arc::clone(&wake),

@@ -1,6 +1,5 @@
-//! Idempotency keys: a client that does not know whether its request arrived sends
-//! it again with the same key, and it is carried out once (draft-ietf-httpapi-
-//! idempotency-key-header).
+//! Idempotency keys (draft-ietf-httpapi-idempotency-key-header). A client without an answer sends
+//! its request again with the same key. The request is then carried out once.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use time::OffsetDateTime;
@@ -8,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Order, Source};
 
-/// What the client chose: 1 to 255 visible ASCII characters, taken as they are.
+/// The client's key: 1 to 255 visible ASCII characters, without any normalization.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(String);
 
@@ -27,25 +26,25 @@ impl IdempotencyKey {
     }
 }
 
-/// SHA-256 of what a request asks for.
+/// SHA-256 of the values of a request.
 pub type Fingerprint = [u8; 32];
 
-/// A key with what it belongs to; it is written in the transaction of its transfer.
+/// A key and the request that it belongs to. It is written in the transaction of its transfer.
 #[derive(Debug, Clone)]
 pub struct Claim {
-    /// Keys of different users have nothing to do with each other.
+    /// Keys of different users are independent.
     pub user: Uuid,
     /// The client's key.
     pub key: IdempotencyKey,
-    /// Of the order that the key came with.
+    /// Fingerprint of the order that the key came with.
     pub fingerprint: Fingerprint,
-    /// Until then the answer is replayed.
+    /// The answer is replayed until this time.
     pub expires_at: OffsetDateTime,
 }
 
 impl Claim {
-    /// The number that stands for user and key where the database locks numbers.
-    /// Should two of them ever share one, one answer more is "still running".
+    /// A number for user and key, because the database locks numbers. If two keys share a number,
+    /// one of them may get the answer "still running" once too often.
     #[must_use]
     pub fn lock_number(&self) -> i64 {
         let digest = hash(&[
@@ -60,9 +59,9 @@ impl Claim {
 }
 
 impl Order {
-    /// What makes two orders the same request: the operation and the values of the
-    /// body, whatever its white space and the order of its members; not the id and
-    /// the time, which are new with each try.
+    /// Identifies the request of an order: the operation and the values of the body. White space
+    /// and the order of the members have no influence. The id and the time are excluded, because
+    /// they are new with each try.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let (operation, from): (&[u8], &[u8]) = match &self.source {
@@ -79,7 +78,7 @@ impl Order {
     }
 }
 
-/// Every part goes in with its length, so that no two lists of parts look alike.
+/// Hashes every part with its length, so that different lists of parts differ.
 fn hash(parts: &[&[u8]]) -> Fingerprint {
     let mut context = Context::new(&SHA256);
     for part in parts {

@@ -1,4 +1,4 @@
-//! The ledger's rules: values, transfers, idempotency; no database, no protocol.
+//! The rules of the ledger: values, transfers and idempotency, without database and protocol.
 
 mod idempotency;
 mod transfer;
@@ -30,14 +30,14 @@ pub struct Account {
     pub created_at: OffsetDateTime,
 }
 
-/// An account that is to be opened, empty.
+/// A new, empty account.
 #[derive(Debug, Clone)]
 pub struct NewAccount {
     /// UUIDv7.
     pub id: Uuid,
-    /// Who may see and spend.
+    /// The user who may see and spend.
     pub owner: Uuid,
-    /// One that the ledger keeps.
+    /// One of the configured currencies.
     pub currency: Currency,
     /// Chosen by the owner.
     pub name: AccountName,
@@ -46,7 +46,7 @@ pub struct NewAccount {
 }
 
 impl NewAccount {
-    /// The account once it is open.
+    /// The account after it was opened.
     #[must_use]
     pub fn opened(&self) -> Account {
         Account {

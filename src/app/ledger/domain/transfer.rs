@@ -1,33 +1,33 @@
-//! Transfers: who may move what, decided on two locked accounts.
+//! The rules of transfers, applied to two locked accounts.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Amount, Currency, MAX_BALANCE, Reference};
 
-/// A transfer that was made; it never changes.
+/// A completed transfer. It never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transfer {
     /// UUIDv7.
     pub id: Uuid,
-    /// Paid by.
+    /// The account that pays.
     pub from_account: Uuid,
-    /// Paid to.
+    /// The account that is paid.
     pub to_account: Uuid,
     /// Minor units.
     pub amount: i64,
-    /// Of both accounts.
+    /// Currency of both accounts.
     pub currency: Currency,
-    /// What it is for.
+    /// Purpose of the transfer.
     pub reference: String,
     /// When it was made.
     pub created_at: OffsetDateTime,
 }
 
-/// Who pays.
+/// The payer of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// An account of the user who asks.
+    /// An account of the requesting user.
     Own {
         /// The account.
         account: Uuid,
@@ -38,25 +38,25 @@ pub enum Source {
     System,
 }
 
-/// A transfer that is asked for.
+/// A requested transfer.
 #[derive(Debug, Clone)]
 pub struct Order {
     /// The id that the transfer will have.
     pub id: Uuid,
-    /// Who pays.
+    /// The payer.
     pub source: Source,
-    /// Paid to.
+    /// The account that is paid.
     pub to_account: Uuid,
-    /// How much.
+    /// Amount of the transfer.
     pub amount: Amount,
-    /// What it is for.
+    /// Purpose of the transfer.
     pub reference: Reference,
     /// Now.
     pub now: OffsetDateTime,
 }
 
 impl Order {
-    /// The transfer once it is made, paid by `from`.
+    /// The transfer after it was made. `from` is the account that paid.
     #[must_use]
     pub fn made(&self, from: &Party) -> Transfer {
         Transfer {
@@ -71,7 +71,7 @@ impl Order {
     }
 }
 
-/// An account as a transfer finds it, locked.
+/// A locked account, in its state before a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Party {
     /// The account.
@@ -80,35 +80,35 @@ pub struct Party {
     pub owner: Option<Uuid>,
     /// Its currency.
     pub currency: Currency,
-    /// Before the transfer.
+    /// Balance before the transfer.
     pub balance: i64,
-    /// Its owner was erased.
+    /// True if its owner was erased.
     pub closed: bool,
 }
 
 /// The balances after a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Posting {
-    /// Of the account that pays.
+    /// Balance of the account that pays.
     pub from_balance: i64,
-    /// Of the account that is paid.
+    /// Balance of the account that is paid.
     pub to_balance: i64,
-    /// Who owns the account that pays; nobody owns a system account.
+    /// Owner of the account that pays. A system account has none.
     pub from_owner: Option<Uuid>,
-    /// Who owns the account that is paid.
+    /// Owner of the account that is paid.
     pub to_owner: Uuid,
 }
 
-/// Why a transfer is not made. The answer is final: the same key replays it.
+/// The reason why a transfer is not made. The answer is final, so the same key replays it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The account that shall pay does not exist, or belongs to somebody else.
+    /// The account that pays does not exist or belongs to another user.
     #[error("no own account to pay from")]
     UnknownSource,
-    /// The account that shall be paid does not exist, or is the system's.
+    /// The account that is paid does not exist or is a system account.
     #[error("no account to pay to")]
     UnknownTarget,
-    /// From an account to itself.
+    /// Both accounts are the same.
     #[error("both accounts are the same")]
     SameAccount,
     /// One of the accounts is closed.
@@ -126,7 +126,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Every refusal.
+    /// All refusals.
     pub const ALL: [Self; 7] = [
         Self::UnknownSource,
         Self::UnknownTarget,
@@ -160,25 +160,25 @@ impl Refusal {
     }
 }
 
-/// Decides on a transfer. `from` and `to` are the accounts that the order names,
-/// as far as they exist; for a deposit `from` is the system account.
+/// Decides on a transfer. `from` and `to` are the accounts of the order, if they exist. For a
+/// deposit `from` is the system account.
 ///
 /// # Errors
-/// Why it is not made; nothing changes then.
+/// The reason why the transfer is not made. Nothing changes then.
 pub fn post(order: &Order, from: Option<&Party>, to: Option<&Party>) -> Result<Posting, Refusal> {
     let from = from.ok_or(match order.source {
         Source::Own { .. } => Refusal::UnknownSource,
         // The system account is found through the target's currency.
         Source::System => Refusal::UnknownTarget,
     })?;
-    // Somebody else's account answers like one that does not exist.
+    // The answer does not reveal accounts of other users.
     if let Source::Own { owner, .. } = order.source
         && from.owner != Some(owner)
     {
         return Err(Refusal::UnknownSource);
     }
     let to = to.ok_or(Refusal::UnknownTarget)?;
-    // Nobody pays into a system account: only deposits move it.
+    // System accounts cannot be paid. Only deposits change their balance.
     let to_owner = to.owner.ok_or(Refusal::UnknownTarget)?;
     if from.id == to.id {
         return Err(Refusal::SameAccount);

@@ -1,15 +1,15 @@
-//! Values that requests carry, parsed at the border.
+//! Values of requests, parsed at the border.
 
 use uuid::Uuid;
 
 use settings::validation::{Invalid, is_plain_line, is_visible};
 
-/// What one transfer moves at most: 10^15 minor units, ten trillion euros. No
-/// business need is behind it; it keeps every sum far from the ends of `i64`.
+/// Limit of one transfer: 10^15 minor units, ten trillion euros. It has no business reason. It
+/// keeps every sum far from the limits of `i64`.
 pub const MAX_AMOUNT: i64 = 1_000_000_000_000_000;
 
-/// What an account holds at most: 2^53 - 1, the largest integer that every JSON
-/// reader understands exactly (RFC 8259, section 6).
+/// Limit of a balance: 2^53 - 1, the largest integer that every JSON reader represents exactly (RFC
+/// 8259, section 6).
 pub const MAX_BALANCE: i64 = (1 << 53) - 1;
 
 /// An ISO 4217 code.
@@ -34,12 +34,12 @@ impl Currency {
     }
 }
 
-/// The currencies that the ledger keeps (`ledger.currencies`).
+/// The allowed currencies (`ledger.currencies`).
 #[derive(Debug, Clone)]
 pub struct Currencies(Vec<Currency>);
 
 impl Currencies {
-    /// From the configuration, which has checked them.
+    /// Creates the list from codes that the configuration has checked.
     #[must_use]
     pub fn new(codes: &[String]) -> Self {
         Self(
@@ -50,7 +50,7 @@ impl Currencies {
         )
     }
 
-    /// Reads the code of one of them.
+    /// Reads the code of an allowed currency.
     ///
     /// # Errors
     /// `UNKNOWN_CURRENCY`.
@@ -84,22 +84,22 @@ impl Amount {
         }
     }
 
-    /// In minor units.
+    /// The amount in minor units.
     #[must_use]
     pub fn get(self) -> i64 {
         self.0
     }
 }
 
-/// Text of bounded length, in one line, without control characters or controls of direction.
+/// Text of limited length, in one line, without control characters or controls of direction.
 fn plain_text(text: &str, min: usize, max: usize) -> Option<String> {
-    // Counting stops early: the body limit alone bounds the text.
+    // Counting stops early, because only the body limit restricts the text.
     let length = text.chars().take(max + 1).count();
     let fits = (min..=max).contains(&length) && is_plain_line(text);
     fits.then(|| text.to_owned())
 }
 
-/// What the owner calls an account.
+/// The owner's name of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountName(String);
 
@@ -125,12 +125,12 @@ impl AccountName {
     }
 }
 
-/// What a transfer is for.
+/// The purpose of a transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference(String);
 
 impl Reference {
-    /// Reads at most 140 characters: the room that SEPA gives to remittance information.
+    /// Reads at most 140 characters, the SEPA limit of remittance information.
     ///
     /// # Errors
     /// `INVALID_TEXT`.

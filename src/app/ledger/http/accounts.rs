@@ -22,12 +22,12 @@ use http_server::page::Page;
 use http_server::page::PageQuery;
 use request::Fields;
 
-/// An account that is to be opened.
+/// A new account.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "currency": "EUR", "name": "Savings" }))]
 pub(super) struct NewAccountBody {
-    /// ISO 4217, one that the service keeps (`ledger.currencies`).
+    /// ISO 4217 code, one of the allowed currencies (`ledger.currencies`).
     #[schema(pattern = "^[A-Z]{3}$")]
     currency: String,
     /// 1 to 100 characters, some of them visible, none of them control characters or
@@ -36,7 +36,7 @@ pub(super) struct NewAccountBody {
     name: String,
 }
 
-/// An account, as its owner sees it.
+/// An account in the form that its owner sees.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Account, example = json!({
     "id": "01936f0e-7b5a-7c3e-8f4d-2a1b3c4d5e6f",
@@ -48,7 +48,7 @@ pub(super) struct NewAccountBody {
 pub(super) struct AccountBody {
     /// UUIDv7.
     id: Uuid,
-    /// Chosen by the owner.
+    /// Name, chosen by the owner.
     name: String,
     /// ISO 4217.
     #[schema(pattern = "^[A-Z]{3}$")]
@@ -56,7 +56,7 @@ pub(super) struct AccountBody {
     /// Minor units.
     #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     balance: i64,
-    /// When it was opened.
+    /// Time at which it was opened.
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
 }
@@ -73,7 +73,7 @@ impl From<Account> for AccountBody {
     }
 }
 
-/// Opens an account, empty.
+/// Opens an empty account.
 #[utoipa::path(
     post,
     path = "/api/v1/accounts",
@@ -105,7 +105,7 @@ pub(super) async fn open(
     Ok((StatusCode::CREATED, location, tag, body))
 }
 
-/// The own accounts, newest first.
+/// Accounts of the user, newest first.
 #[utoipa::path(
     get,
     path = "/api/v1/accounts",
@@ -124,7 +124,7 @@ pub(super) async fn list(
     Ok(Json(page.map(AccountBody::from)))
 }
 
-/// An own account with its balance.
+/// One account of the user with its balance.
 #[utoipa::path(
     get,
     path = "/api/v1/accounts/{id}",
@@ -158,7 +158,7 @@ pub(super) async fn read(
     Ok((tag, Json(AccountBody::from(account))).into_response())
 }
 
-/// Where the object that was made can be read.
+/// The `Location` header of a created object.
 pub(super) fn location(path: &str) -> Option<[(header::HeaderName, HeaderValue); 1]> {
     let value = HeaderValue::from_str(path).ok()?;
     Some([(header::LOCATION, value)])

@@ -1,4 +1,4 @@
-//! Deposits: money that administrators let into the ledger.
+//! Deposits of administrators into the ledger.
 
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -16,7 +16,7 @@ use http_server::authenticate::RequireAdmin;
 use http_server::extract::Json;
 use request::Fields;
 
-/// A deposit that is to be made.
+/// A new deposit.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -31,16 +31,16 @@ pub(super) struct NewDepositBody {
     /// Minor units.
     #[schema(minimum = 1, maximum = 1_000_000_000_000_000_i64)]
     amount: i64,
-    /// What it is for. 140 characters at most, none of them control
-    /// characters or controls of text direction.
+    /// Purpose of the deposit. 140 characters at most, none of them control characters or controls
+    /// of text direction.
     #[serde(default)]
     #[schema(max_length = 140)]
     reference: String,
 }
 
-/// Deposits money: a transfer from the currency's system account, which goes below
-/// zero by as much as all deposits together, so that the balances of a currency
-/// always sum to zero. `Idempotency-Key` works as for transfers.
+/// Deposits money. The deposit is a transfer from the system account of the currency. That account
+/// goes below zero by the sum of all deposits, so that the balances of a currency always sum to
+/// zero. `Idempotency-Key` works as for transfers.
 #[utoipa::path(
     post,
     path = "/api/v1/deposits",

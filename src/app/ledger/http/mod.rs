@@ -1,5 +1,4 @@
-//! The ledger over HTTP. Every route needs an authenticated user; `app` puts the
-//! layer around them.
+//! The ledger over HTTP. Every route needs an authenticated user. `app` adds the layer for that.
 
 mod accounts;
 mod deposits;
@@ -28,7 +27,7 @@ pub fn routes() -> OpenApiRouter<Ledger> {
         .routes(routes!(transfers::read))
 }
 
-/// The `Idempotency-Key` of a request.
+/// Reads the `Idempotency-Key` of a request.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let Some(text) = single_header(headers, "idempotency-key")? else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! The ledger's refusals as problems, and which operation can answer which.
+//! The refusals of the ledger as problems, and the problems of each operation.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub mod codes {
     request::problem_codes! {
         /// Both accounts are the same.
         pub SAME_ACCOUNT = 422, "The accounts are the same";
-        /// The account's owner has left; nothing is paid to it any more.
+        /// The owner of the account was erased, so the account accepts no transfers.
         pub ACCOUNT_CLOSED = 422, "The account is closed";
         /// The accounts have different currencies.
         pub CURRENCY_MISMATCH = 422, "The accounts have different currencies";
@@ -27,10 +27,9 @@ pub mod codes {
         pub BALANCE_LIMIT_EXCEEDED = 422, "The balance would grow beyond its limit";
         /// An account of the user still holds money.
         pub ACCOUNT_NOT_EMPTY = 409, "An account is not empty";
-        /// The `Idempotency-Key` came with another request before.
+        /// The `Idempotency-Key` was used with another request before.
         pub IDEMPOTENCY_MISMATCH = 422, "The idempotency key belongs to another request";
-        /// A request with this `Idempotency-Key` is being carried out; `Retry-After` says when
-        /// to ask again.
+        /// A request with this `Idempotency-Key` is running. `Retry-After` gives the time to wait.
         pub IDEMPOTENCY_IN_PROGRESS = 409, "A request with this idempotency key is running";
     }
 }
@@ -38,7 +37,7 @@ pub mod codes {
 /// Seconds after which a request with the same key has most likely ended.
 const IN_PROGRESS_RETRY: u64 = 1;
 
-/// What does not exist and what belongs to somebody else is one answer.
+/// The answer for objects that do not exist and for objects of other users.
 pub(super) fn not_found(detail: &'static str) -> Problem {
     Problem::new(problem::codes::NOT_FOUND, detail)
 }
@@ -53,7 +52,7 @@ impl From<StillHoldsMoney> for Problem {
 }
 
 impl From<Refusal> for Problem {
-    /// The same words every time: a replayed refusal is equal to the first one.
+    /// The text is always the same, so that a replayed refusal equals the first one.
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::UnknownSource => not_found("There is no account of yours to pay from."),
@@ -94,7 +93,7 @@ impl From<TransferError> for Problem {
                 "A request with this key is being carried out; ask again for its answer.",
             )
             .retry_after(IN_PROGRESS_RETRY),
-            // The token was good when the request came in.
+            // The token was valid when the request arrived.
             TransferError::Erased => authenticate::refused(),
             TransferError::Database(error) => error.into(),
         }
@@ -110,7 +109,7 @@ impl From<OpenError> for Problem {
     }
 }
 
-/// Every operation here.
+/// Problems of every operation here.
 const ANY: &[&Code] = &[
     problem::codes::INVALID_HEADER,
     problem::codes::UNAUTHENTICATED,
@@ -120,14 +119,14 @@ const ANY: &[&Code] = &[
     problem::codes::DATABASE_UNAVAILABLE,
     problem::codes::DEADLINE_EXCEEDED,
 ];
-/// Operations on one object.
+/// Problems of operations on one object.
 const OBJECT: &[&Code] = &[problem::codes::INVALID_PATH, problem::codes::NOT_FOUND];
-/// Operations on a page.
+/// Problems of operations on a page.
 const PAGE: &[&Code] = &[
     problem::codes::INVALID_QUERY,
     problem::codes::INVALID_CURSOR,
 ];
-/// Operations with a body.
+/// Problems of operations with a body.
 const BODY: &[&Code] = &[
     problem::codes::INVALID_JSON,
     problem::codes::UNKNOWN_FIELD,
@@ -137,7 +136,7 @@ const BODY: &[&Code] = &[
     problem::codes::UNSUPPORTED_MEDIA_TYPE,
     problem::codes::VALIDATION_FAILED,
 ];
-/// What moves money.
+/// Problems of transfers and deposits.
 const POSTING: &[&Code] = &[
     problem::codes::NOT_FOUND,
     codes::ACCOUNT_CLOSED,

@@ -23,7 +23,7 @@ use http_server::page::Page;
 use http_server::page::PageQuery;
 use request::Fields;
 
-/// A transfer that is to be made.
+/// A new transfer.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -33,7 +33,7 @@ use request::Fields;
     "reference": "Rent, November",
 }))]
 pub(super) struct NewTransferBody {
-    /// An own account.
+    /// An account of the user.
     #[schema(format = Uuid)]
     from_account: String,
     /// Any account of the same currency.
@@ -42,14 +42,14 @@ pub(super) struct NewTransferBody {
     /// Minor units.
     #[schema(minimum = 1, maximum = 1_000_000_000_000_000_i64)]
     amount: i64,
-    /// What it is for; both sides see it. 140 characters at most, none of them control
+    /// Purpose of the transfer, visible to both sides. 140 characters at most, none of them control
     /// characters or controls of text direction.
     #[serde(default)]
     #[schema(max_length = 140)]
     reference: String,
 }
 
-/// A transfer; it never changes.
+/// A completed transfer. It never changes.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Transfer, example = json!({
     "id": "01936f10-9a8b-7c6d-8e5f-4a3b2c1d0e9f",
@@ -63,9 +63,9 @@ pub(super) struct NewTransferBody {
 pub(super) struct TransferBody {
     /// UUIDv7.
     id: Uuid,
-    /// Paid by; of a deposit, the system account of the currency.
+    /// The account that paid. For a deposit, the system account of the currency.
     from_account: Uuid,
-    /// Paid to.
+    /// The account that was paid.
     to_account: Uuid,
     /// Minor units.
     #[schema(minimum = 1, maximum = 1_000_000_000_000_000_i64)]
@@ -73,9 +73,9 @@ pub(super) struct TransferBody {
     /// ISO 4217.
     #[schema(pattern = "^[A-Z]{3}$")]
     currency: String,
-    /// What it is for.
+    /// Purpose of the transfer.
     reference: String,
-    /// When it was made.
+    /// Time at which it was made.
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
 }
@@ -94,8 +94,8 @@ impl From<Transfer> for TransferBody {
     }
 }
 
-/// 201, also when the transfer was made by an earlier request with the same key;
-/// then a header says so, while status and body are those of the first answer.
+/// The answer 201. If an earlier request with the same key made the transfer, a header marks the
+/// answer as replayed. Status and body equal those of the first answer.
 pub(super) fn created(posted: Posted) -> impl IntoResponse {
     let replayed = posted.replayed.then_some([(
         HeaderName::from_static("idempotency-replayed"),
@@ -108,11 +108,11 @@ pub(super) fn created(posted: Posted) -> impl IntoResponse {
     )
 }
 
-/// Moves money from an own account to any account of the same currency.
+/// Moves money from an account of the user to any account of the same currency.
 ///
-/// With an `Idempotency-Key` the transfer is made once, however often the request
-/// arrives: for 24 hours the same key and body get the same answer, final refusals
-/// included. What is no final answer (validation, 409, 429, 5xx) is not kept.
+/// With an `Idempotency-Key` the transfer is made once, even if the request arrives several times.
+/// For 24 hours the same key and body get the same answer, including final refusals. Answers that
+/// are not final (validation, 409, 429, 5xx) are not stored.
 #[utoipa::path(
     post,
     path = "/api/v1/transfers",
@@ -162,7 +162,7 @@ pub(super) async fn create(
     Ok((location, created(posted)))
 }
 
-/// Transfers from and to own accounts, newest first.
+/// Transfers from and to accounts of the user, newest first.
 #[utoipa::path(
     get,
     path = "/api/v1/transfers",
@@ -181,7 +181,7 @@ pub(super) async fn list(
     Ok(Json(page.map(TransferBody::from)))
 }
 
-/// A transfer from or to an own account.
+/// One transfer from or to an account of the user.
 #[utoipa::path(
     get,
     path = "/api/v1/transfers/{id}",

@@ -1,4 +1,4 @@
-//! Where accounts, transfers and idempotency keys are kept: one trait, two backends.
+//! Storage of accounts, transfers and idempotency keys: one trait, two backends.
 
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -15,11 +15,11 @@ use super::domain::{
 };
 use http_server::page::PageRequest;
 
-/// Expired keys that one transaction removes at most: short enough that no request
-/// waits for it.
+/// Limit of expired keys that one transaction removes. It is short, so that requests do not wait
+/// for it.
 pub const EXPIRED_BATCH: i64 = 500;
 
-/// What the backends measure their methods as (`query_type`).
+/// Names of the store's methods in metrics (`query_type`).
 pub const QUERY_TYPES: [&str; 7] = [
     "open_account",
     "get_account",
@@ -30,8 +30,7 @@ pub const QUERY_TYPES: [&str; 7] = [
     "remove_expired_idempotency_keys",
 ];
 
-/// The name of an account whose owner was erased: what the owner had called it may
-/// tell who that was.
+/// Name of an account whose owner was erased. The owner's name for it might identify the owner.
 const CLOSED_NAME: &str = "closed";
 
 /// The ledger's tables. Every method is one transaction.
@@ -43,30 +42,30 @@ pub trait LedgerStore: Send + Sync + 'static {
     /// An account of this owner.
     async fn account(&self, owner: Uuid, id: Uuid) -> Result<Option<Account>, DbError>;
 
-    /// The owner's accounts, newest first; one more than the page, if there is one.
+    /// The owner's accounts, newest first. One more than the page, if there is one.
     async fn accounts(&self, owner: Uuid, page: PageRequest) -> Result<Vec<Account>, DbError>;
 
-    /// Makes a transfer, or answers as it did when `claim` was first seen. The claim
-    /// is written with the transfer, and with a refusal too, since that is final.
+    /// Makes a transfer, or replays the answer of `claim`. The claim is written with the transfer.
+    /// It is also written with a refusal, because that is final.
     async fn transfer(&self, order: &Order, claim: Option<&Claim>)
     -> Result<Posted, TransferError>;
 
     /// A transfer from or to an account of this user.
     async fn transfer_of(&self, user: Uuid, id: Uuid) -> Result<Option<Transfer>, DbError>;
 
-    /// The user's transfers, newest first; one more than the page, if there is one.
+    /// The user's transfers, newest first. One more than the page, if there is one.
     async fn transfers(&self, user: Uuid, page: PageRequest) -> Result<Vec<Transfer>, DbError>;
 
-    /// Removes idempotency keys that have expired, [`EXPIRED_BATCH`] a transaction,
-    /// and says how many they were.
+    /// Removes expired idempotency keys, [`EXPIRED_BATCH`] in a transaction, and returns their
+    /// number.
     async fn remove_expired_idempotency_keys(&self, now: OffsetDateTime) -> Result<u64, DbError>;
 }
 
-/// A user whose accounts hold money is not erased.
+/// The user has accounts with money and is not erased.
 #[derive(Debug, Clone, Copy)]
 pub struct StillHoldsMoney;
 
-/// Why no account was opened.
+/// The reason why no account was opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The owner is erased.
@@ -83,42 +82,42 @@ impl From<sqlx::Error> for OpenError {
     }
 }
 
-/// A transfer that stands in the ledger.
+/// A transfer in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Posted {
     /// The transfer.
     pub transfer: Transfer,
-    /// It was made by an earlier request with the same key.
+    /// True if an earlier request with the same key made it.
     pub replayed: bool,
 }
 
-/// Why there is no transfer.
+/// The reason why there is no transfer.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// Final: the ledger's rules forbid it.
+    /// The rules of the ledger forbid the transfer. This is final.
     #[error("{refusal}")]
     Refused {
-        /// Why.
+        /// The reason.
         refusal: Refusal,
-        /// An earlier request with the same key was refused.
+        /// True if an earlier request with the same key was refused.
         replayed: bool,
     },
-    /// The key came with another request before.
+    /// The key was used with another request before.
     #[error("the idempotency key belongs to another request")]
     Mismatch,
-    /// A request with this key is being carried out.
+    /// A request with this key is running.
     #[error("a request with this idempotency key is running")]
     InProgress,
-    /// The user who asks is erased; nothing is stored for the key.
+    /// The requesting user is erased. Nothing is stored for the key.
     #[error("the user is erased")]
     Erased,
-    /// Worth another try with the same key: when the commit itself failed, nobody
-    /// knows yet whether the transfer was made.
+    /// The database failed. Another try with the same key may succeed. If the commit failed, it is
+    /// unknown whether the transfer was made.
     #[error(transparent)]
     Database(#[from] DbError),
 }
 
-/// What a key was answered.
+/// The stored answer of a key.
 #[cfg(feature = "sqlite")]
 #[derive(Debug)]
 struct Recorded {
@@ -129,7 +128,7 @@ struct Recorded {
 
 #[cfg(feature = "sqlite")]
 impl Recorded {
-    /// The transfer that was made with this key.
+    /// Returns the transfer of this key, or its stored refusal.
     fn replay(&self, fingerprint: &Fingerprint) -> Result<Uuid, TransferError> {
         if self.fingerprint != fingerprint {
             return Err(TransferError::Mismatch);
@@ -141,7 +140,7 @@ impl Recorded {
     }
 }
 
-/// A refusal that was read from the database.
+/// Converts a refusal from the database.
 fn refused(word: Option<&str>, replayed: bool) -> TransferError {
     match word.and_then(Refusal::parse) {
         Some(refusal) => TransferError::Refused { refusal, replayed },
@@ -149,8 +148,8 @@ fn refused(word: Option<&str>, replayed: bool) -> TransferError {
     }
 }
 
-/// The user for whom a transfer's rows are written: the one who asks. None for a
-/// deposit without a key, which belongs to nobody but the account's owner.
+/// The user to whom the rows of a transfer belong: the requesting one. `None` for a deposit without
+/// a key, whose rows belong to the owner of the account only.
 fn asking(order: &Order, claim: Option<&Claim>) -> Option<Uuid> {
     match (claim, order.source) {
         (Some(claim), _) => Some(claim.user),
@@ -159,12 +158,12 @@ fn asking(order: &Order, claim: Option<&Claim>) -> Option<Uuid> {
     }
 }
 
-/// Reads a currency that was written by this service.
+/// Parses a currency that this service has written.
 fn currency(column: &'static str, text: &str) -> Result<Currency, DbError> {
     Currency::parse(text).ok_or_else(|| corrupt(column))
 }
 
-/// A row that this service cannot have written.
+/// The error for a row that this service cannot have written.
 fn corrupt(column: &'static str) -> DbError {
     DbError::Failed(sqlx::Error::Decode(
         format!("{column} holds an unknown value").into(),

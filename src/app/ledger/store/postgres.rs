@@ -1,5 +1,5 @@
-//! The ledger on Postgres: read committed, row locks in the order of ids, so that
-//! no two transfers wait for each other in a circle.
+//! The ledger on Postgres. Transactions are read committed and lock rows in the order of ids, so
+//! that transfers cannot deadlock.
 
 mod transfer;
 mod turns;
@@ -29,7 +29,7 @@ pub struct PostgresLedger {
 }
 
 impl PostgresLedger {
-    /// On this database.
+    /// Creates the store on this database.
     #[must_use]
     pub fn new(db: Db<Postgres>, clock: SharedClock) -> Self {
         Self {
@@ -142,8 +142,8 @@ impl LedgerStore for PostgresLedger {
         self.db
             .transact("list_transfers", || async {
                 let mut connection = self.db.acquire().await?;
-                // Two scans of one index each; UNION drops the second copy of a
-                // transfer between two accounts of the user.
+                // Two scans of one index each. UNION drops the second copy of a transfer between
+                // two accounts of the user.
                 sqlx::query_as!(
                     TransferRow,
                     r#"SELECT id AS "id!", from_account AS "from_account!",
@@ -174,7 +174,7 @@ impl LedgerStore for PostgresLedger {
     async fn remove_expired_idempotency_keys(&self, now: OffsetDateTime) -> Result<u64, DbError> {
         let mut removed = 0;
         loop {
-            // SKIP LOCKED: replicas that clean at once take different rows.
+            // With SKIP LOCKED, concurrent cleanups of replicas take different rows.
             let batch = self
                 .db
                 .transact("remove_expired_idempotency_keys", || async {
@@ -201,8 +201,8 @@ impl LedgerStore for PostgresLedger {
 
 #[async_trait]
 impl ErasureHook<Postgres> for PostgresLedger {
-    /// Closes the user's accounts, which must be empty. The row locks make a transfer
-    /// that is under way come entirely before or entirely after.
+    /// Closes the user's accounts, which must be empty. Because of the row locks, a concurrent
+    /// transfer happens entirely before or entirely after.
     async fn erase(&self, connection: &mut PgConnection, user: Uuid) -> Result<(), ErasureError> {
         let balances = sqlx::query_scalar!(
             "SELECT balance FROM accounts WHERE owner_id = $1 ORDER BY id FOR UPDATE",
@@ -224,7 +224,7 @@ impl ErasureHook<Postgres> for PostgresLedger {
         .execute(&mut *connection)
         .await
         .map_err(DbError::from)?;
-        // Keys are the client's own text.
+        // Keys contain text of the client.
         sqlx::query!("DELETE FROM idempotency_keys WHERE user_id = $1", user)
             .execute(&mut *connection)
             .await

@@ -1,5 +1,5 @@
-//! The ledger on SQLite: one writer at a time. A transaction holds the write lock
-//! from its beginning, so what it has read is still true when it writes.
+//! The ledger on SQLite, with one writer at a time. A transaction holds the write lock from its
+//! start, so that its reads are still true when it writes.
 
 mod running;
 mod transfer;
@@ -31,7 +31,7 @@ pub struct SqliteLedger {
 }
 
 impl SqliteLedger {
-    /// On this database.
+    /// Creates the store on this database.
     #[must_use]
     pub fn new(db: Db<Sqlite>, clock: SharedClock) -> Self {
         Self {
@@ -48,12 +48,11 @@ impl SqliteLedger {
         order: &Order,
         claim: Option<&Claim>,
     ) -> Result<Posted, TransferError> {
-        // Before the write lock: a second request with the key shall hear that
-        // the first is running, not wait for it.
+        // Entered before the write lock, so that a second request with the key is answered at once
+        // and does not wait for the first.
         let running = claim.map(|claim| self.running.enter(claim));
         if let (Some(claim), Some(None)) = (claim, &running) {
-            // Who has the key may be replaying as well, and then the answer is
-            // there already.
+            // The request that holds the key may be a replay. Its answer is stored already.
             let mut connection = self.db.acquire().await?;
             let posted = replayed(&mut connection, claim, order.now).await?;
             return posted.ok_or(TransferError::InProgress);
@@ -168,7 +167,7 @@ impl LedgerStore for SqliteLedger {
         let answer = self.db.run("transfer", async {
             match self.transact(order, claim).await {
                 Err(TransferError::Database(error)) => Err(error),
-                // A refusal is an answer of the database's as well.
+                // A refusal is an answer and not a failed query.
                 answer => Ok(answer),
             }
         });
@@ -199,8 +198,8 @@ impl LedgerStore for SqliteLedger {
         self.db
             .run("list_transfers", async {
                 let mut connection = self.db.acquire().await?;
-                // Two scans of one index each; UNION drops the second copy of a
-                // transfer between two accounts of the user.
+                // Two scans of one index each. UNION drops the second copy of a transfer between
+                // two accounts of the user.
                 sqlx::query_as!(
                     TransferRow,
                     r#"SELECT id AS "id!: Uuid", from_account AS "from_account!: Uuid",
@@ -231,7 +230,7 @@ impl LedgerStore for SqliteLedger {
     async fn remove_expired_idempotency_keys(&self, now: OffsetDateTime) -> Result<u64, DbError> {
         let mut removed = 0;
         loop {
-            // Between two batches the write lock is free for requests.
+            // The write lock is free for requests between two batches.
             let batch = self
                 .db
                 .run("remove_expired_idempotency_keys", async {
@@ -258,8 +257,8 @@ impl LedgerStore for SqliteLedger {
 
 #[async_trait]
 impl ErasureHook<Sqlite> for SqliteLedger {
-    /// Closes the user's accounts, which must be empty. The write lock makes a transfer
-    /// that is under way come entirely before or entirely after.
+    /// Closes the user's accounts, which must be empty. Because of the write lock, a concurrent
+    /// transfer happens entirely before or entirely after.
     async fn erase(
         &self,
         connection: &mut SqliteConnection,
@@ -283,7 +282,7 @@ impl ErasureHook<Sqlite> for SqliteLedger {
         .execute(&mut *connection)
         .await
         .map_err(DbError::from)?;
-        // Keys are the client's own text.
+        // Keys contain text of the client.
         sqlx::query!("DELETE FROM idempotency_keys WHERE user_id = ?1", user)
             .execute(&mut *connection)
             .await

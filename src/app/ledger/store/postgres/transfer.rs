@@ -1,4 +1,4 @@
-//! One transfer: one statement, and so one transaction and one round trip.
+//! One transfer. It is one statement and therefore one transaction and one round trip.
 
 use db::DbError;
 use settings::clock::new_id;
@@ -9,9 +9,9 @@ use uuid::Uuid;
 use crate::app::ledger::domain::{Claim, MAX_BALANCE, Order, Source, Transfer};
 use crate::app::ledger::store::{Posted, TransferError, corrupt, currency, refused};
 
-/// Calls `ledger_transfer`, which the migrations make: it checks the user, claims the
-/// key or finds its answer, locks both accounts in the order of their ids, applies the
-/// rules of `domain::post`, and writes balances, transfer and answer.
+/// Calls the function `ledger_transfer` of the migrations. It checks the user and claims the key or
+/// finds its answer. It locks both accounts in the order of their ids and applies the rules of
+/// `domain::post`. It then writes balances, transfer and answer.
 pub(super) async fn ask(
     connection: &mut PgConnection,
     order: &Order,
@@ -46,7 +46,7 @@ pub(super) async fn ask(
     Ok(answer)
 }
 
-/// What `ledger_transfer` returns.
+/// The row that `ledger_transfer` returns.
 pub(super) struct Answer {
     outcome: String,
     replayed: bool,

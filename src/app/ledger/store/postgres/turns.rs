@@ -1,8 +1,8 @@
-//! Transfers of one account take turns before they take a connection.
+//! Turns of transfers by account, taken before a connection.
 //!
-//! Postgres makes them one after the other anyway, by the row's lock. Those that wait
-//! there each keep a connection: one busy account would take the whole pool from all
-//! others, and every transfer that ends wakes a longer queue the larger the pool is.
+//! Postgres runs transfers of one account in sequence because of the row lock. Transfers that wait
+//! for the lock each keep a connection. One busy account would thus take the whole pool. Every
+//! transfer that ends would also wake a queue that grows with the pool.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use uuid::Uuid;
 
 use crate::app::ledger::domain::{Order, Source};
 
-/// Accounts share these, by hash.
+/// Number of stripes. Accounts share them by hash.
 const STRIPES: usize = 1_024;
-/// Transfers of one account that are at the database at a time. One works while the
-/// others hide the time that their statements take on the way.
+/// Limit of concurrent transfers of one account in the database. One runs while the others hide the
+/// network time of their statements.
 const AT_ONCE: usize = 4;
 
-/// Who is at the database, of this process.
+/// The transfers of this process that are in the database.
 #[derive(Clone)]
 pub(super) struct Turns {
     stripes: Arc<[Semaphore]>,
     hash: RandomState,
 }
 
-/// Ends when it is dropped.
+/// A turn of both accounts. It ends when it is dropped.
 pub(super) struct Turn<'a> {
     _first: Option<SemaphorePermit<'a>>,
     _second: Option<SemaphorePermit<'a>>,
@@ -40,22 +40,22 @@ impl Turns {
     }
 
     fn stripe(&self, account: Uuid) -> usize {
-        // Below 1,024: it fits, whatever the platform.
+        // The value is below 1,024 and fits on every platform.
         usize::try_from(self.hash.hash_one(account) % STRIPES as u64).unwrap_or_default()
     }
 
-    /// Waits for a turn of both accounts, first come, first served. In the order of the
-    /// stripes, so that nobody waits in a circle. The caller has the deadline.
+    /// Waits for a turn of both accounts, in the order of arrival. Stripes are taken in ascending
+    /// order, so that transfers cannot deadlock. The caller has the deadline.
     pub(super) async fn take(&self, order: &Order) -> Turn<'_> {
         let source = match order.source {
             Source::Own { account, .. } => account,
-            // One account a currency; deposits share a stripe.
+            // There is one system account for each currency. All deposits share a stripe.
             Source::System => Uuid::nil(),
         };
         let (one, other) = (self.stripe(source), self.stripe(order.to_account));
         let (low, high) = (one.min(other), one.max(other));
         let first = self.permit(low).await;
-        // Two places of one stripe, taken one by one, could wait for each other.
+        // Two transfers that take two places of one stripe could wait for each other.
         let second = if low == high {
             None
         } else {
@@ -68,7 +68,7 @@ impl Turns {
     }
 
     async fn permit(&self, stripe: usize) -> Option<SemaphorePermit<'_>> {
-        // Never closed.
+        // The semaphore is never closed.
         self.stripes.get(stripe)?.acquire().await.ok()
     }
 }

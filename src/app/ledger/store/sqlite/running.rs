@@ -1,4 +1,4 @@
-//! Which idempotency keys are being worked on.
+//! The idempotency keys of running requests.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,14 +7,14 @@ use uuid::Uuid;
 
 use crate::app::ledger::domain::{Claim, IdempotencyKey};
 
-/// The keys that this process is working on. One process has the file; when it dies
-/// the set is gone with it.
+/// The keys of the requests that run in this process. One process uses the file, so the set may end
+/// with it.
 #[derive(Clone, Default)]
 pub(super) struct Running(Arc<Mutex<HashSet<(Uuid, IdempotencyKey)>>>);
 
 impl Running {
-    /// Holds the key until the guard is dropped, however the transaction ends. None
-    /// when somebody else has it.
+    /// Holds the key until the guard is dropped, however the transaction ends. Returns `None` if
+    /// another request holds the key.
     pub(super) fn enter(&self, claim: &Claim) -> Option<RunningGuard> {
         let entry = (claim.user, claim.key.clone());
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -28,7 +28,7 @@ impl Running {
     }
 }
 
-/// Releases its key when it is dropped.
+/// Releases its key when dropped.
 pub(super) struct RunningGuard {
     running: Running,
     entry: (Uuid, IdempotencyKey),

@@ -11,7 +11,7 @@ use crate::app::ledger::domain::{
 };
 use crate::app::ledger::store::{Posted, Recorded, TransferError, currency};
 
-/// The answer that the key had before, if it is the same order's.
+/// Returns the stored answer of the key, if the order is the same.
 pub(super) async fn replayed(
     connection: &mut SqliteConnection,
     claim: &Claim,
@@ -46,7 +46,8 @@ async fn recorded(
     Ok(recorded)
 }
 
-/// In a write transaction only a row that has expired can be in the way.
+/// Stores the answer of a key. In a write transaction, a conflicting row can only be an expired
+/// one.
 pub(super) async fn record(
     tx: &mut SqliteConnection,
     claim: &Claim,
@@ -74,7 +75,7 @@ pub(super) async fn record(
     Ok(())
 }
 
-/// Reads both accounts under the write lock, asks the rules, and writes what they allow.
+/// Reads both accounts under the write lock, applies the rules, and writes the result.
 pub(super) async fn decide(
     tx: &mut SqliteConnection,
     order: &Order,
@@ -91,7 +92,7 @@ pub(super) async fn decide(
         Err(refusal) => return Ok(Err(refusal)),
     };
     let Some(source) = source else {
-        // The rules have refused what has no source.
+        // The rules refuse an order without a source.
         return Ok(Err(Refusal::UnknownSource));
     };
     write(tx, order, source, &posting).await.map(Ok)
@@ -161,8 +162,8 @@ async fn write(
     Ok(transfer)
 }
 
-/// The system account of the target's currency, made with the first deposit. None
-/// when there is no target.
+/// Returns the system account of the target's currency. The first deposit creates it. `None` if
+/// there is no target.
 async fn system_account_for(
     tx: &mut SqliteConnection,
     order: &Order,
