@@ -1,6 +1,6 @@
-//! KEEP: what every service needs, and nothing about this one.
+//! KEEP: platform code that every service needs and that is independent of the application.
 //!
-//! No tables of its own, and no word of the application above it.
+//! It has no tables of its own and no terms of the application.
 
 pub mod admin;
 pub mod grpc;

@@ -12,11 +12,11 @@ use super::keyring::Keyring;
 use super::store::Access;
 use crate::Config;
 
-/// How far the clocks of two replicas may differ (the contract allows 5 s).
+/// Tolerated difference between the clocks of two replicas, in seconds. The contract allows 5 s.
 const LEEWAY: i64 = 2;
 /// Media type of access tokens (RFC 9068, section 2.1).
 const TYPE: &str = "at+jwt";
-/// `client_id` of tokens from `/auth/login`: the service's own clients.
+/// `client_id` of tokens from `/auth/login`. It stands for the service's own clients.
 const CLIENT: &str = "first-party";
 
 /// Signs and verifies access tokens.
@@ -29,7 +29,7 @@ pub struct AccessTokens {
     clock: SharedClock,
 }
 
-/// What a token says (RFC 9068, section 2.2), the role, and the user's token epoch.
+/// Claims of a token: those of RFC 9068, section 2.2, the role, and the user's token epoch.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -44,38 +44,38 @@ struct Claims<'a> {
     token_epoch: i64,
 }
 
-/// What verification reads. All but the epoch is required; issuer and audience are
-/// compared by the library, times by us, so that they follow our clock.
+/// Claims that verification reads. All but the epoch are required. The library compares issuer and
+/// audience. The times are compared here, so that they follow the service's clock.
 #[derive(Deserialize)]
 struct Verifiable {
     exp: i64,
     nbf: i64,
     sub: Uuid,
-    /// Releases before there were epochs signed none.
+    /// Missing in tokens of releases that had no epochs.
     #[serde(default)]
     token_epoch: i64,
 }
 
-/// A token whose signature and claims hold.
+/// A token with a valid signature and valid claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifiedToken {
-    /// Whose it is.
+    /// The user of the token.
     pub user: Uuid,
     /// `exp`, in seconds since the epoch.
     pub expires_at: i64,
-    /// The user's token epoch when it was signed.
+    /// Token epoch of the user at the time of signing.
     pub epoch: i64,
-    /// Under which keys it was verified.
+    /// Generation of the keys that verified the token.
     pub generation: u64,
 }
 
-/// The token is not one of ours, or not valid now; why is nobody's business.
+/// The token is not one of this service, or not valid now. Clients do not get the reason.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the token was refused")]
 pub struct TokenRefused;
 
-/// Tells at debug what the client does not hear. The reason is constant: an error of the
-/// parser may repeat what stands in the token.
+/// Logs the reason at debug, because the client does not get it. The reason is a constant, because
+/// an error of the parser may repeat parts of the token.
 fn refused(reason: &'static str) -> TokenRefused {
     tracing::debug!(reason, "an access token is refused");
     TokenRefused
@@ -94,7 +94,7 @@ fn reason(error: &jsonwebtoken::errors::Error) -> &'static str {
 }
 
 impl AccessTokens {
-    /// Tokens as the configuration wants them.
+    /// Access tokens with the issuer, audience and lifetime of the configuration.
     #[must_use]
     pub fn new(config: &Config, keyring: Keyring, clock: SharedClock) -> Self {
         Self {
@@ -106,13 +106,13 @@ impl AccessTokens {
         }
     }
 
-    /// The keys.
+    /// The keys that sign and verify.
     #[must_use]
     pub fn keyring(&self) -> &Keyring {
         &self.keyring
     }
 
-    /// Life of a token.
+    /// Lifetime of a token.
     #[must_use]
     pub fn ttl(&self) -> Duration {
         self.ttl
@@ -121,7 +121,7 @@ impl AccessTokens {
     /// Signs a token.
     ///
     /// # Errors
-    /// When the key cannot sign: a defect.
+    /// If the key cannot sign, which is a defect.
     pub fn sign(&self, user: Uuid, access: Access) -> jsonwebtoken::errors::Result<String> {
         let now = self.clock.now().unix_timestamp();
         let generation = self.keyring.present();
@@ -153,8 +153,9 @@ impl AccessTokens {
     /// [`TokenRefused`].
     pub fn verify(&self, token: &str) -> Result<VerifiedToken, TokenRefused> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| refused("malformed"))?;
-        // No other JWT of this issuer passes for an access token (RFC 9068, section
-        // 4), and no extension that we would not honour (RFC 7515, section 4.1.11).
+        // Other JWTs of this issuer are not accepted as access tokens (RFC 9068, section 4).
+        // Extensions in `crit` are not supported, so such tokens are rejected (RFC 7515, section
+        // 4.1.11).
         let is_access_token = header.typ.as_deref().is_some_and(|found| {
             let found = found.to_ascii_lowercase();
             found == TYPE || found.strip_prefix("application/") == Some(TYPE)
@@ -163,8 +164,8 @@ impl AccessTokens {
             return Err(refused("no access token"));
         }
         let generation = self.keyring.present();
-        // The kid names the key, and the key its one algorithm: the header's `alg`
-        // chooses nothing.
+        // The `kid` selects the key, and the key has one algorithm. The `alg` of the header selects
+        // nothing.
         let key = header
             .kid
             .as_deref()
@@ -191,8 +192,8 @@ impl AccessTokens {
         })
     }
 
-    /// Whether a token that was verified before still is: its time has not come
-    /// and the keys are the same.
+    /// Whether a token that was verified earlier is still valid: it has not expired and the keys
+    /// are the same.
     #[must_use]
     pub fn still_holds(&self, token: &VerifiedToken) -> bool {
         token.expires_at > self.now().unix_timestamp()

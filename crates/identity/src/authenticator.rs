@@ -1,10 +1,9 @@
-//! Finds the principal behind an access token, from memory where that is safe.
+//! Finds the principal behind an access token, from a cache where that is safe.
 //!
-//! Two bounded memories stand before the work. A token that was verified is known
-//! by its SHA-256 until it expires or the keys change, which saves the signature.
-//! A user's role and token epoch are known for [`STATE_LIFE`], which saves the query;
-//! for so long a deleted user, a withdrawn role or a token of an earlier epoch lives
-//! on, on a replica that did not see it happen.
+//! Two bounded caches save work. A verified token is cached by its SHA-256 until it expires or the
+//! keys change, which saves the check of the signature. The role and the token epoch of a user are
+//! cached for [`STATE_LIFE`], which saves a query. For that time a replica still accepts an erased
+//! user, a withdrawn role or a token of an earlier epoch if another replica made the change.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,11 +22,11 @@ use request::Authenticator;
 use request::Credentials;
 use request::Principal;
 
-/// How long a user's state is believed; the contract allows 10 s.
+/// Lifetime of a cached user state. The contract allows 10 s.
 const STATE_LIFE: Duration = Duration::from_secs(5);
-/// Tokens and users that are remembered at most.
+/// Capacity of each cache.
 const REMEMBERED: usize = 10_000;
-/// Longer than any token that we sign; nothing longer is looked at.
+/// Longest access token that is read, in bytes. All tokens that the service signs are shorter.
 const MAX_TOKEN: usize = 4_096;
 
 /// The authenticator for access tokens.
@@ -41,13 +40,13 @@ pub struct TokenAuthenticator {
 
 #[derive(Clone, Copy)]
 struct UserState {
-    /// `None`: erased.
+    /// `None` if the user is erased.
     access: Option<Access>,
     read_at: Instant,
 }
 
 impl TokenAuthenticator {
-    /// An authenticator with empty memories.
+    /// An authenticator with empty caches.
     #[must_use]
     pub fn new(tokens: AccessTokens, store: Arc<dyn IdentityStore>, attempts: Attempts) -> Self {
         Self {
@@ -59,7 +58,7 @@ impl TokenAuthenticator {
         }
     }
 
-    /// Forgets what is remembered of a user who has just changed.
+    /// Removes a user from the cache after a change.
     pub fn forget(&self, user: Uuid) {
         self.states.remove(&user);
     }
@@ -86,8 +85,8 @@ impl TokenAuthenticator {
         None
     }
 
-    /// What is remembered of the user of a token. A token of a later epoch shows that it
-    /// is old.
+    /// The cached state of the user of a token. A token with a later epoch proves that the cached
+    /// state is old.
     fn state(&self, token: &VerifiedToken) -> Option<UserState> {
         let state = self.states.get(&token.user)?;
         let holds = state.read_at.elapsed() < STATE_LIFE
@@ -97,12 +96,12 @@ impl TokenAuthenticator {
         holds.then_some(state)
     }
 
-    /// What holds for the user of a token.
+    /// The present role and epoch of the user of a token.
     async fn access(&self, token: &VerifiedToken) -> Result<Option<Access>, DbError> {
         if let Some(state) = self.state(token) {
             return Ok(state.access);
         }
-        // Its life counts from before the question: the answer may be old on arrival.
+        // The lifetime starts before the query, because its result can be old on arrival.
         let read_at = Instant::now();
         let access = self.store.access(token.user).await?;
         self.states
@@ -113,11 +112,11 @@ impl TokenAuthenticator {
     async fn find(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError> {
         let token = match credentials {
             Credentials::Bearer(token) => token,
-            // API keys are not issued yet, so none is good.
+            // API keys are not issued yet, so every key is refused.
             Credentials::ApiKey(_) => return Err(AuthError::Refused),
         };
         let token = self.verify(token).ok_or(AuthError::Refused)?;
-        // The role of this moment, not the one that the token was signed with.
+        // Uses the present role, not the role at the time of signing.
         let access = self.access(&token).await.map_err(unchecked)?;
         principal(&token, access).ok_or(AuthError::Refused)
     }
@@ -127,7 +126,7 @@ fn unchecked(error: DbError) -> AuthError {
     AuthError::Unchecked(error.into())
 }
 
-/// A token is good as long as its epoch is the user's.
+/// A token is valid while its epoch equals the user's.
 fn principal(token: &VerifiedToken, access: Option<Access>) -> Option<Principal> {
     let access = access.filter(|access| access.epoch == token.epoch)?;
     Some(Principal {
@@ -166,7 +165,7 @@ impl Authenticator for TokenAuthenticator {
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     let digest = digest::digest(&digest::SHA256, bytes);
-    // SHA-256 has 32 bytes, by definition.
+    // SHA-256 has 32 bytes by definition.
     for (to, from) in hash.iter_mut().zip(digest.as_ref()) {
         *to = *from;
     }
@@ -184,7 +183,7 @@ mod tests {
     use settings::{Layers, Reader};
     use telemetry::Exemplars;
 
-    /// An authenticator that has seen a token and its user's state a moment ago.
+    /// An authenticator that has cached a token and the state of its user.
     struct Seen {
         authenticator: TokenAuthenticator,
         clock: Arc<Stopped>,
@@ -209,7 +208,7 @@ mod tests {
             seen
         }
 
-        /// The user's state was read so long ago.
+        /// Caches a state of the user that was read `age` ago.
         fn read(&self, access: Option<Access>, age: Duration) {
             let read_at = Instant::now().checked_sub(age).unwrap();
             let state = UserState { access, read_at };
@@ -229,7 +228,7 @@ mod tests {
 
     static SCHEMA: db::Schema = db::Schema::without_migrations("test");
 
-    /// Never asked: what is remembered needs no database.
+    /// A store that is never queried, because the tests read from the caches only.
     fn store() -> Arc<dyn IdentityStore> {
         let config = Config::read(&mut Reader::new(Layers::default()));
         let metrics = DbMetrics::register(&prometheus::Registry::new()).unwrap();
@@ -248,7 +247,7 @@ mod tests {
         };
         assert_eq!(seen.remembered(), Some(principal));
         assert_eq!(seen.counted("success"), 1);
-        // These are counted where they are looked at.
+        // A miss is not counted here. `authenticate` counts it.
         seen.authenticator.forget(USER);
         assert_eq!(seen.remembered(), None);
         let key = Credentials::ApiKey(&seen.token);

@@ -1,4 +1,4 @@
-//! The first administrator, from the configuration.
+//! Creation of the first administrator from the configuration.
 
 use db::DbError;
 use settings::Reader;
@@ -11,18 +11,18 @@ use super::store::{FirstAdministrator, IdentityStore, NewUser};
 use crate::Config;
 use request::Role;
 
-/// What the first administrator is called until somebody says otherwise.
+/// Name of the first administrator, until it is changed.
 const NAME: &str = "Administrator";
 
-/// Why the first administrator could not be made.
+/// Reasons why the first administrator could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
-    /// The address or the password is not acceptable; `validate` says so first.
+    /// The address or the password is not acceptable. `validate` reports it first.
     #[error("auth.bootstrap_admin_{field} {why}")]
     Invalid {
-        /// Which of the two.
+        /// `email` or `password`.
         field: &'static str,
-        /// Why.
+        /// The rule that it breaks.
         why: &'static str,
     },
     /// The password could not be hashed.
@@ -33,7 +33,7 @@ pub enum BootstrapError {
     Database(#[from] DbError),
 }
 
-/// Refuses an administrator that could not be made.
+/// Rejects a configuration whose administrator could not be created.
 pub fn validate(config: &Config, reader: &mut Reader) {
     if let Some(Err(BootstrapError::Invalid { field, why })) = parse(config) {
         reader.refuse(&format!("auth.bootstrap_admin_{field}"), why);
@@ -56,10 +56,10 @@ pub fn is_configured(config: &Config) -> bool {
     config.bootstrap_admin_email.is_some()
 }
 
-/// Makes the first administrator while there is none. A user who registered the
-/// address is not promoted: whoever comes first to an address would become the
-/// administrator. The log then says which command of `program` promotes that user. Any number of
-/// starts, also at once, make one administrator.
+/// Creates the first administrator while there is none. Several starts, even at the same time,
+/// create one administrator. A user who registered the address is not promoted. Otherwise a
+/// stranger could become the administrator by registering the address first. In that case the log
+/// contains the command of `program` that promotes the user.
 ///
 /// # Errors
 /// [`BootstrapError`].
@@ -73,7 +73,7 @@ pub async fn bootstrap(
         return Ok(());
     };
     let (email, password) = parsed?;
-    // The hash is slow and the start is not: it is made only when it is needed.
+    // Hashing is slow and would delay every start, so the hash is made only if it is needed.
     if store.has_administrator().await? {
         return Ok(());
     }
@@ -99,7 +99,7 @@ pub async fn bootstrap(
         FirstAdministrator::Created => {
             tracing::info!(user = %id, "the first administrator was made");
         }
-        // Another process was faster.
+        // Another process created the administrator first.
         FirstAdministrator::NotNeeded => {}
         FirstAdministrator::AddressTaken { user } => warn_of(user, program),
     }

@@ -1,4 +1,4 @@
-//! The section of the configuration about identity and tokens.
+//! Configuration of identity and tokens.
 
 use std::time::Duration;
 
@@ -6,32 +6,38 @@ use settings::check::{at_least_one, positive};
 use settings::settings;
 use settings::{Profile, Reader, Secret, SecretSource};
 
-/// Known to everybody, and so refused in production.
+/// Public knowledge, so production rejects it.
 const DEVELOPMENT_PASSWORD: &str = "development-only-password";
 const DEVELOPMENT_EMAIL: &str = "admin@example.com";
 
 settings! {
     /// Tokens, their keys, and the first administrator.
     pub struct Config("auth") {
-        /// JWK set (RFC 7517) with private keys; the first signs, all verify. Generated in development.
+        /// JWK set (RFC 7517) with private keys. The first key signs, all of them verify. Generated
+        /// in development.
         pub keys("keys"): Option<SecretSource> = Unset;
         /// `iss` of access tokens.
         pub issuer("issuer"): String = Same("{service}");
         /// `aud` of access tokens.
         pub audience("audience"): String = Same("{service}-api");
-        /// Life of an access token.
+        /// Lifetime of an access token.
         pub access_ttl("access_ttl"): Duration = Same("15m"), check positive;
-        /// Life of a refresh token.
+        /// Lifetime of a refresh token.
         pub refresh_ttl("refresh_ttl"): Duration = Same("30d"), check positive;
-        /// A refresh token used again within this after its rotation is 409 and revokes nothing.
+        /// Time after the rotation of a refresh token in which its reuse is answered 409 and
+        /// revokes nothing.
         pub refresh_grace("refresh_grace"): Duration = Same("10s");
-        /// Password hashes at the same time; more wait. Each takes 19 MiB. Changes and confirmations of passwords take half of them at most.
+        /// Limit of concurrent password hashes. Each of them uses 19 MiB, and further ones wait.
+        /// Changes and confirmations of passwords use at most half of it, rounded up.
         pub max_concurrent_hashes("max_concurrent_hashes"): u32 = Same("4"), check at_least_one;
-        /// Password hashes that wait at the same time; beyond it 503 `OVERLOADED`.
+        /// Limit of password hashes that wait at the same time. Further ones are answered 503
+        /// `OVERLOADED`.
         pub max_queued_hashes("max_queued_hashes"): u32 = Same("64");
-        /// Longest wait of a password hash; then 503 `OVERLOADED`.
+        /// Longest wait of a password hash before it is answered 503 `OVERLOADED`.
         pub hash_queue_timeout("hash_queue_timeout"): Duration = Same("1s");
-        /// E-mail address of the first administrator, made at the start while there is no administrator. Nobody who registered the address is promoted: `admin promote` does that.
+        /// E-mail address of the first administrator, who is created at the start while there is no
+        /// administrator. A user who registered the address is not promoted. `admin promote` does
+        /// that.
         pub bootstrap_admin_email("bootstrap_admin_email"): Option<Secret> = DevelopmentOnly(DEVELOPMENT_EMAIL);
         /// Password of the first administrator.
         pub bootstrap_admin_password("bootstrap_admin_password"): Option<Secret> = DevelopmentOnly(DEVELOPMENT_PASSWORD);
@@ -39,7 +45,7 @@ settings! {
 }
 
 impl Config {
-    /// The administrator of development, when it is the one that everybody knows.
+    /// The administrator of development, if the configured one is the default.
     #[must_use]
     pub fn development_admin(&self) -> Option<(&'static str, &'static str)> {
         let email = self.bootstrap_admin_email.as_ref()?.expose();
@@ -48,7 +54,7 @@ impl Config {
         ((email, password) == known).then_some(known)
     }
 
-    /// Rules of this section that span keys or depend on the profile.
+    /// Validates rules that span keys or depend on the profile.
     pub fn validate(&self, reader: &mut Reader) {
         match &self.keys {
             Some(source) => {

@@ -1,4 +1,5 @@
-//! Users, and what their parts may be. Parsed at the border, plain inside.
+//! Users and the rules for their parts. Input is parsed at the border, and the code behind it
+//! relies on the types.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use settings::validation::{Invalid, is_plain_line, is_visible};
@@ -16,10 +17,10 @@ pub use email::Email;
 const MAX_NAME: usize = 100;
 /// Shortest password, in characters.
 const MIN_PASSWORD: usize = 12;
-/// Longest password, in bytes: Argon2 takes more, a server need not.
+/// Longest password, in bytes. Argon2 accepts longer ones, but a server does not need them.
 const MAX_PASSWORD: usize = 256;
 
-/// What a user is called.
+/// Name of a user.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Name(String);
 
@@ -27,7 +28,7 @@ impl Name {
     /// Trims and checks a name.
     ///
     /// # Errors
-    /// Why it is not acceptable.
+    /// The rule that the name breaks.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let name = text.trim();
         let invalid = |code, message| Err(Invalid { code, message });
@@ -61,23 +62,23 @@ impl Name {
 }
 
 impl std::fmt::Debug for Name {
-    /// Names are personal data too.
+    /// Redacted, because names are personal data.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[redacted]")
     }
 }
 
-/// A password as it was typed: not trimmed, not normalised, wiped when dropped.
+/// A password as it was typed. It is not trimmed, not normalised, and wiped when dropped.
 #[derive(Debug, Clone)]
 pub struct Password(SecretString);
 
 impl Password {
-    /// Checks the length, and that it is not among the passwords that are guessed first
-    /// (NIST SP 800-63B, section 3.1.1.2). `own` is the address of its user, where it is
-    /// known: its words are no password.
+    /// Checks the length, and that the password is not one of those that are guessed first (NIST SP
+    /// 800-63B, section 3.1.1.2). `own` is the address of the user, if it is known. Its words count
+    /// as guessed first too.
     ///
     /// # Errors
-    /// Why it is not acceptable.
+    /// The rule that the password breaks.
     pub fn parse(text: String, own: Option<&Email>) -> Result<Self, Invalid> {
         let password = Self::presented(text);
         let text = password.expose();
@@ -101,44 +102,44 @@ impl Password {
         }
     }
 
-    /// What somebody claims to be a password, of whatever length: a wrong one must
-    /// look like any other wrong one.
+    /// A password that a client sent as proof, of any length. A wrong one of any length must get
+    /// the same answer.
     #[must_use]
     pub fn presented(text: String) -> Self {
         Self(SecretString::from(text))
     }
 
-    /// The password itself; the call marks the place where it leaves its wrapper.
+    /// The text of the password. A call marks the place where it leaves its wrapper.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// Whether it could have been accepted when it was chosen.
+    /// Whether a password of this length can have been accepted when it was chosen.
     #[must_use]
     pub fn is_hashable(&self) -> bool {
         self.expose().len() <= MAX_PASSWORD
     }
 }
 
-/// Somebody with an account.
+/// A registered user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// UUIDv7; stays when the rest is erased.
+    /// UUIDv7. It stays when the personal data is erased.
     pub id: Uuid,
     /// Unique among users.
     pub email: Email,
-    /// What the user is called.
+    /// Name of the user.
     pub name: Name,
-    /// What the user may do.
+    /// Role of the user.
     pub role: Role,
-    /// When the user registered.
+    /// Time of the registration.
     pub created_at: OffsetDateTime,
-    /// Counts changes; clients see it as `ETag`.
+    /// Raised by every change. Clients see it as `ETag`.
     pub version: i64,
 }
 
-/// What a user asks to change; `None` leaves it.
+/// Changes that a user requests. `None` keeps the present value.
 #[derive(Debug, Clone, Default)]
 pub struct UserChange {
     /// A new name.
@@ -148,7 +149,7 @@ pub struct UserChange {
 }
 
 impl UserChange {
-    /// Applies the change; the version counts only what is visible.
+    /// Applies the change. The version is raised only if the user differs afterwards.
     #[must_use]
     pub fn apply(&self, user: &User) -> User {
         let mut changed = user.clone();

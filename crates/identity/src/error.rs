@@ -1,4 +1,4 @@
-//! Why the slice refuses, in one enum for all of its routes.
+//! Errors of the identity slice, in one enum for all of its routes.
 
 use db::DbError;
 
@@ -7,37 +7,37 @@ use super::store::{ChangeError, EraseError};
 use http_server::rate_limit::TooSoon;
 use request::Problem;
 
-/// Why the slice refuses.
+/// Reasons why a request is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// Another user has the address.
     #[error("the address is taken")]
     EmailTaken,
-    /// Unknown user or wrong password; nobody learns which.
+    /// Unknown user or wrong password. Clients do not learn which.
     #[error("wrong credentials")]
     InvalidCredentials,
-    /// The present password, asked for again, is wrong.
+    /// The present password, required as confirmation, is wrong.
     #[error("wrong password")]
     WrongPassword,
     /// Unknown, expired, revoked or reused.
     #[error("the refresh token was refused")]
     RefreshRefused,
-    /// Rotated a moment ago.
+    /// The token was rotated within the grace period.
     #[error("the refresh token was rotated a moment ago")]
     RefreshRotated,
     /// The user is erased.
     #[error("there is no such user")]
     Gone,
-    /// `If-Match` names another version.
+    /// The version is not one of `If-Match`.
     #[error("the user has changed")]
     Stale,
-    /// A part of the service refuses the erasure; the client gets this problem.
+    /// A part of the service refuses the erasure. The client gets this problem.
     #[error("the erasure was refused")]
     Kept(Problem),
-    /// Too many guesses of a password, from an address or at an account.
+    /// Too many guesses of a password, from one address or at one user.
     #[error(transparent)]
     TooSoon(#[from] TooSoon),
-    /// No place or no memory for a password hash.
+    /// No place, thread or memory for a password hash.
     #[error("no place to hash a password")]
     Overloaded,
     /// The database failed.

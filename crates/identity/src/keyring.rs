@@ -1,5 +1,5 @@
-//! The keys in use. When they came from a file, the file is read again while the
-//! process runs, so that rotating keys needs no restart.
+//! The keys in use. Keys from a file are replaced while the process runs when the file changes, so
+//! that a rotation needs no restart.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -9,28 +9,28 @@ use settings::{Look, SecretSource, WatchedFiles};
 use crate::Config;
 use crate::keys::KeySet;
 
-/// The present key set; cheap to clone, the same for all clones.
+/// The present key set. Clones share it and are cheap.
 #[derive(Clone)]
 pub struct Keyring {
     present: Arc<RwLock<Arc<Generation>>>,
-    /// Where the keys came from.
+    /// File or text from which the keys came. `None` if they were generated.
     source: Option<SecretSource>,
 }
 
-/// A key set, and a number that tells it from those before it.
+/// A key set with a number that distinguishes it from its predecessors.
 #[derive(Debug)]
 pub struct Generation {
-    /// Counts replacements.
+    /// Number of replacements before this set.
     pub number: u64,
     /// The keys.
     pub keys: KeySet,
 }
 
 impl Keyring {
-    /// The configured keys, or a fresh one where none are (development).
+    /// Parses the configured keys. Without configured keys (development) it generates a set.
     ///
     /// # Errors
-    /// When the keys cannot be read, or none be made.
+    /// If the configured keys are not valid, or keys cannot be generated.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
         let (keys, source) = if let Some(source) = &config.keys {
             let keys = KeySet::parse(source.content.expose())?;
@@ -48,7 +48,7 @@ impl Keyring {
         })
     }
 
-    /// The keys of this moment.
+    /// The present keys.
     #[must_use]
     pub fn present(&self) -> Arc<Generation> {
         Arc::clone(&self.present.read().unwrap_or_else(PoisonError::into_inner))
@@ -60,7 +60,7 @@ impl Keyring {
         *present = Arc::new(Generation { number, keys });
     }
 
-    /// Watches the file, when there is one. A broken file keeps the old keys.
+    /// Watches the key file, if there is one. If its new content is not valid, the old keys stay.
     pub fn watch(&self, lifecycle: &Lifecycle) {
         let Some(files) = self.source.clone().and_then(|s| WatchedFiles::new(vec![s])) else {
             return;

@@ -1,8 +1,8 @@
-//! Signing keys as a JWK set (RFC 7517): the first signs, all of them verify.
+//! Signing keys as a JWK set (RFC 7517). The first key signs, all of them verify.
 //!
-//! EdDSA over Ed25519 (RFC 8037) is the default, HS256 the alternative for a
-//! single service. RS256 is left out: its keys are large, its signing slow, and
-//! no client needs it that cannot verify Ed25519.
+//! EdDSA over Ed25519 (RFC 8037) is the default. HS256 is the alternative for a single service.
+//! RS256 is left out: its keys are large, its signing is slow, and no client depends on it, because
+//! all of them can verify Ed25519.
 
 use aws_lc_rs::encoding::AsBigEndian as _;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -14,21 +14,21 @@ use serde::{Deserialize, Serialize};
 /// Shortest HS256 secret, in bytes (RFC 7518, section 3.2).
 const MIN_SECRET: usize = 32;
 
-/// Why a key set was refused. No variant repeats key material.
+/// Reasons why a key set is rejected. No variant repeats key material.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// Not a JWK set.
+    /// The text is not a JWK set.
     #[error("is not a JWK set: expected {{\"keys\": [...]}} with kid, alg and private members")]
     Syntax,
-    /// An empty set signs nothing.
+    /// The set is empty, so no key could sign.
     #[error("holds no key")]
     Empty,
-    /// Something is wrong with one key.
+    /// A key cannot be used.
     #[error("holds a key that cannot be used: key {position}: {why}")]
     Key {
-        /// Position in the set, from 1.
+        /// Position in the set, starting at 1.
         position: usize,
-        /// What is wrong.
+        /// The rule that the key breaks.
         why: &'static str,
     },
 }
@@ -64,20 +64,20 @@ fn signature() -> String {
     "sig".to_owned()
 }
 
-/// One key, ready to sign and to verify.
+/// A key that can sign and verify.
 pub struct Key {
-    /// Its name in token headers.
+    /// Name of the key in token headers.
     pub kid: String,
     /// EdDSA or HS256.
     pub algorithm: Algorithm,
-    /// Signs.
+    /// The key for signing.
     pub encoding: EncodingKey,
-    /// Verifies.
+    /// The key for verification.
     pub decoding: DecodingKey,
     public: Option<serde_json::Value>,
 }
 
-/// A set of keys; never empty.
+/// A set of keys that is never empty.
 pub struct KeySet {
     keys: Vec<Key>,
 }
@@ -91,11 +91,11 @@ impl std::fmt::Debug for KeySet {
 }
 
 impl KeySet {
-    /// Reads a JWK set with private keys.
+    /// Parses a JWK set with private keys.
     ///
     /// # Errors
-    /// When the text is no JWK set, or a key in it is malformed, too short, of
-    /// another algorithm, or shares its `kid` with another.
+    /// If the text is not a JWK set, or the set is empty. Also if a key is malformed, too short, of
+    /// another algorithm, or has the same `kid` as another key.
     pub fn parse(json: &str) -> Result<Self, KeyError> {
         let set: JwkSet = serde_json::from_str(json).map_err(|_| KeyError::Syntax)?;
         let mut keys: Vec<Key> = Vec::with_capacity(set.keys.len());
@@ -121,10 +121,10 @@ impl KeySet {
         }
     }
 
-    /// A fresh set of one Ed25519 key, as the JSON that [`KeySet::parse`] reads.
+    /// Generates a set of one Ed25519 key, as the JSON that [`KeySet::parse`] reads.
     ///
     /// # Errors
-    /// When the operating system has no randomness.
+    /// If the operating system has no randomness.
     pub fn generate() -> anyhow::Result<String> {
         let pair = Ed25519KeyPair::generate().map_err(|_| anyhow::anyhow!("no randomness"))?;
         let seed = pair.seed().map_err(|_| anyhow::anyhow!("no seed"))?;
@@ -145,18 +145,18 @@ impl KeySet {
     /// The key that signs.
     #[must_use]
     pub fn signing(&self) -> &Key {
-        // `parse` refuses an empty set.
+        // `parse` rejects an empty set.
         &self.keys[0]
     }
 
-    /// The key of that name.
+    /// The key with this `kid`.
     #[must_use]
     pub fn find(&self, kid: &str) -> Option<&Key> {
         self.keys.iter().find(|key| key.kid == kid)
     }
 
-    /// The public halves, as `/.well-known/jwks.json` serves them; secrets of
-    /// HS256 are not in it.
+    /// The public keys as `/.well-known/jwks.json` serves them. The secrets of HS256 are not
+    /// included.
     #[must_use]
     pub fn public(&self) -> serde_json::Value {
         let keys: Vec<_> = self

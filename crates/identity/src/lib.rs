@@ -1,21 +1,20 @@
 //! Users, their credentials, and tokens.
 //!
-//! | module | what it knows |
+//! | module | content |
 //! | --- | --- |
-//! | [`domain`] | what a user is, and which addresses, names and passwords are acceptable |
-//! | [`password`] | Argon2id, on threads of its own, a few at a time |
+//! | [`domain`] | users, and the rules for addresses, names and passwords |
+//! | [`password`] | password hashes with Argon2id, on own threads and with a limit |
 //! | [`access`] | access tokens (RFC 9068): signing and verifying |
-//! | [`keyring`] | the keys in use, re-read when their file changes |
-//! | [`authenticator`] | who is behind a request, from memory where that is safe |
-//! | [`throttle`] | how often a password can be guessed |
-//! | [`service`] | what the slice does, free of HTTP |
-//! | [`error`] | why it refuses |
+//! | [`keyring`] | the keys in use, replaced when their file changes |
+//! | [`authenticator`] | the principal behind an access token, cached where that is safe |
+//! | [`throttle`] | limits of password guesses |
+//! | [`service`] | operations, independent of HTTP |
+//! | [`error`] | errors of the operations |
 //! | [`http`] | routes |
 //! | [`store`] | users and refresh tokens in the database |
 //! | [`mod@bootstrap`] | the first administrator |
 //!
-//! Other parts of a service take part in the erasure of a user through
-//! [`store::ErasureHook`].
+//! Other parts of a service take part in the erasure of a user through [`store::ErasureHook`].
 //!
 //! ```
 //! use identity::domain::Email;

@@ -1,4 +1,4 @@
-//! What is counted of credentials.
+//! Metrics of credentials.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec};
 use telemetry::metrics;
 use telemetry::metrics::QUICK;
 
-/// Reasons why password hashes are refused.
+/// Reasons why password hashes are rejected.
 pub(super) const QUEUE_FULL: &str = "queue_full";
 pub(super) const QUEUE_TIMEOUT: &str = "queue_timeout";
 pub(super) const NO_MEMORY: &str = "memory";
@@ -15,22 +15,23 @@ pub(super) const NO_THREAD: &str = "thread";
 metrics! {
     /// Credentials.
     pub struct IdentityMetrics {
-        /// Uses of credentials. `kind` is `login`, `register`, `refresh`, `logout`, `confirmation`
-        /// (the own password, asked for again) or `token` (access tokens shown with requests);
-        /// `outcome` is `success`, `failure` (wrong, taken or expired), `rotated` (a refresh token
-        /// again within its grace), `reused` (again after it: its family is revoked), `limited`
-        /// (refused by a limiter of passwords), `overloaded` or `error` (could not be decided).
+        /// Uses of credentials, by kind and outcome. Kinds: `login`, `register`, `refresh`,
+        /// `logout`, `confirmation` (the own password, required again) and `token` (an access token
+        /// of a request). Outcomes: `success`, `failure` (wrong, taken or expired), `limited`
+        /// (rejected by a limiter of passwords), `overloaded` and `error` (not decided). Refresh
+        /// tokens have two more: `rotated` (reused within the grace period) and `reused` (reused
+        /// after it, which revokes the family).
         pub attempts: IntCounterVec = "auth_attempts_total"["kind", "outcome"];
-        /// Time that password hashes waited for a place; see `auth.max_concurrent_hashes`.
+        /// Time that password hashes waited for one of the `auth.max_concurrent_hashes` places.
         pub hash_wait: Histogram = "auth_hash_wait_seconds", buckets QUICK;
-        /// Password hashes that were refused, answered with 503. The queue was full
-        /// (`queue_full`), the wait too long (`queue_timeout`), or the system gave no memory
-        /// (`memory`) or no thread (`thread`).
+        /// Password hashes that were rejected with 503, by reason. `queue_full`: too many hashes
+        /// waited. `queue_timeout`: the wait was too long. `memory` and `thread`: the system
+        /// provided none.
         pub hashes_refused: IntCounterVec = "auth_hashes_refused_total"["reason"];
     }
 }
 
-/// How an attempt ended; see [`IdentityMetrics::attempts`].
+/// Outcome of an attempt, see [`IdentityMetrics::attempts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Outcome {
@@ -45,7 +46,7 @@ pub enum Outcome {
 
 use Outcome::{Error, Failure, Limited, Overloaded, Reused, Rotated, Success};
 
-/// The counters of one kind, born at zero for every outcome that it can have.
+/// The counters of one kind, one for each possible outcome. They start at zero.
 #[derive(Clone)]
 pub struct Attempts {
     kind: &'static str,
@@ -90,7 +91,7 @@ impl Attempts {
         }
     }
 
-    /// Counts one attempt, and tells it at debug.
+    /// Counts one attempt and logs it at debug.
     pub fn count(&self, outcome: Outcome) {
         tracing::debug!(
             kind = self.kind,
@@ -104,7 +105,7 @@ impl Attempts {
     }
 }
 
-/// What the hasher counts, born at zero.
+/// Metrics of the hasher. All series start at zero.
 #[derive(Clone)]
 pub struct HashMetrics {
     wait: Histogram,
@@ -112,7 +113,7 @@ pub struct HashMetrics {
 }
 
 impl HashMetrics {
-    /// Makes every series.
+    /// Creates every series.
     #[must_use]
     pub fn new(metrics: &IdentityMetrics) -> Self {
         for reason in [QUEUE_FULL, QUEUE_TIMEOUT, NO_MEMORY, NO_THREAD] {
@@ -124,19 +125,19 @@ impl HashMetrics {
         }
     }
 
-    /// A hash has its place, after this long.
+    /// Records how long a hash waited for its place.
     pub fn waited(&self, wait: Duration) {
         self.wait.observe(wait.as_secs_f64());
     }
 
-    /// A hash was refused.
+    /// Counts a rejected hash.
     pub fn refused(&self, reason: &str) {
         self.refused.with_label_values(&[reason]).inc();
     }
 }
 
 impl AttemptCounters {
-    /// Makes every series.
+    /// Creates every series.
     #[must_use]
     pub fn new(metrics: &IdentityMetrics) -> Self {
         let guessed = [Success, Failure, Limited, Overloaded, Error];

@@ -1,4 +1,4 @@
-//! Password hashing: Argon2id (RFC 9106), on threads of its own, a few at a time.
+//! Password hashing with Argon2id (RFC 9106), on own threads and with a limit.
 
 use std::sync::{Arc, LazyLock};
 use std::task::Poll;
@@ -19,51 +19,52 @@ const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
 static ARGON2: LazyLock<Argon2<'static>> = LazyLock::new(|| {
-    // The constants above lie inside every bound of `Params`; a test holds that.
+    // A test checks that the constants are within the bounds of `Params`.
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None).unwrap_or_default();
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 });
 
-/// Why a password was neither hashed nor compared.
+/// Reasons why a password was neither hashed nor compared.
 #[derive(Debug, thiserror::Error)]
 pub enum HashError {
-    /// Too many at once, or no memory: it can be tried again.
+    /// Too many hashes at once, or no memory or thread. It can be tried again.
     #[error("no place to hash a password: {0}")]
     Overloaded(&'static str),
-    /// A defect: a stored hash that cannot be read, no randomness, a panic.
+    /// A defect: an unreadable stored hash, no randomness, or a panic.
     #[error("password hashing failed: {0}")]
     Failed(String),
 }
 
-/// What comparing a password with a stored hash found.
+/// Result of comparing a password with a stored hash.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verified {
-    /// Another password.
+    /// The password is wrong.
     Wrong,
-    /// The password.
+    /// The password is right.
     Right {
-        /// The password hashed with today's parameters, when the stored hash has others.
+        /// The password hashed with the present parameters, if the stored hash has others.
         rehashed: Option<String>,
     },
 }
 
-/// Hashes passwords, so many at the same time; each takes 19 MiB while it runs. A few
-/// more wait for a short time, in the order in which they came.
+/// Hashes passwords, with a limit on concurrent hashes, because each uses 19 MiB while it runs. A
+/// limited number of further ones waits for a short time, in order of arrival.
 #[derive(Clone)]
 pub struct Hasher {
     places: Arc<Semaphore>,
-    /// Half of the places: changes and confirmations leave the others to logins.
+    /// Half of the places, rounded up. Changes and confirmations are limited to them, so that the
+    /// others stay free for logins.
     confirmations: Arc<Semaphore>,
     queue: Arc<Semaphore>,
     timeout: Duration,
     metrics: HashMetrics,
 }
 
-/// Where a hash may run, until it is dropped.
+/// The right to run a hash, until it is dropped.
 type Place = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
 
 impl Hasher {
-    /// A hasher with the places of the configuration.
+    /// A hasher with the limits of the configuration.
     #[must_use]
     pub fn new(config: &Config, metrics: HashMetrics) -> Self {
         let permits = |count: u32| {
@@ -87,8 +88,8 @@ impl Hasher {
         self.run(false, move || hash(&password)).await
     }
 
-    /// Compares a password with a stored hash. Without one (an unknown user) it
-    /// works as long and finds it wrong.
+    /// Compares a password with a stored hash. Without a stored hash (an unknown user) it takes as
+    /// long and the password is wrong.
     ///
     /// # Errors
     /// [`HashError`].
@@ -101,7 +102,7 @@ impl Hasher {
             .await
     }
 
-    /// Compares the own password, asked for again, with its hash.
+    /// Compares the own password, required as confirmation, with its hash.
     ///
     /// # Errors
     /// [`HashError`].
@@ -110,7 +111,7 @@ impl Hasher {
             .await
     }
 
-    /// Hashes a new password when the present one is right; `None` when it is not.
+    /// Hashes a new password if the present one is right, otherwise returns `None`.
     ///
     /// # Errors
     /// [`HashError`].
@@ -135,8 +136,8 @@ impl Hasher {
         let result = async {
             let place = self.place(confirms).await?;
             run_on_thread(STACK, move || {
-                // Held by the work, not by the request: a client that leaves frees
-                // nothing early.
+                // The work holds the place instead of the request, so that a client that
+                // disconnects does not free it early.
                 let _place = place;
                 work()
             })
@@ -152,7 +153,7 @@ impl Hasher {
     async fn place(&self, confirms: bool) -> Result<Place, HashError> {
         let began = Instant::now();
         let taking = async {
-            // Of the scarcer first, so that who waits for it holds no place.
+            // Takes the scarcer permit first, so that a task that waits for it holds no place.
             let of_half = if confirms {
                 Some(Arc::clone(&self.confirmations).acquire_owned().await?)
             } else {
@@ -177,7 +178,7 @@ impl Hasher {
     }
 }
 
-/// Hashes the one password of the start, which nobody else waits for.
+/// Hashes one password at the start. It takes no place, because the start hashes one password only.
 ///
 /// # Errors
 /// [`HashError`].
@@ -185,12 +186,12 @@ pub async fn hash_at_start(password: Password) -> Result<String, HashError> {
     run_on_thread(STACK, move || hash(&password)).await
 }
 
-/// Stack of a hash's thread. Argon2 keeps its memory on the heap.
+/// Stack of the thread of a hash. Argon2 keeps its memory on the heap.
 const STACK: usize = 256 << 10;
 
-/// Runs a hash on a thread of its own: a thousandth of its cost, it does not wait behind
-/// other blocking work, and a thread that the system refuses is an error. Tokio's pool
-/// panics then.
+/// Runs a hash on its own thread. The thread costs a thousandth of the hash, and the hash does not
+/// wait behind other blocking work. If the system refuses the thread, this returns an error. The
+/// pool of Tokio would panic.
 async fn run_on_thread<T: Send + 'static>(
     stack: usize,
     work: impl FnOnce() -> Result<T, HashError> + Send + 'static,
@@ -200,17 +201,17 @@ async fn run_on_thread<T: Send + 'static>(
         .name("password-hash".to_owned())
         .stack_size(stack)
         .spawn(move || {
-            // Nobody waits any more when the client has left.
+            // The receiver is gone if the client has disconnected.
             let _left = done.send(work());
         })
         .map_err(|_| HashError::Overloaded(NO_THREAD))?;
-    // A panic drops the sender; the hook has logged and counted it.
+    // A panic drops the sender. The panic hook has logged and counted it.
     result
         .await
         .map_err(|_| HashError::Failed("a panic".to_owned()))?
 }
 
-/// Memory that the system refuses is an overload: it comes back.
+/// A lack of memory is an overload, because memory becomes available again.
 fn refused(error: Error) -> HashError {
     match error {
         Error::OutOfMemory => HashError::Overloaded(NO_MEMORY),
@@ -231,7 +232,7 @@ fn hash(password: &Password) -> Result<String, HashError> {
 
 fn verify(password: &Password, stored: Option<&str>) -> Result<Verified, HashError> {
     let Some(stored) = stored.filter(|_| password.is_hashable()) else {
-        // The same work on a fixed salt; what comes out is thrown away.
+        // Hashes with a fixed salt, so that the time is the same. The result is discarded.
         let mut discarded = [0; 32];
         let bytes = &password.expose().as_bytes();
         ARGON2
@@ -356,7 +357,7 @@ mod tests {
     async fn a_thread_that_is_refused_is_an_overload() {
         let run = |stack| run_on_thread(stack, || Ok(7));
         assert!(matches!(run(STACK).await, Ok(7)));
-        // More than any address space has.
+        // Larger than any address space.
         let refused = run(1 << 50).await;
         assert!(matches!(refused, Err(HashError::Overloaded(NO_THREAD))));
     }

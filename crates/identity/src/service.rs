@@ -1,5 +1,5 @@
-//! What the slice does, free of HTTP: register, log in, refresh, log out, and what
-//! a user does with the own account.
+//! Operations of the slice, independent of HTTP: register, log in, refresh, log out, and the
+//! operations of users on their own account.
 
 mod own_user;
 
@@ -24,7 +24,7 @@ use super::throttle::{Account, Throttle};
 use crate::Config;
 use request::Role;
 
-/// Bytes of a refresh token: 256 bits, as in RFC 6749, section 10.10, and more.
+/// Length of a refresh token in bytes. 256 bits are more than RFC 6749, section 10.10, asks for.
 const REFRESH_BYTES: usize = 32;
 
 /// The identity service.
@@ -44,7 +44,7 @@ pub struct Service {
 pub struct Tokens {
     /// For `Authorization: Bearer`.
     pub access: SecretString,
-    /// Life of the access token.
+    /// Lifetime of the access token.
     pub expires_in: Duration,
     /// For the next refresh.
     pub refresh: SecretString,
@@ -88,7 +88,7 @@ impl Service {
         }
     }
 
-    /// For the layer that authenticates requests.
+    /// The authenticator for the layer that authenticates requests.
     #[must_use]
     pub fn authenticator(&self) -> Arc<TokenAuthenticator> {
         Arc::clone(&self.authenticator)
@@ -100,18 +100,18 @@ impl Service {
         self.tokens.keyring().present().keys.public()
     }
 
-    /// Removes refresh tokens that have expired; returns how many.
+    /// Removes expired refresh tokens and returns their number.
     ///
     /// # Errors
-    /// The database's.
+    /// If the database fails.
     pub async fn remove_expired_tokens(&self) -> Result<u64, DbError> {
         self.store.remove_expired_tokens(self.clock.now()).await
     }
 
-    /// Makes a user.
+    /// Creates a user.
     ///
     /// # Errors
-    /// [`IdentityError::EmailTaken`], [`IdentityError::Overloaded`], failures.
+    /// [`IdentityError::EmailTaken`], [`IdentityError::Overloaded`], or a failure.
     pub async fn register(
         &self,
         email: Email,
@@ -146,17 +146,18 @@ impl Service {
         Ok(user)
     }
 
-    /// Counts a registration that did not come so far as to be tried.
+    /// Counts a registration that was rejected before it was tried.
     pub fn registration_refused(&self) {
         self.attempts.register.count(Outcome::Failure);
     }
 
-    /// Logs in: a new family of refresh tokens, for the first of the addresses that a
-    /// user has. One that cannot exist (none given) takes as long as an unknown one,
-    /// and is answered alike.
+    /// Logs in and opens a family of refresh tokens. `emails` are the possible forms of one
+    /// address. The first form that belongs to a user counts. Without any form, the login takes as
+    /// long as one with an unknown address and gets the same answer.
     ///
     /// # Errors
-    /// [`IdentityError::InvalidCredentials`], [`IdentityError::Overloaded`], failures.
+    /// [`IdentityError::InvalidCredentials`], [`IdentityError::TooSoon`],
+    /// [`IdentityError::Overloaded`], or a failure.
     pub async fn login(
         &self,
         emails: impl Iterator<Item = Email> + Send,
@@ -178,7 +179,7 @@ impl Service {
             if found.is_some() {
                 break;
             }
-            // One attempt is counted once, whatever forms its address has.
+            // A login counts as one attempt, even if its address has two forms.
             unknown.get_or_insert(email);
         }
         let account = match (&found, &unknown) {
@@ -218,7 +219,7 @@ impl Service {
     /// Rotates a refresh token.
     ///
     /// # Errors
-    /// [`IdentityError::RefreshRefused`], [`IdentityError::RefreshRotated`], failures.
+    /// [`IdentityError::RefreshRefused`], [`IdentityError::RefreshRotated`], or a failure.
     pub async fn refresh(&self, presented: &SecretString) -> Result<Tokens, IdentityError> {
         let (result, outcome) = match self.rotate(presented).await {
             Ok((Rotated::Reused { user, family }, _)) => {
@@ -275,10 +276,10 @@ impl Service {
         })
     }
 
-    /// Revokes the family of a refresh token; one that is not known is no error.
+    /// Revokes the family of a refresh token. An unknown token is not an error.
     ///
     /// # Errors
-    /// Failures of the database.
+    /// If the database fails.
     pub async fn logout(&self, presented: &SecretString) -> Result<(), IdentityError> {
         let token = sha256(presented.expose_secret().as_bytes());
         let result = self
@@ -291,7 +292,7 @@ impl Service {
     }
 }
 
-/// A new refresh token, and what is stored of it.
+/// Generates a refresh token and the hash that is stored.
 fn new_refresh_token() -> Result<(SecretString, TokenHash), IdentityError> {
     let mut bytes = [0; REFRESH_BYTES];
     aws_lc_rs::rand::fill(&mut bytes)

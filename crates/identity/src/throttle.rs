@@ -1,11 +1,13 @@
-//! Bounds how often passwords can be guessed: by client address, and by account.
+//! Limits how often passwords can be guessed, by client address and by account.
 //!
-//! The limit by account holds off who guesses from many addresses. Alone it would let
-//! anybody lock the owner out, with wrong passwords. So a client address where the
-//! account's password was right keeps an allowance of its own: as many wrong ones in a
-//! row as the burst, full again with every right one. It is spent before the common
-//! bucket is. Logins and confirmations have separate buckets: who guesses at logins
-//! refuses nothing to a user who is logged in.
+//! The limit by account stops an attacker who guesses from many addresses. Alone it would allow an
+//! attacker to lock the owner out with wrong passwords. So a client address that has sent the right
+//! password of an account gets an allowance for that account. The allowance is as many wrong
+//! passwords in a row as the burst. Every right password refills it, and it is spent before the
+//! common bucket.
+//!
+//! Logins and confirmations have separate buckets, so that wrong logins do not block a user who is
+//! logged in.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,20 +22,21 @@ use http_server::rate_limit::Limit;
 use http_server::rate_limit::Limits;
 use http_server::rate_limit::TooSoon;
 
-/// Pairs of account and client address that are remembered; beyond it those go that
-/// were not used for longest, and with them no more than the allowance.
+/// Limit of stored pairs of account and client address. Beyond it, pairs that were not used for a
+/// long time are dropped and lose their allowance only.
 const REMEMBERED: usize = 10_000;
 
-/// Whose password is guessed at a login.
+/// The account whose password is guessed at a login.
 #[derive(Debug, Clone, Copy)]
 pub enum Account<'a> {
-    /// A user's.
+    /// The account of a user.
     Of(Uuid),
-    /// Nobody's: refused at the same pace, so that its pace says nothing.
+    /// An address without a user. It has the same limit, so that the limit does not reveal whether
+    /// a user exists.
     Unknown(&'a Email),
 }
 
-/// The limits of guesses; none where limits are off.
+/// The limits of guesses. `None` where limits are off.
 pub struct Throttle {
     address: Option<Limit>,
     account: Option<Limit>,
@@ -41,7 +44,7 @@ pub struct Throttle {
     allowance: u32,
 }
 
-/// A guess that may be made.
+/// The permission for one guess.
 #[must_use]
 pub struct Guess<'a> {
     throttle: &'a Throttle,
@@ -50,7 +53,7 @@ pub struct Guess<'a> {
 }
 
 impl Throttle {
-    /// The throttle of a process.
+    /// The throttle of a process, with the limits of the configuration.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         Self {
@@ -61,7 +64,7 @@ impl Throttle {
         }
     }
 
-    /// Passes a login; the limit by address stands before its route.
+    /// Takes one guess at a login. A layer before the route applies the limit by address.
     ///
     /// # Errors
     /// [`TooSoon`].
@@ -73,7 +76,7 @@ impl Throttle {
         .await
     }
 
-    /// Passes a user's own password, asked for again.
+    /// Takes one guess at the confirmation of the own password, also from the limit by address.
     ///
     /// # Errors
     /// [`TooSoon`].
@@ -102,7 +105,7 @@ impl Throttle {
         })
     }
 
-    /// Takes one of the allowance of a familiar address, when it has one.
+    /// Spends one of the allowance of a client address. Returns false if there is none left.
     fn spend(&self, from: &(Key, Key)) -> bool {
         self.familiar.get(from).is_some_and(|left| {
             left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
@@ -114,7 +117,7 @@ impl Throttle {
 }
 
 impl Guess<'_> {
-    /// The guess was right.
+    /// Refills the allowance after a right guess.
     pub fn was_right(self) {
         if let Some(from) = self.from {
             let full = Arc::new(AtomicU32::new(self.throttle.allowance));
@@ -123,7 +126,7 @@ impl Guess<'_> {
     }
 }
 
-/// The client of the request that is being worked on.
+/// The client address of the current request.
 fn client() -> Option<Key> {
     RequestContext::with(|context| context.map(|context| Key::address(context.client_address)))
 }

@@ -1,10 +1,11 @@
-//! Who may use the admin listener, and for what.
+//! Access rules of the admin listener.
 //!
-//! In development a page in a browser can reach a loopback listener through a
-//! name that resolves to it (DNS rebinding), so the `Host` must be loopback. Probes
-//! and metrics answer to any `Host` and to none: load balancers check by HTTP/1.0,
-//! and compose scrapes by the name of the service. In production whoever reaches the port may read metrics and probes; everything
-//! that writes, and `/debug`, needs the token and does not exist without one.
+//! In development a page in a browser can reach a loopback listener through a name that resolves to
+//! it (DNS rebinding), so the `Host` must be loopback. Probes and metrics accept any `Host` and
+//! none, because load balancers check by HTTP/1.0 and compose scrapes by the name of the service.
+//!
+//! In production every client that reaches the port may read, except for `/debug`. Writes and
+//! `/debug` require the token, and are 404 if none is configured.
 
 use http_server::problem::ProblemResponse;
 use std::net::{IpAddr, Ipv4Addr};
@@ -28,10 +29,10 @@ use http_server::extract::single_header;
 use request::Problem;
 use request::problem::codes;
 
-/// What the profile and the configuration allow.
+/// The rules by profile and configuration.
 pub(super) struct Access {
     profile: Profile,
-    /// Of the token: what is compared has one length, whatever is sent.
+    /// Digest of the token. Digests have one length, so the length of the token is not revealed.
     digest: Option<digest::Digest>,
     guesses: Guesses,
     accepted: IntCounter,
@@ -106,7 +107,7 @@ impl Access {
     }
 }
 
-/// Refuses what is not allowed before any handler sees it.
+/// Rejects forbidden requests before a handler runs.
 pub(super) async fn guard(
     State(access): State<Arc<Access>>,
     request: Request,
@@ -118,14 +119,15 @@ pub(super) async fn guard(
     }
 }
 
-/// Decided by method and path, not route by route: a new switch is guarded without
-/// anybody thinking of it.
+/// Whether a request requires the token. Method and path decide instead of each route, so that a
+/// new switch is guarded by default.
 fn is_guarded(request: &Request) -> bool {
     let path = path(request);
     !reads(request) || path == "/debug" || path.starts_with("/debug/")
 }
 
-/// Probes and scrapes. What they read is open to whoever reaches the port in production.
+/// Whether a request is a probe or a scrape. In production these are open to every client that
+/// reaches the port.
 fn answers_any_host(request: &Request) -> bool {
     let path = path(request);
     reads(request) && (path == "/metrics" || path.starts_with("/health/"))

@@ -1,4 +1,4 @@
-//! The admin listener's section of the configuration.
+//! Configuration of the admin listener.
 
 use std::net::SocketAddr;
 
@@ -11,22 +11,26 @@ settings! {
     pub struct Config("admin") {
         /// Listen address of metrics, probes and switches.
         pub addr("addr"): SocketAddr = PerProfile { development: "127.0.0.1:9464", production: "0.0.0.0:9464" };
-        /// Open connections on the admin listener; beyond it they are refused at once and counted. File descriptors are kept for all of them, so that probes and scrapes are answered whatever the public listener has to do.
+        /// Limit of open connections on the admin listener. Further ones are rejected at once and
+        /// counted. File descriptors are reserved for all of them, so that probes and scrapes are
+        /// answered under any load of the public listener.
         pub max_connections("max_connections"): u32 = Same("128"), check at_least_one;
-        /// Bearer token for everything that writes, and for `/debug`; in production those are 404 without one, and it has 32 characters at least.
+        /// Bearer token for everything that writes, and for `/debug`. In production these are 404
+        /// without a token, and the token has at least 32 characters.
         pub token("token"): Option<Secret> = Unset;
-        /// Wrong tokens of one client (an IPv4 address or an IPv6 /64) within a minute; beyond it 429 for whatever needs the token, counted.
+        /// Limit of wrong tokens of one client (an IPv4 address or an IPv6 /64) within a minute.
+        /// Beyond it, requests that need the token are answered 429 and counted.
         pub max_token_guesses("max_token_guesses"): u32 = Same("10"), check at_least_one;
         /// Enables `PUT /faults`.
         pub fault_injection("fault_injection"): bool = PerProfile { development: "true", production: "false" };
     }
 }
 
-/// Characters of a token in production: 128 bits as hexadecimal digits.
+/// Shortest token in production, in characters: 128 bits as hexadecimal digits.
 const SHORTEST_TOKEN: usize = 32;
 
 impl Config {
-    /// Rules of this section that depend on the profile.
+    /// Validates rules that depend on the profile.
     pub fn validate(&self, reader: &mut Reader) {
         let Some(token) = &self.token else { return };
         let token = token.expose();

@@ -1,5 +1,5 @@
-//! What every request on the admin listener has: ids in answer and log, and an
-//! answer even after a panic. No metrics, no span, no request line.
+//! Context of requests on the admin listener: ids in the answer and the log, and an answer even
+//! after a panic. There are no metrics, no span and no request line.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use http_server::observe::REQUEST_ID;
 use http_server::observe::unobserved;
 use http_server::problem::ProblemResponse;
 
-/// Switches are small; nobody sends a megabyte to them.
+/// Requests to switches are small.
 const LIMITS: BodyLimits = BodyLimits {
     max_body_bytes: 64 << 10,
     body_timeout: Duration::from_secs(10),
@@ -47,12 +47,12 @@ pub(super) async fn enter(request: Request, next: Next) -> Response {
     response
 }
 
-/// The form that curl says it sends with `-d`, whatever it sends.
+/// The media type that curl sends with `-d` for any content.
 const CURLS_OWN: &[u8] = b"application/x-www-form-urlencoded";
 
-/// Switches take JSON and nothing else, so a body of a `PUT` without a media type, or
-/// with the one that curl makes up, is read as JSON. A page of another origin cannot send
-/// a `PUT` without asking first, whatever its media type.
+/// Switches accept JSON only, so a `PUT` body without a media type, or with the default one of
+/// curl, is read as JSON. This is safe, because a page of another origin cannot send a `PUT` of any
+/// media type without a CORS preflight.
 pub(super) async fn default_to_json(mut request: Request, next: Next) -> Response {
     let media_type = request.headers().get(header::CONTENT_TYPE);
     let is_open = media_type.is_none_or(|given| given.as_bytes() == CURLS_OWN);
@@ -63,7 +63,7 @@ pub(super) async fn default_to_json(mut request: Request, next: Next) -> Respons
     next.run(request).await
 }
 
-/// A failure of the listener itself; what was merely refused is the caller's affair.
+/// Logs failures of the listener. Refused requests are errors of the caller and are not logged.
 fn report(response: &Response) {
     let failure = response.extensions().get::<Failure>();
     if let Some(failure) = failure.filter(|_| response.status().is_server_error()) {

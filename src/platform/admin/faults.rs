@@ -13,7 +13,7 @@ use http_server::extract::Query;
 use request::faults::FaultSpec;
 use request::faults::Faults;
 
-/// Lists, sets and clears faults. There only where faults are allowed.
+/// Routes that list, set and clear faults. They exist only if faults are allowed.
 pub(super) fn routes(faults: Faults) -> Router {
     Router::new()
         .route("/faults", get(list).put(set).delete(clear))

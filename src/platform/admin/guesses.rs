@@ -1,15 +1,15 @@
-//! Wrong tokens on the admin listener: how many a client has left.
+//! Limit of wrong tokens on the admin listener.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Clients that are remembered; all others share one count.
+/// Clients that have their own count. All others share one.
 const MAX_CLIENTS: usize = 1_024;
-/// The time that wrong tokens count for.
+/// Time after the first wrong token of a client until its count is reset.
 const WINDOW: Duration = Duration::from_mins(1);
-/// Stands for the clients beyond [`MAX_CLIENTS`].
+/// Key of the count that the clients beyond [`MAX_CLIENTS`] share.
 const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// Counts wrong tokens by client, an IPv4 address or an IPv6 /64.
@@ -18,7 +18,7 @@ pub(super) struct Guesses {
     windows: Mutex<HashMap<IpAddr, Window>>,
 }
 
-/// From the first wrong token of a client on.
+/// Wrong tokens of a client since the first one.
 struct Window {
     began: Instant,
     wrong: u32,
@@ -32,8 +32,8 @@ impl Guesses {
         }
     }
 
-    /// Whether a token is right, as `check` finds it; it is not looked at when the
-    /// client has had its wrong ones, and the error says how long that holds.
+    /// Whether a token is right, as decided by `check`. For a client that has used up its wrong
+    /// tokens, `check` is not called, and the error is the remaining time.
     pub(super) fn judge(
         &self,
         client: IpAddr,

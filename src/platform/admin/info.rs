@@ -1,4 +1,4 @@
-//! What runs here.
+//! `/info`: build, profile and start of the process.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,13 +15,13 @@ use time::OffsetDateTime;
 
 use http_server::extract::Json;
 
-/// Nothing of the configuration stands in it, and so no secret.
+/// Facts about the process. It contains no keys of the configuration, and so no secret.
 #[derive(Debug, Clone, Serialize)]
 pub struct Info {
     name: &'static str,
     version: &'static str,
     revision: &'static str,
-    /// The compiler.
+    /// Version of the compiler.
     rust: &'static str,
     features: Vec<&'static str>,
     /// `APP_ENV`.
@@ -30,15 +30,15 @@ pub struct Info {
     #[serde(with = "time::serde::rfc3339")]
     started_at: OffsetDateTime,
     uptime_seconds: f64,
-    /// That this binary knows, in their order; `readiness_check_up` says whether
-    /// they are applied.
+    /// Migrations in this binary, in their order. `readiness_check_up` shows whether they are
+    /// applied.
     migrations: Vec<String>,
     #[serde(skip)]
     started: Instant,
 }
 
 impl Info {
-    /// A process that starts now.
+    /// The facts about a process that starts now.
     #[must_use]
     pub fn new(
         service: &Service,

@@ -1,4 +1,4 @@
-//! What the admin listener counts of itself.
+//! Metrics of the admin listener itself.
 
 use prometheus::IntCounterVec;
 
@@ -7,7 +7,9 @@ use telemetry::metrics;
 metrics! {
     /// The admin listener.
     pub struct AdminMetrics {
-        /// Requests that came with an admin token, by outcome. `accepted`, `refused`, or `limited` when the client had sent `admin.max_token_guesses` wrong ones within a minute.
+        /// Requests with an admin token, by outcome: `accepted`, `refused` or `limited`. A request
+        /// is `limited` if its client has sent `admin.max_token_guesses` wrong tokens within a
+        /// minute.
         pub token_checks: IntCounterVec = "admin_token_checks_total"["outcome"];
     }
 }

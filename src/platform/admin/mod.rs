@@ -1,5 +1,5 @@
-//! The admin listener: metrics, probes and switches, from the first moment to the
-//! last.
+//! The admin listener: metrics, probes and switches. It serves from the start of the process to its
+//! end.
 
 mod access;
 mod config;
@@ -42,32 +42,32 @@ use request::Problem;
 use request::faults::Faults;
 use request::problem::codes;
 
-/// What the admin listener shows.
+/// Data of the admin listener.
 #[derive(Clone)]
 pub struct Admin {
-    /// Where metrics are gathered from.
+    /// Registry of the metrics.
     pub registry: Registry,
-    /// Sampled traces for the buckets of its histograms.
+    /// Sampled traces for the buckets of histograms.
     pub exemplars: Exemplars,
-    /// Run before every scrape, for gauges that are read rather than kept.
+    /// Called before every scrape to update gauges that are read on demand.
     pub before_scrape: Arc<dyn Fn() + Send + Sync>,
-    /// Development demands a loopback `Host`, production the token.
+    /// Development requires a loopback `Host`, production the token.
     pub profile: Profile,
     /// Bearer token for everything that writes, and for `/debug`.
     pub token: Option<Secret>,
-    /// Wrong tokens of one client within a minute.
+    /// Limit of wrong tokens of one client within a minute.
     pub max_token_guesses: u32,
-    /// What is counted here.
+    /// Metrics of the listener itself.
     pub metrics: AdminMetrics,
-    /// What runs here.
+    /// Content of `/info`.
     pub info: Info,
     /// Log filter and trace sampling.
     pub switches: Switches,
-    /// There only where faults may be injected.
+    /// Present only if faults may be injected.
     pub faults: Option<Faults>,
     /// Profiles of the running process.
     pub profiler: Profiler,
-    /// What to do about an alert.
+    /// Runbooks of the alerts.
     pub runbooks: Pages,
 }
 

@@ -1,4 +1,4 @@
-//! A value of the running process that can be changed for a while.
+//! A value of the running process that can be changed for a limited time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,24 +10,24 @@ use tokio::time::Instant;
 
 use lifecycle::Lifecycle;
 
-/// Puts a value into force, or says why it cannot be.
+/// Applies a value, or returns the reason why it cannot be applied.
 type Apply<T> = Box<dyn Fn(&T) -> Result<(), String> + Send + Sync>;
 
-/// How long a value is in force, as it was asked for and as it is.
+/// Time that a value is in force, as text of the request and as duration.
 #[derive(Debug, Clone)]
 pub(super) struct Ttl {
     pub(super) text: String,
     pub(super) time: Duration,
 }
 
-/// What is in force, and what comes after it.
+/// The value in force and the pending return.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Shown<T> {
     pub(super) value: T,
     pub(super) then: Option<Return<T>>,
 }
 
-/// The value that comes back, and when.
+/// The value that returns, and when.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Return<T> {
     pub(super) value: T,
@@ -36,7 +36,7 @@ pub(super) struct Return<T> {
     due: Instant,
 }
 
-/// A value that returns by itself to what it was, when it is set with a time.
+/// A value that returns to its predecessor by itself if it is set with a time.
 pub(super) struct Revertible<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
@@ -54,8 +54,8 @@ impl<T> Clone for Revertible<T> {
 }
 
 impl<T: Clone + Send + 'static> Revertible<T> {
-    /// A value that is in force already. `name` is that of its task, which ends when
-    /// the process takes no new work: a return must not hold up the end.
+    /// Wraps a value that is in force already. `name` is the name of its task. The task ends when
+    /// the process accepts no new work, so that a pending return does not delay the shutdown.
     pub(super) fn new(
         name: &'static str,
         value: T,
@@ -80,14 +80,12 @@ impl<T: Clone + Send + 'static> Revertible<T> {
         own
     }
 
-    /// What is in force.
     pub(super) fn get(&self) -> Shown<T> {
         self.shown().clone()
     }
 
-    /// Puts a value into force, for good or for a time. A return that is pending is
-    /// replaced; what comes back in the end is what was there before the first of
-    /// them.
+    /// Applies a value, permanently or for a time. A pending return is replaced. The value that
+    /// returns in the end is the one before the first temporary value.
     pub(super) fn set(&self, value: T, ttl: Option<Ttl>) -> Result<Shown<T>, String> {
         self.set_at(Instant::now(), value, ttl)
     }
@@ -130,7 +128,7 @@ impl<T: Clone + Send + 'static> Revertible<T> {
 
     fn give_back(&self, now: Instant) {
         let mut shown = self.shown();
-        // Another time may have been set since this one ran out.
+        // A new return may have been set since this one was due.
         let Some(then) = shown.then.take_if(|then| then.due <= now) else {
             return;
         };
@@ -153,7 +151,7 @@ mod tests {
     use settings::clock::SystemClock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    /// Time is what the test says.
+    /// A value with a time that the test sets.
     struct Rig {
         value: Revertible<u32>,
         applied: Arc<AtomicU32>,
@@ -189,7 +187,7 @@ mod tests {
             self.value.set_at(self.now, value, ttl)
         }
 
-        /// What is in force later and what is said to be, which must agree.
+        /// Moves the time forward. Returns the shown value, which must equal the applied one.
         fn after(&mut self, seconds: u64) -> u32 {
             self.now += Duration::from_secs(seconds);
             self.value.give_back(self.now);
@@ -219,7 +217,7 @@ mod tests {
         assert_eq!(shown.then.map(|then| then.value), Some(1));
         assert_eq!(rig.after(10), 3, "the first return was replaced");
         assert_eq!(rig.after(10), 1);
-        // A shorter one overtakes a longer one.
+        // A shorter time replaces a longer one.
         rig.set(4, Some(100)).unwrap();
         rig.set(5, Some(10)).unwrap();
         assert_eq!(rig.after(11), 1);

@@ -1,5 +1,5 @@
-//! The runbooks, so that the link of an alert leads somewhere while nothing else is
-//! set up: `/runbooks/ServiceDown.md`, of the version that runs.
+//! The runbooks of the running version, for example `/runbooks/ServiceDown.md`. With them, the
+//! links of alerts work before anything else is set up.
 
 use http_server::problem::ProblemResponse;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ pub type Pages = &'static [(&'static str, &'static str)];
 
 /// The page that lists the others.
 const INDEX: &str = "README.md";
-/// Where links to a dashboard lead: it draws the same process.
+/// Target of links to a dashboard. The live page draws the same process.
 const LIVE_PAGE: &str = "/";
 
-/// The pages below `/runbooks`, and `/d/{dashboard}`: the path of a dashboard in
-/// Grafana, for links that no Grafana is configured for.
+/// The pages below `/runbooks`, and `/d/{dashboard}`. The latter is the path of a dashboard in
+/// Grafana, for links without a configured Grafana.
 pub(super) fn routes(pages: Pages) -> Router {
     Router::new()
         .route("/runbooks", get(async || Redirect::to("/runbooks/")))
@@ -36,7 +36,7 @@ async fn show(State(pages): State<Arc<Pages>>, Path(page): Path<String>) -> Resp
     answer(&pages, &page)
 }
 
-/// A page by its name, with or without `.md`.
+/// Answers a page by its name, with or without `.md`.
 fn answer(pages: Pages, name: &str) -> Response {
     let title = title(name);
     match pages.iter().find(|(page, _)| self::title(page) == title) {
@@ -68,8 +68,8 @@ fn rendered(pages: Pages, name: &str, text: &str) -> String {
     page
 }
 
-/// The pages link to files of the repository beside them. A page that is here stays a
-/// link, a dashboard becomes the live page, anything else only its text.
+/// Resolves links to files of the repository. A link to a page of the table stays. A link to a
+/// dashboard leads to the live page. Any other link to a file becomes text.
 fn resolved<'a>(pages: Pages, events: impl Iterator<Item = Event<'a>>) -> Vec<Event<'a>> {
     let mut is_link = true;
     events
@@ -92,7 +92,7 @@ fn resolved<'a>(pages: Pages, events: impl Iterator<Item = Event<'a>>) -> Vec<Ev
                 })
             }
             Event::End(TagEnd::Link) => is_link.then_some(event),
-            // Placeholders such as `<name>`, not HTML.
+            // These are placeholders such as `<name>`, not HTML.
             Event::Html(text) | Event::InlineHtml(text) => Some(Event::Text(text)),
             event => Some(event),
         })

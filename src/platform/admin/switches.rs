@@ -1,6 +1,5 @@
-//! What can be changed on the running process: which lines are logged and which
-//! traces are sampled. `PUT` answers with the new state; with a `ttl` the old value
-//! returns by itself.
+//! Settings that can be changed on the running process: the log filter and the ratio of sampled
+//! traces. `PUT` answers with the new state. With a `ttl` the old value returns by itself.
 
 use http_server::problem::ProblemResponse;
 use std::borrow::Cow;
@@ -34,7 +33,7 @@ pub struct Switches {
 }
 
 impl Switches {
-    /// Switches in the position of the configuration.
+    /// Switches with the values of the configuration.
     #[must_use]
     pub fn new(
         logs: &Logs,
@@ -46,7 +45,8 @@ impl Switches {
         let filtered = logs.clone();
         let set_filter = move |filter: &String| {
             let say = || tracing::warn!(filter, "the log filter changes");
-            // Said before, since the new filter may swallow it; unless the old one does.
+            // Logged before the change, because the new filter can suppress the line. If the old
+            // filter suppresses it, it is logged after the change.
             let heard = tracing::enabled!(tracing::Level::WARN);
             if heard {
                 say();
@@ -94,14 +94,14 @@ impl Switches {
     }
 }
 
-/// Stricter than the filter's own grammar, which takes any bare word for a target:
-/// there `inof` would silence the process and answer that all is well. A directive
-/// that is wrong is named by its place, its text is not repeated.
+/// Stricter than the grammar of the filter, which accepts any bare word as a target. There the
+/// misspelt level `inof` would be accepted and silence the process. The error names the position of
+/// a wrong directive and does not repeat its text.
 fn check_filter(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err("is empty; `off` writes nothing".to_owned());
     }
-    // As the filter itself does: no comma has a meaning inside of a directive.
+    // The filter splits at every comma too, even inside of a directive.
     match text.split(',').position(|text| !is_directive(text)) {
         Some(at) => Err(format!(
             "is not a log filter: directive {} is neither a level nor `target=level`",
@@ -184,8 +184,8 @@ fn ttl_of(text: Option<String>, time: Option<std::time::Duration>) -> Option<Ttl
     text.zip(time).map(|(text, time)| Ttl { text, time })
 }
 
-/// The value, and while a return is pending: for how long it was set, when the old
-/// value returns, and which that is.
+/// The value. While a return is pending, also the time for which it was set, the time of the return
+/// and the value that returns.
 fn state<T: Serialize>(member: &str, shown: &Shown<T>) -> Json<Value> {
     let mut state = Map::new();
     state.insert(member.to_owned(), json!(shown.value));

@@ -1,5 +1,5 @@
-//! gRPC: its keys. The listener arrives with the gRPC slice; until then the keys
-//! are checked and nothing listens.
+//! Configuration of gRPC. The listener follows with the gRPC slice. Until then the keys are checked
+//! and have no effect.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ settings! {
     pub struct Config("grpc") {
         /// Listen address.
         pub addr("addr"): SocketAddr = Same("0.0.0.0:50051");
-        /// Whether server reflection answers.
+        /// Enables server reflection.
         pub reflection("reflection"): bool = Same("true");
     }
 }

@@ -1,5 +1,4 @@
-//! `/debug/pprof/profile`: where the processor's time goes, by a timer that samples
-//! the stacks of whatever runs.
+//! `/debug/pprof/profile`: a CPU profile. A timer samples the stacks of the running threads.
 
 use http_server::problem::ProblemResponse;
 use std::time::Duration;
@@ -13,17 +12,17 @@ use super::{Format, Profiler, Wanted, pprof, svg};
 use http_server::extract::Query;
 use request::Problem;
 
-/// Samples in a second of processor time: a prime below 100, so that it does not
-/// run in step with periodic work.
+/// Samples in a second of processor time. A prime below 100 does not run in step with periodic
+/// work.
 const FREQUENCY: i32 = 99;
-/// Processor time that a sample stands for.
+/// Processor time of one sample, in nanoseconds.
 const PERIOD: i64 = 1_000_000_000 / FREQUENCY as i64;
 
-/// Libraries in whose code no stack is unwound: a sample there may hold the lock
-/// that unwinding needs.
+/// Libraries in which no stack is unwound, because a sample there may hold the lock that unwinding
+/// needs.
 const NOT_UNWOUND: [&str; 4] = ["libc", "libgcc", "pthread", "vdso"];
 
-/// Ends with the request: dropped early, the timer stops.
+/// Takes a profile. If the request is dropped early, the timer stops.
 pub(super) async fn profile(
     State(profiler): State<Profiler>,
     Query(wanted): Query<Wanted>,
@@ -37,7 +36,7 @@ pub(super) async fn profile(
         .build()
         .map_err(Problem::internal)?;
     tokio::time::sleep(time).await;
-    // Finding the names reads the whole symbol table.
+    // Resolving the names reads the whole symbol table, so it runs on a blocking thread.
     let rendered = tokio::task::spawn_blocking(move || {
         let rendered = render(guard, wanted.format, time);
         drop(permit);
@@ -57,7 +56,7 @@ fn render(
     took: Duration,
 ) -> Result<Vec<u8>, pprof::Error> {
     let report = guard.report().build()?;
-    // The next one can begin.
+    // Stops the timer, because rendering needs no more samples.
     drop(guard);
     match format {
         Format::Pprof => Ok(encode(&report, took)),

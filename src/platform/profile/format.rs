@@ -79,15 +79,15 @@ struct Function {
     filename: i64,
 }
 
-/// A function that stands at a place of a stack; several share a place when they
-/// were inlined into each other, the innermost first.
+/// A function at a place of a stack. Functions that were inlined into each other share a place, the
+/// innermost first.
 pub(super) struct Frame {
     pub(super) function: String,
     pub(super) file: String,
     pub(super) line: u32,
 }
 
-/// Builds a profile; texts, functions and places are written once.
+/// Builds a profile. Texts, functions and places are stored once.
 pub(super) struct Builder {
     profile: Profile,
     strings: HashMap<String, i64>,
@@ -96,8 +96,8 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// An empty profile. `values` are name and unit of what each sample counts, the
-    /// last of them what the period is measured in.
+    /// An empty profile. `values` are the names and units of the values of each sample. The last of
+    /// them is also the type of the period.
     pub(super) fn new(values: &[(&str, &str)], period: i64, took: Duration) -> Self {
         let mut builder = Self {
             profile: Profile::default(),
@@ -193,7 +193,7 @@ impl Builder {
     }
 }
 
-/// Ids begin with 1: 0 means none.
+/// Ids start at 1, because 0 means none.
 fn next_id(so_far: usize) -> u64 {
     u64::try_from(so_far).unwrap_or(u64::MAX).saturating_add(1)
 }

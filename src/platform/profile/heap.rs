@@ -1,9 +1,8 @@
-//! `/debug/pprof/heap`: who holds the memory, as jemalloc samples it.
+//! `/debug/pprof/heap`: allocated memory by stack, as jemalloc samples it.
 //!
-//! Sampling is inactive until somebody asks, so a profile shows what was allocated
-//! while it ran (and while earlier ones ran) and was still held at its end: what a
-//! leak looks like. A process that is started with
-//! `_RJEM_MALLOC_CONF=prof_active:true` shows all of its life.
+//! Sampling is inactive by default. A profile contains memory that was allocated while it (or an
+//! earlier profile) ran and that was still allocated at its end, which is where leaks show. A
+//! process that is started with `_RJEM_MALLOC_CONF=prof_active:true` includes its whole life.
 
 use http_server::problem::ProblemResponse;
 use std::fs::File;
@@ -25,7 +24,7 @@ use request::problem::codes::INVALID_QUERY;
 const ACTIVE: &[u8] = b"prof.active\0";
 const DUMP: &[u8] = b"prof.dump\0";
 
-/// Why there is no profile.
+/// Reasons why there is no profile.
 #[derive(Debug, thiserror::Error)]
 enum HeapError {
     #[error("the allocator refused: {0}")]
@@ -36,7 +35,7 @@ enum HeapError {
     Format,
 }
 
-/// Ends with the request: dropped early, sampling stops.
+/// Takes a profile. If the request is dropped early, sampling stops.
 pub(super) async fn profile(
     State(profiler): State<Profiler>,
     Query(wanted): Query<Wanted>,
@@ -61,7 +60,7 @@ pub(super) async fn profile(
     Ok(pprof(profile.map_err(Problem::internal)?))
 }
 
-/// Sampling that stops when this is dropped, unless it ran before.
+/// Sampling that stops when this is dropped, unless it was active before.
 struct Sampling {
     before: bool,
 }
@@ -81,15 +80,15 @@ impl Drop for Sampling {
     }
 }
 
-/// What jemalloc writes. It takes the name of a file; this one is in memory, where
-/// it can be written in a container whose file system cannot.
+/// Returns the dump of jemalloc, which writes it to a file by name. The file is in memory, because
+/// the file system of a container may be read-only.
 fn dump() -> Result<String, HeapError> {
     static FILE: OnceLock<(File, Box<[u8]>)> = OnceLock::new();
     if FILE.get().is_none() {
         let file = rustix::fs::memfd_create("heap profile", rustix::fs::MemfdFlags::CLOEXEC)
             .map_err(std::io::Error::from)?;
         let name = format!("/proc/self/fd/{}\0", file.as_raw_fd());
-        // Profiles are taken one at a time: nobody else was here first.
+        // Profiles are taken one at a time, so the cell is still empty.
         let _first = FILE.set((File::from(file), name.into_bytes().into_boxed_slice()));
     }
     let (file, name) = FILE.get().ok_or(HeapError::Format)?;
@@ -97,14 +96,14 @@ fn dump() -> Result<String, HeapError> {
     let length = usize::try_from(file.metadata()?.len()).map_err(|_| HeapError::Format)?;
     let mut text = vec![0; length];
     file.read_exact_at(&mut text, 0)?;
-    // Its memory would stay in use.
+    // Frees the memory of the file.
     file.set_len(0)?;
     String::from_utf8(text).map_err(|_| HeapError::Format)
 }
 
-/// Translates `heap_v2`, the text format of jemalloc and jeprof: a line of addresses
-/// that begins with `@`, innermost first, and after it a line `t*:` with what the
-/// stack holds, `objects: bytes [...]`.
+/// Translates `heap_v2`, the text format of jemalloc and jeprof. A line that begins with `@` holds
+/// the addresses of a stack, innermost first. The line `t*:` after it holds the memory of that
+/// stack as `objects: bytes [...]`.
 fn encode(text: &str, took: Duration) -> Option<Vec<u8>> {
     let mut lines = text.lines();
     let period: u32 = lines.next()?.strip_prefix("heap_v2/")?.parse().ok()?;
@@ -129,8 +128,8 @@ fn encode(text: &str, took: Duration) -> Option<Vec<u8>> {
     Some(builder.finish())
 }
 
-/// What the sampled objects stand for. An object of `size` bytes is sampled with the
-/// probability 1 - exp(-size / period): the correction of jeprof for this format.
+/// Estimates the allocated objects from the sampled ones. An object of `size` bytes is sampled with
+/// the probability 1 - exp(-size / period). This is the correction of jeprof for the format.
 #[allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -151,13 +150,13 @@ fn resolve(address: &str) -> Vec<Frame> {
         .strip_prefix("0x")
         .and_then(|digits| usize::from_str_radix(digits, 16).ok());
     let mut place = Vec::new();
-    // It is where the call returns to: the call itself stands before it.
+    // The address is where the call returns to, and the call is before it.
     let call = parsed.unwrap_or_default().saturating_sub(1);
     backtrace::resolve(std::ptr::without_provenance_mut(call), |symbol| {
         place.push(Frame {
             function: symbol.name().map_or_else(
                 || address.to_owned(),
-                // Without the hash that Rust appends.
+                // The alternate form omits the hash that Rust appends.
                 |name| format!("{name:#}"),
             ),
             file: symbol
@@ -183,11 +182,11 @@ mod tests {
 
     #[test]
     fn small_objects_stand_for_more_than_large_ones() {
-        // One object of 512 bytes in 512 KiB of them is seen.
+        // One object of 512 bytes is sampled for every 512 KiB of them.
         let [objects, bytes] = scale(1, 512, 1 << 19);
         assert!((1_000..1_050).contains(&objects), "{objects}");
         assert_eq!(bytes / objects, 512);
-        // A large one is seen nearly always.
+        // A large object is nearly always sampled.
         assert_eq!(scale(1, 1 << 24, 1 << 19), [1, 1 << 24]);
         assert_eq!(scale(0, 0, 1 << 19), [0, 0]);
     }

@@ -1,6 +1,5 @@
-//! What the running process spends its time and its memory on, on the admin
-//! listener alone. Nothing of it runs until somebody asks, and then one at a time
-//! and for a bounded time.
+//! Profiles of the running process, on the admin listener only. They run on request only, one at a
+//! time and for a limited time.
 
 mod allocator;
 mod cpu;
@@ -27,15 +26,15 @@ use request::problem::codes::INVALID_QUERY;
 /// Problems of profiles.
 pub mod codes {
     request::problem_codes! {
-        /// Another profile of this process is being taken; there is one at a time.
+        /// Another profile of this process is being taken. Only one is taken at a time.
         pub PROFILE_RUNNING = 409, "A profile is running";
     }
 }
 
-/// Longest profile.
+/// Longest profile, in seconds.
 const MAX_SECONDS: u64 = 60;
 
-/// Answers `/debug`.
+/// State of the endpoints below `/debug`.
 #[derive(Clone)]
 pub struct Profiler {
     lifecycle: Lifecycle,
@@ -73,7 +72,7 @@ impl Profiler {
     }
 }
 
-/// What there is below `/debug`.
+/// Lists the endpoints below `/debug`.
 async fn index() -> Json<Value> {
     let entry = |path: &str, description: &str| json!({ "path": path, "description": description });
     Json(json!({ "items": [

@@ -1,4 +1,4 @@
-//! `/debug/tasks`: what the process has in work.
+//! `/debug/tasks`: tasks, workers and queues of the process.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,37 +14,37 @@ use http_server::extract::Json;
 #[derive(Serialize)]
 struct Tasks {
     lifecycle: &'static str,
-    /// Tracked tasks by name, and how many of each.
+    /// Number of tracked tasks, by name.
     tracked: BTreeMap<Cow<'static, str>, usize>,
     runtime: Runtime,
     workers: Vec<Worker>,
 }
 
-/// What Tokio tells; the last two only in builds with `--cfg tokio_unstable`.
+/// Figures of the Tokio runtime. The last two need a build with `--cfg tokio_unstable`.
 #[derive(Serialize)]
 struct Runtime {
     workers: usize,
-    /// Connections and requests included.
+    /// Tasks of the runtime, including connections and requests.
     alive_tasks: usize,
-    /// Tasks that wait in the queue which all workers share.
+    /// Tasks that wait in the queue that all workers share.
     global_queue_depth: usize,
-    /// For password hashes and files.
+    /// Threads for blocking work, such as reading files.
     #[cfg(tokio_unstable)]
     blocking_threads: usize,
-    /// Blocking work that waits for such a thread.
+    /// Blocking work that waits for a thread.
     #[cfg(tokio_unstable)]
     blocking_queue_depth: usize,
 }
 
-/// Polls and its queue only in builds with `--cfg tokio_unstable`.
+/// Figures of a worker. The last three need a build with `--cfg tokio_unstable`.
 #[derive(Serialize)]
 struct Worker {
     busy_seconds: f64,
-    /// How often it had nothing to do.
+    /// Number of times that the worker had no work.
     parks: u64,
     #[cfg(tokio_unstable)]
     polls: u64,
-    /// Of recent polls: long is what blocks it.
+    /// Mean time of recent polls. A long poll blocks the worker.
     #[cfg(tokio_unstable)]
     mean_poll_seconds: f64,
     /// Tasks that wait for this worker.

@@ -12,7 +12,7 @@ use super::*;
 use crate::keys::KeySet;
 use request::Role;
 
-/// A clock that stands where it is put.
+/// A clock that shows the time set by the test.
 pub(crate) struct Stopped(AtomicI64);
 
 impl Stopped {

@@ -4,12 +4,13 @@ use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
 use settings::validation::{Invalid, composed, has_compatibility_characters, is_invisible};
 
-/// Longest address that mail can be sent to (RFC 5321, section 4.5.3.1.3, less the
+/// Longest address that mail can be sent to, in bytes (RFC 5321, section 4.5.3.1.3, without the
 /// angle brackets of a path).
 const MAX_EMAIL: usize = 254;
-/// Longest part before the `@` (RFC 5321, section 4.5.3.1.1).
+/// Longest part before the `@`, in bytes (RFC 5321, section 4.5.3.1.1).
 const MAX_LOCAL: usize = 64;
-/// Longest text that is looked at: normalising shortens a text to a third at most.
+/// Longest text that is parsed, in bytes. Normalising shortens a text to a third at most, so longer
+/// ones cannot fit.
 const MAX_TEXT: usize = 4 * MAX_EMAIL;
 
 const TOO_LONG: Invalid = Invalid {
@@ -29,21 +30,21 @@ const VARIANTS: Invalid = Invalid {
     message: "must not contain variants of characters before the @, such as letters of full width",
 };
 
-/// An e-mail address in one form, so that one mailbox is one user: lower case, the part
-/// before the `@` in normal form C (RFC 6532, section 3.1), the domain as Unicode
-/// Technical Standard 46 maps it, in Unicode.
+/// An e-mail address in one normalised form, so that one mailbox is one user. It is in lower case.
+/// The part before the `@` is in normal form C (RFC 6532, section 3.1). The domain is mapped as in
+/// Unicode Technical Standard 46 and kept in Unicode.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Email(String);
 
 impl Email {
-    /// Normalises and checks an address. Only sending mail to it proves one; this
-    /// keeps out what cannot be an address at all, and characters that nobody sees.
+    /// Normalises and checks an address. The checks reject texts that cannot be an address, and
+    /// invisible characters. Only sending mail to an address proves it.
     ///
-    /// Letters of other scripts that look alike (Latin and Cyrillic `a`) make other
-    /// mailboxes, to the mail system as well, and stay other addresses.
+    /// Letters of other scripts that look alike (Latin and Cyrillic `a`) make other mailboxes for
+    /// the mail system, so they make other addresses here.
     ///
     /// # Errors
-    /// Why it is not acceptable.
+    /// The rule that the address breaks.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let text = text.trim();
         if text.len() > MAX_TEXT {
@@ -61,9 +62,9 @@ impl Email {
         Ok(Self(address))
     }
 
-    /// For a login: the address, then the form in which it was stored before addresses
-    /// were normalised, when that is another one. So the owner of an old address, or of
-    /// one that is refused now, can still log in.
+    /// Candidates for a login: the address, then the form in which it was stored before addresses
+    /// were normalised, if that differs. The second form lets the owner of an old address log in,
+    /// even if the address would be rejected now.
     pub fn presented(text: &str) -> impl Iterator<Item = Self> + use<> {
         let text = text.trim();
         let address = Self::parse(text).ok();
@@ -99,7 +100,7 @@ fn parse_local(text: &str) -> Result<String, Invalid> {
     }
 }
 
-/// The two small sigmas are one letter.
+/// Lower case, with both small sigmas as one letter.
 fn lower_case(c: char) -> impl Iterator<Item = char> {
     c.to_lowercase().map(|c| if c == 'ς' { 'σ' } else { c })
 }
@@ -124,7 +125,7 @@ fn parse_domain(text: &str) -> Result<String, Invalid> {
 }
 
 impl std::fmt::Debug for Email {
-    /// Addresses do not belong in logs.
+    /// Redacted, because addresses must not be logged.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[redacted]")
     }

@@ -1,12 +1,13 @@
-//! Passwords that are guessed first (NIST SP 800-63B, section 3.1.1.2): common words,
-//! sequences of letters, digits or keys, repetitions, and words of the own address. A
-//! password that is made of nothing else is refused. There is no rule about kinds of
-//! characters: such rules make `Password123!`, which is refused here.
+//! Passwords that are guessed first (NIST SP 800-63B, section 3.1.1.2): common words, sequences of
+//! letters, digits or keys, repetitions, and words of the own address. A password is
+//! rejected if too few other characters remain, or if it has too few different characters. There is
+//! no rule about kinds of characters, because such rules lead to passwords like `Password123!`,
+//! which is rejected here.
 
 /// Words of common passwords, one a line, in lower case.
 const WORDS: &str = include_str!("common_passwords.txt");
 
-/// What fingers and alphabets run along, forwards and backwards.
+/// Sequences of digits, alphabets and keyboards. Each is tried forwards and backwards.
 const SEQUENCES: [&str; 12] = [
     "01234567890123456789",
     "abcdefghijklmnopqrstuvwxyz",
@@ -24,15 +25,15 @@ const SEQUENCES: [&str; 12] = [
 
 /// Shortest piece of a sequence or of a repetition that counts as one.
 const MIN_RUN: usize = 3;
-/// Characters that must be left when all that is guessed first is taken out.
+/// Fewest characters that must remain when all guessable pieces are taken out.
 const MIN_REST: usize = 4;
-/// Different characters in a password, at least.
+/// Fewest different characters in a password.
 const MIN_DIFFERENT: usize = 5;
-/// Shortest word of an address that is looked for.
+/// Shortest word of the own address that counts.
 const MIN_OWN: usize = 3;
 
-/// Whether a password is among those that are guessed first. `own` is the address of
-/// its user, where it is known.
+/// Whether a password is one of those that are guessed first. `own` is the address of its user, if
+/// it is known.
 pub(super) fn is_guessed_first(password: &str, own: Option<&str>) -> bool {
     let password: Vec<char> = password.chars().flat_map(char::to_lowercase).collect();
     let mut different = password.clone();
@@ -50,7 +51,7 @@ pub(super) fn is_guessed_first(password: &str, own: Option<&str>) -> bool {
     rest(&password, &words) < MIN_REST
 }
 
-/// The address, and its parts.
+/// The address and its parts.
 fn own_words(address: &str) -> Vec<&str> {
     let mut words = vec![address];
     if let Some((local, domain)) = address.rsplit_once('@') {
@@ -62,7 +63,7 @@ fn own_words(address: &str) -> Vec<&str> {
     words
 }
 
-/// Whether the whole text is one piece, written twice or more.
+/// Whether the whole text is one piece that is repeated, the last time perhaps in part.
 fn is_repetition(text: &[char]) -> bool {
     (1..=text.len() / 2).any(|length| {
         let (piece, others) = text.split_at(length);
@@ -70,7 +71,7 @@ fn is_repetition(text: &[char]) -> bool {
     })
 }
 
-/// How many characters no word, sequence or run covers, with the longest cover first.
+/// Number of characters that no word, sequence or run covers. The longest cover is taken first.
 fn rest(text: &[char], words: &[Vec<char>]) -> usize {
     let mut text = text;
     let mut rest = 0;
@@ -92,7 +93,7 @@ fn rest(text: &[char], words: &[Vec<char>]) -> usize {
     rest
 }
 
-/// Whether a text begins with a word, also when digits and signs stand for letters.
+/// Whether a text begins with a word. Digits and signs may stand for letters.
 fn is_prefix(word: &[char], text: &[char]) -> bool {
     word.len() <= text.len()
         && word
@@ -101,7 +102,7 @@ fn is_prefix(word: &[char], text: &[char]) -> bool {
             .all(|(w, t)| w == t || *w == plain(*t))
 }
 
-/// The letter that a digit or a sign usually stands for.
+/// The letter for which a digit or a sign usually stands.
 fn plain(c: char) -> char {
     match c {
         '0' => 'o',
@@ -114,14 +115,16 @@ fn plain(c: char) -> char {
     }
 }
 
-/// Length of the run of one character that a text begins with, when it is one.
+/// Length of the run of one character at the beginning of a text. 0 if it is shorter than
+/// [`MIN_RUN`].
 fn run(text: &[char]) -> usize {
     let first = text.first();
     let length = text.iter().take_while(|c| Some(*c) == first).count();
     if length < MIN_RUN { 0 } else { length }
 }
 
-/// Length of the piece of a sequence that a text begins with.
+/// Length of the piece of a sequence at the beginning of a text. 0 if it is shorter than
+/// [`MIN_RUN`].
 fn sequence(text: &[char]) -> usize {
     let length = |line: &[char]| {
         (0..line.len())

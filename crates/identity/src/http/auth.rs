@@ -15,32 +15,31 @@ use crate::service::Tokens;
 use http_server::extract::Json;
 use http_server::problem;
 
-/// Who wants to register.
+/// A registration.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "email": "ada@example.com", "name": "Ada Lovelace", "password": "correct horse battery staple",
 }))]
 pub(super) struct Registration {
-    /// Unique among users. Case and Unicode forms of one address do not count; invisible
-    /// characters are refused.
+    /// Unique among users. Forms of one address that differ in case or Unicode form are the same.
+    /// Invisible characters are refused.
     #[schema(format = Email, max_length = 254)]
     email: String,
-    /// 1 to 100 characters, some of them visible, none of them control characters or
-    /// controls of text direction.
+    /// 1 to 100 characters, at least one of them visible. Control characters and controls of text
+    /// direction are refused.
     #[schema(min_length = 1, max_length = 100)]
     name: String,
-    /// 12 characters at least, 256 bytes at most. Common words, sequences, repetitions and
-    /// the own address are refused.
+    /// At least 12 characters, at most 256 bytes. Common words, sequences, repetitions and the own
+    /// address are refused.
     #[schema(format = Password, min_length = 12, max_length = 256)]
     password: String,
 }
 
-/// Who wants to log in.
+/// Credentials of a login.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-// The administrator that a development process makes for itself, so that the example
-// logs in as it stands.
+// The administrator that a development process creates, so that the example logs in unchanged.
 #[schema(example = json!({
     "email": "admin@example.com", "password": "development-only-password",
 }))]
@@ -57,7 +56,7 @@ pub(super) struct Login {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "refresh_token": "3q2-7wXkP0mVb1dJt5rZcQyHs8uAeLgNfTiWoKjMxYE" }))]
 pub(super) struct RefreshRequest {
-    /// From the last login or refresh.
+    /// The token of the last login or refresh.
     #[schema(format = Password)]
     refresh_token: String,
 }
@@ -71,17 +70,17 @@ pub(super) struct RefreshRequest {
     "refresh_token": "3q2-7wXkP0mVb1dJt5rZcQyHs8uAeLgNfTiWoKjMxYE",
 }))]
 pub(super) struct TokenBody {
-    /// For `Authorization: Bearer`; a JWT in the shape of RFC 9068.
+    /// For `Authorization: Bearer`. A JWT in the shape of RFC 9068.
     access_token: String,
     /// Always `Bearer`.
     token_type: &'static str,
-    /// Life of the access token, in seconds.
+    /// Lifetime of the access token, in seconds.
     expires_in: u64,
-    /// For the next refresh; good once.
+    /// For the next refresh. It is valid once.
     refresh_token: String,
 }
 
-/// RFC 6749, section 5.1: nobody stores an answer with tokens.
+/// Answers with tokens must not be stored (RFC 6749, section 5.1).
 const NO_STORE: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
@@ -155,16 +154,16 @@ pub(super) async fn login(
     AxumState(service): AxumState<State>,
     Json(body): Json<Login>,
 ) -> Result<impl IntoResponse, ProblemResponse> {
-    // What cannot be an address or a password is simply wrong: no answer here may
-    // tell more than another.
+    // A text that cannot be an address or a password counts as wrong. So the answer does not reveal
+    // why a login failed.
     let emails = Email::presented(&body.email);
     let password = Password::presented(body.password);
     let tokens = service.login(emails, password).await?;
     Ok(answer(&tokens))
 }
 
-/// Exchanges a refresh token for a new pair. Each is good once; one that comes
-/// again later revokes all that followed from the same login.
+/// Exchanges a refresh token for a new pair. Each refresh token is valid once. Reuse after the
+/// grace period revokes all refresh tokens of the same login.
 #[utoipa::path(
     post,
     path = "/api/v1/auth/refresh",
@@ -194,8 +193,8 @@ pub(super) async fn refresh(
     Ok(answer(&tokens))
 }
 
-/// Revokes a refresh token and all that followed from the same login. A token that
-/// is not known is no error: it is as good as revoked.
+/// Revokes a refresh token and all others of the same login. An unknown token is not an error,
+/// because it is not valid anyway.
 #[utoipa::path(
     post,
     path = "/api/v1/auth/logout",

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::State;
 use http_server::extract::Json;
 
-/// The public keys as a JWK set (RFC 7517); keys of HS256 are not in it.
+/// Returns the public keys as a JWK set (RFC 7517). Keys of HS256 are not included.
 #[utoipa::path(
     get,
     path = "/.well-known/jwks.json",

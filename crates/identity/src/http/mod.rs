@@ -1,4 +1,4 @@
-//! The routes of the slice, in groups that `app` puts behind different layers.
+//! Routes of the slice, in groups that `app` puts behind different layers.
 
 mod auth;
 mod keys;
@@ -22,28 +22,29 @@ use http_server::authenticate::refused;
 use http_server::problem;
 use request::Problem;
 
-/// What handlers work with.
+/// State of the handlers.
 pub type State = Arc<Service>;
 
 /// Problems of this slice.
 pub mod codes {
     request::problem_codes! {
-        /// Unknown address or wrong password; which of the two is not said.
+        /// The address is unknown or the password is wrong. The answer does not say which.
         pub INVALID_CREDENTIALS = 401, "Wrong credentials";
-        /// The refresh token is unknown, expired or revoked, or was used again and so
-        /// revoked its whole family: log in again.
+        /// The refresh token is unknown, expired, revoked or reused. Reuse after the grace period
+        /// revokes all refresh tokens of the login. Log in again.
         pub INVALID_REFRESH_TOKEN = 401, "The refresh token is not valid";
         /// `current_password` is wrong.
         pub WRONG_PASSWORD = 403, "Wrong password";
         /// Another user has registered this address.
         pub EMAIL_TAKEN = 409, "The e-mail address is taken";
-        /// The refresh token was rotated a moment ago (`auth.refresh_grace`), as when two
-        /// requests race: use the successor. Nothing is revoked.
+        /// The refresh token was rotated within `auth.refresh_grace`, for example by a request at
+        /// the same time. Use the successor. Nothing is revoked.
         pub REFRESH_TOKEN_ROTATED = 409, "The refresh token was just rotated";
     }
 }
 
-/// Registration, login, refresh, logout: for anyone, under the stricter limit.
+/// Registration, login, refresh and logout. They need no authentication and have the stricter
+/// limit.
 pub fn auth_routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(auth::register))
@@ -52,20 +53,20 @@ pub fn auth_routes() -> OpenApiRouter<State> {
         .routes(routes!(auth::logout))
 }
 
-/// The own account: for authenticated users.
+/// The own account. The routes need authentication.
 pub fn user_routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(users::read, users::update, users::erase))
         .routes(routes!(users::change_password))
 }
 
-/// The public keys: for anyone.
+/// The public keys. They need no authentication.
 pub fn key_routes() -> OpenApiRouter<State> {
     OpenApiRouter::new().routes(routes!(keys::jwks))
 }
 
-/// The way to authenticate that operations name in their `security`. API keys join it
-/// when they are issued.
+/// The security scheme that operations name in their `security`. A scheme for API keys follows when
+/// they are issued.
 #[must_use]
 pub fn security_schemes() -> [(&'static str, SecurityScheme); 1] {
     let bearer = HttpBuilder::new()
@@ -76,7 +77,7 @@ pub fn security_schemes() -> [(&'static str, SecurityScheme); 1] {
     [("bearer", SecurityScheme::Http(bearer))]
 }
 
-/// A user, as clients see one.
+/// A user as clients see it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = User, example = json!({
     "id": "01936f0e-7b5a-7c3e-8f4d-2a1b3c4d5e6f",
@@ -88,15 +89,15 @@ pub fn security_schemes() -> [(&'static str, SecurityScheme); 1] {
 struct UserBody {
     /// UUIDv7.
     id: Uuid,
-    /// Normalised: lower case.
+    /// Normalised, in lower case.
     #[schema(format = Email)]
     email: String,
-    /// What the user is called.
+    /// Name of the user.
     name: String,
     /// `user` or `admin`.
     #[schema(pattern = "^(user|admin)$")]
     role: &'static str,
-    /// When the user registered.
+    /// Time of the registration.
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
 }
@@ -113,8 +114,8 @@ impl From<User> for UserBody {
     }
 }
 
-/// Seconds after which a client comes back when all hashing places are taken: a
-/// hash takes a few hundredths of one.
+/// `Retry-After` in seconds when all places for hashes are taken. A hash takes a few hundredths of
+/// a second.
 const HASH_RETRY: u64 = 1;
 
 impl From<IdentityError> for Problem {

@@ -1,4 +1,4 @@
-//! The own account.
+//! Routes of the own account.
 
 use axum::extract::State as AxumState;
 use axum::response::{IntoResponse, Response};
@@ -20,25 +20,25 @@ use http_server::etag::IfNoneMatch;
 use http_server::extract::Json;
 use http_server::problem;
 
-/// What shall change; a field left out, or null, stays.
+/// Changes of the own account. A field that is left out, or null, stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "name": "Ada King" }))]
 pub(super) struct Change {
-    /// 1 to 100 characters, some of them visible, none of them control characters or
-    /// controls of text direction.
+    /// 1 to 100 characters, at least one of them visible. Control characters and controls of text
+    /// direction are refused.
     #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
-    /// Unique among users. Case and Unicode forms of one address do not count; invisible
-    /// characters are refused.
+    /// Unique among users. Forms of one address that differ in case or Unicode form are the same.
+    /// Invisible characters are refused.
     #[schema(format = Email, max_length = 254)]
     email: Option<String>,
-    /// The present password. Needed with `email`, else not looked at.
+    /// The present password. Required with `email`, otherwise ignored.
     #[schema(format = Password)]
     current_password: Option<String>,
 }
 
-/// What erases the own account.
+/// Confirmation of the erasure of the own account.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "current_password": "correct horse battery staple" }))]
@@ -55,11 +55,11 @@ pub(super) struct Erasure {
     "current_password": "correct horse battery staple", "new_password": "a much better passphrase",
 }))]
 pub(super) struct PasswordChange {
-    /// The present one.
+    /// The present password.
     #[schema(format = Password)]
     current_password: String,
-    /// 12 characters at least, 256 bytes at most. Common words, sequences, repetitions and
-    /// the own address are refused.
+    /// At least 12 characters, at most 256 bytes. Common words, sequences, repetitions and the own
+    /// address are refused.
     #[schema(format = Password, min_length = 12, max_length = 256)]
     new_password: String,
 }
@@ -69,7 +69,7 @@ const MISSING: Invalid = Invalid {
     message: "is required",
 };
 
-/// The path is the same for every user, so an answer belongs to one caller only.
+/// The path is the same for every user, so caches must not share an answer between callers.
 const PRIVATE: [(HeaderName, HeaderValue); 2] = [
     (
         header::CACHE_CONTROL,
@@ -90,7 +90,7 @@ fn expected(IfMatch(condition): IfMatch) -> Expected {
     }
 }
 
-/// The own account.
+/// Returns the own account.
 #[utoipa::path(
     get,
     path = "/api/v1/users/me",
@@ -121,7 +121,7 @@ pub(super) async fn read(
     Ok(answer(user))
 }
 
-/// Changes name or address of the own account. A new address needs the password.
+/// Changes the name or the address of the own account. A new address requires the password.
 #[utoipa::path(
     patch,
     path = "/api/v1/users/me",
@@ -180,8 +180,8 @@ pub(super) async fn update(
     Ok(answer(user))
 }
 
-/// Erases the own account: personal data goes, tokens are revoked; ids stay, and so
-/// do accounts and transfers. It needs the password.
+/// Erases the own account. It requires the password. Personal data is removed and tokens are
+/// revoked. The id stays, as do records of other parts of the service that refer to it.
 #[utoipa::path(
     delete,
     path = "/api/v1/users/me",
@@ -221,8 +221,8 @@ pub(super) async fn erase(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Changes the own password. Every refresh token is revoked, and every access token
-/// ends, the one of this request included: at once, or within 10 s on other replicas.
+/// Changes the own password. Every refresh token is revoked. Every access token ends, including the
+/// one of this request: at once on this replica, within 10 s on others.
 #[utoipa::path(
     post,
     path = "/api/v1/users/me/password",

@@ -1,5 +1,6 @@
-//! What a user does with the own account. What would let a thief of an access token keep
-//! the account, or destroy it, asks for the password again.
+//! Operations of users on their own account. Changing the address or the password and erasing the
+//! account require the password again, so that a stolen access token is not enough to take over or
+//! destroy the account.
 
 use uuid::Uuid;
 
@@ -9,22 +10,22 @@ use crate::error::IdentityError;
 use crate::password::Verified;
 use crate::store::Expected;
 
-/// The hash of a password that was right a moment ago.
+/// The stored hash of a password that was verified a moment ago.
 struct Confirmed(String);
 
 impl Service {
-    /// A user.
+    /// Returns a user.
     ///
     /// # Errors
-    /// [`IdentityError::Gone`], failures.
+    /// [`IdentityError::Gone`], or a failure.
     pub async fn user(&self, id: Uuid) -> Result<User, IdentityError> {
         self.store.user(id).await?.ok_or(IdentityError::Gone)
     }
 
-    /// Changes what does not need the password: anything but the address.
+    /// Applies changes that need no password, which are all but a new address.
     ///
     /// # Errors
-    /// [`IdentityError::Gone`], [`IdentityError::Stale`], failures.
+    /// [`IdentityError::Gone`], [`IdentityError::Stale`], or a failure.
     pub async fn update(
         &self,
         id: Uuid,
@@ -34,12 +35,12 @@ impl Service {
         self.change(id, None, expected, change).await
     }
 
-    /// Changes the address, and what else changes with it.
+    /// Changes the address and the other fields of the change.
     ///
     /// # Errors
-    /// [`IdentityError::TooSoon`], [`IdentityError::WrongPassword`],
-    /// [`IdentityError::Overloaded`], [`IdentityError::Gone`], [`IdentityError::Stale`],
-    /// [`IdentityError::EmailTaken`], failures.
+    /// [`IdentityError::TooSoon`], [`IdentityError::WrongPassword`], [`IdentityError::Overloaded`],
+    /// [`IdentityError::Gone`], [`IdentityError::Stale`], [`IdentityError::EmailTaken`], or a
+    /// failure.
     pub async fn update_address(
         &self,
         id: Uuid,
@@ -64,12 +65,13 @@ impl Service {
         Ok(changed.await?)
     }
 
-    /// Replaces the password, revokes every refresh token and ends every access token:
-    /// at once here, when their user is asked for again elsewhere.
+    /// Replaces the password, revokes every refresh token and ends every access token. Access
+    /// tokens end at once on this replica. On others they end when the cached state of the user
+    /// expires.
     ///
     /// # Errors
-    /// [`IdentityError::WrongPassword`], [`IdentityError::Gone`],
-    /// [`IdentityError::TooSoon`], [`IdentityError::Overloaded`], failures.
+    /// [`IdentityError::WrongPassword`], [`IdentityError::Gone`], [`IdentityError::TooSoon`],
+    /// [`IdentityError::Overloaded`], or a failure.
     pub async fn change_password(
         &self,
         id: Uuid,
@@ -103,9 +105,8 @@ impl Service {
     /// Erases a user.
     ///
     /// # Errors
-    /// [`IdentityError::TooSoon`], [`IdentityError::WrongPassword`],
-    /// [`IdentityError::Overloaded`], [`IdentityError::Gone`], [`IdentityError::Stale`],
-    /// [`IdentityError::Kept`], failures.
+    /// [`IdentityError::TooSoon`], [`IdentityError::WrongPassword`], [`IdentityError::Overloaded`],
+    /// [`IdentityError::Gone`], [`IdentityError::Stale`], [`IdentityError::Kept`], or a failure.
     pub async fn erase(
         &self,
         id: Uuid,
@@ -121,7 +122,7 @@ impl Service {
         Ok(())
     }
 
-    /// Asks for the own password again.
+    /// Verifies the own password as confirmation of an operation.
     async fn confirm(&self, id: Uuid, current: Password) -> Result<Confirmed, IdentityError> {
         let result = self.verify_again(id, current).await;
         self.attempts.confirmation.count(outcome(&result));

@@ -1,4 +1,4 @@
-//! Stores of the identity slice: users and refresh tokens, one method a transaction.
+//! Stores of users and refresh tokens. Each method is one transaction, except for the cleanup.
 
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -22,40 +22,40 @@ pub use sqlite::{SqliteIdentityStore, is_erased};
 use super::domain::{Email, Name, User, UserChange};
 use request::Role;
 
-/// Tokens that one transaction of the cleanup removes: few enough that it never
-/// holds SQLite's write lock for long.
+/// Tokens that one transaction of the cleanup removes. The batch is small, so that SQLite's write
+/// lock is held for a short time only.
 pub(crate) const CLEANUP_BATCH: u32 = 500;
 
-/// A user about to be made.
+/// A user to be created.
 #[derive(Debug, Clone)]
 pub struct NewUser {
-    /// What clients will see.
+    /// The data that clients see.
     pub user: User,
-    /// Argon2id, PHC string.
+    /// Hash of Argon2id as a PHC string.
     pub password_hash: String,
 }
 
-/// What a user's access tokens are good for.
+/// Rights of a user's access tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
-    /// What the user may do.
+    /// Role of the user.
     pub role: Role,
-    /// Grows when access tokens end before their time; tokens carry it.
+    /// Raised when access tokens end early. Tokens contain it.
     pub epoch: i64,
 }
 
-/// What a login compares with.
+/// Data that a login is compared with.
 #[derive(Clone)]
 pub struct StoredCredentials {
-    /// Whose they are.
+    /// The user of the credentials.
     pub user: Uuid,
-    /// Goes into the access token.
+    /// Role and epoch for the access token.
     pub access: Access,
-    /// Argon2id, PHC string.
+    /// Hash of Argon2id as a PHC string.
     pub password_hash: String,
 }
 
-/// What the backends measure their methods as (`query_type`).
+/// Values of `query_type` in the metrics of the backends.
 pub const QUERY_TYPES: [&str; 16] = [
     "create_user",
     "user",
@@ -81,20 +81,20 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// Adds a user.
     async fn create_user(&self, new: NewUser) -> Result<(), ChangeError>;
 
-    /// A user that is not erased.
+    /// A user who is not erased.
     async fn user(&self, id: Uuid) -> Result<Option<User>, DbError>;
 
-    /// What holds for a user's access tokens; `None` when there is none, or an erased one.
+    /// The present role and epoch of a user. `None` for an unknown or erased user.
     async fn access(&self, id: Uuid) -> Result<Option<Access>, DbError>;
 
-    /// What a login with this address compares with.
+    /// The credentials of the user with this address.
     async fn credentials(&self, email: &Email) -> Result<Option<StoredCredentials>, DbError>;
 
-    /// The password hash of a user that is not erased.
+    /// The password hash of a user who is not erased.
     async fn password_hash(&self, id: Uuid) -> Result<Option<String>, DbError>;
 
-    /// Changes name or address when `expected` accepts the present version and
-    /// `verified_hash`, where there is one, is still the password's.
+    /// Changes name or address if `expected` accepts the present version, and `verified_hash`, if
+    /// there is one, is still the stored hash.
     async fn update_user(
         &self,
         id: Uuid,
@@ -104,8 +104,8 @@ pub trait IdentityStore: Send + Sync + 'static {
         now: OffsetDateTime,
     ) -> Result<User, ChangeError>;
 
-    /// Replaces the password hash, revokes every refresh token of the user and raises the
-    /// token epoch, when `verified_hash` is still the present one; else
+    /// Replaces the password hash, revokes every refresh token of the user and raises the token
+    /// epoch. If `verified_hash` is no longer the stored hash, it returns
     /// [`ChangeError::Unconfirmed`].
     async fn change_password(
         &self,
@@ -115,9 +115,9 @@ pub trait IdentityStore: Send + Sync + 'static {
         now: OffsetDateTime,
     ) -> Result<(), ChangeError>;
 
-    /// Erases what is personal and removes every refresh token, after the hooks of
-    /// other slices agreed, all in one transaction; see [`IdentityStore::update_user`] for
-    /// `verified_hash` and `expected`.
+    /// Erases personal data and removes every refresh token, after the hooks of other slices have
+    /// agreed, all in one transaction. [`IdentityStore::update_user`] explains `verified_hash` and
+    /// `expected`.
     async fn erase_user(
         &self,
         id: Uuid,
@@ -129,38 +129,38 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// Whether there is an administrator.
     async fn has_administrator(&self) -> Result<bool, DbError>;
 
-    /// Adds the first administrator when there is none; of several at once, one is added.
+    /// Adds the first administrator if there is none. Of several calls at once, one adds its user.
     async fn create_first_administrator(&self, new: NewUser)
     -> Result<FirstAdministrator, DbError>;
 
-    /// Gives a user that is not erased the administrator's role.
+    /// Gives the role of an administrator to a user who is not erased.
     async fn promote(&self, id: Uuid, now: OffsetDateTime) -> Result<Promotion, DbError>;
 
-    /// Starts a family; false when the login is void, see [`NewFamily::verified_hash`].
+    /// Starts a family. Returns false if the login is void, see [`NewFamily::verified_hash`].
     async fn open_family(&self, family: NewFamily) -> Result<bool, DbError>;
 
-    /// Replaces a refresh token by its successor; of several at once, one wins.
+    /// Replaces a refresh token by its successor. Of several calls at once, one succeeds.
     async fn rotate(&self, rotation: Rotation) -> Result<Rotated, DbError>;
 
-    /// Revokes the family of a token; nothing when there is none.
+    /// Revokes the family of a token. An unknown token changes nothing.
     async fn revoke_family(&self, token: TokenHash, now: OffsetDateTime) -> Result<(), DbError>;
 
-    /// Removes refresh tokens that have expired, and families without any; returns
-    /// how many tokens. In batches, each a short transaction.
+    /// Removes expired refresh tokens, and families without any, in batches of short transactions.
+    /// Returns the number of tokens.
     async fn remove_expired_tokens(&self, now: OffsetDateTime) -> Result<u64, DbError>;
 }
 
-/// Which versions a change may start from (`If-Match`).
+/// Versions from which a change may start (`If-Match`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
-    /// Whatever is there.
+    /// Any version.
     Any,
-    /// One of these; an empty list accepts none.
+    /// One of these versions. An empty list accepts none.
     OneOf(Vec<i64>),
 }
 
 impl Expected {
-    /// Whether the present version is acceptable.
+    /// Whether a change may start from this version.
     #[must_use]
     pub fn accepts(&self, version: i64) -> bool {
         match self {
@@ -170,38 +170,38 @@ impl Expected {
     }
 }
 
-/// What became of the first administrator.
+/// Result of adding the first administrator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstAdministrator {
-    /// Added.
+    /// The user was added.
     Created,
-    /// Not needed: there is an administrator.
+    /// There is an administrator already.
     NotNeeded,
-    /// Not added: this user has the address and is no administrator.
+    /// Another user, who is no administrator, has the address.
     AddressTaken {
-        /// Who.
+        /// The user with the address.
         user: Uuid,
     },
 }
 
-/// What became of a promotion.
+/// Result of a promotion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Promotion {
     /// The user is an administrator now.
     Promoted,
-    /// The user was one before.
+    /// The user was an administrator before.
     AlreadyAdministrator,
-    /// Erased, or never there.
+    /// The user is erased or never existed.
     NoSuchUser,
 }
 
-/// Why a user was not changed.
+/// Reasons why a user was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// Erased, or never there.
+    /// The user is erased or never existed.
     #[error("there is no such user")]
     Gone,
-    /// Changed meanwhile.
+    /// The version is not an expected one.
     #[error("the user has changed")]
     Stale,
     /// The password was changed since it was verified.
@@ -216,7 +216,7 @@ pub enum ChangeError {
 }
 
 impl ChangeError {
-    /// Tells a taken address from the database's other failures.
+    /// Distinguishes a taken address from other failures of the database.
     pub(crate) fn from_write(error: sqlx::Error) -> Self {
         let error = DbError::from(error);
         if error.violates("users_email_key", "users.email") {
@@ -227,19 +227,19 @@ impl ChangeError {
     }
 }
 
-/// Why a user was not erased.
+/// Reasons why a user was not erased.
 #[derive(Debug, thiserror::Error)]
 pub enum EraseError {
-    /// Erased already, or never there.
+    /// The user is erased already or never existed.
     #[error("there is no such user")]
     Gone,
-    /// Changed meanwhile.
+    /// The version is not an expected one.
     #[error("the user has changed")]
     Stale,
     /// The password was changed since it was verified.
     #[error("the password has changed")]
     Unconfirmed,
-    /// A hook refused; the client gets this problem.
+    /// A hook refused. The client gets this problem.
     #[error("the erasure was refused")]
     Kept(Problem),
     /// The database failed.
@@ -247,19 +247,21 @@ pub enum EraseError {
     Database(#[from] DbError),
 }
 
-/// The part of another slice in the erasure of a user: it may refuse, and it changes its
-/// own rows in the transaction that erases the user.
+/// The part that another slice has in the erasure of a user. It can refuse the erasure. It changes
+/// rows of its slice in the transaction that erases the user.
 #[async_trait]
 pub trait ErasureHook<B: sqlx::Database>: Send + Sync + 'static {
+    /// Changes or removes the rows of the slice that refer to the user.
+    ///
     /// # Errors
-    /// A refusal, or the database's failure; either rolls everything back.
+    /// A refusal or a failure of the database. Both roll back the whole erasure.
     async fn erase(&self, connection: &mut B::Connection, user: Uuid) -> Result<(), ErasureError>;
 }
 
-/// Why a user cannot be erased.
+/// Reasons why a user cannot be erased.
 #[derive(Debug, thiserror::Error)]
 pub enum ErasureError {
-    /// A hook refused; the client gets this problem.
+    /// A hook refused. The client gets this problem.
     #[error("the erasure was refused")]
     Kept(Problem),
     /// The database failed.
@@ -282,7 +284,7 @@ impl From<sqlx::Error> for EraseError {
     }
 }
 
-/// What a row says of a user.
+/// A row of a user.
 pub(crate) struct UserRow {
     pub(crate) id: Uuid,
     pub(crate) email: String,
@@ -312,7 +314,8 @@ pub(crate) fn stored_access(role: &str, epoch: i64) -> Access {
     }
 }
 
-/// The table's check admits no other word; the least role stands in for one.
+/// The role of a stored word. The check of the table admits no unknown word, and the least role
+/// would stand in for one.
 fn stored_role(text: &str) -> Role {
     Role::parse(text).unwrap_or(Role::User)
 }

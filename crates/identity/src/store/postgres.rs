@@ -1,7 +1,6 @@
-//! Users and refresh tokens on Postgres. Locks are taken in one order everywhere:
-//! the user, then a family, then its tokens. What other slices insert for a user they
-//! insert under `user_is_erased`, a function in the database that shares a lock with
-//! [`IdentityStore::erase_user`].
+//! Users and refresh tokens on Postgres. Locks are taken in one order everywhere: the user, a
+//! family, the tokens of the family. Other slices call `user_is_erased` before they insert rows for
+//! a user. This function in the database shares a lock with [`IdentityStore::erase_user`].
 
 mod administrators;
 mod tokens;
@@ -28,7 +27,7 @@ pub struct PostgresIdentityStore {
 }
 
 impl PostgresIdentityStore {
-    /// A store; the hooks take part in every erasure.
+    /// A store whose erasures run these hooks.
     #[must_use]
     pub fn new(db: Db<Postgres>, hooks: Vec<Arc<dyn ErasureHook<Postgres>>>) -> Self {
         Self { db, hooks }
@@ -47,8 +46,8 @@ async fn lock_user(connection: &mut PgConnection, id: Uuid) -> Result<Option<Use
     Ok(row.map(User::from))
 }
 
-/// Whether a password that was verified before the transaction still is the user's; of a
-/// user who is locked.
+/// Whether a password that was verified before the transaction is still the user's. The caller
+/// holds the lock of the user.
 async fn is_confirmed(
     connection: &mut PgConnection,
     id: Uuid,
@@ -261,8 +260,8 @@ impl IdentityStore for PostgresIdentityStore {
         self.db
             .transact("erase_user", || async {
                 let mut tx = self.db.begin().await?;
-                // Inserts for this user that are under way come before the erasure, and
-                // it sees them; later ones wait, and then see it.
+                // Waits for inserts for this user that are in progress, so that the erasure sees
+                // their rows. Later inserts wait for the erasure and then see it.
                 sqlx::query!("SELECT pg_advisory_xact_lock(user_lock($1))", id)
                     .execute(&mut *tx)
                     .await?;

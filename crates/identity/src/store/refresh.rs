@@ -1,4 +1,4 @@
-//! Refresh tokens, as the stores are told of them.
+//! Data of refresh tokens that services and stores exchange.
 
 use std::time::Duration;
 
@@ -7,69 +7,69 @@ use uuid::Uuid;
 
 use super::Access;
 
-/// SHA-256 of a refresh token: what is stored in its place.
+/// SHA-256 of a refresh token, stored in its place.
 pub type TokenHash = [u8; 32];
 
-/// A login that was verified, about to become a family of refresh tokens.
+/// A family of refresh tokens to be created after a verified login.
 #[derive(Clone)]
 pub struct NewFamily {
-    /// Its id.
+    /// Id of the family.
     pub id: Uuid,
-    /// Who logged in.
+    /// The user who logged in.
     pub user: Uuid,
-    /// The hash that the password was compared with. When it is no longer the
-    /// user's, the password was changed meanwhile and the login is void.
+    /// The hash that the password was compared with. If it is no longer the user's, the password
+    /// was changed meanwhile and the login is void.
     pub verified_hash: String,
-    /// What replaces it, when its parameters are out of date.
+    /// Replacement of the hash, if its parameters are out of date.
     pub rehashed: Option<String>,
-    /// The first token.
+    /// The first token of the family.
     pub token: TokenHash,
-    /// When it expires.
+    /// Expiry of the first token.
     pub expires_at: OffsetDateTime,
-    /// Now.
+    /// Time of the login.
     pub now: OffsetDateTime,
 }
 
-/// A refresh: the token that was shown, and what shall follow it.
+/// A request to replace a refresh token by its successor.
 #[derive(Debug, Clone, Copy)]
 pub struct Rotation {
-    /// The token that was shown.
+    /// The token that the client sent.
     pub presented: TokenHash,
     /// Its successor.
     pub successor: TokenHash,
-    /// When the successor expires.
+    /// Expiry of the successor.
     pub expires_at: OffsetDateTime,
-    /// How long a rotated token may come again without harm.
+    /// Time after a rotation in which a reuse of the old token revokes nothing.
     pub grace: Duration,
-    /// Now.
+    /// Time of the refresh.
     pub now: OffsetDateTime,
 }
 
-/// What a refresh found.
+/// Result of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rotated {
     /// The successor is stored.
     Done {
-        /// Whose family it is.
+        /// The user of the family.
         user: Uuid,
-        /// Goes into the access token.
+        /// Role and epoch for the access token.
         access: Access,
     },
-    /// It was rotated a moment ago: a client's race with itself.
+    /// The token was rotated within the grace period, for example by another request of the client.
     WithinGrace,
-    /// It was rotated longer ago: somebody has a copy. The family is revoked.
+    /// The token was rotated earlier, so there is a copy of it. The family is revoked.
     Reused {
-        /// Whose family it was.
+        /// The user of the family.
         user: Uuid,
-        /// The family.
+        /// Id of the family.
         family: Uuid,
     },
-    /// Unknown, expired or revoked.
+    /// The token is unknown, expired or revoked.
     Refused,
 }
 
-/// Decides about a token that is known, from what both databases found. Kept out
-/// of the stores so that they cannot drift.
+/// A known token as both databases store it. The decision about it is here, so that the stores
+/// cannot drift apart.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FoundToken {
     pub(crate) revoked: bool,
@@ -92,7 +92,8 @@ impl FoundToken {
         }
         match self.rotated_at {
             None => TokenState::Usable,
-            // A clock behind that of the replica which rotated is no time at all.
+            // A clock behind the clock of the rotating replica gives a negative time, which counts
+            // as zero.
             Some(at) if (now - at).max(time::Duration::ZERO) < grace => TokenState::WithinGrace,
             Some(_) => TokenState::Reused,
         }
@@ -127,7 +128,7 @@ mod tests {
         assert_eq!(state(Some(50), 100, false, 50), TokenState::WithinGrace);
         assert_eq!(state(Some(50), 100, false, 59), TokenState::WithinGrace);
         assert_eq!(state(Some(50), 100, false, 60), TokenState::Reused);
-        // The rotating replica's clock was ahead.
+        // The clock of the rotating replica was ahead.
         assert_eq!(state(Some(50), 100, false, 48), TokenState::WithinGrace);
         assert_eq!(state(Some(50), 100, true, 51), TokenState::Refused);
     }

@@ -1,5 +1,5 @@
-//! Users and refresh tokens on SQLite. A transaction holds the write lock from its
-//! beginning, so that nothing it read can change before it writes.
+//! Users and refresh tokens on SQLite. A transaction takes the write lock at its beginning, so that
+//! data cannot change between its reads and its writes.
 
 mod administrators;
 mod tokens;
@@ -27,14 +27,14 @@ pub struct SqliteIdentityStore {
 }
 
 impl SqliteIdentityStore {
-    /// A store; the hooks take part in every erasure.
+    /// A store whose erasures run these hooks.
     #[must_use]
     pub fn new(db: Db<Sqlite>, hooks: Vec<Arc<dyn ErasureHook<Sqlite>>>) -> Self {
         Self { db, hooks }
     }
 }
 
-/// A row as SQLite holds it: times are integers.
+/// A row as SQLite stores it, with times as integers.
 struct StoredUser {
     id: Uuid,
     email: String,
@@ -70,8 +70,8 @@ async fn living_user(connection: &mut SqliteConnection, id: Uuid) -> Result<Opti
     Ok(row.map(User::from))
 }
 
-/// Whether a password that was verified before the transaction still is the user's; of a
-/// user who is locked.
+/// Whether a password that was verified before the transaction is still the user's. The caller's
+/// transaction holds the write lock.
 async fn is_confirmed(
     connection: &mut SqliteConnection,
     id: Uuid,
@@ -114,12 +114,12 @@ async fn insert_user(connection: &mut SqliteConnection, new: &NewUser) -> sqlx::
     Ok(())
 }
 
-/// Whether a user is erased. In a write transaction the answer holds until its end:
-/// whoever inserts something for a user asks there. Rows of users are never removed,
-/// so a user without a row was never one.
+/// Whether a user is erased. In a write transaction the answer holds until its end, so code that
+/// inserts rows for a user calls this first. Rows of users are never removed, so an id without a
+/// row never belonged to a user.
 ///
 /// # Errors
-/// The database's.
+/// If the database fails.
 pub async fn is_erased(connection: &mut SqliteConnection, user: Uuid) -> Result<bool, DbError> {
     let erased = sqlx::query_scalar!(
         r#"SELECT 1 AS "erased!: i64" FROM users WHERE id = ?1 AND erased_at IS NOT NULL"#,

@@ -1,10 +1,10 @@
-// Draws the panels. The plotting library comes as a plain script and is `window.uPlot`.
+// Draws the panels. The plotting library is a plain script, available as `window.uPlot`.
 
 import { clock } from "./format.js";
 import { PANELS } from "./panels.js";
 
 const HEIGHT = 150;
-/** A hole in the data (the page was hidden, the process silent) is drawn as one. */
+/** Seconds without data that are drawn as a gap: the page was hidden or the process silent. */
 const HOLE = 7;
 
 function element(tag, attributes = {}, ...children) {
@@ -14,16 +14,16 @@ function element(tag, attributes = {}, ...children) {
     return made;
 }
 
-/** The colour that the style sheet gives, as the canvas needs it: without variables. */
+/** The computed colour of the style sheet, because the canvas does not support variables. */
 const colourOf = (node, property) => getComputedStyle(node)[property];
 
 class Chart {
     #panel;
-    #columns; // times, then one column a curve
+    #columns; // times, then one column for each curve
     #figure;
     #plot;
     #legend = [];
-    #nothing; // said in place of a chart without a point
+    #nothing; // text that replaces a chart without points
     #keep;
 
     constructor(panel, parent, keep) {
@@ -73,7 +73,7 @@ class Chart {
         if (this.#columns[0].length > this.#keep) this.#columns.forEach((column) => column.shift());
     }
 
-    /** Shows the values of one moment in the legend. */
+    /** Shows the values at one index in the legend. */
     #tell(index) {
         this.#legend.forEach(({ value }, at) => {
             const exact = this.#columns[at + 1][index] ?? NaN;
@@ -91,7 +91,7 @@ class Chart {
         this.#plot?.setSize({ width: this.#canvas.clientWidth, height: HEIGHT });
     }
 
-    /** Anew, because the colours have changed. */
+    /** Creates the plot again, which applies changed colours. */
     rebuild() {
         this.#plot?.destroy();
         const text = colourOf(this.#figure, "color");
@@ -105,7 +105,7 @@ class Chart {
             cursor: { drag: { x: false, y: false }, sync: { key: "page" }, points: { size: 6 } },
             scales: {
                 x: { range: (_, min, max) => [Math.min(min, max - 60), max] },
-                // Beside thousands of one kind a few of another can still be seen, and zero too.
+                // The scale shows a few of one kind beside thousands of another, and zero.
                 y: {
                     ...(logarithmic && { distr: 4, asinh: 1 }),
                     range: (_, min, max) => [0, max > 0 ? max * 1.1 : 1],
@@ -126,7 +126,7 @@ class Chart {
     }
 }
 
-/** All charts below a parent; each keeps so many points. */
+/** All charts below a parent. Each keeps the newest `keep` points. */
 export class Charts {
     #charts;
 

@@ -9,7 +9,7 @@ function number(text) {
     return Number(text);
 }
 
-/** `a="1",b="2"` as an object. */
+/** Parses labels such as `a="1",b="2"` into an object. */
 export function labelsOf(text) {
     const labels = {};
     let at = 0;
@@ -24,7 +24,7 @@ export function labelsOf(text) {
     return labels;
 }
 
-/** Where the labels end: the first brace outside of quotes. */
+/** Index of the end of the labels, which is the first closing brace outside of quotes. */
 function closingBrace(line, from) {
     let quoted = false;
     for (let at = from; at < line.length; at += 1) {
@@ -36,8 +36,8 @@ function closingBrace(line, from) {
 }
 
 /**
- * The samples of a scrape: `types` by family name, and `samples`, each with its `key`
- * (name and labels as written), `name`, `labels` (as written) and `value`.
+ * Parses a scrape into `types` by family name, and `samples`. A sample has a `key` (name and
+ * labels as written), a `name`, `labels` (as written) and a `value`.
  */
 export function parse(text) {
     const types = new Map();
@@ -57,7 +57,7 @@ export function parse(text) {
             key: line.slice(0, end),
             name: line.slice(0, labelled ? brace : space),
             labels: labelled ? line.slice(brace + 1, end - 1) : "",
-            // A timestamp may follow.
+            // A timestamp may follow the value.
             value: number(line.slice(end).trim().split(" ")[0]),
         });
     }

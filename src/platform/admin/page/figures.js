@@ -1,17 +1,17 @@
-// The numbers and tables. What is shown rounded stands exact in `data-` attributes.
+// The numbers and tables. Exact values of rounded numbers are in `data-` attributes.
 
 import { bytes, clock, duration, latency, percent, perSecond, plain, seconds } from "./format.js";
 import { budget, busyRatio, errorRatio, OBJECTIVE } from "./panels.js";
 
 const BACKEND = ["down: each replica limits alone", "up"];
-const ROUTES = 12; // rows at most
-/** Shares of what there is (places, workers' time) from which a request waits, or is refused. */
+const ROUTES = 12; // most rows of the table
+/** Shares of a resource (places, time of workers) above which requests wait or are refused. */
 const [FILLING, CROWDED] = [0.7, 0.9];
 const LATENCY = "http_request_duration_seconds";
 
 const byId = (id) => document.getElementById(id);
 
-/** Shows a figure; `state` says how it is meant: `ok`, `warn` or `bad`. */
+/** Shows a figure. `state` is its rating: `ok`, `warn`, `bad` or empty. */
 function show(id, value, format, note = "", state = "") {
     const node = byId(id);
     node.textContent = format(value);
@@ -22,7 +22,7 @@ function show(id, value, format, note = "", state = "") {
     return node;
 }
 
-/** Replaces the rows of a table; a row is an object of `data-` values and a list of cells. */
+/** Replaces the rows of a table. A row has an object of `data-` values and a list of cells. */
 function fill(id, rows, nothing) {
     const body = byId(id);
     if (rows.length === 0) {
@@ -48,7 +48,7 @@ function fill(id, rows, nothing) {
     }));
 }
 
-/** How a share of what there is, is meant. */
+/** Rating of the used share of a resource. */
 const crowd = (share) => (share > CROWDED ? "bad" : share > FILLING ? "warn" : "");
 
 function tiles(history, window) {
@@ -80,7 +80,7 @@ function tiles(history, window) {
     saturation(history, window, covered);
 }
 
-/** How full the process is, each of its resources by what it has. */
+/** Shows how much of its resources the process uses. */
 function saturation(history, window, covered) {
     const [active, most] = [history.now("db_connections_active"), history.now("db_connections_max")];
     const timeouts = history.increase("db_pool_timeouts_total", window);
@@ -95,7 +95,7 @@ function saturation(history, window, covered) {
         `resident; ${bytes(history.now("allocator_allocated_bytes"))} allocated`);
 }
 
-/** Routes by what they cost: seconds of polling by second. */
+/** Shows the routes by cost, which is the seconds of polling in a second. */
 function routes(history, window) {
     const of = (method, path) => (labels) => labels.method === method && labels.path === path;
     const found = [];
@@ -126,7 +126,7 @@ function routes(history, window) {
     })), "No requests in this window.");
 }
 
-/** A table of a counter by one label: the total, and the rate over the window. */
+/** Shows a counter by one label: the total, and the rate over the window. */
 function counters(id, history, window, { name, label, all, nothing }) {
     const rows = history.values(name, label).map((word) => {
         const match = (labels) => labels[label] === word;
@@ -157,7 +157,7 @@ function limiters(history, window) {
     show("limit-backend", up, (value) => BACKEND[value] ?? "not told", "", up === 0 ? "bad" : "");
 }
 
-/** Whatever the process tells about its inside: gauges as they are, counters as rates. */
+/** Shows metrics of runtime, allocator and process: gauges unchanged, counters as rates. */
 function runtime(history, window) {
     const names = ["tokio_", "allocator_", "process_"].flatMap((prefix) => history.names(prefix))
         .filter((name) => !/_(bucket|sum|count)$/.test(name) && name !== "process_start_time_seconds");
@@ -170,7 +170,7 @@ function runtime(history, window) {
     }), "This build tells nothing.");
 }
 
-/** Everything that comes from metrics. */
+/** Shows all figures that come from metrics. */
 export function figures(history, window) {
     tiles(history, window);
     routes(history, window);
@@ -183,7 +183,7 @@ export function figures(history, window) {
     runtime(history, window);
 }
 
-/** What is wrong, at the top: the tables are further down. */
+/** Shows problems at the top: readiness and failing checks. The tables are further down. */
 function trouble(ready, state, down) {
     const parts = down.map(([check, { since, last_error: why }]) =>
         `${check} is down since ${clock(Date.parse(since))}: ${why ?? "unknown"}`);
@@ -195,7 +195,7 @@ function trouble(ready, state, down) {
     node.hidden = text === "";
 }
 
-/** The answer of the readiness probe: the life state, and each check. */
+/** Shows the answer of the readiness probe: the state of the process, and each check. */
 export function health({ state, status, checks = {} }) {
     const node = byId("state");
     const ready = status === "ok";
@@ -209,12 +209,12 @@ export function health({ state, status, checks = {} }) {
     })), "No checks.");
 }
 
-/** What runs, and since when. */
+/** Shows the name and the build of the process. */
 export function identity({ name, version, revision, profile }) {
     byId("name").textContent = name;
     Object.assign(byId("build").dataset, { version, revision });
     byId("build").title = revision;
-    // As much of a commit as tells it apart.
+    // 12 characters identify a commit.
     byId("build").textContent = [version, revision?.slice(0, 12), profile].filter(Boolean).join(" · ");
 }
 

@@ -1,4 +1,4 @@
-// Numbers and times for people.
+// Formats numbers and times for readers.
 
 const NOTHING = "–";
 
@@ -18,7 +18,7 @@ export function percent(value) {
     return Number.isFinite(value) ? `${plain(value * 100)} %` : NOTHING;
 }
 
-/** A latency or a share of a second. */
+/** A time in seconds, with a unit that fits. */
 export function seconds(value) {
     if (!Number.isFinite(value)) return NOTHING;
     if (value === 0) return "0";
@@ -27,7 +27,7 @@ export function seconds(value) {
     return `${plain(value)} s`;
 }
 
-/** First and last bound of the latency histogram: less, or more, is not told apart. */
+/** First and last bound of the latency histogram, which does not resolve values beyond them. */
 const [FASTEST, SLOWEST] = [0.001, 10];
 
 /** A quantile of the latency. */
@@ -40,7 +40,7 @@ export function bytes(value) {
     return Number.isFinite(value) ? `${plain(value / 1_048_576)} MiB` : NOTHING;
 }
 
-/** How long something has lasted: the two largest units. */
+/** A duration in its two largest units. */
 export function duration(value) {
     if (!Number.isFinite(value)) return NOTHING;
     const whole = Math.max(0, Math.floor(value));

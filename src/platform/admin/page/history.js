@@ -1,23 +1,23 @@
-// What was scraped, for ten minutes, and what can be asked of it.
+// Keeps the newest scrapes and computes rates, increases and quantiles from them.
 
 import { labelsOf } from "./exposition.js";
 
 const STARTED = "process_start_time_seconds";
 const SUFFIX = /_(bucket|sum|count)$/;
 
-/** Whether values of this series only ever grow while a process lives. */
+/** Whether the values of a series only grow while a process runs. */
 function accumulates(name, types) {
     const type = types.get(name) ?? types.get(name.replace(SUFFIX, ""));
     return type === "counter" || type === "histogram";
 }
 
 export class History {
-    #ticks = 0; // scrapes so far; the newest is in slot (ticks - 1) % size
+    #ticks = 0; // number of scrapes, of which the newest is in slot (ticks - 1) % size
     #series = new Map(); // by key
     #byName = new Map();
     #size;
     #times;
-    #started = NaN; // of the process
+    #started = NaN; // start time of the process
 
     /** Keeps the newest `size` scrapes. */
     constructor(size) {
@@ -29,7 +29,7 @@ export class History {
         return this.#ticks;
     }
 
-    /** Seconds since the epoch of the newest scrape. */
+    /** Time of the newest scrape, in seconds since the epoch. */
     get time() {
         return this.#times[this.#slot(0)];
     }
@@ -39,10 +39,9 @@ export class History {
     }
 
     /**
-     * Takes a scrape in. Counters are kept as sums of their steps, so that a restart
-     * of the process, where they begin again, never reads as a negative rate. A series
-     * that was not there before began at zero: counters are born in the process that
-     * we watch.
+     * Adds a scrape. Counters are stored as sums of their increments, so that a restart of the
+     * process, which resets them, never results in a negative rate. A series that is new in a
+     * later scrape started at zero, because the observed process created it.
      */
     add(time, { types, samples }) {
         this.#ticks += 1;
@@ -63,7 +62,7 @@ export class History {
         }
         for (const series of this.#series.values()) {
             const there = series.seen === this.#ticks;
-            // A new process may not have the series yet: then it begins at zero again.
+            // A new process may not have the series yet, and then it starts at zero again.
             if (!there) series.last = series.accumulates ? 0 : NaN;
             series.values[slot] = series.accumulates ? series.sum : series.last;
         }
@@ -86,12 +85,12 @@ export class History {
         return series;
     }
 
-    /** Whether there is, or was, such a metric. */
+    /** Whether any scrape contained the metric. */
     has(name) {
         return this.#byName.has(name);
     }
 
-    /** Names of metrics that begin so and are in the newest scrape, in their order. */
+    /** Names of metrics with this prefix in the newest scrape, in their order. */
     names(prefix) {
         return [...this.#byName.keys()].filter((name) => name.startsWith(prefix)
             && this.#byName.get(name).some((series) => series.seen === this.#ticks));
@@ -101,7 +100,7 @@ export class History {
         return (this.#byName.get(name) ?? []).filter((series) => !match || match(series.labels));
     }
 
-    /** How many scrapes back the window begins: as far as there is something, at least one. */
+    /** Number of scrapes to the beginning of the window: at least one, at most all stored ones. */
     #back(seconds) {
         const most = Math.min(this.#ticks, this.#size) - 1;
         let back = Math.min(1, most);
@@ -109,44 +108,44 @@ export class History {
         return back;
     }
 
-    /** Seconds that a window really covers; 0 before the second scrape. */
+    /** Seconds that the scrapes of a window cover. 0 before the second scrape. */
     span(seconds) {
         return this.time - this.#times[this.#slot(this.#back(seconds))];
     }
 
-    /** The newest value as it was scraped, summed over the series; NaN without any. */
+    /** Sum of the newest scraped values of the series. NaN without any series. */
     now(name, match) {
         const found = this.#select(name, match).filter((series) => series.seen === this.#ticks);
         return found.length ? found.reduce((sum, series) => sum + series.last, 0) : NaN;
     }
 
-    /** By how much the selected counters grew over the window. */
+    /** Increase of the selected counters over the window. */
     increase(name, seconds, match) {
         const [now, then] = [this.#slot(0), this.#slot(this.#back(seconds))];
         return this.#select(name, match)
             .reduce((sum, { values }) => sum + values[now] - values[then], 0);
     }
 
-    /** Increase by second; NaN before the second scrape, or where there is no such metric. */
+    /** Increase in a second. NaN before the second scrape, or without the metric. */
     rate(name, seconds, match) {
         const span = this.span(seconds);
         return this.has(name) && span > 0 ? this.increase(name, seconds, match) / span : NaN;
     }
 
-    /** The values that a label has in a metric, in the order of the exposition. */
+    /** The values of a label in a metric, in the order of the exposition. */
     values(name, label, match) {
         return [...new Set(this.#select(name, match).map((series) => series.labels[label]))];
     }
 
     /**
-     * The value below which the share `q` of what the histogram saw over the window
-     * lies, interpolated as Prometheus's `histogram_quantile` does; NaN for nothing.
-     * Inside the first bucket nothing is known but its bound, which is returned, as the
-     * last bound is for what lies beyond it.
+     * The quantile `q` of the observations of a histogram over the window, interpolated like
+     * `histogram_quantile` of Prometheus. NaN without observations. For a quantile in the first
+     * bucket it returns the bound of that bucket, because nothing else is known. For one beyond
+     * the last bound it returns the last bound.
      */
     quantile(q, name, seconds, match) {
         const [now, then] = [this.#slot(0), this.#slot(this.#back(seconds))];
-        const counts = new Map(); // by upper bound
+        const counts = new Map(); // observations by upper bound
         for (const { labels, values } of this.#select(`${name}_bucket`, match)) {
             const bound = labels.le === "+Inf" ? Infinity : Number(labels.le);
             counts.set(bound, (counts.get(bound) ?? 0) + values[now] - values[then]);

@@ -1,23 +1,22 @@
-//! A dashboard without Grafana: a page that draws the process's own metrics.
+//! A dashboard without Grafana: a page that draws the metrics of the process.
 //!
-//! It is for the moment when nothing else is there: a laptop, a port-forward, a
-//! monitoring system that is down itself. All of it is in the binary, it talks to
-//! the listener that it came from and to nobody else, and it keeps its history in
-//! the browser: the process does nothing for it but answer.
+//! It is for situations without monitoring: a laptop, a port-forward, or an outage of the
+//! monitoring system. All of its files are in the binary. It connects to its own listener only. It
+//! keeps its history in the browser, so the process only answers requests.
 
 use axum::Router;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use http::{HeaderName, header};
 
-/// A file of the page: where it is found, what it is, what is in it.
+/// A file of the page: path, media type and content.
 type Asset = (&'static str, &'static str, &'static str);
 
 pub(super) const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
-/// All paths but the first are below `/page/`, where no other endpoint will be.
+/// All paths except the first are below `/page/`, which is reserved for the page.
 const ASSETS: &[Asset] = &[
     ("/", HTML, include_str!("index.html")),
     ("/page/icon.svg", "image/svg+xml", include_str!("icon.svg")),
@@ -43,8 +42,8 @@ const ASSETS: &[Asset] = &[
     ),
 ];
 
-/// The page has powers (it changes log levels), so nothing runs in it that is not a
-/// file of it, it is in nobody's frame, and it can send nothing elsewhere.
+/// The page can change the process, for example its log level. So only files of the page can run in
+/// it, other pages cannot frame it, and it cannot send data elsewhere.
 pub(super) const HEADERS: [(HeaderName, &str); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -57,7 +56,7 @@ pub(super) const HEADERS: [(HeaderName, &str); 5] = [
         HeaderName::from_static("cross-origin-resource-policy"),
         "same-origin",
     ),
-    // An upgrade changes the page; a browser must not mix files of two versions.
+    // An upgrade changes the page, and a browser must not mix files of two versions.
     (header::CACHE_CONTROL, "no-store"),
 ];
 
@@ -103,7 +102,7 @@ mod tests {
         }
     }
 
-    /// What a file names and the table lacks is a page that does not load.
+    /// If a file names another one that is missing in the table, the page does not load.
     #[test]
     fn the_table_has_exactly_the_files_that_the_page_names() {
         let mut named = BTreeSet::from(["/".to_owned()]);

@@ -1,5 +1,5 @@
-// What somebody has changed for a while. It stands at the top, because it explains
-// figures that would alarm whoever does not know of it.
+// Shows temporary changes of the process. They are at the top of the page, because they explain
+// figures that would otherwise look like a failure.
 
 import { duration, percent } from "./format.js";
 
@@ -7,14 +7,14 @@ const byId = (id) => document.getElementById(id);
 
 const left = (at) => duration((Date.parse(at) - Date.now()) / 1_000);
 
-/** A fault in words. */
+/** Describes a fault. */
 function inWords({ path, latency, status, panic, ratio, expires_at: end }) {
     const effects = [latency && `waits ${latency}`, panic && "panics", status && `answers ${status}`];
     const does = effects.filter(Boolean).join(", ") || "does nothing";
     return `${path} ${does}${ratio < 1 ? `, ${percent(ratio)} of the time` : ""}${end ? `, for ${left(end)}` : ""}`;
 }
 
-/** Shows the faults that are set, and the switches whose old value will return. */
+/** Shows the active faults, and the switches whose old value will return. */
 export function overrides(faults, returning) {
     const parts = returning.filter(({ at }) => Date.parse(at) > Date.now())
         .map(({ name, value, at, then }) => `${name} is ${value} for ${left(at)}, then ${then}`);

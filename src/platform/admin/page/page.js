@@ -1,4 +1,4 @@
-// The page's life: asks the process every two seconds, and shows what it said.
+// The main loop of the page: requests the data every two seconds and shows it.
 
 import { parse } from "./exposition.js";
 import { History } from "./history.js";
@@ -9,7 +9,7 @@ import { Switches } from "./switches.js";
 import { clock } from "./format.js";
 
 const EVERY = 2_000; // milliseconds
-const KEEP = 301; // scrapes: ten minutes
+const KEEP = 301; // scrapes, which are ten minutes
 const TIMEOUT = 5_000;
 const SWITCHES_EVERY = 5; // scrapes
 const THEMES = ["system", "light", "dark"];
@@ -22,7 +22,7 @@ const switches = new Switches();
 let timer;
 let asking = false;
 let paused = false;
-let answered; // milliseconds since the epoch
+let answered; // time of the last answer, in milliseconds since the epoch
 let known; // start time of the process whose identity is shown
 
 const seconds = () => Number(byId("window").value);
@@ -34,7 +34,7 @@ async function get(path, accept) {
     return answer;
 }
 
-/** The faults that are set; nobody is asked while there are none. */
+/** The active faults. They are requested only if the metrics show some. */
 async function faults() {
     if (!(history.now("faults_active") > 0)) return [];
     const answer = await get("/faults", "application/json");
@@ -81,7 +81,7 @@ function announce(state) {
     }
     const ready = badge.dataset.status === "ok" || state !== "live";
     const word = state === "silent" ? "no answer" : ready ? state : badge.textContent;
-    // A tab among others says what is wrong first.
+    // The title starts with the problem, because a tab shows only its beginning.
     document.title = word === "live" ? `${byId("name").textContent} – live` : `${word} – ${byId("name").textContent}`;
 }
 

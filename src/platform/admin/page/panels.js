@@ -1,8 +1,8 @@
-// What the charts show: one entry a chart, one line a curve.
+// Definitions of the charts: one entry for each chart, one call of `curve` for each curve.
 
 import { bytes, latency, percent, perSecond, plain, seconds } from "./format.js";
 
-/** Seconds that a point of a chart looks back. */
+/** Seconds of history behind each point of a chart. */
 export const WINDOW = 10;
 /** The share of valid requests that must not fail: the objective of the alert rules. */
 export const OBJECTIVE = 0.999;
@@ -11,21 +11,21 @@ const LATENCY = "http_request_duration_seconds";
 const REQUESTS = "http_requests_total";
 
 const is5xx = ({ status }) => status.startsWith("5");
-/** As in the alert rules: what clients do wrong is neither good nor bad. */
+/** Errors of clients count neither as good nor as bad, as in the alert rules. */
 const isValid = ({ status }) => !status.startsWith("4");
 
-/** Requests that failed, as a share of the valid ones, of all routes or one; 0 when there were none. */
+/** Share of failed requests in the valid ones, of all routes or one. 0 without valid requests. */
 export function errorRatio(history, window, match = () => true) {
     const valid = history.increase(REQUESTS, window, (labels) => isValid(labels) && match(labels));
     return valid > 0 ? history.increase(REQUESTS, window, (labels) => is5xx(labels) && match(labels)) / valid : 0;
 }
 
-/** The share of time that the runtime's workers are busy: at 1 everything waits. */
+/** Share of time in which the workers of the runtime are busy. At 1 all tasks wait. */
 export function busyRatio(history, window) {
     return history.rate("tokio_worker_busy_seconds_total", window) / history.now("tokio_workers");
 }
 
-/** What is left of the budget since the process started: 1 is all, 0 and less is none. */
+/** Share of the error budget left since the start of the process. 1 is all, 0 or less is none. */
 export function budget(history) {
     const valid = history.now(REQUESTS, isValid);
     if (!(valid > 0)) return { left: 1, valid: 0, failed: 0 };
@@ -33,7 +33,7 @@ export function budget(history) {
     return { left: 1 - failed / (valid * (1 - OBJECTIVE)), valid, failed };
 }
 
-/** The mean time of a poll: what every task waits for, that wants the same worker. */
+/** Mean time of a poll. Other tasks of the same worker wait that long. */
 const pollTime = (history) => history.rate("tokio_worker_busy_seconds_total", WINDOW)
     / history.rate("tokio_task_polls_total", WINDOW);
 
@@ -45,13 +45,13 @@ const decision = (limiter, decided) => rate("rate_limit_decisions_total",
     (labels) => labels.limiter === limiter && labels.decision === decided);
 
 /**
- * Colours: `ok`, `warn`, `bad`, `a` to `d`; a dash tells curves apart without them. `more`
- * may have a `format` where the unit is not the chart's, and `where`: the metric without
- * which a build has no such curve.
+ * Defines a curve. Colours are `ok`, `warn`, `bad`, and `a` to `d`. A dash distinguishes curves
+ * without colours. `more` can have a `format` if the unit is not the one of the chart, and
+ * `where`, a metric without which the curve is hidden.
  */
 const curve = (label, value, colour, dash, more) => ({ label, value, colour, dash, ...more });
 const RATE = { format: perSecond };
-/** Steps of an axis: of whole things, and of powers of two MiB. */
+/** Steps of an axis: whole numbers, and powers of two in MiB. */
 const WHOLE = Array.from({ length: 7 }, (_, power) => [1, 2, 5].map((first) => first * 10 ** power)).flat();
 const MEBIBYTES = Array.from({ length: 20 }, (_, power) => 2 ** (power + 20));
 const byLabel = (name, label, curves) => curves.map(([word, colour, dash]) =>
@@ -106,7 +106,7 @@ export const PANELS = [
     },
     {
         id: "processor", title: "CPU, in cores", format: plain,
-        // The operating system's figure has whole seconds: a short window would show steps.
+        // The figure of the operating system has whole seconds, so a short window would show steps.
         curves: [curve("process, over 1 min", (history) => history.rate("process_cpu_seconds_total", 60), "a"),
             curve("requests", rate("http_request_busy_seconds_total"), "c", [6, 3])],
     },

@@ -1,8 +1,8 @@
-// The forms that change the running process.
+// The forms for the switches of the process.
 
 import { clock } from "./format.js";
 
-/** Of this page and this moment only: it is stored nowhere. */
+/** The admin token. It is kept in memory until the page closes and is never stored. */
 let token = "";
 
 const byId = (id) => document.getElementById(id);
@@ -17,7 +17,7 @@ async function call(path, method, body) {
     return { status: answer.status, content: await answer.json().catch(() => ({})) };
 }
 
-/** What a refusal says, for people. */
+/** The text of a refusal for readers. */
 function reason({ status, content }) {
     const fields = (content.errors ?? []).map(({ field, message }) => `${field} ${message}`);
     return `${status}: ${[content.detail ?? content.title ?? "refused", ...fields].join("; ")}`;
@@ -52,14 +52,14 @@ class Switch {
         result.textContent = text;
     }
 
-    /** What returns, and when; nothing while no return is pending. */
+    /** The pending return: present value, time and returning value. Empty without one. */
     get returning() {
         const { [this.#member]: value, returns_at: at, returns_to: then } = this.#state;
         const name = this.#form.querySelector("h3").textContent;
         return at ? [{ name, value, at, then }] : [];
     }
 
-    /** Asks what is in force. */
+    /** Requests and shows the value in force. */
     async refresh() {
         const answer = await call(this.#path, "GET");
         if (answer.status === 200) this.#show(answer.content);
@@ -74,7 +74,7 @@ class Switch {
         const current = this.#form.querySelector("output");
         current.textContent = value + returns;
         current.dataset.value = value;
-        // What somebody is typing is theirs; what nobody has touched follows the process.
+        // An edited field keeps the text of the user. An unedited one follows the process.
         const field = this.#field("value");
         if (field.value === this.#text) field.value = value;
         this.#text = value;
@@ -142,7 +142,7 @@ export class Switches {
         return this.#all.flatMap((one) => one.returning);
     }
 
-    /** Asks for all values; a process that does not answer is the main loop's business. */
+    /** Requests all values. Errors are ignored, because the main loop reports a silent process. */
     async refresh() {
         await Promise.allSettled(this.#all.map((one) => one.refresh()));
     }

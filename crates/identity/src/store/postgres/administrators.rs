@@ -32,8 +32,8 @@ pub(super) async fn create_first(
 ) -> Result<FirstAdministrator, DbError> {
     db.transact("create_first_administrator", || async {
         let mut tx = db.begin().await?;
-        // Processes that start at once come one after the other, also when each is
-        // configured with another address.
+        // Processes that start at the same time run this one after the other, even if they are
+        // configured with different addresses.
         sqlx::query!("SELECT pg_advisory_xact_lock(hashtextextended('first administrator', 0))")
             .execute(&mut *tx)
             .await?;

@@ -13,8 +13,8 @@ use workers;
 pub(super) async fn open_family(db: &Db<Postgres>, family: NewFamily) -> Result<bool, DbError> {
     db.transact("open_refresh_family", || async {
         let mut tx = db.begin().await?;
-        // The lock holds off a change of the password until the family is
-        // there to be revoked by it.
+        // The lock delays a change of the password until the family exists, so that the change
+        // revokes it.
         let valid = sqlx::query_scalar!(
             "SELECT id FROM users WHERE id = $1 AND password_hash = $2
              FOR NO KEY UPDATE",
@@ -97,7 +97,7 @@ pub(super) async fn remove_expired(db: &Db<Postgres>, now: OffsetDateTime) -> Re
         let tokens = db
             .transact("remove_expired_refresh_tokens", || async {
                 let mut connection = db.acquire().await?;
-                // Rows that a refresh holds are left for the next run.
+                // Rows that are locked by a refresh are left for the next run.
                 let done = sqlx::query!(
                     "DELETE FROM refresh_tokens WHERE token_hash IN (
                      SELECT token_hash FROM refresh_tokens WHERE expires_at <= $1
@@ -162,7 +162,7 @@ async fn insert_token(
 
 async fn decide(connection: &mut PgConnection, rotation: &Rotation) -> Result<Rotated, DbError> {
     let presented = rotation.presented.as_slice();
-    // Every token of a family is decided under the family's lock, one at a time.
+    // The lock of the family serialises decisions about its tokens.
     let family = sqlx::query!(
         "SELECT id, user_id, revoked_at FROM refresh_families
          WHERE id = (SELECT family_id FROM refresh_tokens WHERE token_hash = $1)
@@ -174,7 +174,7 @@ async fn decide(connection: &mut PgConnection, rotation: &Rotation) -> Result<Ro
     let Some(family) = family else {
         return Ok(Rotated::Refused);
     };
-    // Read only now: before the lock was ours, a rival may have rotated it.
+    // Read after the lock is taken, because a concurrent refresh can have rotated the token before.
     let token = sqlx::query!(
         "SELECT expires_at, rotated_at FROM refresh_tokens WHERE token_hash = $1 FOR UPDATE",
         presented
