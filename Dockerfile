@@ -43,6 +43,7 @@ COPY crates/db/Cargo.toml crates/db/
 COPY crates/workers/Cargo.toml crates/workers/
 COPY crates/http-server/Cargo.toml crates/http-server/
 COPY crates/identity/Cargo.toml crates/identity/
+COPY crates/admin/Cargo.toml crates/admin/
 RUN cp Cargo.toml /tmp/Cargo.toml \
     && sed -i '/^\[\[\(test\|bench\|example\)\]\]/,/^$/d' Cargo.toml \
     && mkdir src && touch src/lib.rs \

@@ -1,12 +1,15 @@
 //! The whole configuration, composed of the sections of all components.
 
+mod grpc;
+mod live;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use settings::{Effective, Key, Layers, Problem, Profile, Reader};
 use telemetry::LogFormat;
 
-use crate::{app, platform};
+use crate::app;
 
 /// The configuration of the process. It is read once at the start.
 #[derive(Debug, Clone)]
@@ -22,9 +25,9 @@ pub struct Config {
     /// The public listener.
     pub http: http_server::Config,
     /// The admin listener.
-    pub admin: platform::admin::Config,
+    pub admin: admin::Config,
     /// The gRPC listener.
-    pub grpc: platform::grpc::Config,
+    pub grpc: grpc::Config,
     /// The database.
     pub database: db::Config,
     /// Rate limits.
@@ -32,7 +35,7 @@ pub struct Config {
     /// Tokens and keys.
     pub auth: identity::Config,
     /// Streams to clients.
-    pub live: platform::live::Config,
+    pub live: live::Config,
     /// The shutdown.
     pub lifecycle: lifecycle::Config,
     /// Background work.
@@ -56,12 +59,12 @@ pub struct Refused {
 /// The keys of every section, in the order of the documentation.
 pub const SECTIONS: &[&[Key]] = &[
     http_server::Config::KEYS,
-    platform::admin::Config::KEYS,
-    platform::grpc::Config::KEYS,
+    admin::Config::KEYS,
+    grpc::Config::KEYS,
     db::Config::KEYS,
     http_server::rate_limit::Config::KEYS,
     identity::Config::KEYS,
-    platform::live::Config::KEYS,
+    live::Config::KEYS,
     lifecycle::Config::KEYS,
     workers::Config::KEYS,
     telemetry::Config::KEYS,
@@ -98,12 +101,12 @@ impl Config {
             warnings: reader.warnings(&telemetry::variable_names()),
             otel: reader.otel().clone(),
             http: http_server::Config::read(&mut reader),
-            admin: platform::admin::Config::read(&mut reader),
-            grpc: platform::grpc::Config::read(&mut reader),
+            admin: admin::Config::read(&mut reader),
+            grpc: grpc::Config::read(&mut reader),
             database: db::Config::read(&mut reader),
             rate_limit: http_server::rate_limit::Config::read(&mut reader),
             auth: identity::Config::read(&mut reader),
-            live: platform::live::Config::read(&mut reader),
+            live: live::Config::read(&mut reader),
             lifecycle: lifecycle::Config::read(&mut reader),
             workers: workers::Config::read(&mut reader),
             telemetry: telemetry::Config::read(&mut reader),

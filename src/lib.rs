@@ -10,25 +10,25 @@
 //! | [`workers`] | background work at intervals and from queues |
 //! | [`http_server`] | listener, middleware, rate limits, problems, extractors |
 //! | [`identity`] | users, credentials, tokens |
+//! | [`admin`] | the admin listener: live page, switches, faults, profiles |
 //!
 //! The rest is in modules:
 //!
 //! | module | keep or replace | contents |
 //! | --- | --- | --- |
-//! | [`platform`] | keep | parts that every service needs, independent of this one |
 //! | [`app`] | replace | the example application, and the wiring of its slices |
 //! | [`config`] | keep | composes the sections of all components |
 //! | [`serve`] | keep | the process, from its start to its exit |
 //! | [`cli`] | keep | the subcommands |
 //!
-//! Import rules: `app` depends on `platform` and never the reverse. Files of a `domain` do not use
+//! Import rules: crates do not depend on the service. Files of a `domain` do not use
 //! axum or sqlx. Backends are named only in the crate `db`, in `store/{sqlite,postgres}.rs` and in
 //! the wiring of slices. `tests/it/architecture.rs` checks the sources against these rules.
 
+mod allocator;
 pub mod app;
 pub mod cli;
 pub mod config;
-pub mod platform;
 pub mod serve;
 
 // MODULES and PACKAGES, written by the build script.

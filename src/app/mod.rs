@@ -27,7 +27,6 @@ use crate::app::ledger::store::postgres::PostgresLedger;
 #[cfg(feature = "sqlite")]
 use crate::app::ledger::store::sqlite::SqliteLedger;
 use crate::app::ledger::{Ledger, store::LedgerStore};
-use crate::platform;
 use http_server::authenticate::AuthenticateLayer;
 use http_server::fault_layer::FaultLayer;
 use http_server::problem;
@@ -37,18 +36,13 @@ use identity::keyring::Keyring;
 #[cfg(feature = "postgres")]
 use identity::store::PostgresIdentityStore;
 #[cfg(feature = "sqlite")]
-use identity::store::SqliteIdentityStore;
-use identity::store::{ErasureHook, IdentityStore};
+use identity::store::{ErasureHook, IdentityStore, SqliteIdentityStore};
 use identity::throttle::Throttle;
 use identity::{self, IdentityMetrics};
-use request::faults::FaultMetrics;
-use request::faults::Faults;
+use request::faults::{FaultMetrics, Faults};
 use request::problem::Code;
 use workers;
-use workers::Next;
-use workers::Runner;
-use workers::Trigger;
-use workers::Worker;
+use workers::{Next, Runner, Trigger, Worker};
 
 const CLEANUP: &str = "cleanup";
 
@@ -255,7 +249,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
         ("Ledger", ledger::LedgerMetrics::DESCRIPTORS),
         ("Faults", FaultMetrics::DESCRIPTORS),
         ("Workers", workers::WorkerMetrics::DESCRIPTORS),
-        ("Admin", platform::admin::AdminMetrics::DESCRIPTORS),
+        ("Admin", admin::AdminMetrics::DESCRIPTORS),
         ("Health", lifecycle::health::HealthMetrics::DESCRIPTORS),
         ("Lifecycle", lifecycle::LifecycleMetrics::DESCRIPTORS),
         ("Telemetry", telemetry::TelemetryMetrics::DESCRIPTORS),
@@ -269,7 +263,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
 pub fn problem_codes() -> Vec<&'static Code> {
     [
         problem::codes::ALL,
-        platform::profile::codes::ALL,
+        admin::profile::codes::ALL,
         identity::http::codes::ALL,
         ledger::http::codes::ALL,
     ]

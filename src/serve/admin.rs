@@ -10,13 +10,11 @@ use telemetry::Telemetry;
 
 use crate::app;
 use crate::config::Config;
-use crate::platform::admin::{Admin, AdminMetrics, Info, Pages, Switches};
-use crate::platform::profile::Profiler;
+use admin::{Admin, AdminMetrics, Build, Info, Pages, Profiler, Switches};
 use http_server::connection::ended::Ended;
 use http_server::observe::HttpMetrics;
 use request::faults;
-use request::faults::FaultMetrics;
-use request::faults::Faults;
+use request::faults::{FaultMetrics, Faults};
 
 /// The pages of `docs/runbooks`, listed by the build script.
 const RUNBOOKS: Pages = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
@@ -85,6 +83,7 @@ pub(super) fn shown(
         metrics: AdminMetrics::register(&telemetry.registry)?,
         info: Info::new(
             &crate::SERVICE,
+            build(),
             &config.environment,
             config.profile,
             &**clock,
@@ -101,6 +100,19 @@ pub(super) fn shown(
         profiler: Profiler::new(lifecycle),
         runbooks: RUNBOOKS,
     })
+}
+
+/// How this binary was built.
+fn build() -> Build {
+    let features = [
+        ("sqlite", cfg!(feature = "sqlite")),
+        ("postgres", cfg!(feature = "postgres")),
+    ];
+    let compiled = features.into_iter().filter(|(_, compiled)| *compiled);
+    Build {
+        rust: env!("BUILD_RUSTC"),
+        features: compiled.map(|(name, _)| name).collect(),
+    }
 }
 
 /// Method and route template of every operation.

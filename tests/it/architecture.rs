@@ -77,21 +77,6 @@ fn forbid(because: &str, applies: impl Fn(&str) -> bool, words: &[&str]) {
 }
 
 #[test]
-fn the_platform_imports_no_upper_layer() {
-    forbid(
-        "platform depends on nothing of the service",
-        |path| path.starts_with("platform/"),
-        &[
-            "identity::",
-            "crate::app",
-            "crate::config",
-            "crate::serve",
-            "crate::cli",
-        ],
-    );
-}
-
-#[test]
 fn crates_contain_no_word_of_the_example_application() {
     // Words of the slices under `src/app` that are not used in other fields.
     let words = ["ledger", "transfer", "deposit", "currency"];

@@ -4,8 +4,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use settings::check::{at_least_one, positive};
-use settings::settings;
-use settings::{Profile, Raw, Reader, Setting};
+use settings::{Profile, Raw, Reader, Setting, settings};
 
 use crate::pooler::Pooler;
 

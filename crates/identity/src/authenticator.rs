@@ -17,10 +17,7 @@ use uuid::Uuid;
 use super::access::{AccessTokens, VerifiedToken};
 use super::metrics::{Attempts, Outcome};
 use super::store::{Access, IdentityStore};
-use request::AuthError;
-use request::Authenticator;
-use request::Credentials;
-use request::Principal;
+use request::{AuthError, Authenticator, Credentials, Principal};
 
 /// Lifetime of a cached user state. The contract allows 10 s.
 const STATE_LIFE: Duration = Duration::from_secs(5);

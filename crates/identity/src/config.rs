@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use settings::check::{at_least_one, positive};
-use settings::settings;
-use settings::{Profile, Reader, Secret, SecretSource};
+use settings::{Profile, Reader, Secret, SecretSource, settings};
 
 /// Public knowledge, so production rejects it.
 const DEVELOPMENT_PASSWORD: &str = "development-only-password";

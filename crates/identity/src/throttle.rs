@@ -17,10 +17,7 @@ use request::RequestContext;
 use uuid::Uuid;
 
 use super::domain::Email;
-use http_server::rate_limit::Key;
-use http_server::rate_limit::Limit;
-use http_server::rate_limit::Limits;
-use http_server::rate_limit::TooSoon;
+use http_server::rate_limit::{Key, Limit, Limits, TooSoon};
 
 /// Limit of stored pairs of account and client address. Beyond it, pairs that were not used for a
 /// long time are dropped and lose their allowance only.

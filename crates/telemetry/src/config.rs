@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use settings::check::ratio;
-use settings::settings;
-use settings::{Raw, Setting};
+use settings::{Raw, Setting, settings};
 
 /// Format of the log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

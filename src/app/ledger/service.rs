@@ -15,8 +15,7 @@ use super::domain::{
 };
 use super::store::{LedgerStore, OpenError, Posted, TransferError};
 use super::{Config, LedgerMetrics};
-use http_server::page::Page;
-use http_server::page::PageRequest;
+use http_server::page::{Page, PageRequest};
 
 /// The ledger on one of the stores.
 #[derive(Clone)]

@@ -118,7 +118,7 @@ async fn an_unknown_target_is_answered_with_a_hint() {
     assert!(warned.is_some());
     for (given, meant) in [
         ("info,gantri=debug", "`gantry`"),
-        ("info,gantry::platfrom::db=debug", "`gantry::platform"),
+        ("info,gantry::srve=debug", "`gantry::serve"),
         ("requset=off", "`request`"),
     ] {
         let state = filter(&service, &json!({ "filter": given })).await;

@@ -17,8 +17,7 @@ use uuid::Uuid;
 use super::domain::User;
 use super::error::IdentityError;
 use super::service::Service;
-use http_server::authenticate::challenged;
-use http_server::authenticate::refused;
+use http_server::authenticate::{challenged, refused};
 use http_server::problem;
 use request::Problem;
 

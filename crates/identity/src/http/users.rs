@@ -13,12 +13,9 @@ use super::{State, UserBody};
 use crate::domain::{Email, Name, Password, User, UserChange};
 use crate::store::Expected;
 use http_server::authenticate::RequirePrincipal;
-use http_server::etag;
-use http_server::etag::Condition;
-use http_server::etag::IfMatch;
-use http_server::etag::IfNoneMatch;
+use http_server::etag::{Condition, IfMatch, IfNoneMatch};
 use http_server::extract::Json;
-use http_server::problem;
+use http_server::{etag, problem};
 
 /// Changes of the own account. A field that is left out, or null, stays.
 #[derive(Deserialize, ToSchema)]

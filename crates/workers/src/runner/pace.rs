@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::run::Outcome;
-use crate::Next;
-use crate::Trigger;
+use crate::{Next, Trigger};
 
 /// The pause after the first failure. Each further failure doubles it.
 const FIRST_RETRY: Duration = Duration::from_secs(1);

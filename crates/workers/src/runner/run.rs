@@ -7,9 +7,7 @@ use request::SpanLink;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::Next;
-use crate::Runner;
-use crate::Worker;
+use crate::{Next, Runner, Worker};
 
 /// Interval at which a run confirms that it is still the only one.
 const TURN_CHECK: Duration = Duration::from_secs(2);

@@ -15,11 +15,8 @@ use crate::app::ledger::domain::{Account, AccountName};
 use http_server::authenticate::RequirePrincipal;
 use http_server::etag;
 use http_server::etag::IfNoneMatch;
-use http_server::extract::Json;
-use http_server::extract::Path;
-use http_server::extract::Query;
-use http_server::page::Page;
-use http_server::page::PageQuery;
+use http_server::extract::{Json, Path, Query};
+use http_server::page::{Page, PageQuery};
 use request::Fields;
 
 /// A new account.

@@ -6,9 +6,8 @@ use utoipa::openapi::{RefOr, Response};
 
 use crate::app::ledger::domain::Refusal;
 use crate::app::ledger::store::{OpenError, StillHoldsMoney, TransferError};
-use http_server::authenticate;
 use http_server::description::describe;
-use http_server::problem;
+use http_server::{authenticate, problem};
 use request::Problem;
 use request::problem::Code;
 

@@ -16,11 +16,8 @@ use crate::app::ledger::domain::{Amount, Reference, Source, Transfer, parse_id};
 use crate::app::ledger::store::Posted;
 use crate::app::ledger::{Asked, Ledger};
 use http_server::authenticate::RequirePrincipal;
-use http_server::extract::Json;
-use http_server::extract::Path;
-use http_server::extract::Query;
-use http_server::page::Page;
-use http_server::page::PageQuery;
+use http_server::extract::{Json, Path, Query};
+use http_server::page::{Page, PageQuery};
 use request::Fields;
 
 /// A new transfer.

@@ -81,14 +81,14 @@ struct Function {
 
 /// A function at a place of a stack. Functions that were inlined into each other share a place, the
 /// innermost first.
-pub(super) struct Frame {
-    pub(super) function: String,
-    pub(super) file: String,
-    pub(super) line: u32,
+pub(crate) struct Frame {
+    pub(crate) function: String,
+    pub(crate) file: String,
+    pub(crate) line: u32,
 }
 
 /// Builds a profile. Texts, functions and places are stored once.
-pub(super) struct Builder {
+pub(crate) struct Builder {
     profile: Profile,
     strings: HashMap<String, i64>,
     functions: HashMap<(i64, i64), u64>,
@@ -98,7 +98,7 @@ pub(super) struct Builder {
 impl Builder {
     /// An empty profile. `values` are the names and units of the values of each sample. The last of
     /// them is also the type of the period.
-    pub(super) fn new(values: &[(&str, &str)], period: i64, took: Duration) -> Self {
+    pub(crate) fn new(values: &[(&str, &str)], period: i64, took: Duration) -> Self {
         let mut builder = Self {
             profile: Profile::default(),
             strings: HashMap::new(),
@@ -124,7 +124,7 @@ impl Builder {
     }
 
     /// Adds a stack, the innermost place first.
-    pub(super) fn sample(
+    pub(crate) fn sample(
         &mut self,
         stack: impl IntoIterator<Item = Vec<Frame>>,
         value: Vec<i64>,
@@ -146,7 +146,7 @@ impl Builder {
     }
 
     /// The bytes of the profile.
-    pub(super) fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Vec<u8> {
         self.profile.encode_to_vec()
     }
 

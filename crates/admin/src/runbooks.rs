@@ -1,6 +1,7 @@
 //! The runbooks of the running version, for example `/runbooks/ServiceDown.md`. With them, the
 //! links of alerts work before anything else is set up.
 
+use crate::not_found::not_found;
 use http_server::problem::ProblemResponse;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use axum::routing::get;
 use http::header;
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
 
-use super::page;
+use crate::page;
 
 /// The pages by file name, as Markdown.
 pub type Pages = &'static [(&'static str, &'static str)];
@@ -23,7 +24,7 @@ const LIVE_PAGE: &str = "/";
 
 /// The pages below `/runbooks`, and `/d/{dashboard}`. The latter is the path of a dashboard in
 /// Grafana, for links without a configured Grafana.
-pub(super) fn routes(pages: Pages) -> Router {
+pub(crate) fn routes(pages: Pages) -> Router {
     Router::new()
         .route("/runbooks", get(async || Redirect::to("/runbooks/")))
         .route("/runbooks/", get(async move || answer(pages, INDEX)))
@@ -44,7 +45,7 @@ fn answer(pages: Pages, name: &str) -> Response {
             let media_type = (header::CONTENT_TYPE, page::HTML);
             ([media_type], page::HEADERS, rendered(pages, page, text)).into_response()
         }
-        None => ProblemResponse(super::nothing_here()).into_response(),
+        None => ProblemResponse(not_found()).into_response(),
     }
 }
 

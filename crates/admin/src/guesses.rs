@@ -13,7 +13,7 @@ const WINDOW: Duration = Duration::from_mins(1);
 const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// Counts wrong tokens by client, an IPv4 address or an IPv6 /64.
-pub(super) struct Guesses {
+pub(crate) struct Guesses {
     most: u32,
     windows: Mutex<HashMap<IpAddr, Window>>,
 }
@@ -25,7 +25,7 @@ struct Window {
 }
 
 impl Guesses {
-    pub(super) fn new(most: u32) -> Self {
+    pub(crate) fn new(most: u32) -> Self {
         Self {
             most,
             windows: Mutex::default(),
@@ -34,7 +34,7 @@ impl Guesses {
 
     /// Whether a token is right, as decided by `check`. For a client that has used up its wrong
     /// tokens, `check` is not called, and the error is the remaining time.
-    pub(super) fn judge(
+    pub(crate) fn judge(
         &self,
         client: IpAddr,
         now: Instant,

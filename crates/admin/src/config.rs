@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 
 use settings::check::at_least_one;
-use settings::settings;
-use settings::{Profile, Reader, Secret};
+use settings::{Profile, Reader, Secret, settings};
 
 settings! {
     /// The admin listener: metrics, probes, switches. Never expose it to the internet.

@@ -36,7 +36,7 @@ enum HeapError {
 }
 
 /// Takes a profile. If the request is dropped early, sampling stops.
-pub(super) async fn profile(
+pub(crate) async fn profile(
     State(profiler): State<Profiler>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, ProblemResponse> {

@@ -12,7 +12,7 @@ use http::{HeaderName, header};
 /// A file of the page: path, media type and content.
 type Asset = (&'static str, &'static str, &'static str);
 
-pub(super) const HTML: &str = "text/html; charset=utf-8";
+pub(crate) const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
@@ -44,7 +44,7 @@ const ASSETS: &[Asset] = &[
 
 /// The page can change the process, for example its log level. So only files of the page can run in
 /// it, other pages cannot frame it, and it cannot send data elsewhere.
-pub(super) const HEADERS: [(HeaderName, &str); 5] = [
+pub(crate) const HEADERS: [(HeaderName, &str); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -61,7 +61,7 @@ pub(super) const HEADERS: [(HeaderName, &str); 5] = [
 ];
 
 /// The page at `/` and its files.
-pub(super) fn routes() -> Router {
+pub(crate) fn routes() -> Router {
     ASSETS
         .iter()
         .fold(Router::new(), |router, &(path, media_type, text)| {
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_library_is_the_one_that_its_note_names() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/platform/admin/page/vendor");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/page/vendor");
         let note = std::fs::read_to_string(folder.join("README.md")).unwrap();
         for file in ["uPlot.iife.min.js", "uPlot.min.css"] {
             let bytes = std::fs::read(folder.join(file)).unwrap();

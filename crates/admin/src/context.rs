@@ -10,12 +10,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, header};
-use request::{BodyLimits, within};
-use request::{Failure, Problem};
+use request::{BodyLimits, Failure, Problem, within};
 use telemetry::logs::Panicked;
 
-use http_server::observe::REQUEST_ID;
-use http_server::observe::unobserved;
+use http_server::observe::{REQUEST_ID, unobserved};
 use http_server::problem::ProblemResponse;
 
 /// Requests to switches are small.
@@ -25,7 +23,7 @@ const LIMITS: BodyLimits = BodyLimits {
 };
 
 /// Runs a request in its context.
-pub(super) async fn enter(request: Request, next: Next) -> Response {
+pub(crate) async fn enter(request: Request, next: Next) -> Response {
     let context = Arc::new(unobserved(&request, LIMITS));
     let answering = async {
         let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
@@ -53,7 +51,7 @@ const CURLS_OWN: &[u8] = b"application/x-www-form-urlencoded";
 /// Switches accept JSON only, so a `PUT` body without a media type, or with the default one of
 /// curl, is read as JSON. This is safe, because a page of another origin cannot send a `PUT` of any
 /// media type without a CORS preflight.
-pub(super) async fn default_to_json(mut request: Request, next: Next) -> Response {
+pub(crate) async fn default_to_json(mut request: Request, next: Next) -> Response {
     let media_type = request.headers().get(header::CONTENT_TYPE);
     let is_open = media_type.is_none_or(|given| given.as_bytes() == CURLS_OWN);
     if request.method() == Method::PUT && is_open {

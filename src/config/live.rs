@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use settings::ByteSize;
 use settings::check::{at_least_one, positive};
-use settings::settings;
+use settings::{ByteSize, settings};
 
 settings! {
     /// Limits of WebSockets and event streams.

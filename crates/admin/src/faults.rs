@@ -8,13 +8,11 @@ use http_server::problem::ProblemResponse;
 use serde::Deserialize;
 use serde_json::json;
 
-use http_server::extract::Json;
-use http_server::extract::Query;
-use request::faults::FaultSpec;
-use request::faults::Faults;
+use http_server::extract::{Json, Query};
+use request::faults::{FaultSpec, Faults};
 
 /// Routes that list, set and clear faults. They exist only if faults are allowed.
-pub(super) fn routes(faults: Faults) -> Router {
+pub(crate) fn routes(faults: Faults) -> Router {
     Router::new()
         .route("/faults", get(list).put(set).delete(clear))
         .with_state(faults)

@@ -15,6 +15,15 @@ use time::OffsetDateTime;
 
 use http_server::extract::Json;
 
+/// How the binary was built.
+#[derive(Debug, Clone)]
+pub struct Build {
+    /// Version of the compiler.
+    pub rust: &'static str,
+    /// Features that are compiled in.
+    pub features: Vec<&'static str>,
+}
+
 /// Facts about the process. It contains no keys of the configuration, and so no secret.
 #[derive(Debug, Clone, Serialize)]
 pub struct Info {
@@ -42,24 +51,18 @@ impl Info {
     #[must_use]
     pub fn new(
         service: &Service,
+        build: Build,
         environment: &str,
         profile: Profile,
         clock: &dyn Clock,
         migrations: Vec<String>,
     ) -> Self {
-        let features = [
-            ("sqlite", cfg!(feature = "sqlite")),
-            ("postgres", cfg!(feature = "postgres")),
-        ];
         Self {
             name: service.name,
             version: service.version,
             revision: service.revision,
-            rust: env!("BUILD_RUSTC"),
-            features: features
-                .into_iter()
-                .filter_map(|(name, compiled)| compiled.then_some(name))
-                .collect(),
+            rust: build.rust,
+            features: build.features,
             environment: environment.to_owned(),
             profile: profile.as_str(),
             started_at: clock.now(),
@@ -69,7 +72,7 @@ impl Info {
         }
     }
 
-    pub(super) fn routes(self) -> Router {
+    pub(crate) fn routes(self) -> Router {
         Router::new()
             .route("/info", get(show))
             .with_state(Arc::new(self))

@@ -1,7 +1,6 @@
 //! Profiles of the running process, on the admin listener only. They run on request only, one at a
 //! time and for a limited time.
 
-mod allocator;
 mod cpu;
 mod format;
 mod heap;

@@ -18,11 +18,9 @@ use time::format_description::well_known::Rfc3339;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use super::revertible::{Revertible, Shown, Ttl};
+use crate::revertible::{Revertible, Shown, Ttl};
 use http_server::extract::Json;
-use request::FieldError;
-use request::Fields;
-use request::Problem;
+use request::{FieldError, Fields, Problem};
 
 /// The switches of a process.
 #[derive(Clone)]
@@ -83,7 +81,7 @@ impl Switches {
         }
     }
 
-    pub(super) fn routes(self) -> Router {
+    pub(crate) fn routes(self) -> Router {
         Router::new()
             .route("/log-filter", get(log_filter).put(set_log_filter))
             .route(

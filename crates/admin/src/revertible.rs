@@ -15,29 +15,29 @@ type Apply<T> = Box<dyn Fn(&T) -> Result<(), String> + Send + Sync>;
 
 /// Time that a value is in force, as text of the request and as duration.
 #[derive(Debug, Clone)]
-pub(super) struct Ttl {
-    pub(super) text: String,
-    pub(super) time: Duration,
+pub(crate) struct Ttl {
+    pub(crate) text: String,
+    pub(crate) time: Duration,
 }
 
 /// The value in force and the pending return.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Shown<T> {
-    pub(super) value: T,
-    pub(super) then: Option<Return<T>>,
+pub(crate) struct Shown<T> {
+    pub(crate) value: T,
+    pub(crate) then: Option<Return<T>>,
 }
 
 /// The value that returns, and when.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Return<T> {
-    pub(super) value: T,
-    pub(super) ttl: String,
-    pub(super) at: OffsetDateTime,
+pub(crate) struct Return<T> {
+    pub(crate) value: T,
+    pub(crate) ttl: String,
+    pub(crate) at: OffsetDateTime,
     due: Instant,
 }
 
 /// A value that returns to its predecessor by itself if it is set with a time.
-pub(super) struct Revertible<T>(Arc<Inner<T>>);
+pub(crate) struct Revertible<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
     name: &'static str,
@@ -56,7 +56,7 @@ impl<T> Clone for Revertible<T> {
 impl<T: Clone + Send + 'static> Revertible<T> {
     /// Wraps a value that is in force already. `name` is the name of its task. The task ends when
     /// the process accepts no new work, so that a pending return does not delay the shutdown.
-    pub(super) fn new(
+    pub(crate) fn new(
         name: &'static str,
         value: T,
         apply: Apply<T>,
@@ -80,13 +80,13 @@ impl<T: Clone + Send + 'static> Revertible<T> {
         own
     }
 
-    pub(super) fn get(&self) -> Shown<T> {
+    pub(crate) fn get(&self) -> Shown<T> {
         self.shown().clone()
     }
 
     /// Applies a value, permanently or for a time. A pending return is replaced. The value that
     /// returns in the end is the one before the first temporary value.
-    pub(super) fn set(&self, value: T, ttl: Option<Ttl>) -> Result<Shown<T>, String> {
+    pub(crate) fn set(&self, value: T, ttl: Option<Ttl>) -> Result<Shown<T>, String> {
         self.set_at(Instant::now(), value, ttl)
     }
 

@@ -1,18 +1,6 @@
 //! The admin listener: metrics, probes and switches. It serves from the start of the process to its
 //! end.
 
-mod access;
-mod config;
-mod context;
-mod faults;
-mod guesses;
-mod info;
-mod metrics;
-mod page;
-mod revertible;
-mod runbooks;
-mod switches;
-
 use http_server::problem::ProblemResponse;
 use std::sync::Arc;
 
@@ -24,17 +12,18 @@ use axum::routing::get;
 use http::{HeaderMap, header};
 use prometheus::Registry;
 
-use access::Access;
-pub use config::Config;
-pub use info::Info;
+use crate::access::{self, Access};
+use crate::info::Info;
+use crate::metrics::AdminMetrics;
+use crate::runbooks::{self, Pages};
+use crate::switches::Switches;
 use lifecycle::health::Health;
-pub use metrics::AdminMetrics;
-pub use runbooks::Pages;
 use settings::{Profile, Secret};
-pub use switches::Switches;
 use telemetry::exposition::{self, Exemplars, Format};
 
-use crate::platform::profile::Profiler;
+use crate::not_found::not_found;
+use crate::profile::Profiler;
+use crate::{context, faults, page};
 use http_server::connection::framing;
 use http_server::probes;
 use http_server::probes::Detail;
@@ -74,7 +63,12 @@ pub struct Admin {
 impl Admin {
     /// The routes of the admin listener.
     pub fn routes(self, health: &Health) -> Router {
-        let access = Arc::new(Access::new(&self));
+        let access = Arc::new(Access::new(
+            self.profile,
+            self.token.as_ref(),
+            self.max_token_guesses,
+            &self.metrics,
+        ));
         let info = self.info.clone().routes();
         let switches = self.switches.clone().routes();
         let profile = self.profiler.clone().routes();
@@ -90,7 +84,7 @@ impl Admin {
             .merge(switches)
             .merge(profile)
             .merge(faults.unwrap_or_default())
-            .fallback(async || ProblemResponse(nothing_here()))
+            .fallback(async || ProblemResponse(not_found()))
             .method_not_allowed_fallback(async || {
                 let detail = "The path does not have this method.";
                 ProblemResponse(Problem::new(codes::METHOD_NOT_ALLOWED, detail))
@@ -100,10 +94,6 @@ impl Admin {
             .layer(from_fn(framing::guard))
             .layer(from_fn(context::enter))
     }
-}
-
-fn nothing_here() -> Problem {
-    Problem::new(codes::NOT_FOUND, "There is nothing at this path.")
 }
 
 async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {

@@ -52,7 +52,7 @@ struct Worker {
     local_queue_depth: usize,
 }
 
-pub(super) async fn show(State(profiler): State<Profiler>) -> impl IntoResponse {
+pub(crate) async fn show(State(profiler): State<Profiler>) -> impl IntoResponse {
     let mut tracked = BTreeMap::new();
     for name in profiler.lifecycle.still_running() {
         *tracked.entry(name).or_default() += 1;

@@ -23,7 +23,7 @@ const PERIOD: i64 = 1_000_000_000 / FREQUENCY as i64;
 const NOT_UNWOUND: [&str; 4] = ["libc", "libgcc", "pthread", "vdso"];
 
 /// Takes a profile. If the request is dropped early, the timer stops.
-pub(super) async fn profile(
+pub(crate) async fn profile(
     State(profiler): State<Profiler>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, ProblemResponse> {

@@ -7,6 +7,7 @@
 //! In production every client that reaches the port may read, except for `/debug`. Writes and
 //! `/debug` require the token, and are 404 if none is configured.
 
+use crate::not_found::not_found;
 use http_server::problem::ProblemResponse;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -19,18 +20,17 @@ use axum::response::{IntoResponse as _, Response};
 use http::{Method, header};
 use prometheus::IntCounter;
 use request::RequestContext;
-use settings::Profile;
+use settings::{Profile, Secret};
 
-use super::Admin;
-use super::guesses::Guesses;
-use http_server::authenticate::challenged;
-use http_server::authenticate::refused;
+use crate::guesses::Guesses;
+use crate::metrics::AdminMetrics;
+use http_server::authenticate::{challenged, refused};
 use http_server::extract::single_header;
 use request::Problem;
 use request::problem::codes;
 
 /// The rules by profile and configuration.
-pub(super) struct Access {
+pub(crate) struct Access {
     profile: Profile,
     /// Digest of the token. Digests have one length, so the length of the token is not revealed.
     digest: Option<digest::Digest>,
@@ -41,12 +41,17 @@ pub(super) struct Access {
 }
 
 impl Access {
-    pub(super) fn new(admin: &Admin) -> Self {
-        let checks = |outcome| admin.metrics.token_checks.with_label_values(&[outcome]);
+    pub(crate) fn new(
+        profile: Profile,
+        token: Option<&Secret>,
+        max_token_guesses: u32,
+        metrics: &AdminMetrics,
+    ) -> Self {
+        let checks = |outcome| metrics.token_checks.with_label_values(&[outcome]);
         Self {
-            profile: admin.profile,
-            digest: admin.token.as_ref().map(|token| sha256(token.expose())),
-            guesses: Guesses::new(admin.max_token_guesses),
+            profile,
+            digest: token.map(|token| sha256(token.expose())),
+            guesses: Guesses::new(max_token_guesses),
             accepted: checks("accepted"),
             refused: checks("refused"),
             limited: checks("limited"),
@@ -67,7 +72,7 @@ impl Access {
         match (&self.digest, self.profile) {
             (Some(expected), _) => self.authorize(request, expected),
             (None, Profile::Development) => Ok(()),
-            (None, Profile::Production) => Err(super::nothing_here()),
+            (None, Profile::Production) => Err(not_found()),
         }
     }
 
@@ -108,7 +113,7 @@ impl Access {
 }
 
 /// Rejects forbidden requests before a handler runs.
-pub(super) async fn guard(
+pub(crate) async fn guard(
     State(access): State<Arc<Access>>,
     request: Request,
     next: Next,
