@@ -51,7 +51,8 @@ const WRITEV: bool = false;
 /// Time for the last bytes of a connection to leave after its last request. It is also the interval
 /// of the checks in a drain.
 const LINGER: Duration = Duration::from_millis(50);
-/// After the listener stops, the time for a client that reads none of its answers.
+/// Time until a connection ends after the listener stops, when all of its answers wait for the
+/// client to read.
 const UNREAD_IN_DRAIN: Duration = Duration::from_secs(2);
 
 /// The service for the requests of one connection.
@@ -136,7 +137,7 @@ async fn shake_hands(
 /// Whether the first bytes of a connection can only be HTTP/1. `None` when none arrive.
 ///
 /// hyper-util detects the protocol too, but passes the 24 bytes that it read to hyper separately.
-/// hyper's buffer of 8 KiB is then too small for the rest by those bytes, and doubles.
+/// The rest of a full read is then 24 bytes too large for hyper's buffer of 8 KiB, which doubles.
 async fn speaks_http1(stream: &TcpStream, serving: &Serving) -> Option<bool> {
     let mut first = [0; PREFACE.len()];
     let peeked = tokio::select! {

@@ -2,7 +2,7 @@
 //!
 //! hyper has one header timer, which starts when the connection becomes idle. It does not separate
 //! a keep-alive connection (`http.idle_timeout`) from an incomplete header (`http.header_timeout`).
-//! It does not cover HTTP/2, or a client that does not read its answer. The bytes on the wire show
+//! It covers neither HTTP/2 nor a client that does not read its answer. The bytes on the wire show
 //! all of these cases.
 //!
 //! The beginning of a header that arrives in one read with a whole request is not detected. Such a
