@@ -26,9 +26,9 @@ settings! {
         /// Time until a keep-alive connection without a request is closed. A connection or an
         /// HTTP/2 stream whose client does not read its answer ends after the same time.
         pub idle_timeout("idle_timeout"): Duration = Same("75s"), check positive;
-        /// Bytes a second that a client must read while more of its answers is waiting. A client
-        /// that reads less for `http.idle_timeout` counts as one that does not read. `0`: any byte
-        /// is enough.
+        /// Bytes a second that a client must read while more of its answers waits to be read. A
+        /// client that reads less for `http.idle_timeout` counts as one that does not read. `0`:
+        /// any byte is enough.
         pub min_read_rate("min_read_rate"): ByteSize = Same("256B");
         /// HTTP/2 frames a second that one connection may send and that carry no request: PING,
         /// SETTINGS, PRIORITY, `WINDOW_UPDATE`, `RST_STREAM`, empty DATA and unknown types. A
