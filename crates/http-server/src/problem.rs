@@ -56,11 +56,11 @@ pub struct Body {
     detail: String,
     /// Stable word that clients match on.
     code: &'static str,
-    /// Id of the request, as in the `X-Request-Id` header and in the log.
+    /// Id of the request, also in the `X-Request-Id` header and in the log.
     request_id: String,
-    /// Id of the trace, as in the log, and in the trace when it was sampled.
+    /// Id of the trace, also in the log. The trace is exported when it was sampled.
     trace_id: String,
-    /// Invalid fields, for validation.
+    /// Errors of single fields, when validation failed.
     errors: Vec<FieldErrorBody>,
 }
 

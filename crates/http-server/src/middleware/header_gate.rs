@@ -1,4 +1,4 @@
-//! A layer that only requests with a given header pass.
+//! A layer for requests with a given header only.
 //!
 //! Compression wraps every body that passes it, even when there is nothing to compress. Requests
 //! without the header skip the layer. Requests with it allocate one boxed future.

@@ -22,7 +22,7 @@ metrics! {
         /// Earlier requests are counted under `other` and `unmatched`, here, in the busy time and
         /// in the bytes. `http_requests_total` counts each under its own labels.
         pub duration: HistogramVec = "http_request_duration_seconds"["method", "path"], buckets LATENCY;
-        /// Requests in flight, with those whose body is still arriving.
+        /// Requests in flight, including those whose body is still arriving.
         pub in_flight: IntGauge = "http_requests_in_flight";
         /// Maximum requests in progress (`http.max_in_flight`). Further requests are refused. The
         /// share in use is `http_requests_in_flight` less `http_request_bodies_arriving`, divided
@@ -194,7 +194,8 @@ impl RouteMetrics {
     }
 
     /// The timing of an answer whose method and path have none yet. Layers and the router answer
-    /// with 4xx and 5xx, and below 400 only `OPTIONS`. Other answers come from a handler.
+    /// with 4xx and 5xx, and with a status below 400 only to `OPTIONS`. Other answers come from a
+    /// handler.
     #[cold]
     fn timing_of(&self, status: u16) -> &Timing {
         if status < 400 && self.method != "OPTIONS" {

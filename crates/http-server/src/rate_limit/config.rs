@@ -35,9 +35,8 @@ settings! {
         /// Whether requests are limited.
         pub enabled("enabled"): bool = Same("true");
         /// Sustained requests a second of one client address, and separately of one principal. A
-        /// client address is an IPv4 address or an IPv6 /64. A principal is a user with several
-        /// addresses, or an API key, and has one bucket for all of its authenticated requests.
-        /// Fractions are allowed.
+        /// client address is an IPv4 address or an IPv6 /64. A user with several addresses, or an
+        /// API key, has one bucket for all of its authenticated requests. Fractions are allowed.
         pub default_per_second("default.per_second"): f64 = Same("50"), check rate;
         /// Requests that one client address, or one principal, may send at once.
         pub default_burst("default.burst"): u32 = Same("100"), check at_least_one;
@@ -48,8 +47,8 @@ settings! {
         pub auth_burst("auth.burst"): u32 = Same("10"), check at_least_one;
         /// Sustained password checks a second of one account, over all client addresses together.
         pub account_per_second("account.per_second"): f64 = Same("0.1"), check rate;
-        /// Password checks of one account at once. It is also the number of wrong passwords in a
-        /// row from a client address where the password was right before. These are counted
+        /// Password checks of one account at once. It is also the allowance of wrong passwords in a
+        /// row for a client address where the password was right before. That allowance is counted
         /// separately.
         pub account_burst("account.burst"): u32 = Same("20"), check at_least_one;
         /// Maximum keys in the table of each limiter. When the table is full, new keys share one

@@ -56,7 +56,7 @@ pub struct Limits {
     pub address: Option<Limit>,
     /// Every authenticated request, by principal.
     pub principal: Option<Limit>,
-    /// Requests with credentials, by client address. It is stricter.
+    /// The stricter limit of routes that take credentials, by client address.
     pub auth: Option<Limit>,
     /// Every check of a password, by its account.
     pub account: Option<Limit>,

@@ -45,7 +45,7 @@ metrics! {
 pub struct Tls {
     present: Arc<RwLock<TlsAcceptor>>,
     sources: [SecretSource; 2],
-    /// Expiry of the first certificate that is served.
+    /// Expiry of the certificate at start-up.
     expiry: i64,
     metrics: Option<TlsMetrics>,
 }

@@ -11,7 +11,7 @@ use crate::rate_limit::shared::Shared;
 use crate::rate_limit::shared::script;
 use crate::rate_limit::shared::script::Pace;
 
-/// Maximum time for name, connection, greeting and script together.
+/// Maximum time for name resolution, connection, greeting and script together.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Interval of the checks. While requests are rare, a check finds a lost server first.
 const HEARTBEAT: Duration = Duration::from_secs(1);

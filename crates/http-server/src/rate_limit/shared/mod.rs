@@ -69,7 +69,7 @@ pub(crate) struct Shared {
     metrics: RateLimitMetrics,
 }
 
-/// A client for a URL, which is parsed as the client parses it.
+/// Creates a client for the URL of a server.
 ///
 /// # Errors
 /// When it is not the URL of a Redis server.
