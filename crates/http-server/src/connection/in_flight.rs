@@ -51,8 +51,8 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let flight = self.watch.begin();
         let (head, body) = request.into_parts();
-        // A client with `Expect: 100-continue` has not sent the body. Reading it would send `100
-        // Continue`.
+        // A client with `Expect: 100-continue` has not sent the body. Reading it would make hyper
+        // answer `100 Continue`.
         let fault = flight.fault();
         let unread =
             fault.is_none() && !body.is_end_stream() && !head.headers.contains_key(header::EXPECT);

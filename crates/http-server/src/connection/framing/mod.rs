@@ -1,10 +1,10 @@
 //! Framing of HTTP/1.1 requests (RFC 9112, sections 6 and 7), checked on the bytes before hyper
 //! reads them.
 //!
-//! hyper may read a request differently from a proxy before it. It reads `Transfer-Encoding: gzip,
-//! chunked` as chunked. It drops `Content-Length` beside a transfer coding. It accepts a line feed
-//! without its carriage return in trailers. Two readings of one connection allow request smuggling.
-//! So such a request is refused and its connection closed.
+//! hyper may read a request differently from a proxy before it. It reads the transfer codings
+//! `gzip, chunked` as chunked. It drops `Content-Length` beside a transfer coding. It accepts a
+//! line feed without its carriage return in trailers. Two readings of one connection allow request
+//! smuggling. So such a request is refused and its connection closed.
 //!
 //! Requests that hyper refuses itself are not detected here. This check only has to agree with
 //! hyper on requests that hyper accepts.
