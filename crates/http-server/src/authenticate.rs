@@ -1,5 +1,5 @@
-//! Authentication as a layer at the routes that need it: decided before the body
-//! is read or an upgrade begins.
+//! Authentication layer for the routes that need it. It decides before the body is read and before
+//! an upgrade begins.
 
 use crate::problem::ProblemResponse;
 use std::convert::Infallible;
@@ -24,7 +24,7 @@ use request::Problem;
 use request::Role;
 use request::problem::codes;
 
-/// Lets authenticated requests through, with their [`Principal`].
+/// Layer that lets authenticated requests through and stores their [`Principal`] in the request.
 #[derive(Clone)]
 pub struct AuthenticateLayer(pub Arc<dyn Authenticator>);
 
@@ -39,8 +39,9 @@ impl<S> Layer<S> for AuthenticateLayer {
     }
 }
 
-/// The service of [`AuthenticateLayer`]. A request whose principal is remembered passes
-/// without a box and a copy of the service, which axum's `from_fn` makes.
+/// The service of [`AuthenticateLayer`]. A request with recently checked credentials passes without
+/// a boxed future and without a clone of the service. axum's `from_fn` makes both for every
+/// request.
 #[derive(Clone)]
 pub struct Authenticate<S> {
     inner: S,
@@ -97,10 +98,10 @@ where
     }
 }
 
-/// Notes whose request it is.
+/// Stores the principal in the request context and in the extensions.
 fn identify(request: &mut Request<Body>, principal: Principal) {
     if let Some(context) = RequestContext::current() {
-        // Once a request: the layer stands once around a route.
+        // The context is set once, because the layer wraps a route once.
         let _set = context.principal.set(principal.user);
     }
     request.extensions_mut().insert(principal);
@@ -121,7 +122,8 @@ fn credentials(headers: &HeaderMap) -> Result<Credentials<'_>, Problem> {
         .ok_or_else(missing)
 }
 
-/// RFC 6750, section 3: without credentials the challenge says no more than how.
+/// The answer to a request without credentials. Its challenge has no error code (RFC 6750, section
+/// 3).
 fn missing() -> Problem {
     challenged(Problem::new(
         codes::UNAUTHENTICATED,
@@ -129,14 +131,14 @@ fn missing() -> Problem {
     ))
 }
 
-/// Adds the challenge that every 401 carries (RFC 9110, section 15.5.2).
+/// Adds the challenge that every 401 response carries (RFC 9110, section 15.5.2).
 #[must_use]
 pub fn challenged(problem: Problem) -> Problem {
     problem.metadata("www-authenticate", "Bearer")
 }
 
-/// The answer to credentials that are not good; also when the user behind them is
-/// found to be gone only later.
+/// The answer to credentials that are wrong, expired or revoked. It is also the answer when the
+/// user of the credentials is later found to be deleted.
 #[must_use]
 pub fn refused() -> Problem {
     Problem::new(
@@ -146,7 +148,7 @@ pub fn refused() -> Problem {
     .metadata("www-authenticate", "Bearer error=\"invalid_token\"")
 }
 
-/// The principal that [`AuthenticateLayer`] found; without one it is 401.
+/// The principal that [`AuthenticateLayer`] found. Requests without one are rejected with 401.
 #[derive(Debug, Clone, Copy)]
 pub struct RequirePrincipal(pub Principal);
 
@@ -159,7 +161,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RequirePrincipal {
     }
 }
 
-/// A principal that is an administrator; anyone else is 403.
+/// A principal that is an administrator. Other principals are rejected with 403.
 #[derive(Debug, Clone, Copy)]
 pub struct RequireAdmin(pub Principal);
 

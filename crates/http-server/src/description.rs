@@ -1,4 +1,4 @@
-//! Problems in the description of the API.
+//! Problems in the OpenAPI document.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use utoipa::openapi::{Object, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 use request::problem::Code;
 use request::problem::codes;
 
-/// What the layers may answer to any operation, whatever its handler does.
+/// Problems that the layers may return for any operation, independent of its handler.
 const LAYERS: &[&Code] = &[
     codes::INVALID_HEADER,
     codes::NOT_ACCEPTABLE,
@@ -24,8 +24,8 @@ const LAYERS: &[&Code] = &[
     codes::DEADLINE_EXCEEDED,
 ];
 
-/// Describes the problems of an operation, a response a status with an example a
-/// code; texts come from the codes themselves.
+/// Describes the problems of an operation: one response for each status, one example for each code.
+/// The texts come from the codes.
 #[must_use]
 pub fn describe(groups: &[&[&'static Code]]) -> BTreeMap<String, RefOr<Response>> {
     let mut by_status: BTreeMap<u16, Vec<&Code>> = BTreeMap::new();
@@ -50,9 +50,11 @@ pub fn describe(groups: &[&[&'static Code]]) -> BTreeMap<String, RefOr<Response>
         .collect()
 }
 
-/// Gives every operation the same depth: what the layers may answer is added where an
-/// operation does not describe that status itself, and problems that are described by
-/// the names of their codes alone get an example a code and their headers.
+/// Completes the problems of every operation.
+///
+/// Problems of the layers are added for each status that an operation does not describe itself.
+/// Problems that are described only by the names of their codes get one example for each code, and
+/// their headers.
 pub fn complete(document: &mut OpenApi, codes: &[&'static Code]) {
     let refusals = describe(&[LAYERS]);
     for item in document.paths.paths.values_mut() {
@@ -79,7 +81,7 @@ pub fn complete(document: &mut OpenApi, codes: &[&'static Code]) {
     }
 }
 
-/// Names the codes of a response that an operation leaves to other parts of the service.
+/// Sets the codes of a response that an operation leaves to other parts of the service.
 pub fn name_codes(operation: &mut Operation, status: &str, codes: &[&Code]) {
     if let Some(RefOr::T(response)) = operation.responses.responses.get_mut(status) {
         let names: Vec<_> = codes.iter().map(|code| code.code).collect();
@@ -87,7 +89,7 @@ pub fn name_codes(operation: &mut Operation, status: &str, codes: &[&Code]) {
     }
 }
 
-/// Headers of problems of a status, whatever the operation.
+/// Headers of problems with a status, for all operations.
 fn headers(status: &str) -> &'static [(&'static str, &'static str)] {
     match status {
         "401" => &[("WWW-Authenticate", "How to authenticate (RFC 6750)")],

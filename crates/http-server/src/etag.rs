@@ -11,34 +11,34 @@ use request::problem::codes;
 /// The strong tag of a version.
 #[must_use]
 pub fn tag(version: i64) -> HeaderValue {
-    // Digits and quotes are visible ASCII.
+    // Digits and quotes are visible ASCII, so the value is valid.
     HeaderValue::from_str(&format!("\"{version}\""))
         .unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
 }
 
-/// The versions that a condition names.
+/// The versions that a conditional header names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
-    /// No such header.
+    /// The header is absent.
     Absent,
-    /// `*`: whatever is there.
+    /// `*`: any version.
     Anything,
-    /// These versions; tags that are none of ours are left out.
+    /// These versions. Tags that this service does not write are left out.
     Versions(Vec<i64>),
 }
 
-/// The condition of `If-Match` (RFC 9110, section 13.1.1). The comparison is strong: a
-/// weak tag never matches. Malformed it is 400 `INVALID_HEADER`.
+/// The condition of `If-Match` (RFC 9110, section 13.1.1). The comparison is strong, so a weak tag
+/// never matches. A malformed header is rejected with 400 `INVALID_HEADER`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IfMatch(pub Condition);
 
-/// The condition of `If-None-Match` (RFC 9110, section 13.1.2). The comparison is weak.
-/// Malformed it is 400 `INVALID_HEADER`.
+/// The condition of `If-None-Match` (RFC 9110, section 13.1.2). The comparison is weak. A malformed
+/// header is rejected with 400 `INVALID_HEADER`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IfNoneMatch(pub Condition);
 
 impl IfNoneMatch {
-    /// Whether it names this version: then a `GET` is 304.
+    /// Whether the header names this version. A `GET` is then answered with 304.
     #[must_use]
     pub fn names(&self, version: i64) -> bool {
         match &self.0 {
@@ -83,7 +83,7 @@ fn read(headers: &HeaderMap, name: &HeaderName, weak: bool) -> Result<Condition,
     Ok(versions.map_or(Condition::Absent, Condition::Versions))
 }
 
-/// Reads `"1", W/"2"`; `None` when it is not a list of tags.
+/// Parses a list such as `"1", W/"2"`. `None` when it is not a list of tags.
 fn parse(mut rest: &str, weak: bool, versions: &mut Vec<i64>) -> Option<()> {
     loop {
         let (is_weak, quoted) = match rest.strip_prefix("W/") {
@@ -94,7 +94,7 @@ fn parse(mut rest: &str, weak: bool, versions: &mut Vec<i64>) -> Option<()> {
         if tag.bytes().any(|byte| byte <= b' ') {
             return None;
         }
-        // Only the one way to write a version is its tag: not 01, not +1.
+        // A version has one tag. `01` and `+1` are not tags of version 1.
         if let Ok(version) = tag.parse::<i64>()
             && version.to_string() == tag
             && (weak || !is_weak)

@@ -1,4 +1,4 @@
-//! The layer around handlers in which faults act.
+//! The layer that injects faults into requests.
 
 use crate::problem::ProblemResponse;
 use std::convert::Infallible;
@@ -31,7 +31,7 @@ impl<S> Layer<S> for FaultLayer {
     }
 }
 
-/// Does to a request what its route's fault says; without one it costs a load.
+/// Applies the fault of a request's route. A request without a fault costs one load.
 #[derive(Clone)]
 pub struct InjectFault<S> {
     inner: S,
@@ -88,7 +88,7 @@ where
     }
     if effect.panic {
         faults.injected("panic", &route);
-        // The point of the fault.
+        // This panic is the injected fault.
         #[allow(clippy::panic)]
         {
             panic!("injected fault");
@@ -101,7 +101,7 @@ where
             "A fault was injected into this request.",
         );
         let problem = problem.status(status);
-        // These two tell when to come back, whoever sends them.
+        // These two statuses always carry `Retry-After`.
         let problem = match status {
             429 | 503 => problem.retry_after(1),
             _ => problem,

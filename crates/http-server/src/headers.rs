@@ -1,18 +1,19 @@
-//! Headers for browsers and caches, in one pass over an answer.
+//! Headers for browsers and caches, set in one pass over the headers of an answer.
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// Two years (the preload lists ask for one at least); subdomains are their owner's to promise.
+/// Two years. The preload lists require at least one. Subdomains are left to their owner.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000");
-/// For the pages of the documentation: everything from here, nothing inline but the
-/// styles that Swagger UI sets itself, in nobody's frame.
+/// Policy of the documentation pages. They load everything from this origin, except images from
+/// `data:` URLs, and may not be framed. Inline code is limited to the styles that Swagger UI sets
+/// itself.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; font-src 'self'; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-/// Puts in what the handler has not set. `secure` is whether clients come over TLS.
+/// Adds the headers that the handler has not set. `secure` says whether clients use TLS.
 pub(crate) fn secure(headers: &mut HeaderMap, secure: bool) {
     let mut set = Set::default();
     for (name, value) in &*headers {
@@ -31,13 +32,13 @@ pub(crate) fn secure(headers: &mut HeaderMap, secure: bool) {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     }
     if secure {
-        // RFC 6797, section 7.2: never over plain HTTP.
+        // HSTS must not be sent over plain HTTP (RFC 6797, section 7.2).
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
     }
     match set.media_type {
         MediaType::Json if !set.cached => {
             let private = if set.tagged {
-                // Kept by its owner, and asked for again by its tag.
+                // The client may store it, and revalidates it by its tag.
                 "private, no-cache"
             } else {
                 "no-store"
@@ -59,7 +60,7 @@ fn for_page(headers: &mut HeaderMap) {
         .or_insert(HeaderValue::from_static("no-referrer"));
 }
 
-/// What the handler has set, as far as it matters here.
+/// The headers that the handler has set and that matter here.
 #[derive(Default)]
 struct Set {
     media_type: MediaType,

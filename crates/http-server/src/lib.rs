@@ -1,8 +1,8 @@
 //! HTTP: the listener, the order of the middleware, problems and extractors.
 //!
-//! A service builds an axum router from its handlers, and [`middleware::around`] puts
-//! everything around it: observation, the guard, rate limits, compression. What a handler
-//! refuses is a [`request::Problem`], and a handler returns it as [`ProblemResponse`].
+//! A service builds an axum router from its handlers. [`middleware::around`] adds observation, the
+//! guard, rate limits and compression. Handlers return a [`request::Problem`] as
+//! [`ProblemResponse`].
 //!
 //! ```
 //! use axum::response::IntoResponse as _;

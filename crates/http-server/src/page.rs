@@ -1,7 +1,7 @@
-//! Keyset pages: `?limit=&cursor=` gives `{items, next_cursor}`.
+//! Keyset pages: `?limit=&cursor=` returns `{items, next_cursor}`.
 //!
-//! A cursor names the last item that was seen, not an offset, so that pages stay
-//! right while rows come and go. Ids are UUIDv7: their order is the order of time.
+//! A cursor names the last item of a page instead of an offset, so that pages stay correct while
+//! rows are added and removed. Ids are UUIDv7, so their order is the order of time.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
@@ -12,9 +12,9 @@ use uuid::Uuid;
 use request::Problem;
 use request::problem::codes;
 
-/// Items in a page when the client does not say.
+/// Items in a page when the client sets no limit.
 pub const DEFAULT_LIMIT: u32 = 20;
-/// Items in a page at most.
+/// Maximum items in a page.
 pub const MAX_LIMIT: u32 = 100;
 
 /// The query parameters of a list.
@@ -22,17 +22,17 @@ pub const MAX_LIMIT: u32 = 100;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
-    /// Items at most: 1 to 100, 20 by default.
+    /// Maximum number of items: 1 to 100, 20 by default.
     #[param(minimum = 1, maximum = 100)]
     pub limit: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
 }
 
-/// A page that is asked for, checked.
+/// A checked request for a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRequest {
-    /// Items at most.
+    /// Maximum number of items.
     pub limit: u32,
     /// Only items before this one, newest first.
     pub before: Option<Uuid>,
@@ -43,7 +43,7 @@ pub struct PageRequest {
 pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
-    /// For the next page; null at the end.
+    /// The cursor of the next page. Null at the end.
     pub next_cursor: Option<String>,
 }
 
@@ -66,13 +66,14 @@ impl PageQuery {
 }
 
 impl PageRequest {
-    /// What a store fetches: one more than the page, which tells whether there is a next one.
+    /// Number of items that a store fetches. It is one more than the page, to show whether there is
+    /// a next page.
     #[must_use]
     pub fn fetch(&self) -> i64 {
         i64::from(self.limit) + 1
     }
 
-    /// Makes the page of what the store found with [`PageRequest::fetch`].
+    /// Makes the page of the items that the store found with [`PageRequest::fetch`].
     pub fn page<T>(&self, mut items: Vec<T>, id: impl Fn(&T) -> Uuid) -> Page<T> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let more = items.len() > limit;
@@ -86,7 +87,7 @@ impl PageRequest {
 }
 
 impl<T> Page<T> {
-    /// The same page of another shape.
+    /// Converts the items of a page.
     pub fn map<U>(self, shape: impl FnMut(T) -> U) -> Page<U> {
         Page {
             items: self.items.into_iter().map(shape).collect(),

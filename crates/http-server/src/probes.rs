@@ -1,4 +1,4 @@
-//! The probes of the kubelet and of load balancers: they read memory and ask nobody.
+//! The probes of the kubelet and of load balancers. They read memory and call no dependency.
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -15,7 +15,7 @@ const READY: &str = "/health/ready";
 /// The paths of all probes.
 pub const PROBES: [&str; 3] = [LIVE, STARTUP, READY];
 
-/// How much an answer of `/health/ready` says.
+/// Level of detail of an answer of `/health/ready`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
     /// `{"status": …}`, for the public listener.

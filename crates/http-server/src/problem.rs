@@ -6,8 +6,8 @@ pub use request::problem::{Code, FieldError, Problem, codes};
 use request::{Failure, RequestContext};
 use serde::Serialize;
 
-/// A problem on its way to an HTTP client. Handlers return it, and `?` makes it from any
-/// error that is a [`Problem`] by `From`.
+/// A problem as an answer for an HTTP client. Handlers return it. `?` makes it from any error that
+/// converts to a [`Problem`].
 #[derive(Debug)]
 pub struct ProblemResponse(pub Problem);
 
@@ -24,11 +24,11 @@ where
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = FieldError)]
 pub struct FieldErrorBody {
-    /// Path of the field, `from_account` or `items[2].name`; empty for the whole body.
+    /// Path of the field, for example `name` or `items[2].name`. Empty for the whole body.
     field: String,
-    /// Stable upper-snake word.
+    /// Stable word in upper snake case.
     code: &'static str,
-    /// For people; never repeats the value.
+    /// Text for people. It never repeats the value.
     message: String,
 }
 
@@ -46,21 +46,21 @@ impl From<FieldError> for FieldErrorBody {
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Problem, title = "Problem")]
 pub struct Body {
-    /// Identifies the kind: `urn:problem:<code in lower case>`.
+    /// Identifier of the kind of problem: `urn:problem:<code in lower case>`.
     r#type: String,
     /// Short text, the same for every occurrence of the kind.
     title: &'static str,
     /// HTTP status.
     status: u16,
-    /// What happened this time.
+    /// Description of this occurrence.
     detail: String,
-    /// The stable word to match on.
+    /// Stable word that clients match on.
     code: &'static str,
-    /// Also in the `X-Request-Id` header and in the log.
+    /// Id of the request, also in the `X-Request-Id` header and in the log.
     request_id: String,
-    /// Also in the log, and in the trace when it was sampled.
+    /// Id of the trace, also in the log. The trace is exported when it was sampled.
     trace_id: String,
-    /// What is wrong with which field, for validation.
+    /// Errors of single fields, when validation failed.
     errors: Vec<FieldErrorBody>,
 }
 

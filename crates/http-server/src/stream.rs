@@ -1,6 +1,6 @@
-//! Streams: answers without an end of their own (server-sent events, WebSockets,
-//! long polls). Their routes say so with [`StreamLayer`], and are then timed to the
-//! head of their answer, and under no whole-request deadline.
+//! Streams: answers without an end of their own (server-sent events, WebSockets, long polls).
+//! [`StreamLayer`] marks their routes. A stream is timed to the head of its answer and has no
+//! whole-request deadline.
 
 use std::task::{Context, Poll};
 
@@ -8,7 +8,7 @@ use tower::{Layer, Service};
 
 use request::RequestContext;
 
-/// Marks what comes through it as a stream; a layer for routes.
+/// Layer that marks the requests of a route as streams.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamLayer;
 
@@ -20,7 +20,7 @@ impl<S> Layer<S> for StreamLayer {
     }
 }
 
-/// Marks requests; see [`StreamLayer`].
+/// The service of [`StreamLayer`].
 #[derive(Debug, Clone)]
 pub struct Stream<S>(S);
 
@@ -39,7 +39,7 @@ where
     fn call(&mut self, request: R) -> S::Future {
         RequestContext::with(|context| {
             if let Some(context) = context {
-                // Marking twice is marking.
+                // A second mark has no effect.
                 let _marked = context.stream.set(());
             }
         });
@@ -88,7 +88,7 @@ mod tests {
     };
     const DEADLINE: &str = "50ms";
 
-    /// Longer than the deadline, then an answer whose body never ends.
+    /// Waits for longer than the deadline, then answers with a body that never ends.
     async fn slow() -> Body {
         tokio::time::sleep(Duration::from_millis(200)).await;
         Body::from_stream(futures_util::stream::pending::<
@@ -106,7 +106,7 @@ mod tests {
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let nowhere = Path::new("/nonexistent");
         let mut reader = Reader::new(Layers::load(nowhere, nowhere, environment));
-        // The process of the tests keeps its own way to report panics.
+        // The process of the tests keeps its own panic hook.
         let hook = std::panic::take_hook();
         let telemetry = Telemetry::start(
             SERVICE,

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The nodes that the elements of one line name with `for`, from left to right. A node
-/// is `None` when it is no address: `unknown`, an obfuscated name, or not said at all.
-/// The whole is `None` when the line is not what the grammar allows: no part of it
-/// can be told from another then, since a quote may begin or end anywhere.
+/// Reads the nodes that the elements of one line name with `for`, from left to right.
+///
+/// A node is `None` when it is not an address: `unknown`, an obfuscated name, or no `for` at all.
+/// The result is `None` when the line breaks the grammar. No part of such a line is reliable,
+/// because a quoted string may begin or end anywhere.
 pub(crate) fn nodes(line: &str) -> Option<Vec<Option<IpAddr>>> {
     let mut rest = Rest(line.as_bytes());
     let mut nodes = Vec::new();
@@ -24,7 +25,7 @@ pub(crate) fn nodes(line: &str) -> Option<Vec<Option<IpAddr>>> {
     }
 }
 
-/// What is not read yet.
+/// The unread rest of a line.
 struct Rest<'a>(&'a [u8]);
 
 impl Rest<'_> {
@@ -44,8 +45,9 @@ impl Rest<'_> {
         }
     }
 
-    /// `[pair] *( ";" [pair] )`; a parameter may stand there once. Spaces around the
-    /// semicolon, which some proxies write, are not in the grammar but have one reading.
+    /// Reads `[pair] *( ";" [pair] )`, where each parameter may occur once. Spaces around the
+    /// semicolon are not in the grammar. They are accepted because some proxies write them and they
+    /// have only one reading.
     fn element(&mut self, nodes: &mut Vec<Option<IpAddr>>) -> Option<()> {
         let mut names = Vec::<String>::new();
         let mut node = None;
@@ -79,7 +81,7 @@ impl Rest<'_> {
         (!token.is_empty()).then(|| String::from_utf8_lossy(token).into_owned())
     }
 
-    /// A token, or a quoted string without its quotes and escapes.
+    /// Reads a token, or a quoted string without its quotes and escapes.
     fn value(&mut self) -> Option<String> {
         if self.peek() != Some(b'"') {
             return self.token();
@@ -101,8 +103,8 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The address in a node: `IPv4address / "[" IPv6address "]"`, and a port or an
-/// obfuscated port.
+/// The address in a node: `IPv4address / "[" IPv6address "]"`, with an optional port or obfuscated
+/// port.
 fn address(node: &str) -> Option<IpAddr> {
     let (name, port) = if let Some(rest) = node.strip_prefix('[') {
         let (name, port) = rest.split_once(']')?;
@@ -119,7 +121,7 @@ fn address(node: &str) -> Option<IpAddr> {
     }
 }
 
-/// One to five digits, or `_` and letters, digits, `.`, `_`, `-`.
+/// Whether a port is one to five digits, or `_` and letters, digits, `.`, `_`, `-`.
 fn is_port(text: &str) -> bool {
     match text.strip_prefix('_') {
         Some(name) => {
@@ -152,7 +154,7 @@ mod tests {
                 "for=192.0.2.43, for=198.51.100.17;by=203.0.113.60;proto=http",
                 vec![some("192.0.2.43"), some("198.51.100.17")],
             ),
-            // Commas, semicolons and escapes inside of quotes belong to the value.
+            // Commas, semicolons and escapes inside quotes belong to the value.
             (
                 "for=192.0.2.1;ext=\"a, for=6.6.6.6\", for=192.0.2.2",
                 vec![some("192.0.2.1"), some("192.0.2.2")],
@@ -170,7 +172,8 @@ mod tests {
                 "for=unknown, for=_hidden, proto=https",
                 vec![None, None, None],
             ),
-            // Neither bracketed nor with such a port is it a node of the grammar.
+            // The grammar requires brackets around IPv6 addresses and at most five digits in a
+            // port.
             (
                 "for=\"2001:db8::1\", for=\"192.0.2.1:123456\"",
                 vec![None, None],

@@ -1,7 +1,7 @@
-//! Who the client is: the socket's address, or what trusted proxies say of it.
+//! Client addresses: the address of the socket, or the address that trusted proxies report.
 //!
-//! One header is read. A proxy that writes one of `X-Forwarded-For` and `Forwarded`
-//! passes the other one on as the client sent it.
+//! Only one header is read. A proxy that writes one of `X-Forwarded-For` and `Forwarded` passes the
+//! other one on as the client sent it.
 
 mod forwarded;
 
@@ -13,20 +13,20 @@ use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 use settings::{Raw, Setting};
 
-/// Longest chain of proxies that is walked.
+/// Longest chain of proxies that is followed.
 const MAX_HOPS: usize = 32;
-/// Strangers can send what they like: they are warned of no more often than this.
+/// Shortest time between two warnings. Any client can cause them with a forged header.
 const WARN_EVERY: Duration = Duration::from_mins(1);
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The remote end of a connection, in the requests of the admin listener.
+/// The remote address of a connection, as an extension of requests on the admin listener.
 #[derive(Debug, Clone, Copy)]
 pub struct PeerAddress(pub SocketAddr);
 
 /// The header that trusted proxies write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AddressHeader {
-    /// `X-Forwarded-For`: addresses, each of them with or without a port.
+    /// `X-Forwarded-For`: a list of addresses, each with or without a port.
     #[default]
     XForwardedFor,
     /// `Forwarded` of RFC 7239.
@@ -53,7 +53,7 @@ impl Setting for AddressHeader {
     }
 }
 
-/// Which of the two headers a request has.
+/// Presence of the two headers in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AddressHeaders {
     x_forwarded_for: bool,
@@ -61,7 +61,7 @@ pub struct AddressHeaders {
 }
 
 impl AddressHeaders {
-    /// Remembers the name of a header if it is one of them.
+    /// Records the name of a header if it is one of the two.
     pub fn note(&mut self, name: &HeaderName) {
         if *name == header::FORWARDED {
             self.forwarded = true;
@@ -70,7 +70,7 @@ impl AddressHeaders {
         }
     }
 
-    /// Whether there is the one that is read, and whether there is the other.
+    /// Whether the header that is read is present, and whether the other one is.
     fn of(self, header: AddressHeader) -> (bool, bool) {
         match header {
             AddressHeader::XForwardedFor => (self.x_forwarded_for, self.forwarded),
@@ -90,27 +90,27 @@ pub struct ClientAddress {
 /// The result of a resolution.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// The client; where it cannot be told, the last proxy that is known.
+    /// Address of the client, or of the last known proxy when the client's address is unknown.
     pub address: IpAddr,
-    /// The resolved client itself lies in a trusted network.
+    /// Whether the resolved client itself lies in a trusted network.
     pub trusted: bool,
-    /// What is wrong with the forwarding headers.
+    /// Errors in the forwarding headers.
     pub flaws: Flaws,
 }
 
-/// What can be wrong with forwarding headers; each is counted.
+/// Errors in forwarding headers. Each one is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flaws {
-    /// The peer that sent them is not a trusted proxy.
+    /// The headers came from a peer that is not a trusted proxy.
     pub untrusted: bool,
     /// A trusted proxy sent the header that is not read.
     pub ignored: bool,
-    /// A trusted proxy does not tell the client's address.
+    /// A trusted proxy sent no readable address of the client.
     pub unreadable: bool,
 }
 
 impl ClientAddress {
-    /// A resolver that believes this header of these networks.
+    /// A resolver that reads `header` of peers in the `trusted` networks.
     #[must_use]
     pub fn new(trusted: Vec<IpNet>, header: AddressHeader) -> Self {
         Self {
@@ -120,9 +120,10 @@ impl ClientAddress {
         }
     }
 
-    /// Walks the forwarding chain from the right, as long as the hop that said it
-    /// is trusted; the first one that is not is the client. `present` tells which
-    /// headers there are.
+    /// Resolves the client address of a request. `present` says which forwarding headers it has.
+    ///
+    /// The forwarding chain is followed from right to left while each hop is trusted. The first
+    /// untrusted hop is the client.
     pub fn resolve(&self, peer: IpAddr, headers: &HeaderMap, present: AddressHeaders) -> Resolved {
         let peer = canonical(peer);
         let trusted = self.trusts(peer);
@@ -160,7 +161,7 @@ impl ClientAddress {
         }
     }
 
-    /// Behind a trusted peer.
+    /// Resolves the client behind a trusted peer.
     #[inline(never)]
     fn walk(&self, peer: IpAddr, headers: &HeaderMap, present: AddressHeaders) -> Resolved {
         let (is_there, ignored) = present.of(self.header);
@@ -174,7 +175,7 @@ impl ClientAddress {
         }
         Resolved {
             address,
-            // Somebody stands behind the last hop that is known.
+            // An unknown client is behind the last known hop, so the result is not trusted.
             trusted: is_known && self.trusts(address),
             flaws: Flaws {
                 untrusted: false,
@@ -184,13 +185,14 @@ impl ClientAddress {
         }
     }
 
-    /// The rightmost hop that is not trusted, or the leftmost one, and `true`; where
-    /// a hop before that cannot be read, the last one that could, and `false`.
+    /// The rightmost untrusted hop, or the leftmost hop when all are trusted, and `true`. When a
+    /// hop before that is unreadable or the chain is too long, the last hop that was read, and
+    /// `false`.
     fn first_stranger(&self, peer: IpAddr, headers: &HeaderMap) -> (IpAddr, bool) {
         let mut address = peer;
         let mut hops = hops(self.header, headers).into_iter().rev();
         for hop in hops.by_ref().take(MAX_HOPS) {
-            // `unknown` or an obfuscated name: the chain ends where it is readable.
+            // `unknown` or an obfuscated name ends the readable part of the chain.
             let Some(hop) = hop else {
                 return (address, false);
             };
@@ -238,12 +240,12 @@ impl ClientAddress {
     }
 }
 
-/// IPv4-mapped addresses are the IPv4 address that they carry.
+/// Converts an IPv4-mapped address to the IPv4 address that it contains.
 fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// Hops from left to right; `None` is one that is no address.
+/// Hops from left to right. A hop that is not an address is `None`.
 fn hops(header: AddressHeader, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let mut hops = Vec::new();
     for line in headers.get_all(header.name()) {
@@ -262,7 +264,7 @@ fn hops(header: AddressHeader, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     hops
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
+/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
 fn parse_hop(text: &str) -> Option<IpAddr> {
     text.parse::<IpAddr>()
         .ok()

@@ -1,11 +1,11 @@
-//! Who the client is, over chains of proxies that tell the truth and that do not.
+//! Client addresses behind chains of trusted and untrusted proxies.
 
 use super::*;
 use http::HeaderValue;
 
 use AddressHeader::{Forwarded, XForwardedFor};
 
-/// Behind a peer of the trusted network 10.0.0.0/8, or a stranger.
+/// Resolves the client of a request from `peer`. The network 10.0.0.0/8 is trusted.
 fn resolve(
     header: AddressHeader,
     peer: &str,
@@ -71,8 +71,7 @@ fn the_other_header_is_the_clients_own_and_has_no_effect() {
     assert!(resolved.flaws.ignored && !resolved.flaws.unreadable && !resolved.trusted);
 }
 
-/// Where every hop is trusted, the leftmost one is the client, and nothing stands
-/// left of it.
+/// When every hop is trusted, the leftmost one is the client and no hop is added before it.
 #[test]
 fn the_other_header_does_not_lengthen_a_chain_that_is_trusted() {
     for (header, own, other) in [
@@ -100,7 +99,7 @@ fn forwarded_is_read_with_ports_quotes_and_mapped_addresses() {
         r#"for="[2001:db8::1]:4711";proto=https, For="[::ffff:10.0.0.2]""#,
     )];
     assert_eq!(client(Forwarded, &chain), "2001:db8::1");
-    // The client's own element holds a quoted comma; the proxy's stands last.
+    // The client's own element contains a quoted comma. The proxy's element is the last one.
     let chain = [(
         "forwarded",
         r#"for=10.0.0.9;ext="a, for=10.0.0.8", for=203.0.113.9"#,

@@ -1,8 +1,8 @@
-//! Which connections a listener takes, and how it refuses the others.
+//! Admission of connections, and refusal of those beyond a limit.
 //!
-//! Refusing costs a file descriptor for a moment as well. So refusals have places of
-//! their own, and a listener that finds no descriptor at all gives up a spare one to
-//! close what waits.
+//! A refusal needs a file descriptor for a moment too. So refusals have places of their own. When
+//! no descriptor is free, the listener gives up a spare one to accept and close a waiting
+//! connection.
 
 use std::fs::File;
 use std::net::IpAddr;
@@ -20,19 +20,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::probes;
 
-/// Connections that are refused with an answer at once; beyond it without one.
+/// Maximum number of connections that are being refused with an answer. Further ones are closed
+/// without an answer.
 pub const REFUSALS: u32 = 64;
-/// Time in which a refused connection may show that it is a probe. A prober sends its
-/// request as soon as it is connected.
+/// Time for a refused connection to show that it is a probe. A prober sends its request as soon as
+/// it is connected.
 const PROBE_WAIT: Duration = Duration::from_millis(100);
-/// Bound of one refusal, or of one probe that is answered instead.
+/// Time limit of one refusal, or of one probe that is answered instead.
 pub(crate) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// A client can be refused as often as it likes: it is warned of no more often than this.
+/// Shortest time between two warnings, because a client can cause any number of refusals.
 const WARN_EVERY: Duration = Duration::from_mins(1);
-/// Largest head of a probe that is recognised.
+/// Largest head of a probe that is recognised, in bytes.
 const PROBE_HEAD: usize = 1_024;
 
-/// The connections that a listener may have.
+/// The limits of a listener's connections.
 #[derive(Clone)]
 pub struct Admission {
     places: Arc<Semaphore>,
@@ -42,23 +43,23 @@ pub struct Admission {
     refused: IntCounterVec,
 }
 
-/// What one client may hold of a listener's connections.
+/// The limit of the connections of one client.
 struct PerClient {
     shares: Arc<Shares>,
     at_most: u32,
-    /// The connections of a proxy are its clients': they are not limited.
+    /// Trusted proxies are not limited, because their connections belong to many clients.
     trusted: Vec<IpNet>,
-    /// When it was warned of last.
+    /// Time of the last warning.
     warned: Mutex<Option<Instant>>,
 }
 
-/// The right to be served; given back when dropped.
+/// An admitted connection. Its place is free again when this is dropped.
 pub(crate) struct Admitted {
     _place: OwnedSemaphorePermit,
     _share: Option<Share>,
 }
 
-/// Why a connection is refused: the label `reason`.
+/// Reason of a refused connection: the label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
     Connections,
@@ -77,7 +78,7 @@ impl Reason {
 }
 
 impl Admission {
-    /// Takes so many connections at once, and counts the refused ones by reason.
+    /// Admits at most `max_connections` at once, and counts refused connections by reason.
     #[must_use]
     pub fn new(max_connections: u32, refused: IntCounterVec) -> Self {
         let semaphore = |places: u32| {
@@ -93,7 +94,7 @@ impl Admission {
         }
     }
 
-    /// Lets one client hold `at_most` of them; proxies in `trusted` as many as there are.
+    /// Limits each client to `at_most` connections. Proxies in `trusted` are exempt.
     #[must_use]
     pub fn per_client(self, at_most: u32, trusted: Vec<IpNet>) -> Self {
         Self {
@@ -107,7 +108,7 @@ impl Admission {
         }
     }
 
-    /// A place for a connection with `peer`.
+    /// Takes a place for a connection with `peer`.
     pub(crate) fn admit(&self, peer: IpAddr) -> Result<Admitted, Reason> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| Reason::Connections)?;
@@ -121,7 +122,7 @@ impl Admission {
         })
     }
 
-    /// A place for an answer that refuses; `None` when the connection is to be closed
+    /// Takes a place for a refusal with an answer. `None` when the connection must be closed
     /// without one.
     pub(crate) fn refusal(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.refusals).try_acquire_owned().ok()
@@ -161,8 +162,8 @@ impl PerClient {
     }
 }
 
-/// Waits for the first bytes of a connection that is to be refused, and tells whether
-/// they are the whole head of a probe: probes are exempt from all limits.
+/// Waits for the first bytes of a connection that is about to be refused. Returns whether they are
+/// the whole head of a probe, because probes are exempt from all limits.
 pub(crate) async fn is_probe(stream: &TcpStream) -> bool {
     let mut head = [0; PROBE_HEAD];
     match tokio::time::timeout(PROBE_WAIT, stream.peek(&mut head)).await {
@@ -182,19 +183,18 @@ fn is_head_of_probe(head: &[u8]) -> bool {
     head.ends_with(b"\r\n\r\n") && probes::PROBES.iter().any(|probe| names(probe))
 }
 
-/// Answers without serving: a connection too many costs one write.
+/// Answers 503 without serving the connection, so that a refusal costs one write.
 pub(crate) async fn refuse(mut stream: TcpStream) {
     const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
         content-length: 0\r\nconnection: close\r\n\r\n";
-    // Bytes that nobody has read would turn the end into a reset, which takes the answer
-    // with it.
+    // Unread bytes would turn the close into a reset, and the client would lose the answer.
     let _nothing_there = stream.try_read(&mut [0; 4_096]);
-    // The client may be gone, which is as good.
+    // The client may be gone already, which is harmless.
     let _gone = stream.write_all(ANSWER).await;
     let _gone = stream.shutdown().await;
 }
 
-/// A file descriptor that is kept for the moment in which there is no other.
+/// A file descriptor that is kept for the case that no other is free.
 pub(crate) struct Spare(Option<File>);
 
 impl Spare {
@@ -202,8 +202,8 @@ impl Spare {
         Self(open())
     }
 
-    /// Closes one connection that waits, when `error` says that there is no descriptor
-    /// for it. False when that was not the trouble, or nothing could be done.
+    /// Closes one waiting connection when `error` says that no descriptor is free for it. Returns
+    /// false for any other error, and when no connection could be closed.
     pub(crate) fn close_one(&mut self, listener: &TcpListener, error: &std::io::Error) -> bool {
         let exhausted = matches!(
             Errno::from_io_error(error),

@@ -1,11 +1,12 @@
-//! Answers on HTTP/2 whose client does not take them.
+//! Detects HTTP/2 answers that their client does not read.
 //!
-//! hyper asks a body for more only when the client's flow-control windows have room for
-//! what it gave before, and waits for that room without end. So the last byte of a piece
-//! that may not fit is given by itself: when hyper asks again after it, all of the piece
-//! has room. Only then has the answer been delivered, for its record and for the deadline.
-//! hyper holds the last piece where no error of the body reaches it, so it is the task of
-//! the stream that ends: h2 then resets the stream.
+//! hyper polls a body for more only when the client's flow-control windows have room for the data
+//! before. It waits for that room without a limit. So the last byte of data that may not fit is
+//! given by itself. When hyper polls again after that byte, all of the data had room. Only then
+//! does the answer count as delivered, in its record and for the deadline.
+//!
+//! hyper holds the last piece where an error of the body does not reach it. So the task of the
+//! stream ends instead, and h2 resets the stream.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -22,29 +23,29 @@ use tokio::time::Sleep;
 
 use crate::connection::deadlines::Watch;
 
-/// Largest piece that is given at once: a frame (RFC 9113, section 4.2).
+/// Largest piece that is given at once: one frame (RFC 9113, section 4.2).
 const MAX_PIECE: u64 = 16 * 1_024;
-/// How long a stream lets the deadline of its connection come first, when both are due.
+/// Delay of the end of a stream when the deadline of its connection is due as well.
 const CONNECTION_FIRST: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// What the body gave in the present poll of its stream.
+    /// The result of the body in the current poll of its stream.
     static OFFER: Cell<Offer> = const { Cell::new(Offer::Unasked) };
 }
 
-/// What a body gave in one poll of its stream.
+/// The result of a body in one poll of its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// It was not asked.
+    /// The body was not polled.
     Unasked,
-    /// It has nothing more now, and the client has taken all that it gave.
+    /// The body has no more data now, and the client has taken all that it gave.
     Nothing,
-    /// It gave a piece; until then the client had taken so many bytes more.
+    /// The body gave a piece. Before that, the client had taken `taken` more bytes.
     Piece { taken: u64 },
 }
 
 impl Offer {
-    /// Tells the task of the stream; called by the body.
+    /// Reports the result to the task of the stream. The body calls this.
     #[inline]
     pub(crate) fn tell(self) {
         OFFER.set(match (self, OFFER.get()) {
@@ -56,19 +57,19 @@ impl Offer {
     }
 }
 
-/// Data cut into pieces, the last byte by itself.
+/// Data cut into pieces. The last byte is a piece of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Pieces {
     rest: Bytes,
     /// Bytes of the last piece.
     last: u64,
-    /// Bytes of those before it that the client has not surely taken.
+    /// Bytes of earlier pieces that the client may not have taken yet.
     earlier: u64,
 }
 
 impl Pieces {
-    /// Notes that hyper asks for more: it has room for the last piece, or for its
-    /// beginning, and so for all of those before it. Returns how much that is.
+    /// Records that hyper polls for more. It has room for the last piece or for its beginning, and
+    /// so for all earlier pieces. Returns the number of bytes that are now known to be taken.
     pub(crate) fn asked(&mut self) -> u64 {
         let last = std::mem::take(&mut self.last);
         let (taken, earlier) = if last > 1 {
@@ -80,7 +81,7 @@ impl Pieces {
         taken
     }
 
-    /// Takes the next data in.
+    /// Sets the next data.
     pub(crate) fn put(&mut self, data: Bytes) {
         self.rest = data;
     }
@@ -98,17 +99,17 @@ impl Pieces {
     }
 }
 
-/// Runs the streams of one connection, and ends those whose client does not take the
-/// answer.
+/// Runs the streams of one connection, and ends those whose client does not take the answer.
 #[derive(Clone)]
 pub(crate) struct Deliveries {
     watch: Watch,
-    /// Answers that were given up.
+    /// Number of answers that were given up.
     unread: IntCounter,
 }
 
 impl Deliveries {
-    /// Of the connection that `watch` follows; counts the answers that it gives up.
+    /// An executor for the connection that `watch` follows. `unread` counts the answers that it
+    /// gives up.
     pub(crate) fn new(watch: Watch, unread: IntCounter) -> Self {
         Self { watch, unread }
     }
@@ -133,7 +134,7 @@ pin_project! {
     struct Delivery<F> {
         #[pin]
         work: Option<F>,
-        // For the client to take what was given.
+        // Present while the client has not taken all data.
         wait: Option<Wait>,
         watch: Watch,
         unread: IntCounter,
@@ -151,7 +152,7 @@ pin_project! {
 
 struct Wait {
     since: Instant,
-    /// Bytes that the client has taken in the meantime.
+    /// Bytes that the client has taken since `since`.
     taken: u64,
     sleep: Pin<Box<Sleep>>,
 }
@@ -166,7 +167,7 @@ impl Wait {
         }
     }
 
-    /// Notes that the client took something. At the configured rate it begins anew.
+    /// Records that the client took `bytes`. At the configured rate the wait begins anew.
     fn took(&mut self, bytes: u64, watch: &Watch) {
         self.taken = self.taken.saturating_add(bytes);
         let now = Instant::now();
@@ -186,7 +187,7 @@ impl Wait {
             let again = if deadline > now {
                 deadline - now
             } else if watch.is_about_to_lapse(CONNECTION_FIRST) {
-                // The whole connection waits for this client, and ends for it.
+                // The whole connection waits for this client and is about to be ended.
                 CONNECTION_FIRST
             } else {
                 return Poll::Ready(());
@@ -249,7 +250,7 @@ mod tests {
             lengths.push(piece.len());
             taken.push(pieces.asked());
         }
-        // Half of what must be taken in time, at most.
+        // A piece is at most half of the bytes that must be taken in time.
         assert_eq!(lengths, [3, 3, 1]);
         assert_eq!(taken, [0, 3, 4]);
     }

@@ -1,10 +1,10 @@
-//! Request bodies that nobody read.
+//! Discards request bodies that were not read.
 //!
-//! A request that is refused before its body is read (401, 415, 429) leaves the
-//! body on the wire. hyper closes such a connection unless the rest is there
-//! already, which depends on how the client cut its packets; a client that keeps
-//! connections alive then finds a dead one. So a small body is read and thrown
-//! away before the answer goes out; a large one is worth the connection.
+//! A request that is refused before its body is read (401, 415, 429) leaves the body on the wire.
+//! hyper closes such a connection unless the rest of the body has arrived already. That depends on
+//! how the client splits its packets. A client that keeps connections alive would then reuse a
+//! closed one. So a small body is read and discarded before the answer is sent. A connection with a
+//! large body is closed.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,17 +18,17 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
-/// Largest body that is thrown away; more than any refusal should cost.
+/// Largest body that is discarded, in bytes. Reading more would cost too much for a refusal.
 const MAX_BYTES: u64 = 64 * 1_024;
-/// Time that the client has for the rest.
+/// Time for the client to send the rest.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// Where a body is left that was dropped before its end.
+/// Place for a body that was dropped before its end.
 #[derive(Clone, Default)]
 pub(crate) struct Leftover(Arc<Mutex<Option<Incoming>>>);
 
 impl Leftover {
-    /// The answer, once what was left is read to the end, when that is little.
+    /// Returns the answer after the leftover body is read to its end, if it is small.
     pub(crate) fn then<T: Send + 'static>(self, answer: T) -> BoxFuture<'static, T> {
         let discarded = async {
             self.discard().await;
@@ -44,13 +44,13 @@ impl Leftover {
             return;
         }
         let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-        // What is still missing after that costs the client its connection.
+        // When the rest does not arrive in time, hyper closes the connection.
         let _late = tokio::time::timeout(MAX_WAIT, rest).await;
     }
 }
 
 pin_project! {
-    /// The body of a request; leaves itself behind when it is dropped unread.
+    /// The body of a request. When it is dropped unread, it moves to `leftover`.
     pub(crate) struct RequestBody {
         body: Option<Incoming>,
         leftover: Leftover,

@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its last.
+//! Serves one connection, from its first byte to its last.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -33,25 +33,29 @@ use crate::connection::tls::Tls;
 use crate::connection::wake_gate::Rarely;
 use crate::connection::wire::Watched;
 
-/// Headers of a request in all; beyond it 431.
+/// Maximum bytes of all headers of a request. Larger headers are answered with 431.
 const MAX_HEADER_BYTES: usize = 64 * 1_024;
-/// HTTP/2 requests at once on one connection.
+/// Maximum concurrent HTTP/2 requests of one connection.
 const MAX_STREAMS: u32 = 100;
-/// HTTP/2 streams that a client may reset before we looked at them, and that we
-/// reset because of its errors: beyond, the connection ends (CVE-2023-44487).
+/// Limits of HTTP/2 stream resets (CVE-2023-44487). The first counts streams that the client resets
+/// before they are handled. The second counts streams that are reset because of the client's
+/// errors. A connection that exceeds a limit ends.
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_LOCAL_RESETS: usize = 100;
-/// An HTTP/2 connection with open streams is pinged, and ends without an answer.
+/// Interval of the pings of an HTTP/2 connection with open streams. Without an answer in the same
+/// time the connection ends.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// Head and body are written in one piece: answers are small, and to copy them costs less
-/// than to hand the kernel a list.
+/// Head and body are copied into one buffer. Answers are small, so the copy costs less than a
+/// vectored write.
 const WRITEV: bool = false;
-/// After a connection has no request in flight, the time for its last bytes to leave.
+/// Time for the last bytes of a connection to leave after its last request. It is also the interval
+/// of the checks in a drain.
 const LINGER: Duration = Duration::from_millis(50);
-/// Once the listener stops, the time that a client has which takes nothing of its answers.
+/// Time until a connection ends after the listener stops, when all of its answers wait for the
+/// client to read.
 const UNREAD_IN_DRAIN: Duration = Duration::from_secs(2);
 
-/// What serves the requests of one connection.
+/// The service for the requests of one connection.
 trait Connected<B>:
     Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static
 {
@@ -75,9 +79,9 @@ impl Drop for Open {
 
 /// Serves a connection until it ends.
 ///
-/// There are thousands of these futures at rest. hyper's part of one, and a handshake,
-/// are in boxes: the future of an `async fn` holds its arguments and what it makes of
-/// them side by side.
+/// Thousands of these futures are idle at the same time. The future of an `async fn` holds its
+/// arguments beside the values that are made of them. So hyper's connection and the handshake are
+/// boxed.
 pub(crate) async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
@@ -86,7 +90,7 @@ pub(crate) async fn connection(
 ) {
     serving.open.inc();
     let _open = Open(serving.open.clone());
-    // Answers are small and complete; waiting to fill a packet only delays them.
+    // Answers are small and complete. Waiting to fill a packet would only delay them.
     let _unsupported = stream.set_nodelay(true);
     if let Some(tls) = serving.tls.clone() {
         return Box::pin(shake_hands(stream, tls, peer, service, serving)).await;
@@ -107,8 +111,8 @@ async fn shake_hands(
     service: impl Serve,
     serving: Arc<Serving>,
 ) {
-    // Half a handshake is half a header: as long to wait for, and as little claim
-    // to the grace period.
+    // An unfinished TLS handshake is limited by `http.header_timeout` and dropped when the listener
+    // stops.
     tokio::select! {
         shaken = tokio::time::timeout(serving.patience.header, tls.accept(stream)) => match shaken {
             Ok(Ok(stream)) => {
@@ -130,10 +134,10 @@ async fn shake_hands(
     }
 }
 
-/// Whether the first bytes of a connection can only be HTTP/1; `None` when none come.
+/// Whether the first bytes of a connection can only be HTTP/1. `None` when none arrive.
 ///
-/// hyper-util finds out as well, but hands hyper the 24 bytes that it read for that by
-/// themselves; hyper's buffer of 8 KiB, too small for the rest by those bytes, doubles.
+/// hyper-util detects the protocol too, but passes the 24 bytes that it read to hyper separately.
+/// The rest of a full read is then 24 bytes too large for hyper's buffer of 8 KiB, which doubles.
 async fn speaks_http1(stream: &TcpStream, serving: &Serving) -> Option<bool> {
     let mut first = [0; PREFACE.len()];
     let peeked = tokio::select! {
@@ -150,10 +154,10 @@ async fn speaks_http1(stream: &TcpStream, serving: &Serving) -> Option<bool> {
     }
 }
 
-/// hyper's part of a connection, for one protocol or for both.
+/// hyper's connection, for HTTP/1 alone or for both protocols.
 trait Requests: Send {
-    /// Serves what comes, until the connection has ended. Errors of a connection are the
-    /// client's: resets, broken TLS, nonsense.
+    /// Serves requests until the connection has ended. Errors of a connection are caused by the
+    /// client (resets, broken TLS, invalid data) and are dropped.
     fn poll_ended(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()>;
 
     /// Ends the connection after the requests that are in flight.
@@ -194,7 +198,7 @@ where
     }
 }
 
-/// Has hyper read what comes over a connection that stands.
+/// Builds hyper's connection on an established stream.
 fn requests<T, S, B>(
     stream: T,
     is_http1: bool,
@@ -209,7 +213,7 @@ where
 {
     let stream = TokioIo::new(Watched::new(stream, watch.clone(), serving.control_frames));
     let service = Exchange::new(service, watch.clone());
-    // hyper-util has no switch for this: with upgrades it finds the protocol out itself.
+    // hyper-util has no option for HTTP/1 alone with upgrades. It would detect the protocol itself.
     if is_http1 {
         let mut builder = http1::Builder::new();
         builder
@@ -217,7 +221,7 @@ where
             .header_read_timeout(None)
             .keep_alive(serving.keep_alive)
             .writev(WRITEV)
-            // The bound of the buffer alone is rounded up to what one read brings.
+            // The bound of the buffer alone is rounded up to the size of one read.
             .max_header_size(MAX_HEADER_BYTES)
             .max_buf_size(MAX_HEADER_BYTES);
         return Box::pin(builder.serve_connection(stream, service).with_upgrades());
@@ -244,7 +248,7 @@ where
     Box::pin(connection.into_owned())
 }
 
-/// Runs a connection until it ends, is told to, or its client makes it.
+/// Runs a connection until it ends, the listener stops, or its client exceeds a limit.
 async fn run(
     mut connection: Pin<Box<dyn Requests>>,
     watch: Watch,
@@ -288,8 +292,8 @@ async fn run(
             }
         }
     }
-    // A connection without a request (idle, or with half a header) has no claim
-    // to the grace period, and one whose client does not read has little.
+    // A connection without a request (idle, or with an incomplete header) does not get the grace
+    // period. A connection whose client does not read gets a short part of it.
     let finished = async {
         loop {
             tokio::time::sleep(LINGER).await;
@@ -310,8 +314,7 @@ async fn run(
         }
         () = finished => {}
         () = serving.kill.cancelled() => {
-            // A request in flight speaks for itself; an answer that nobody reads has
-            // only this connection.
+            // A request in flight reports itself. An unread answer is reported here.
             if watch.is_unread() {
                 serving.lifecycle.unfinished("answer", &format!("to {peer}"));
             }
@@ -319,19 +322,19 @@ async fn run(
     }
 }
 
-/// What a connection is interrupted by.
+/// Reason of an interruption of a connection.
 enum Interruption {
-    /// The client let it wait for too long.
+    /// The client kept the connection waiting for too long.
     Lapse(Lapse),
     /// The listener stops.
     Stop,
-    /// GOAWAY; the requests that are on their way are still served.
+    /// The connection sends GOAWAY. Requests that are on their way are still served.
     Leave,
 }
 
-/// Resolves in a drain, when an HTTP/2 connection should be told to go away: at once,
-/// or when it has had its first request. HTTP/1.1 is asked by `Connection: close`; to
-/// close an idle connection would race with the request that is just being sent on it.
+/// Resolves in a drain when an HTTP/2 connection should send GOAWAY: at once, or after its first
+/// request. HTTP/1.1 answers carry `Connection: close` instead. Closing an idle connection would
+/// race with a request that is being sent on it.
 async fn go_away(draining: CancellationToken, watch: &Watch) {
     draining.cancelled().await;
     loop {

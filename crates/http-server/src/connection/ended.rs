@@ -1,32 +1,31 @@
-//! What a listener ends because of its clients.
+//! Connections and streams that a listener ends because of their clients.
 
 use telemetry::metrics;
 
 use crate::connection::deadlines::Lapse;
 use crate::connection::flood;
 
-/// Why connections are ended.
+/// The reasons for ending a connection.
 const REASONS: [Lapse; 4] = [Lapse::Header, Lapse::Idle, Lapse::Write, Lapse::Flood];
 
 metrics! {
     /// Connections and streams that a listener ended because of their clients.
     pub struct Ended {
-        /// Connections that the service ended because of their clients.
-        /// `header`: no header in time, or half of one; `idle`: no next request in time;
-        /// `unread`: answers not read, or too slowly; `flood`: HTTP/2 frames without end
-        /// that ask for nothing.
+        /// Connections that the service ended because of their clients. `header`: no header in
+        /// time, or an incomplete one. `idle`: no next request in time. `unread`: answers not read,
+        /// or read too slowly. `flood`: too many HTTP/2 frames that carry no request.
         pub connections: prometheus::IntCounterVec = "http_connections_ended_total"["reason"];
-        /// Answers on HTTP/2 that were given up because their client took them too slowly.
-        /// Their connection goes on; their requests are recorded as `499`.
+        /// Answers on HTTP/2 that were ended because their client read them too slowly. Their
+        /// connection stays open. Their requests are recorded with status `499`.
         pub streams_unread: prometheus::IntCounter = "http2_streams_unread_total";
-        /// HTTP/2 connections that were ended for too many frames that ask for nothing.
-        /// The bound is `http.max_control_frames`; `frame` is the type of the one too many.
+        /// HTTP/2 connections that were ended because of too many frames that carry no request. The
+        /// limit is `http.max_control_frames`. `frame` is the type of the frame that exceeded it.
         pub floods: prometheus::IntCounterVec = "http2_floods_total"["frame"];
     }
 }
 
 impl Ended {
-    /// Makes every series appear.
+    /// Creates every series with the value 0.
     #[must_use]
     pub fn with_every_reason(self) -> Self {
         for reason in REASONS {
@@ -38,7 +37,8 @@ impl Ended {
         self
     }
 
-    /// Counts a connection that ends after a frame of this type.
+    /// Counts a connection that ends because of too many frames. `frame` is the type of the last
+    /// one.
     #[cold]
     pub(crate) fn count_flood(&self, frame: u8) {
         self.count(Lapse::Flood);

@@ -1,19 +1,19 @@
-//! HTTP/2 frames that ask for nothing, and how many of them a client may send.
+//! Limit of HTTP/2 frames that carry no request.
 //!
-//! h2 answers or ignores PING, SETTINGS, PRIORITY and frames of unknown types as fast as
-//! they come, and takes any number of `WINDOW_UPDATE`. A client that sends nothing else
-//! costs a processor core. What requests and large answers bring with them is allowed on
-//! top: a reset, a priority or a window for each of them.
+//! h2 answers or ignores PING, SETTINGS, PRIORITY and frames of unknown types as fast as they
+//! arrive. It accepts any number of `WINDOW_UPDATE`. A client that sends nothing else uses a whole
+//! processor core. Frames that belong to requests and large answers are allowed in addition: a
+//! reset, a priority or a window for each of them.
 
 use quanta::Instant;
 
-/// Frames without a request that each request brings with it: windows, a priority, a reset.
+/// Additional frames that each request allows: windows, a priority, a reset.
 const PER_REQUEST: u64 = 8;
-/// Bytes of answers for which a client may open a window.
+/// Bytes of answers that allow one additional frame, which opens a window.
 const BYTES_PER_FRAME: u64 = 1_024;
 
-/// A frame with more payload than this counts as several: SETTINGS, GOAWAY and unknown
-/// types may have up to 16 KiB.
+/// Payload bytes that count as one frame. A frame with more counts as several, because SETTINGS,
+/// GOAWAY and unknown types may have up to 16 KiB.
 const PAYLOAD_OF_ONE: u64 = 64;
 /// Seconds of the allowed rate that requests and answers may earn in advance.
 const SECONDS_KEPT: u64 = 64;
@@ -32,7 +32,7 @@ pub(crate) mod kind {
     pub(crate) const PRIORITY_UPDATE: u8 = 0x10;
 }
 
-/// Names of frames: the label `frame`.
+/// Names of frame types: the label `frame`.
 pub(crate) const LABELS: [&str; 9] = [
     "continuation",
     "data",
@@ -45,7 +45,7 @@ pub(crate) const LABELS: [&str; 9] = [
     "window_update",
 ];
 
-/// What a frame is called.
+/// The name of a frame type.
 pub(crate) fn label(frame: u8) -> &'static str {
     match frame {
         kind::DATA => "data",
@@ -60,23 +60,23 @@ pub(crate) fn label(frame: u8) -> &'static str {
     }
 }
 
-/// Counts such frames of one connection.
+/// Counts the frames of one connection that carry no request.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// Frames a second.
+    /// Allowed frames a second.
     rate: u64,
     /// Frames since the count began, less those that were earned.
     frames: u64,
-    /// When it began.
+    /// Beginning of the count.
     began: Instant,
-    /// As many more are allowed.
+    /// Number of frames that are allowed in addition.
     earned: u64,
-    /// Bytes of answers that have earned nothing yet.
+    /// Bytes of answers that have not earned a frame yet.
     sent: u64,
 }
 
 impl Budget {
-    /// So many frames a second.
+    /// A budget of `rate` frames a second.
     pub(crate) fn new(rate: u32) -> Self {
         Self {
             rate: rate.into(),
@@ -87,29 +87,29 @@ impl Budget {
         }
     }
 
-    /// A request has come.
+    /// Adds the frames that a request allows.
     pub(crate) fn request(&mut self) {
         self.earned = (self.earned + PER_REQUEST).min(self.most());
     }
 
-    /// So many bytes went out.
+    /// Adds the frames that `bytes` of answers allow.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.sent = (self.sent + bytes as u64).min(self.most() * BYTES_PER_FRAME);
     }
 
-    /// What is earned and not used is not kept without end.
+    /// Upper bound of the earned frames, so that unused ones do not add up without a limit.
     fn most(&self) -> u64 {
         self.rate * SECONDS_KEPT
     }
 
-    /// Counts a frame that asks for nothing and has so many bytes. Whether it is one too
-    /// many.
+    /// Counts a frame that carries no request and has `payload` bytes. Returns whether the limit is
+    /// exceeded.
     pub(crate) fn is_exceeded(&mut self, payload: usize) -> bool {
         self.frames += 1 + payload as u64 / PAYLOAD_OF_ONE;
         self.frames > self.rate && self.is_over()
     }
 
-    /// The clock is read once in as many frames as a second may have.
+    /// Called once for as many frames as a second allows, so that the clock is read rarely.
     #[cold]
     fn is_over(&mut self) -> bool {
         self.earned += self.sent / BYTES_PER_FRAME;
@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    /// The number of the first frame that is too many.
+    /// The number of the first frame that exceeds the limit.
     fn flood(budget: &mut Budget) -> Option<usize> {
         (1..100_000).find(|_| budget.is_exceeded(8))
     }
@@ -143,7 +143,7 @@ mod tests {
     fn frames_that_ask_for_nothing_are_few() {
         let mut budget = Budget::new(100);
         assert_eq!(flood(&mut budget), Some(101));
-        // A count that took its time begins anew, and keeps nothing.
+        // A count that stayed below the rate begins anew and keeps nothing.
         let mut budget = Budget::new(100);
         budget.began -= Duration::from_hours(1);
         assert_eq!(flood(&mut budget), Some(202));

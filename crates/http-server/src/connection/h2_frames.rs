@@ -1,5 +1,5 @@
-//! Just enough of HTTP/2 framing (RFC 9113, section 4) to see a header block that
-//! has begun and not ended, and the windows that a client gives.
+//! A minimal reader of HTTP/2 frames (RFC 9113, section 4). It finds a header block that has begun
+//! and not ended, the windows that a client grants, and frames that carry no request.
 
 use crate::connection::flood::Budget;
 use crate::connection::flood::kind::CONTINUATION;
@@ -19,34 +19,34 @@ const END_HEADERS: u8 = 0x4;
 const INITIAL_WINDOW_SIZE: u8 = 4;
 /// The first bit is reserved (RFC 9113, section 6.9).
 const MAX_INCREMENT: u32 = u32::MAX >> 1;
-/// A setting has six bytes, the increment of a window four.
+/// A setting has six bytes. The increment of a window has four.
 const PAYLOAD: usize = 6;
 
 /// Follows the frames that a client sends.
 #[derive(Debug)]
 pub(crate) struct Frames {
     protocol: Protocol,
-    /// Bytes of the preface that were seen.
+    /// Number of bytes of the preface that have arrived.
     preface: usize,
     /// The frame header that is being read.
     header: [u8; FRAME_HEADER],
     header_len: usize,
-    /// Payload of the present frame that is still to come.
+    /// Bytes of the current frame's payload that are missing.
     payload: usize,
-    /// A header block began and has not ended.
+    /// A header block has begun and not ended.
     open: bool,
-    /// The present frame belongs to a header block and ends it.
+    /// The current frame belongs to a header block and ends it.
     closes: bool,
-    /// The last bytes of a payload that tells of windows.
+    /// The last bytes of a payload that describes windows.
     piece: [u8; PAYLOAD],
     piece_len: usize,
-    /// What the client has let the connection send, since it was told last.
+    /// Bytes by which the client opened the connection's window since the last report.
     opened: u64,
-    /// What it has set for its streams, since that was told last.
+    /// The window that the client set for its streams since the last report.
     stream_window: Option<u32>,
-    /// Frames that ask for nothing.
+    /// Limit of frames that carry no request.
     budget: Budget,
-    /// The type of the frame that was one too many.
+    /// The type of the frame that exceeded the limit.
     excess: Option<u8>,
 }
 
@@ -59,8 +59,8 @@ enum Protocol {
 }
 
 impl Frames {
-    /// Of a new connection, whose client may send so many frames a second that ask for
-    /// nothing.
+    /// A reader for a new connection. Its client may send `control_frames` frames a second that
+    /// carry no request.
     pub(crate) fn new(control_frames: u32) -> Self {
         Self {
             protocol: Protocol::default(),
@@ -79,33 +79,33 @@ impl Frames {
         }
     }
 
-    /// Notes that so many bytes went to the client.
+    /// Records that `bytes` were sent to the client.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.budget.sent(bytes);
     }
 
-    /// The type of the frame that was one too many, if there was one.
+    /// The type of the frame that exceeded the limit, if there was one.
     pub(crate) fn excess(&self) -> Option<u8> {
         self.excess
     }
 
-    /// Whether the client speaks HTTP/2, as far as its bytes tell.
+    /// Whether the bytes so far show that the client speaks HTTP/2.
     pub(crate) fn is_http2(&self) -> bool {
         self.protocol == Protocol::Http2
     }
 
-    /// Whether the client speaks HTTP/1, as far as its bytes tell.
+    /// Whether the bytes so far show that the client speaks HTTP/1.
     pub(crate) fn is_http1(&self) -> bool {
         self.protocol == Protocol::Http1
     }
 
-    /// How many bytes of the preface have come.
+    /// Number of bytes of the preface that have arrived.
     pub(crate) fn preface_len(&self) -> usize {
         self.preface
     }
 
-    /// The bytes that looked like a preface before the client turned out to speak
-    /// HTTP/1; they are told once.
+    /// Returns the bytes that looked like a preface before the client turned out to speak HTTP/1. A
+    /// second call returns nothing.
     pub(crate) fn take_false_preface(&mut self) -> &'static [u8] {
         let preface = PREFACE.get(..self.preface).unwrap_or_default();
         self.preface = 0;
@@ -117,7 +117,7 @@ impl Frames {
         self.open
     }
 
-    /// Tells what the client has said of its windows.
+    /// Reports the windows that the client has granted since the last report.
     pub(crate) fn tell(&mut self, windows: &Windows) {
         if let Some(window) = self.stream_window.take() {
             windows.set_stream(window);
@@ -127,7 +127,7 @@ impl Frames {
         }
     }
 
-    /// Takes the next bytes in.
+    /// Reads the next bytes.
     pub(crate) fn read(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match self.protocol {
@@ -148,7 +148,7 @@ impl Frames {
         }
     }
 
-    /// Takes in what belongs to the present frame; returns the rest.
+    /// Reads the bytes of the current frame. Returns the rest.
     fn frame<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         if self.payload > 0 {
             let taken = self.payload.min(bytes.len());
@@ -182,19 +182,19 @@ impl Frames {
 }
 
 impl Frames {
-    /// Counts the present frame if it asks for nothing: it carries neither a request nor
-    /// a part of one.
+    /// Counts the current frame if it carries neither a request nor a part of one.
     fn count(&mut self, kind: u8, flags: u8) {
         let asks = match kind {
             HEADERS => {
                 self.budget.request();
                 true
             }
-            // An end is something, and one byte is. With padding it may be less.
+            // An end of the stream is part of a request, and so is one byte. With padding that byte
+            // may be padding.
             DATA => flags & END_STREAM != 0 || self.payload > usize::from(flags & PADDED != 0),
             _ => false,
         };
-        // A header block may be long; h2 bounds it.
+        // A header block may be long. h2 limits its length.
         let payload = if kind == CONTINUATION {
             0
         } else {
@@ -205,14 +205,14 @@ impl Frames {
         }
     }
 
-    /// Whether the present frame tells of a window that matters here: that of new streams,
-    /// or that of the connection.
+    /// Whether the current frame describes a window that matters here: the window of new streams or
+    /// the window of the connection.
     fn has_window(&self) -> bool {
         let [_, _, _, kind, _, stream @ ..] = self.header;
         matches!(kind, SETTINGS | WINDOW_UPDATE) && stream == [0; 4]
     }
 
-    /// Takes in a part of such a payload.
+    /// Reads a part of such a payload.
     fn windows(&mut self, mut bytes: &[u8]) {
         let kind = self.header[3];
         let length = if kind == SETTINGS { PAYLOAD } else { 4 };

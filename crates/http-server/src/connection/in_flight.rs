@@ -1,5 +1,5 @@
-//! One request on a connection and its answer: in flight from the request's head to the
-//! last byte of the answer.
+//! One request on a connection and its answer. It is in flight from the request's head to the last
+//! byte of the answer.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -22,15 +22,15 @@ use crate::connection::delivery::Pieces;
 use crate::connection::discard_body::Leftover;
 use crate::connection::discard_body::RequestBody;
 
-/// What hyper calls for each request of a connection.
+/// The service that hyper calls for each request of a connection.
 pub(crate) struct Exchange<S> {
-    /// hyper calls from the connection's own task; a clone a request is not needed.
+    /// hyper calls it from the connection's own task, so that no clone for each request is needed.
     service: RefCell<S>,
     watch: Watch,
 }
 
 impl<S> Exchange<S> {
-    /// Serves the connection that `watch` follows.
+    /// A service for the connection that `watch` follows.
     pub(crate) fn new(service: S, watch: Watch) -> Self {
         Self {
             service: RefCell::new(service),
@@ -51,14 +51,15 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let flight = self.watch.begin();
         let (head, body) = request.into_parts();
-        // A client that asked first has sent nothing; to read would be to say yes.
+        // A client with `Expect: 100-continue` has not sent the body. Reading it would make hyper
+        // answer `100 Continue`.
         let fault = flight.fault();
         let unread =
             fault.is_none() && !body.is_end_stream() && !head.headers.contains_key(header::EXPECT);
         let leftover = unread.then(Leftover::default);
         let body = match &leftover {
             Some(leftover) => Body::new(RequestBody::new(body, leftover)),
-            // Needs no box.
+            // An empty body needs no box.
             None if body.is_end_stream() => Body::empty(),
             None => Body::new(body),
         };
@@ -75,14 +76,14 @@ where
     }
 }
 
-// Not an `async` block, which would hold what it awaits twice, and move it at every request.
+// Not an `async` block, which would hold the awaited future twice and move it at every request.
 pin_project! {
     /// The work on a request, up to the head of its answer.
     pub(crate) struct Exchanging<F, B> {
         #[pin]
         answering: F,
         leftover: Option<Leftover>,
-        // The answer, once nothing of the request is on the wire any more.
+        // The answer, while the rest of the request is discarded.
         discarding: Option<BoxFuture<'static, Response<B>>>,
         flight: Option<Flight>,
     }
@@ -138,11 +139,12 @@ where
 
 /// The body of an answer.
 pub trait Answer: HttpBody<Data = Bytes> {
-    /// Asks it not to count as sent with its last data, but when it is polled after that.
+    /// Counts the body as sent when it is polled after its last data, instead of with its last
+    /// data.
     fn hold(&mut self);
 }
 
-/// Nobody asks whether it was sent.
+/// The end of a plain body is not recorded.
 impl Answer for Body {
     fn hold(&mut self) {}
 }
@@ -152,7 +154,7 @@ pin_project! {
     pub(crate) struct FlightBody<B> {
         #[pin]
         body: B,
-        // When it may not fit into the client's windows.
+        // Present when the body may not fit into the client's windows.
         pieces: Option<Box<Pieces>>,
         http2: bool,
         flight: Option<Flight>,

@@ -1,8 +1,8 @@
-//! A close that loses no answer (RFC 9112, section 9.6).
+//! Closes a connection without losing the answer (RFC 9112, section 9.6).
 //!
-//! The operating system resets a connection that is closed while bytes of the client are
-//! unread, and the reset can overtake the answer, a 431 or a 400 for instance. So after
-//! the last byte of the answer such bytes are read and discarded for a bounded time.
+//! The operating system resets a connection that is closed while bytes of the client are unread.
+//! The reset can overtake the answer, for example a 431 or a 400. So after the last byte of the
+//! answer, such bytes are read and discarded for a bounded time.
 
 use std::io;
 use std::pin::Pin;
@@ -12,25 +12,25 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// Time that the client has to send the rest and to close.
+/// Time for the client to send the rest and to close.
 const TIME: Duration = Duration::from_secs(1);
-/// Bytes that are discarded at most.
+/// Maximum bytes that are discarded.
 const MAX_BYTES: usize = 1 << 20;
 
-/// How far the close of a connection is.
+/// Progress of closing a connection.
 #[derive(Default)]
 pub(crate) enum Linger {
     /// The answer is being sent.
     #[default]
     Open,
-    /// The client was told that no more comes.
+    /// The sending side is shut down.
     Shut,
-    /// It had sent more than was read.
+    /// The client had sent bytes that were not read. They are being discarded.
     Discarding { bytes: usize, end: Pin<Box<Sleep>> },
 }
 
 impl Linger {
-    /// Shuts the connection down, and discards what the client has sent.
+    /// Shuts the connection down and discards the bytes that the client has sent.
     pub(crate) fn poll_shutdown<T: AsyncRead + AsyncWrite>(
         &mut self,
         mut inner: Pin<&mut T>,
@@ -46,7 +46,7 @@ impl Linger {
             let polled = inner.as_mut().poll_read(cx, &mut buffer);
             let length = buffer.filled().len();
             match (&mut *self, polled) {
-                // Nothing is unread: nothing can be reset.
+                // Without unread bytes there is no reset.
                 (Self::Open | Self::Shut, Poll::Pending) => return Poll::Ready(Ok(())),
                 (Self::Discarding { end, .. }, Poll::Pending) => {
                     return end.as_mut().poll(cx).map(Ok);

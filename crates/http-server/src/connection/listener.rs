@@ -1,7 +1,7 @@
-//! Accepts connections and serves them until it is told to stop.
+//! Accepts connections and serves them until the listener is stopped.
 //!
-//! hyper-util rather than `axum::serve`, which has no header timeout, no limit on
-//! connections, and waits for half-sent headers when it should go.
+//! It uses hyper-util instead of `axum::serve`, which has no header timeout and no limit of
+//! connections. `axum::serve` also waits for incomplete headers in a shutdown.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -37,33 +37,34 @@ use crate::connection::tls::Tls;
 pub struct Serving {
     /// `public` or `admin`, for logs and metrics.
     pub name: &'static str,
-    /// Certificate and key; `None` on a plain listener.
+    /// Certificate and key. `None` for a plain listener.
     pub tls: Option<Tls>,
-    /// How long a connection may wait for its client.
+    /// Time limits of a connection that waits for its client.
     pub patience: Patience,
-    /// HTTP/2 frames a second of one connection that ask for nothing.
+    /// HTTP/2 frames a second that one connection may send and that carry no request.
     pub control_frames: u32,
-    /// Connections at once, in all and of one client.
+    /// Limits of connections, in all and of one client.
     pub admission: Admission,
     /// Whether a connection may have more than one request (HTTP/1.1).
     pub keep_alive: bool,
-    /// Its drain sends HTTP/2 clients elsewhere; it hears of answers that were cut.
+    /// Lifecycle of the process. Its drain sends GOAWAY to HTTP/2 clients. Answers that were cut
+    /// are reported to it.
     pub lifecycle: Lifecycle,
-    /// Stop accepting; finish what is in flight.
+    /// Stops accepting connections. Requests in flight are finished.
     pub stop: CancellationToken,
-    /// Drop what is left.
+    /// Drops the connections that are left.
     pub kill: CancellationToken,
-    /// Connections now.
+    /// Number of open connections.
     pub open: IntGauge,
-    /// What it ends because of its clients.
+    /// Counts connections and streams that are ended because of their clients.
     pub ended: Ended,
 }
 
-/// Connections that wait to be accepted, at most; the kernel may lower it.
+/// Maximum connections that wait to be accepted. The kernel may lower it.
 const BACKLOG: u32 = 1_024;
 
-/// An address that this process has taken and does not listen on yet: clients are
-/// refused, and a port that belongs to another process is found before any work is done.
+/// An address that this process has bound and does not listen on yet. Clients are refused until
+/// then. A port of another process is detected before any work is done.
 pub struct Reserved {
     socket: TcpSocket,
     address: SocketAddr,
@@ -71,17 +72,17 @@ pub struct Reserved {
 }
 
 impl Reserved {
-    /// Takes the address that `key` of the configuration names.
+    /// Binds the address of the configuration key `key`.
     ///
     /// # Errors
-    /// When the address cannot be taken; names the key.
+    /// When the address cannot be bound. The error names the key.
     pub fn new(key: &'static str, address: SocketAddr) -> anyhow::Result<Self> {
         let bind = || -> std::io::Result<TcpSocket> {
             let socket = match address {
                 SocketAddr::V4(_) => TcpSocket::new_v4()?,
                 SocketAddr::V6(_) => TcpSocket::new_v6()?,
             };
-            // Connections of a process that has gone do not hold the port.
+            // Connections of an ended process must not block the port.
             socket.set_reuseaddr(true)?;
             socket.bind(address)?;
             Ok(socket)
@@ -94,10 +95,10 @@ impl Reserved {
         })
     }
 
-    /// Listens, and logs the address that it got.
+    /// Listens and logs the bound address.
     ///
     /// # Errors
-    /// When another process listens there since; names the key.
+    /// When another process listens there by now. The error names the key.
     pub fn listen(self, name: &'static str) -> anyhow::Result<TcpListener> {
         let listener = self.socket.listen(BACKLOG);
         let listener = listener.with_context(|| cannot_listen(self.key, self.address))?;
@@ -110,22 +111,22 @@ fn cannot_listen(key: &str, address: SocketAddr) -> String {
     format!("cannot listen on {address} ({key})")
 }
 
-/// What a listener serves: a router, or one with middleware around it.
+/// A service for a listener: a router, or a router with middleware around it.
 pub trait Serve: Clone + Send + 'static {
     /// The body of its answers.
     type Body: Answer<Error = axum::Error> + Send + 'static;
-    /// What serves one connection. It is always ready: what is too much is refused in
+    /// The service of one connection. It is always ready. Requests beyond a limit are refused with
     /// an answer.
     type Connected: Service<Request<Body>, Response = Response<Self::Body>, Error = Infallible, Future: Send>
         + Send
         + 'static;
 
-    /// Serves the connection with `peer`. It is told once, not in every request: the
-    /// extensions of a request are a table that has to be made, and grows.
+    /// A service for the connection with `peer`. The address is passed once for each connection. In
+    /// the extensions of each request it would need a table that is allocated and grows.
     fn connected(&self, peer: SocketAddr) -> Self::Connected;
 }
 
-/// The admin listener's requests are few.
+/// The service of the admin listener, which has few requests.
 impl Serve for Router {
     type Body = Body;
     type Connected = AddExtension<Self, PeerAddress>;
@@ -135,7 +136,7 @@ impl Serve for Router {
     }
 }
 
-/// Serves until `stop`, then until nothing is in flight or `kill`.
+/// Serves until `stop`. Then waits until no request is in flight, or until `kill`.
 pub async fn serve(listener: TcpListener, service: impl Serve, serving: Serving) {
     let connections = TaskTracker::new();
     let serving = Arc::new(serving);
@@ -153,7 +154,7 @@ pub async fn serve(listener: TcpListener, service: impl Serve, serving: Serving)
                 continue;
             }
             Err(error) => {
-                // The loop must not spin on it.
+                // The pause keeps the loop from spinning.
                 tracing::warn!(listener = serving.name, %error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -168,7 +169,7 @@ pub async fn serve(listener: TcpListener, service: impl Serve, serving: Serving)
                 });
             }
             Err(reason) => match serving.admission.refusal() {
-                // Without a handshake there are no words for a client of TLS.
+                // A TLS client cannot read an answer without a handshake.
                 Some(place) if serving.tls.is_none() => {
                     connections.spawn(async move {
                         let refusing = refuse_or_probe(stream, peer, service, serving, reason);
@@ -185,7 +186,7 @@ pub async fn serve(listener: TcpListener, service: impl Serve, serving: Serving)
     connections.wait().await;
 }
 
-/// Refuses a connection, unless it is a probe: that is answered.
+/// Refuses a connection, unless it is a probe, which is answered.
 async fn refuse_or_probe(
     stream: TcpStream,
     peer: SocketAddr,

@@ -1,4 +1,4 @@
-//! Connections: accepted, bounded in number and time, and drained.
+//! Connections: accepted, limited in number and time, and drained.
 
 pub mod admission;
 pub mod deadlines;

@@ -1,8 +1,8 @@
-//! A future that is polled only when it was woken itself.
+//! A future that is polled only when its own waker was called.
 //!
-//! `select!` polls all of its branches whenever one of them has something to do. A
-//! connection has something to do at every request; what could end it (a token, a
-//! timer) does at hardly any, and takes locks at each poll.
+//! `select!` polls all of its branches when one of them is woken. A connection is woken at every
+//! request. The events that could end it (a token, a timer) are rare, and each poll of them takes
+//! locks.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,14 +12,14 @@ use std::task::{Context, Poll, Wake, Waker};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// Keeps polls away that are meant for others.
+    /// Skips polls that are meant for other futures of the same task.
     pub(crate) struct Rarely<F> {
         #[pin]
         inner: F,
         bell: Arc<Bell>,
-        // Rings the bell.
+        // The waker of the inner future. It rings the bell.
         waker: Waker,
-        // The task that the bell wakes, as it was last seen.
+        // The task that the bell wakes, as of the last poll.
         task: Option<Waker>,
     }
 }
@@ -39,7 +39,7 @@ impl Bell {
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.rung.store(true, Ordering::Release);
-        // It stays for the next ring.
+        // The task stays registered for the next ring.
         if let Some(task) = &*self.task() {
             task.wake_by_ref();
         }
@@ -49,7 +49,7 @@ impl Wake for Bell {
 impl<F> Rarely<F> {
     pub(crate) fn new(inner: F) -> Self {
         let bell = Arc::new(Bell::default());
-        // The first poll is the future's own.
+        // The first poll must reach the inner future.
         bell.rung.store(true, Ordering::Relaxed);
         Self {
             inner,
@@ -65,7 +65,7 @@ impl<F: Future> Future for Rarely<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        // Before the bell is looked at: who rings it from now on wakes this task.
+        // The task is registered before the bell is read, so that a later ring wakes this task.
         if !this
             .task
             .as_ref()
@@ -77,7 +77,7 @@ impl<F: Future> Future for Rarely<F> {
         if !this.bell.rung.load(Ordering::Acquire) {
             return Poll::Pending;
         }
-        // Before the poll: a ring from now on asks for another one.
+        // The bell is reset before the poll, so that a ring during the poll causes another one.
         this.bell.rung.store(false, Ordering::Relaxed);
         this.inner.poll(&mut Context::from_waker(this.waker))
     }
@@ -100,7 +100,7 @@ mod tests {
             Pin::new(&mut receive).poll(cx)
         });
         let mut rarely = std::pin::pin!(Rarely::new(counted));
-        // The branch beside it is ready many times.
+        // The other branch is ready many times.
         for _ in 0..100 {
             tokio::select! {
                 biased;

@@ -1,5 +1,5 @@
-//! What an HTTP/2 client lets us send (RFC 9113, section 6.9), and the answers that wait
-//! because of it.
+//! Flow-control windows of an HTTP/2 client (RFC 9113, section 6.9), and the answers that wait for
+//! them.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,20 +10,20 @@ use quanta::Instant;
 use crate::connection::deadlines::Moment;
 use crate::connection::deadlines::Watch;
 
-/// Both windows of a new connection (RFC 9113, section 6.9.2).
+/// Size of both windows of a new connection, in bytes (RFC 9113, section 6.9.2).
 const INITIAL: i64 = 65_535;
 
-/// What the client has told of its windows.
+/// The windows that the client has announced.
 pub(crate) struct Windows {
-    /// Of a new stream.
+    /// Window of a new stream.
     stream: AtomicI64,
-    /// Of the connection, less what was given to hyper. What a stream was given that is
-    /// reset before it was sent is missing here from then on: answers are cut into pieces
-    /// then that need not be.
+    /// Window of the connection, less the bytes that were given to hyper. Bytes of a stream that is
+    /// reset before they are sent stay subtracted. Then answers may be cut into pieces without
+    /// need.
     connection: AtomicI64,
-    /// Answers that wait for the client.
+    /// Number of answers that wait for the client.
     stalls: AtomicU32,
-    /// When the last of them began to wait, or its client caught up.
+    /// Time at which the last of them began to wait, or its client read fast enough.
     pub(crate) stalled_since: Moment,
 }
 
@@ -39,12 +39,12 @@ impl Default for Windows {
 }
 
 impl Windows {
-    /// The client has set the window of its streams.
+    /// Records the window that the client has set for its streams.
     pub(crate) fn set_stream(&self, window: u32) {
         self.stream.store(window.into(), Ordering::Relaxed);
     }
 
-    /// The client has opened the window of the connection.
+    /// Records that the client has opened the window of the connection.
     pub(crate) fn open(&self, bytes: u64) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let _before =
@@ -62,14 +62,14 @@ impl Windows {
         self.stalls.fetch_add(1, Ordering::Release);
     }
 
-    /// An answer waits for the client no longer.
+    /// Records that an answer no longer waits for the client.
     pub(crate) fn end_stall(&self) {
         self.stalls.fetch_sub(1, Ordering::Release);
     }
 }
 
 impl Watch {
-    /// Whether the windows have room for a body. One whose length is unknown may not fit.
+    /// Whether the windows have room for a body. A body of unknown length may not fit.
     pub(crate) fn fits(&self, body: &impl Body) -> bool {
         let windows = self.windows();
         let room = windows.stream.load(Ordering::Relaxed);
@@ -80,15 +80,14 @@ impl Watch {
         }
     }
 
-    /// Notes that so many bytes of a body were given to hyper.
+    /// Records that bytes of a body were given to hyper.
     pub(crate) fn spend(&self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let windows = self.windows();
         windows.connection.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Most bytes of a piece, so that a client that reads just fast enough takes one in
-    /// time.
+    /// Maximum bytes of a piece. A client that reads barely fast enough takes such a piece in time.
     pub(crate) fn piece(&self) -> u64 {
         let patience = self.patience();
         if patience.rate == 0 {
@@ -98,8 +97,8 @@ impl Watch {
         patience.rate.saturating_mul(millis) / 2_000
     }
 
-    /// Whether the deadline of the connection is due for an unread answer, or will be
-    /// within `time`.
+    /// Whether the deadline of the connection for an unread answer is due, or will be within
+    /// `time`.
     pub(crate) fn is_about_to_lapse(&self, time: Duration) -> bool {
         self.stalled_since()
             .is_some_and(|since| since + self.patience().idle <= Instant::now() + time)

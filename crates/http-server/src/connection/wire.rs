@@ -1,4 +1,4 @@
-//! The bytes of a connection, watched on their way to and from hyper.
+//! The bytes of a connection, inspected on their way to and from hyper.
 
 use std::io;
 use std::pin::Pin;
@@ -13,13 +13,13 @@ use crate::connection::h2_frames::Frames;
 use crate::connection::linger::Linger;
 
 pin_project! {
-    /// A stream whose bytes are watched.
+    /// A stream whose bytes are inspected.
     pub(crate) struct Watched<T> {
         #[pin]
         inner: T,
         frames: Frames,
         framing: Framing,
-        // A fault was found: what comes after it is not read.
+        // A fault was found. The bytes after it are not read.
         ended: bool,
         linger: Linger,
         watch: Watch,
@@ -27,8 +27,8 @@ pin_project! {
 }
 
 impl<T> Watched<T> {
-    /// Watches a stream, whose client may send so many HTTP/2 frames a second that ask for
-    /// nothing.
+    /// Inspects a stream. Its client may send `control_frames` HTTP/2 frames a second that carry no
+    /// request.
     pub(crate) fn new(inner: T, watch: Watch, control_frames: u32) -> Self {
         Self {
             inner,
@@ -41,7 +41,7 @@ impl<T> Watched<T> {
     }
 }
 
-/// hyper ends the connection with it; a handler that waits for the body hears of it.
+/// The error that ends the connection in hyper. A handler that waits for the body gets it too.
 #[cold]
 fn malformed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the body is malformed")
@@ -80,7 +80,8 @@ impl<T: AsyncRead> AsyncRead for Watched<T> {
             return polled;
         }
         if earlier > 0 {
-            // They might have become HTTP/2, and hold no head that hyper accepts.
+            // These bytes could have become HTTP/2. They contain no head that hyper accepts, so a
+            // fault in them is ignored.
             let preface = this.frames.take_false_preface();
             let _partial = this
                 .framing

@@ -1,7 +1,7 @@
 //! Content codings of request bodies (RFC 9110, section 8.4).
 //!
-//! A body is decoded when all of it has arrived, and is taken whole or not at all:
-//! data that is cut short, or that goes on after its end, is no body of that coding.
+//! A body is decoded after all of it has arrived, and is accepted only as a whole. A truncated
+//! body, or one with data after its end, is rejected.
 
 use std::io::Read as _;
 
@@ -11,19 +11,19 @@ use flate2::bufread::GzDecoder;
 use http::{HeaderMap, header};
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation as _, OutBuffer};
 
-/// What is decoded here, for the `Accept-Encoding` of a 415 (RFC 9110, section 12.5.3).
+/// The codings that are decoded, for the `Accept-Encoding` of a 415 (RFC 9110, section 12.5.3).
 pub(crate) const ACCEPTED: &str = "gzip, br, zstd";
 
-/// One after the other, each may turn little into much.
+/// Maximum codings of one body, because each of them may turn few bytes into many.
 const MOST_CODINGS: usize = 3;
 
-/// The largest window that a sender of zstd may use (RFC 9659): 8 MiB.
+/// Largest window that a sender of zstd may use (RFC 9659): 8 MiB.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// How much is decoded at once.
+/// Bytes that are decoded at once.
 const STEP: usize = 16 << 10;
 
-/// One coding that is decoded here.
+/// A coding that is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Coding {
     Gzip,
@@ -35,20 +35,20 @@ enum Coding {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Codings(Vec<Coding>);
 
-/// Why a body has no content.
+/// Reason why a body cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Undecodable {
-    /// Its content, what lies between two codings, or the window that its decoder needs,
-    /// is larger than allowed.
+    /// The content, the data between two codings, or the window of the decoder is larger than
+    /// allowed.
     TooLarge,
-    /// It is cut short, damaged, or goes on after its end.
+    /// The body is truncated, damaged, or has data after its end.
     Malformed,
 }
 
 impl Codings {
-    /// Reads all lines of `Content-Encoding`; `None` when a coding is not known here,
-    /// or there are too many. Codings have no case, `x-gzip` is `gzip` (RFC 9110,
-    /// section 8.4.1.3), and `identity` changes nothing.
+    /// Reads all lines of `Content-Encoding`. `None` when a coding is unknown or there are too
+    /// many. Names have no case, `x-gzip` is `gzip` (RFC 9110, section 8.4.1.3), and `identity` has
+    /// no effect.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut codings = Vec::new();
         for line in headers.get_all(header::CONTENT_ENCODING) {
@@ -65,7 +65,7 @@ impl Codings {
         (codings.len() <= MOST_CODINGS).then_some(Self(codings))
     }
 
-    /// Takes the codings off, the last one first; `limit` bounds what comes out of each.
+    /// Removes the codings, the last one first. `limit` bounds the output of each.
     pub(crate) fn decode(&self, body: Bytes, limit: usize) -> Result<Bytes, Undecodable> {
         let outermost_first = self.0.iter().rev();
         outermost_first.copied().try_fold(body, |body, coding| {
@@ -79,11 +79,11 @@ impl Codings {
     }
 }
 
-/// One member after the other, to the last byte (RFC 1952, section 2.2).
+/// Decodes all members, to the last byte (RFC 1952, section 2.2).
 fn gunzip(mut body: &[u8], limit: usize) -> Result<Vec<u8>, Undecodable> {
     let mut content = Vec::new();
     loop {
-        // One byte more than fits tells that there is more.
+        // One byte beyond the limit shows that there is more.
         let room = (limit - content.len()) as u64 + 1;
         GzDecoder::new(&mut body)
             .take(room)
@@ -98,7 +98,7 @@ fn gunzip(mut body: &[u8], limit: usize) -> Result<Vec<u8>, Undecodable> {
     }
 }
 
-/// One stream (RFC 7932), with windows of 16 MiB at most.
+/// Decodes one stream (RFC 7932), with windows of 16 MiB at most.
 fn unbrotli(body: &[u8], limit: usize) -> Result<Vec<u8>, Undecodable> {
     let mut state = BrotliState::new_strict(
         HeapAlloc::new(0_u8),
@@ -124,7 +124,7 @@ fn unbrotli(body: &[u8], limit: usize) -> Result<Vec<u8>, Undecodable> {
         match result {
             BrotliResult::NeedsMoreOutput => {}
             BrotliResult::ResultSuccess if unread == 0 => return Ok(content),
-            // All input was there: more of it will not come.
+            // All input was given, so no more of it will arrive.
             BrotliResult::ResultSuccess
             | BrotliResult::NeedsMoreInput
             | BrotliResult::ResultFailure => return Err(Undecodable::Malformed),
@@ -132,7 +132,7 @@ fn unbrotli(body: &[u8], limit: usize) -> Result<Vec<u8>, Undecodable> {
     }
 }
 
-/// One frame after the other, to the last byte (RFC 8878, section 3).
+/// Decodes all frames, to the last byte (RFC 8878, section 3).
 fn unzstd(body: &[u8], limit: usize) -> Result<Vec<u8>, Undecodable> {
     let malformed = |_| Undecodable::Malformed;
     let mut decoder = Decoder::new().map_err(malformed)?;
@@ -144,7 +144,7 @@ fn unzstd(body: &[u8], limit: usize) -> Result<Vec<u8>, Undecodable> {
     loop {
         let read_before = input.pos();
         let mut output = OutBuffer::around(step.as_mut_slice());
-        // 0 at the end of a frame.
+        // `missing` is 0 at the end of a frame.
         let missing = decoder
             .run(&mut input, &mut output)
             .map_err(|error| why(&error))?;
@@ -159,7 +159,7 @@ fn unzstd(body: &[u8], limit: usize) -> Result<Vec<u8>, Undecodable> {
     }
 }
 
-/// A window beyond the limit is told by the library's words alone.
+/// Classifies an error of the decoder. Only the text of the error shows that a window is too large.
 fn why(error: &std::io::Error) -> Undecodable {
     if error.to_string().contains("too much memory") {
         Undecodable::TooLarge

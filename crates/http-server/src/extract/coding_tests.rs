@@ -74,7 +74,7 @@ fn all_members_and_frames_are_the_content() {
         let body = [encode(coding, TEXT), encode(coding, TEXT)].concat();
         assert_eq!(decode(&[coding], body, 1_000).unwrap(), twice, "{coding:?}");
     }
-    // A frame that decoders skip (RFC 8878, section 3.1.2).
+    // Decoders skip this frame (RFC 8878, section 3.1.2).
     let skipped = [0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 7, 7];
     let body = [encode(Coding::Zstd, TEXT), skipped.to_vec()].concat();
     assert_eq!(decode(&[Coding::Zstd], body, 1_000).unwrap(), TEXT);
@@ -89,7 +89,7 @@ fn half_a_body_is_none_wherever_it_is_cut() {
             let cut = decode(&[coding], body[..length].to_vec(), 1_000);
             assert_eq!(cut, Err(Undecodable::Malformed), "{coding:?} at {length}");
         }
-        // The second one is cut: the first one is half a body as well.
+        // A whole body with a truncated one behind it is also rejected.
         for length in 1..body.len() {
             let cut = [&body, &body[..length]].concat();
             let cut = decode(&[coding], cut, 1_000);
@@ -118,7 +118,7 @@ fn damage_is_found() {
         Err(Undecodable::Malformed)
     );
     for byte_from_the_end in [1, 5] {
-        // The length, and the checksum (RFC 1952, section 2.3.1).
+        // A gzip body ends with a checksum and its length (RFC 1952, section 2.3.1).
         let mut damaged = encode(Coding::Gzip, TEXT);
         let at = damaged.len() - byte_from_the_end;
         damaged[at] ^= 1;
@@ -145,12 +145,12 @@ fn the_limit_is_exact_and_holds_between_codings() {
 
 #[test]
 fn windows_that_no_sender_may_ask_for_are_refused() {
-    // An empty last block under a window of 16 MiB, one of 8 MiB (RFC 9659).
+    // An empty last block with a window of 16 MiB, and one with 8 MiB (RFC 9659).
     for (exponent, expected) in [(14, Err(Undecodable::TooLarge)), (13, Ok(Bytes::new()))] {
         let frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0, exponent << 3, 1, 0, 0];
         assert_eq!(decode(&[Coding::Zstd], frame, 1_000), expected);
     }
-    // The first bits of a stream with a large window, which is no part of RFC 7932.
+    // The first bits of a stream with a large window, which RFC 7932 does not have.
     let large = vec![0x11, 0x1e, 0x03];
     assert_eq!(
         decode(&[Coding::Brotli], large, 1_000),

@@ -1,4 +1,4 @@
-//! What handlers take from a request; every rejection is a [`Problem`].
+//! Extractors for handlers. Every rejection is a [`Problem`].
 //!
 //! No rejection repeats a value that the client sent.
 
@@ -24,7 +24,7 @@ use request::FieldError;
 use request::Problem;
 use request::problem::codes;
 
-/// A JSON body, in and out.
+/// A JSON body of a request or an answer.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
@@ -59,7 +59,7 @@ where
 {
     type Rejection = ProblemResponse;
 
-    /// `None` when there is no body, which is not the same as one of another type.
+    /// `None` when there is no body. A body of another type is rejected.
     async fn from_request(request: Request, state: &S) -> Result<Option<Self>, ProblemResponse> {
         let typed = request.headers().contains_key(header::CONTENT_TYPE);
         if !typed && request.body().is_end_stream() {
@@ -71,11 +71,11 @@ where
     }
 }
 
-/// The whole content of a body, without its codings, within its size and time.
+/// Reads the whole content of a body without its codings, within the limits of size and time.
 ///
 /// # Errors
-/// 408, 413, 415 when a coding is not known, 400 when the body breaks off or is not what
-/// its coding makes of a content, or 503 when there is no place for it.
+/// 408 when the body is too slow, 413 when it is too large, or 415 when a coding is unknown. 400
+/// when it breaks off or cannot be decoded, or 503 when no place is free for it.
 pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
     let Some(codings) = Codings::of(request.headers()) else {
         return Err(Problem::new(
@@ -100,7 +100,7 @@ pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
     }
 }
 
-/// Why the body could not be read.
+/// The problem of a body that could not be read.
 fn unreadable(error: &(dyn std::error::Error + 'static), limits: BodyLimits) -> Problem {
     if cause::<LengthLimitError>(error).is_some() {
         return too_large(limits);
@@ -128,7 +128,7 @@ fn too_large(limits: BodyLimits) -> Problem {
     )
 }
 
-/// The error of this type in a chain.
+/// Finds an error of this type in a chain of errors.
 fn cause<'a, E: std::error::Error + 'static>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a E> {
@@ -137,7 +137,7 @@ fn cause<'a, E: std::error::Error + 'static>(
         if let Some(found) = error.downcast_ref::<E>() {
             return Some(found);
         }
-        // An I/O error hides what it carries from `source`.
+        // `source` of an I/O error does not return the error that it contains.
         let carried = error
             .downcast_ref::<std::io::Error>()
             .and_then(std::io::Error::get_ref);
@@ -166,7 +166,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // Derived types would take an array too, member by member in their order.
+    // Derived types would also accept an array, with their members in order.
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     if first.is_some_and(|first| *first != b'{') {
         well_formed(bytes)?;
@@ -178,7 +178,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        // The first misfit ends the reading; what follows may not even be JSON.
+        // Deserialization stops at the first mismatch. The rest of the body may not even be JSON.
         let path = error.path().to_string();
         well_formed(bytes)
             .err()
@@ -188,15 +188,15 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// Whether a body is JSON at all, nested at most as deep as `serde_json` goes.
+/// Checks that a body is JSON and not nested deeper than `serde_json` allows.
 fn well_formed(bytes: &[u8]) -> Result<(), Problem> {
     serde_json::from_slice::<Anything>(bytes)
         .map(|Anything| ())
         .map_err(|error| refusal("", &error))
 }
 
-/// Any JSON value, read and forgotten. Unlike `IgnoredAny`, which `serde_json` skips
-/// over without counting, it meets the limit of nesting and checks every string.
+/// Any JSON value, which is read and discarded. `serde_json` skips an `IgnoredAny` without counting
+/// its depth. This type meets the limit of nesting and checks every string.
 struct Anything;
 
 impl<'de> Deserialize<'de> for Anything {
@@ -247,9 +247,9 @@ impl<'de> Visitor<'de> for Anything {
     }
 }
 
-/// Sorts serde's errors: 400 for what is not JSON, for unknown and for repeated
-/// members, 422 for well-formed values that do not fit. Only the fixed part of
-/// serde's messages is read, since the rest repeats the client's input.
+/// Maps serde's errors to problems: 400 for invalid JSON and for unknown or repeated members, 422
+/// for well-formed values that do not fit. Only the fixed part of serde's messages is read, because
+/// the rest repeats the client's input.
 fn refusal(path: &str, error: &serde_json::Error) -> Problem {
     let message = error.to_string();
     if !error.is_data() {
@@ -322,8 +322,8 @@ where
     }
 }
 
-/// Query parameters; a parameter that stands twice or is not known is refused
-/// (give the type `#[serde(deny_unknown_fields)]`).
+/// Query parameters. A repeated parameter is rejected. An unknown one is rejected when the type has
+/// `#[serde(deny_unknown_fields)]`.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
@@ -345,10 +345,10 @@ where
     }
 }
 
-/// A header as text, when it stands exactly once.
+/// A header as text. `None` when it is absent.
 ///
 /// # Errors
-/// `INVALID_HEADER` when it stands twice or is not visible ASCII.
+/// `INVALID_HEADER` when the header occurs twice or is not visible ASCII.
 pub fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
     let refuse = || {
         Problem::new(

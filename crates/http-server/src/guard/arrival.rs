@@ -1,5 +1,5 @@
-//! Request bodies that arrive: while one does, its request has no place among those in
-//! work, but one among the bodies. A client that sends slowly holds up no other.
+//! Arriving request bodies. While its body arrives, a request holds a place among the bodies and
+//! none among the requests in progress. So a client that sends slowly blocks no other client.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,13 +20,13 @@ pub(crate) struct Holder {
     held: Mutex<Held>,
 }
 
-/// What the request has at the moment.
+/// The place that a request holds.
 enum Held {
-    /// It is worked on.
+    /// The request is in progress.
     Place { _place: Place },
-    /// Its body is awaited.
+    /// The body is awaited.
     Body { _body: BodyPlace },
-    /// The request is over, or was refused.
+    /// The request has ended or was refused.
     Nothing,
 }
 
@@ -38,7 +38,7 @@ impl Holder {
         })
     }
 
-    /// The request is over.
+    /// Frees the place at the end of the request.
     pub(crate) fn leave(&self) {
         self.set(Held::Nothing);
     }
@@ -47,7 +47,7 @@ impl Holder {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
 
-    /// Changes the place for one among the bodies.
+    /// Exchanges the place for one among the bodies.
     fn await_body(&self) -> Result<(), Full> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Held::Place { .. } = &*held {
@@ -58,7 +58,7 @@ impl Holder {
         Ok(())
     }
 
-    /// Changes the place among the bodies for one in work.
+    /// Exchanges the place among the bodies for one among the requests in progress.
     fn resume(&self) -> Result<(), Full> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Held::Body { .. } = &*held {
@@ -69,8 +69,8 @@ impl Holder {
         Ok(())
     }
 
-    /// The same for work that goes on without the rest of the body: it is there already,
-    /// so it counts, also beyond the limit.
+    /// Exchanges the place in the same way for work that continues without the rest of the body.
+    /// That work has begun already, so it gets a place even beyond the limit.
     fn resume_unasked(&self) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Held::Body { .. } = &*held {
@@ -81,7 +81,7 @@ impl Holder {
     }
 }
 
-/// The body of a request, which gives its place away while it is awaited.
+/// The body of a request, which gives up the request's place while it is awaited.
 pub(crate) struct ArrivingBody {
     inner: Body,
     holder: Arc<Holder>,

@@ -1,9 +1,9 @@
-//! One layer for what can end a request early: too many at once (shed at once,
-//! never queued), too slow (the deadline), or a panic (answered; the process lives).
+//! One layer for everything that ends a request early: load shedding (at once, without a queue),
+//! the deadline, and panics (answered, while the process continues).
 //!
-//! A request has a place while it is worked on, and none while its body arrives
-//! (`arrival.rs`). Streams have no deadline. The timer is made only when the inner work
-//! was not ready at its first poll: most requests never need one.
+//! A request holds a place while it is in progress, and none while its body arrives (`arrival.rs`).
+//! Streams have no deadline. The timer is created only when the inner work is not ready at its
+//! first poll. Most requests need none.
 
 use crate::problem::ProblemResponse;
 use std::convert::Infallible;
@@ -33,8 +33,8 @@ use crate::stream::is_stream;
 use request::Problem;
 use request::problem::codes;
 
-/// Installs [`Guard`]. Leaked once, so that requests hold a `&'static` reference instead
-/// of counting references.
+/// Installs [`Guard`]. Leaked once at start-up, so that requests hold a `&'static` reference
+/// instead of cloning an `Arc`.
 #[derive(Clone, Copy)]
 pub struct GuardLayer(&'static Shared);
 
@@ -44,8 +44,8 @@ struct Shared {
 }
 
 impl GuardLayer {
-    /// A layer that lets as many requests in as `limits` says, each for
-    /// `request_timeout`, and counts in `metrics` the ones that it sheds.
+    /// A layer that admits requests within `limits`, each for `request_timeout`. `metrics` counts
+    /// the requests that it sheds.
     #[must_use]
     pub fn new(limits: PlaceLimits, request_timeout: Duration, metrics: HttpMetrics) -> Self {
         Self(Box::leak(Box::new(Shared {
@@ -66,22 +66,22 @@ impl<S> Layer<S> for GuardLayer {
     }
 }
 
-/// Sheds, times out and catches panics.
+/// Sheds requests, ends them at the deadline and catches panics.
 #[derive(Clone)]
 pub struct Guard<S> {
     inner: S,
     shared: &'static Shared,
 }
 
-/// The right to be worked on.
+/// The place of a request in progress.
 enum Hold {
-    /// The request has no body, or all of it is here.
+    /// The request has no body, or all of it has arrived.
     Place { _place: Place },
-    /// The body may give the place away.
+    /// The body may give up the place.
     Shared(Arc<Holder>),
-    /// There was no place.
+    /// No place was free.
     Refused(Full),
-    /// The work was given up.
+    /// The work was ended at the deadline.
     Nothing,
 }
 
@@ -107,7 +107,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let places = &self.shared.places;
-        // Not `then`: a closure would move the request once more.
+        // Not `then`, because a closure would move the request once more.
         let (inner, hold) = match places.take() {
             Err(full) => (None, Hold::Refused(full)),
             Ok(place) if request.body().is_end_stream() => {
@@ -135,7 +135,7 @@ pin_project! {
     pub struct Guarded<F> {
         #[pin]
         inner: Option<F>,
-        // In a box: it is rare, and would make larger what is moved at every request.
+        // Boxed, because it is rare and would enlarge the future that every request moves.
         sleep: Option<Pin<Box<Sleep>>>,
         hold: Hold,
         shared: &'static Shared,
@@ -157,7 +157,7 @@ where
             };
             return Poll::Ready(Ok(ProblemResponse(problem).into_response()));
         };
-        // The inner future is dropped after a panic, not polled again.
+        // After a panic the inner future is dropped and not polled again.
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(cx)));
         match polled {
             Ok(Poll::Ready(response)) => return Poll::Ready(response),
@@ -169,7 +169,7 @@ where
             }
         }
         if is_stream() {
-            // Also when the route was found only after the first wait.
+            // A request may be marked as a stream only after its first wait.
             *this.sleep = None;
             return Poll::Pending;
         }

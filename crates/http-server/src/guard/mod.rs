@@ -1,4 +1,4 @@
-//! The guard around all work: shedding, the deadline, panics.
+//! The guard around all work: load shedding, the deadline and panics.
 
 mod arrival;
 mod layer;

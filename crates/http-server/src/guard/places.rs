@@ -1,5 +1,4 @@
-//! Places: how many requests are worked on at once, how many bodies are awaited, and
-//! how much of both one client may hold.
+//! Places: limits of requests in progress and of arriving bodies, in all and of one client.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -15,17 +14,17 @@ use request::problem::codes;
 /// Limits of a listener's requests.
 #[derive(Debug, Clone, Copy)]
 pub struct PlaceLimits {
-    /// Requests in work.
+    /// Maximum requests in progress.
     pub in_flight: u32,
-    /// Of the upper half of these, what one client may hold.
+    /// Maximum places of one client in the upper half of `in_flight`.
     pub in_flight_per_client: u32,
-    /// Request bodies that are awaited.
+    /// Maximum request bodies that are awaited.
     pub bodies: u32,
-    /// Of these, what one client may hold.
+    /// Maximum awaited bodies of one client.
     pub bodies_per_client: u32,
 }
 
-/// No place is free; the reason is counted. The answer is 503 `OVERLOADED`.
+/// No place is free, and the reason was counted. The answer is 503 `OVERLOADED`.
 #[derive(Debug, thiserror::Error)]
 #[error("no place is free: {reason}")]
 pub struct Full {
@@ -33,7 +32,7 @@ pub struct Full {
 }
 
 impl Full {
-    /// What the client is told.
+    /// The problem for the client.
     #[must_use]
     pub fn problem(&self) -> Problem {
         let detail = match self.reason {
@@ -51,10 +50,10 @@ const CLIENT_IN_FLIGHT: &str = "client_in_flight";
 const BODIES: &str = "bodies";
 const CLIENT_BODIES: &str = "client_bodies";
 
-/// The places of a listener, for the life of the process.
+/// The places of a listener. They exist as long as the process.
 pub(crate) struct Places {
     limits: PlaceLimits,
-    /// Below this many in work nobody asks who holds them.
+    /// Below this number in progress, places are not counted by client.
     open: u32,
     in_flight: AtomicU32,
     in_flight_of: Arc<Shares>,
@@ -76,10 +75,10 @@ impl Places {
         }
     }
 
-    /// A place for the request that is being polled.
+    /// Takes a place for the request that is being polled.
     ///
     /// # Errors
-    /// When all are taken, or this client holds its share.
+    /// When all places are taken, or this client holds its share.
     pub(crate) fn take(&'static self) -> Result<Place, Full> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         if before < self.open {
@@ -111,7 +110,7 @@ impl Places {
         }
     }
 
-    /// A place beyond all limits, for work that is there already.
+    /// Takes a place beyond all limits, for work that has begun already.
     pub(crate) fn take_unasked(&'static self) -> Place {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         Place {
@@ -120,10 +119,10 @@ impl Places {
         }
     }
 
-    /// A place among the bodies, for the request that is being polled.
+    /// Takes a place among the bodies for the request that is being polled.
     ///
     /// # Errors
-    /// When all are taken, or this client holds its share.
+    /// When all places are taken, or this client holds its share.
     pub(crate) fn take_body(&'static self) -> Result<BodyPlace, Full> {
         let before = self.bodies.fetch_add(1, Ordering::Relaxed);
         let share = if before >= self.limits.bodies {
@@ -170,10 +169,10 @@ fn client() -> IpAddr {
         .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
-/// A place among the requests in work; given back when dropped.
+/// A place among the requests in progress. It is free again when this is dropped.
 pub(crate) struct Place {
     places: &'static Places,
-    /// In a box: it is rare, and a place is moved with every request.
+    /// Boxed, because it is rare and a place moves with every request.
     _share: Option<Box<Share>>,
 }
 
@@ -183,7 +182,7 @@ impl Drop for Place {
     }
 }
 
-/// A place among the bodies that are awaited; given back when dropped.
+/// A place among the awaited bodies. It is free again when this is dropped.
 pub(crate) struct BodyPlace {
     places: &'static Places,
     _share: Share,

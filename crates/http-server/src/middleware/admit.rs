@@ -1,4 +1,4 @@
-//! What the head of a request alone can refuse, before any work is done for it.
+//! Rejects requests that can be judged by their headers alone, before any work is done.
 
 use crate::problem::ProblemResponse;
 use std::convert::Infallible;
@@ -16,14 +16,14 @@ use crate::connection::framing;
 use request::Problem;
 use request::problem::codes;
 
-/// Longest path and query; beyond it 414. RFC 9110, section 4.1, asks for 8,000
-/// octets at least; hyper alone would take what fits into its buffer.
+/// Longest path and query in bytes. A longer one is answered with 414. RFC 9110, section 4.1,
+/// requires at least 8,000 octets. hyper alone would accept as much as fits into its buffer.
 const MAX_TARGET: usize = 8 * 1_024;
 
 /// Installs [`Admit`].
 #[derive(Clone, Copy)]
 pub(crate) struct AdmitLayer {
-    /// Largest body, before as well as after decompression.
+    /// Largest body in bytes, before as well as after decompression.
     pub max_body_bytes: usize,
 }
 
@@ -38,7 +38,7 @@ impl<S> Layer<S> for AdmitLayer {
     }
 }
 
-/// Refuses by the head.
+/// Rejects requests by their head.
 #[derive(Clone)]
 pub(crate) struct Admit<S> {
     inner: S,
@@ -63,9 +63,9 @@ where
             return Either::Right(ready(Ok(refused(problem))));
         }
         if head.accept_encoding && refuses_identity(request.headers()) {
-            // An answer that cannot be compressed would become 406 after its work
-            // was done; a client may be sent what it did not ask for instead
-            // (RFC 9110, section 12.5.3, asks for no more than SHOULD).
+            // An answer that cannot be compressed would become 406 after its work was done. The
+            // client gets an uncompressed answer instead, which RFC 9110, section 12.5.3, allows
+            // (SHOULD).
             request.headers_mut().remove(header::ACCEPT_ENCODING);
         }
         Either::Left(self.inner.call(request))
@@ -77,7 +77,7 @@ fn refused(problem: Problem) -> Response {
     ProblemResponse(problem).into_response()
 }
 
-/// What there is to look at, found in one pass over the headers.
+/// The headers that are checked, found in one pass.
 #[derive(Default)]
 struct Head<'a> {
     host: Option<&'a HeaderValue>,
@@ -133,7 +133,7 @@ fn refusal(request: &Request<Body>, head: &Head<'_>, max_body_bytes: usize) -> O
             codes::BODY_TOO_LARGE,
             format!("The body may have {max_body_bytes} bytes at most."),
         );
-        // What the client is sending already is not read.
+        // The body that the client is already sending is not read.
         return Some(problem.metadata("connection", "close"));
     }
     if head.accept && excludes_json(request.headers()) && is_of_the_api() {
@@ -145,15 +145,15 @@ fn refusal(request: &Request<Body>, head: &Head<'_>, max_body_bytes: usize) -> O
     None
 }
 
-/// Whether the router has a route for it that answers in JSON.
+/// Whether the router has a route for the request that answers in JSON.
 fn is_of_the_api() -> bool {
     RequestContext::with(|context| {
         context.is_some_and(|context| context.route.starts_with("/api/"))
     })
 }
 
-/// RFC 9112, section 3.2, for HTTP/1.1; RFC 9113, section 8.3.1, for HTTP/2, where
-/// `:authority` has the place of `Host` and must not contradict it.
+/// Whether the request names one host: RFC 9112, section 3.2, for HTTP/1.1. In HTTP/2 `:authority`
+/// replaces `Host`, which must not contradict it (RFC 9113, section 8.3.1).
 fn names_one_host(request: &Request<Body>, head: &Head<'_>) -> bool {
     let authority = request.uri().authority();
     match (head.host, head.hosts) {
@@ -171,7 +171,7 @@ fn names_one_host(request: &Request<Body>, head: &Head<'_>) -> bool {
     }
 }
 
-/// Host and port, without user information. The usual ones are told without a parse.
+/// Whether the bytes are host and port without user information. Common hosts are not parsed.
 fn is_host(bytes: &[u8]) -> bool {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     let end = bytes.iter().position(|byte| !plain(byte));
@@ -182,30 +182,30 @@ fn is_host(bytes: &[u8]) -> bool {
     !bytes.contains(&b'@')
         && http::uri::Authority::try_from(bytes).is_ok_and(|host| {
             let port = host.as_str().rsplit_once(':').map_or("", |(_, port)| port);
-            // `[::1]` has no port; an empty one is allowed (RFC 3986, section 3.2.3).
+            // `[::1]` has no port. An empty port is allowed (RFC 3986, section 3.2.3).
             !host.host().is_empty()
                 && (port.is_empty() || port.ends_with(']') || port.parse::<u16>().is_ok())
         })
 }
 
-/// Four digits at most, which any port may be.
+/// Whether the bytes are a port of at most four digits, which is always in range.
 fn is_small_port(bytes: &[u8]) -> bool {
     matches!(bytes, [b':', port @ ..] if port.len() <= 4 && port.iter().all(u8::is_ascii_digit))
 }
 
-/// hyper has refused what is no number, and what contradicts itself.
+/// The length of the body. hyper has already rejected a value that is not a number or contradicts
+/// another one.
 fn declared_length(length: Option<&HeaderValue>) -> u64 {
     length
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .unwrap_or(0)
 }
 
-/// Whether every range of `Accept` that could be meant for JSON, or for a stream of
-/// events, is absent or refused (RFC 9110, section 12.5.1). What cannot be read
-/// excludes nothing.
+/// Whether `Accept` excludes JSON and event streams: every range for them is absent or has weight 0
+/// (RFC 9110, section 12.5.1). An unreadable header excludes nothing.
 fn excludes_json(headers: &HeaderMap) -> bool {
     let mut any = false;
-    // Of the ranges that hold `application/json`, the most specific one counts.
+    // The most specific of the ranges with `application/json` counts.
     let mut best: Option<(u8, bool)> = None;
     for value in headers.get_all(header::ACCEPT) {
         let Ok(value) = value.to_str() else {
@@ -220,7 +220,8 @@ fn excludes_json(headers: &HeaderMap) -> bool {
                 "*/*" => 1,
                 "application/*" => 2,
                 "application/json" => 3,
-                // For problems, and for streams: such a client knows what it does.
+                // Ranges for problems and event streams. A client that accepts one of them is not
+                // rejected.
                 range if range.ends_with("+json") || range == "text/event-stream" => {
                     if wanted {
                         return false;
@@ -238,7 +239,7 @@ fn excludes_json(headers: &HeaderMap) -> bool {
     any && !best.is_some_and(|(_, wanted)| wanted)
 }
 
-/// `q=0`, `q=0.0`, …
+/// Whether a parameter is `q=0`, `q=0.0` or another zero.
 fn is_zero_weight(parameter: &str) -> bool {
     parameter
         .strip_prefix(['q', 'Q'])
@@ -249,7 +250,7 @@ fn is_zero_weight(parameter: &str) -> bool {
         })
 }
 
-/// Whether `Accept-Encoding` forbids an answer as it is.
+/// Whether `Accept-Encoding` forbids an uncompressed answer.
 fn refuses_identity(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT_ENCODING)

@@ -1,8 +1,7 @@
-//! A layer that only some requests go through.
+//! A layer for requests with a given header only.
 //!
-//! Compression wraps every body that passes it, whether or not there is work for it.
-//! A request without the header that asks for it skips the layer; the others allocate
-//! one boxed future.
+//! Compression wraps every body that passes it, even when there is nothing to compress. Requests
+//! without the header skip the layer. Requests with it allocate one boxed future.
 
 use std::task::{Context, Poll};
 
@@ -63,7 +62,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // To look at each name costs less than to hash this one.
+        // Comparing each name costs less than hashing this one.
         if request.headers().keys().any(|name| *name == self.header) {
             Either::Right(through(&mut self.layered, request))
         } else {
@@ -72,7 +71,7 @@ where
     }
 }
 
-/// Apart, so that the way around the layer is short.
+/// Not inlined, so that the path without the layer stays short.
 #[inline(never)]
 fn through<T, B>(
     layered: &mut T,

@@ -1,8 +1,8 @@
-//! THE middleware order of the public listener, outermost first.
+//! The middleware order of the public listener, outermost first.
 //!
-//! Everything that can end a request stands inside of 1, so that nothing happens
-//! unseen. Authentication and the stricter limits stand at the routes that need
-//! them, inside of all of these.
+//! Everything that can end a request is inside of layer 1, so that every request is recorded.
+//! Authentication and the stricter limits are at the routes that need them, inside of all these
+//! layers.
 
 use crate::problem::ProblemResponse;
 mod admit;
@@ -40,7 +40,7 @@ use crate::rate_limit::Limits;
 use request::Problem;
 use request::problem::codes;
 
-/// What the layers are made of.
+/// The parts that the layers are made of.
 pub struct Parts<'a> {
     /// The listener's configuration.
     pub config: &'a Config,
@@ -48,14 +48,15 @@ pub struct Parts<'a> {
     pub observer: Arc<Observer>,
     /// Rate limits.
     pub limits: &'a Limits,
-    /// Answers of a drain ask to close, and what it cuts is named.
+    /// Lifecycle of the process. Answers in a drain close their connection. Requests that are cut
+    /// are reported to it.
     pub lifecycle: Lifecycle,
 }
 
-/// Puts the layers around all routes, known or not; `probes` go past them.
+/// Puts the layers around all routes and unknown paths. Requests for `probes` bypass the layers.
 ///
-/// The layers stand around the router as a whole, as one type: as layers of the
-/// router each would cost a box and a copy of all that is inside, at every request.
+/// The layers are around the router as a whole, as one type. As layers of the router, each would
+/// cost a box and a clone of the inner service at every request.
 pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + Sync + use<> {
     let Parts {
         config,
@@ -68,7 +69,7 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
     let observed = ServiceBuilder::new()
-        // 1. Context, metrics, request line, span: sees also what the others refuse.
+        // 1. Context, metrics, request line, span. It records refusals of the other layers too.
         .layer(ObserveLayer::new(Observation {
             observer,
             router: Asked::new(&router),
@@ -84,9 +85,9 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
             tls: config.tls_cert.is_some(),
             lifecycle,
         }))
-        // 2. CORS: preflights are answered here, and refusals further in carry its headers.
+        // 2. CORS. It answers preflights, and adds its headers to refusals of the inner layers.
         .layer(option_layer(cors(config)))
-        // 3. Shedding, deadline, panics.
+        // 3. Load shedding, deadline, panics.
         .layer(GuardLayer::new(
             PlaceLimits {
                 in_flight: config.max_in_flight,
@@ -97,18 +98,18 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
             config.request_timeout,
             metrics,
         ))
-        // 4. Rate limit by client address: cheap refusals before any work.
+        // 4. Rate limit by client address, so that refusals are cheap and precede any work.
         .layer(option_layer(limits.address.clone()))
-        // 5. What the head alone can refuse: no host, too long, too large, not acceptable.
+        // 5. Checks of the head: no host, too long, too large, not acceptable.
         .layer(AdmitLayer {
             max_body_bytes: config.max_body_bytes.as_usize(),
         })
-        // 6. Compression of answers; never of streams, nor of answers with an ETag.
+        // 6. Compression of answers. Streams and answers with an ETag are left out.
         .layer(OnlyWhen {
             header: header::ACCEPT_ENCODING,
             layer: CompressionLayer::new().compress_when(Compressible),
         })
-        // The router's future is large, and would be moved by each of these; its box is not.
+        // The router's future is large, and each of these layers would move it. Its box is small.
         .map_future(Box::pin)
         .service(router);
     Aside { probes, observed }
@@ -119,8 +120,8 @@ async fn not_found(_: Request<Body>) -> Response {
     ProblemResponse(problem).into_response()
 }
 
-/// The router adds `Allow`. Asking for it is answered, also where no CORS layer
-/// stands that would have done so (RFC 9110, section 9.3.7).
+/// Answers a method that the path does not have. The router adds `Allow`. `OPTIONS` is answered
+/// with 204, because there may be no CORS layer that answers it (RFC 9110, section 9.3.7).
 async fn method_not_allowed(request: Request<Body>) -> Response {
     if request.method() == Method::OPTIONS {
         return StatusCode::NO_CONTENT.into_response();
@@ -175,7 +176,7 @@ fn cors(config: &Config) -> Option<CorsLayer> {
     )
 }
 
-/// Which answers are worth compressing.
+/// Selects the answers that are worth compressing.
 #[derive(Clone, Copy)]
 struct Compressible;
 
@@ -185,7 +186,7 @@ impl Predicate for Compressible {
         let media_type = headers
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
-        // A strong ETag names the bytes; compressing would change them under it.
+        // A strong ETag names the exact bytes, which compression would change.
         !headers.contains_key(header::ETAG)
             && !media_type.is_some_and(|media_type| {
                 media_type.starts_with("text/event-stream") || media_type.starts_with("image/")

@@ -1,4 +1,4 @@
-//! Probes go past everything that can refuse, delay or count a request.
+//! Health probes bypass every layer that can refuse, delay or count a request.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -29,14 +29,14 @@ impl<S: Serve<Body = ObservedBody>> Serve for Aside<S> {
     }
 }
 
-/// Answers probes itself, and leaves the rest to what is observed.
+/// Answers probes itself, and passes other requests to the observed service.
 #[derive(Clone)]
 pub(crate) struct Aside<S> {
     pub(crate) probes: Router,
     pub(crate) observed: S,
 }
 
-/// In a box: it is rare, and would make larger what is moved at every request.
+/// Boxed, because it is rare and would enlarge the future that every request moves.
 type Probed = BoxFuture<'static, Result<Response<ObservedBody>, Infallible>>;
 
 impl<S> Service<Request<Body>> for Aside<S>
@@ -52,7 +52,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // One whose framing is at fault is refused like any other request.
+        // A probe with a framing fault is refused like any other request.
         if probes::PROBES.contains(&request.uri().path())
             && request.extensions().get::<Fault>().is_none()
         {

@@ -1,5 +1,5 @@
-//! The HTTP adapter: the outermost layer, outside of timeout, shedding and panic
-//! handling, so that nothing happens unseen.
+//! The outermost layer of HTTP. It is outside of the deadline, shedding and panic handling, so that
+//! every request is recorded.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,19 +25,19 @@ use crate::observe::observed_request::Observation;
 use crate::observe::observed_request::Pending;
 use crate::observe::request_head::REQUEST_ID;
 
-/// `traceresponse` (W3C Trace Context, level 2): the trace that the request belongs
-/// to, whether or not it is sampled; it is the one in the log.
+/// `traceresponse` (W3C Trace Context, level 2): the trace of the request, whether or not it is
+/// sampled. The log has the same trace.
 const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 /// `Server-Timing` (W3C): milliseconds from the request's head to the answer's.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Installs [`Observe`], for the life of the process: a request holds what is shared
-/// without counting who does.
+/// Installs [`Observe`]. Leaked once at start-up, so that requests hold a `&'static` reference
+/// instead of cloning an `Arc`.
 #[derive(Clone, Copy)]
 pub struct ObserveLayer(&'static Observation);
 
 impl ObserveLayer {
-    /// A layer that never ends.
+    /// A layer around `shared`, which is leaked.
     #[must_use]
     pub fn new(shared: Observation) -> Self {
         Self(Box::leak(Box::new(shared)))
@@ -56,12 +56,12 @@ impl<S> Layer<S> for ObserveLayer {
     }
 }
 
-/// Gives every request its context, and writes its record at its end.
+/// Creates the context of every request, and writes its record at its end.
 #[derive(Clone)]
 pub struct Observe<S> {
     inner: S,
     shared: &'static Observation,
-    /// The remote end of the connection that it serves.
+    /// The remote address of the connection.
     peer: IpAddr,
 }
 
@@ -138,12 +138,12 @@ where
         pending.status = Some(parts.status.as_u16());
         pending.record.failure = parts.extensions.remove::<Failure>();
         write_headers(&mut parts.headers, &pending);
-        // The server drops the body of an answer to HEAD unread.
+        // The server drops the body of an answer to HEAD without reading it.
         let stream = pending.record.context.stream.get().is_some();
         let ended = pending.record.context.method == "HEAD" || body.is_end_stream() || stream;
         let mut body = ObservedBody {
             inner: body,
-            // A stream is recorded at its head; its log lines keep their ids.
+            // A stream is recorded at its head. Its later log lines keep the ids of the request.
             context: if stream {
                 Some(pending.record.context.share())
             } else {
@@ -159,7 +159,7 @@ where
     }
 }
 
-/// One pass over the headers that every answer carries.
+/// Adds the headers that every answer carries.
 fn write_headers(headers: &mut HeaderMap, pending: &Pending) {
     if let Ok(id) = HeaderValue::from_str(&pending.record.context.request_id) {
         headers.insert(REQUEST_ID, id);
@@ -184,7 +184,7 @@ fn write_timing(headers: &mut HeaderMap, began: Instant) {
     }
 }
 
-/// `00-<trace id>-<span id>-<flags>`, in hexadecimal, without a detour over `fmt`.
+/// `00-<trace id>-<span id>-<flags>` in hexadecimal, written without the cost of `fmt`.
 fn trace_response(context: &RequestContext) -> [u8; 55] {
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
     let trace = hex::digits(context.trace_id.to_bytes());
@@ -196,7 +196,7 @@ fn trace_response(context: &RequestContext) -> [u8; 55] {
 }
 
 pin_project! {
-    /// A response body that knows when it has ended.
+    /// A response body that completes the record of its request.
     pub struct ObservedBody {
         #[pin]
         inner: Body,
@@ -213,7 +213,7 @@ impl Answer for ObservedBody {
 }
 
 impl ObservedBody {
-    /// Of an answer that nobody observes.
+    /// The body of an answer that is not observed.
     #[must_use]
     pub fn unobserved(inner: Body) -> Self {
         Self {
@@ -252,13 +252,13 @@ impl HttpBody for ObservedBody {
                 if let (Some(data), Some(pending)) = (frame.data_ref(), this.pending.as_mut()) {
                     pending.record.response_bytes += data.len() as u64;
                 }
-                // Nothing is asked for after trailers.
+                // The body is not polled after trailers.
                 if frame.is_trailers() || (!*this.held && inner.is_end_stream()) {
                     finish(this.pending);
                 }
             }
             None => finish(this.pending),
-            // Dropping what is pending without its end writes 499.
+            // A request that is dropped before its end is recorded as 499.
             Some(Err(_)) => drop(this.pending.take()),
         }
         Poll::Ready(frame)

@@ -1,4 +1,4 @@
-//! Metrics of HTTP requests, with handles resolved once a route.
+//! Metrics of HTTP requests. Their handles are resolved once for each route.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,49 +11,64 @@ use telemetry::metrics;
 use telemetry::metrics::LATENCY;
 
 metrics! {
-    /// What clients ask for and what they get. `path` is the route template or
-    /// `unmatched`, `method` one of the standard nine or `other`.
+    /// Requests and their answers. `path` is the route template or `unmatched`. `method` is one of
+    /// the nine standard methods or `other`.
     pub struct HttpMetrics {
-        /// Requests whose response body has ended; aborted before that, `status` is `499`.
+        /// Requests whose response body has ended. `status` is `499` when the request was aborted
+        /// before.
         pub requests: IntCounterVec = "http_requests_total"["method", "path", "status"];
         /// Seconds from the request's head to the end of the response body. A method and path
-        /// without a documented operation has its own series once a handler has answered it;
-        /// before, such requests are under `other` and `unmatched`, here, in the busy time and
-        /// in the bytes. `http_requests_total` has each under its own labels.
+        /// without a documented operation gets its own series when a handler has answered it.
+        /// Earlier requests are counted under `other` and `unmatched`, here, in the busy time and
+        /// in the bytes. `http_requests_total` counts each under its own labels.
         pub duration: HistogramVec = "http_request_duration_seconds"["method", "path"], buckets LATENCY;
-        /// Requests in work now.
+        /// Requests in flight, including those whose body is still arriving.
         pub in_flight: IntGauge = "http_requests_in_flight";
-        /// Requests in work at most (`http.max_in_flight`); beyond it they are refused. `http_requests_in_flight` less `http_request_bodies_arriving` over this is the share in use.
+        /// Maximum requests in progress (`http.max_in_flight`). Further requests are refused. The
+        /// share in use is `http_requests_in_flight` less `http_request_bodies_arriving`, divided
+        /// by this.
         pub in_flight_max: IntGauge = "http_requests_in_flight_max";
-        /// Requests of `http_requests_in_flight` whose body is still arriving; they take no place of `http.max_in_flight`.
+        /// Requests in flight whose body is still arriving. They take no place of
+        /// `http.max_in_flight`.
         pub bodies: IntGauge = "http_request_bodies_arriving";
-        /// Request bodies that are awaited at most (`http.max_bodies`); beyond it they are refused.
+        /// Maximum request bodies that are awaited (`http.max_bodies`). Further requests are
+        /// refused.
         pub bodies_max: IntGauge = "http_request_bodies_max";
-        /// Open connections by listener: `public` or `admin`.
+        /// Open connections by listener. The listeners are `public` and `admin`.
         pub connections: IntGaugeVec = "http_connections_open"["listener"];
-        /// Open connections of the public listener at most; beyond it they are refused. `http.max_connections`, or less where the limit of file descriptors has no room for them.
+        /// Maximum open connections of the public listener. Further connections are refused. The
+        /// value is `http.max_connections`, or less when the limit of file descriptors has no room
+        /// for it.
         pub connections_max: IntGauge = "http_connections_max";
-        /// Seconds that a route's requests spent being polled: what the route costs in CPU time.
+        /// Seconds that a route's requests spent being polled. They approximate the CPU time of the
+        /// route.
         pub busy: CounterVec = "http_request_busy_seconds_total"["method", "path"];
         /// Bytes of response bodies, as sent.
         pub response_bytes: IntCounterVec = "http_response_bytes_total"["method", "path"];
-        /// Requests and connections that were refused because a limit was reached, by reason. Too many in all: `in_flight`, `connections`, `bodies`; too many of one client: `client_in_flight`, `client_connections`, `client_bodies`; no descriptor: `file_descriptors`.
+        /// Requests and connections that were refused because a limit was reached, by reason.
+        /// `in_flight`, `connections` and `bodies` are limits over all clients. `client_in_flight`,
+        /// `client_connections` and `client_bodies` are limits of one client. `file_descriptors`
+        /// means that no descriptor was free.
         pub shed: IntCounterVec = "http_shed_total"["reason"];
         /// Problems that were answered, by their `code` in lower case.
         pub errors: IntCounterVec = "errors_total"["type"];
-        /// Error events that were not logged, because there were too many of their kind. The
-        /// bound is `telemetry.error_events_per_second`; `http_requests_total` has them all.
+        /// Error events that were not logged because there were too many of their kind. The limit
+        /// is `telemetry.error_events_per_second`. `http_requests_total` counts all of them.
         pub error_events_suppressed: IntCounter = "error_events_suppressed_total";
-        /// Requests of strangers that carried `X-Forwarded-For` or `Forwarded`; the headers had no effect.
+        /// Requests of untrusted peers that carried `X-Forwarded-For` or `Forwarded`. The headers
+        /// had no effect.
         pub untrusted_forwarded: IntCounter = "client_address_untrusted_forwarded_total";
-        /// Requests through trusted proxies that carried an address header that is not read. It is the one of `X-Forwarded-For` and `Forwarded` that is not `http.client_address_header`.
+        /// Requests through trusted proxies that carried an address header that is not read. It is
+        /// the one of `X-Forwarded-For` and `Forwarded` that is not `http.client_address_header`.
         pub ignored_forwarded: IntCounter = "client_address_ignored_header_total";
-        /// Requests through trusted proxies whose client could not be told. `http.client_address_header` was missing beside the other one, or could not be read down to an address. They count for the address of the last proxy that is known.
+        /// Requests through trusted proxies whose client address is unknown.
+        /// `http.client_address_header` was missing beside the other header, or an element of it
+        /// was not an address. The requests count for the address of the last known proxy.
         pub unreadable_forwarded: IntCounter = "client_address_unreadable_total";
     }
 }
 
-/// The costly instruments of one method and route: a histogram is a series a bucket.
+/// The expensive instruments of one method and route. A histogram has one series for each bucket.
 pub(crate) struct Timing {
     duration: Histogram,
     exemplars: Arc<Slots>,
@@ -78,7 +93,7 @@ impl Timing {
     }
 }
 
-/// Makes the timing of a method and route that are served, and has the one that refused
+/// Creates the timing of methods and routes that are served. It holds the timing that refused
 /// requests share.
 pub(crate) struct Timings {
     pub(crate) metrics: HttpMetrics,
@@ -88,17 +103,17 @@ pub(crate) struct Timings {
 
 /// The instruments of one method and route.
 ///
-/// Answers are counted under their own labels in any case. Time is taken under them only
-/// once a handler has answered: strangers choose methods and paths, and each pair would
-/// bring a histogram.
+/// Answers are always counted under their own labels. Their time is recorded under these labels
+/// only after a handler has answered. Clients choose methods and paths, and each pair would add a
+/// histogram.
 pub struct RouteMetrics {
     timings: &'static Timings,
     own: OnceLock<Timing>,
     method: &'static str,
     path: &'static str,
-    /// Made for the first span.
+    /// Created for the first span.
     span_name: OnceLock<&'static str>,
-    /// By status code less 100; resolved at the first answer with that status.
+    /// Indexed by status code less 100. Each one is resolved at the first answer with that status.
     statuses: Box<[OnceLock<IntCounter>]>,
 }
 
@@ -120,8 +135,8 @@ impl RouteMetrics {
         self.path
     }
 
-    /// What spans of this route are called: `{method} {route}`, or the method alone where
-    /// there is no route; `HTTP` for a method that is none of the nine.
+    /// The name of spans of this route: `{method} {route}`, or the method alone without a route. A
+    /// method that is not one of the nine is named `HTTP`.
     pub(crate) fn span_name(&self) -> &'static str {
         self.span_name.get_or_init(|| {
             let method = match self.method {
@@ -132,12 +147,12 @@ impl RouteMetrics {
                 UNMATCHED => method.to_owned(),
                 route => [method, " ", route].concat(),
             };
-            // As long as the route itself.
+            // Leaked: there is one name for each method and route, so memory is bounded.
             name.leak()
         })
     }
 
-    /// Counts an answer with this status; 0 makes its series appear.
+    /// Counts answers with this status. A count of 0 creates the series.
     pub(crate) fn count(&self, status: u16, answers: u64) {
         let resolve = || {
             let text = status.to_string();
@@ -150,7 +165,7 @@ impl RouteMetrics {
         }
     }
 
-    /// Writes the end of a request.
+    /// Records the end of a request.
     pub fn record(&self, status: u16, seconds: f64, busy_seconds: f64, bytes: u64) {
         self.count(status, 1);
         let timing = match self.own.get() {
@@ -162,13 +177,13 @@ impl RouteMetrics {
         timing.response_bytes.inc_by(bytes);
     }
 
-    /// Remembers a sampled request as the example of its latency.
+    /// Stores a sampled request as the exemplar of its latency.
     pub fn exemplify(&self, exemplar: Exemplar) {
         let own = self.own.get();
         own.unwrap_or(&self.timings.refused).exemplars.put(exemplar);
     }
 
-    /// Makes the series of the timing appear.
+    /// Creates the series of the timing.
     pub(crate) fn serve(&self) -> &Timing {
         self.own.get_or_init(|| {
             let Timings {
@@ -178,8 +193,9 @@ impl RouteMetrics {
         })
     }
 
-    /// Where an answer of a pair is timed that has no timing yet. Layers and the router
-    /// answer with 4xx and 5xx; below 400 they answer `OPTIONS` alone.
+    /// The timing of an answer whose method and path have none yet. Layers and the router answer
+    /// with 4xx and 5xx, and with a status below 400 only to `OPTIONS`. Other answers come from a
+    /// handler.
     #[cold]
     fn timing_of(&self, status: u16) -> &Timing {
         if status < 400 && self.method != "OPTIONS" {

@@ -1,7 +1,7 @@
-//! What is written of a request when it has ended ([`RequestRecord`]).
+//! The record of a request that has ended ([`RequestRecord`]).
 //!
-//! Metrics, the request line and the server span are all written from the one
-//! record, so that they agree with each other.
+//! Metrics, the request line and the server span are written from the same record, so that they
+//! agree with each other.
 
 mod layer;
 mod metrics;

@@ -24,40 +24,40 @@ use crate::observe::request_head::method_label;
 use crate::observe::routes::Asked;
 use crate::observe::span::span_context;
 
-/// The status of a request whose client left before the end: nginx's word for it.
+/// The status of a request whose client left before the end, as nginx names it.
 const CLIENT_CLOSED: u16 = 499;
 
-/// What is needed to observe a request; shared by all of them.
+/// The parts that observe requests. All requests share them.
 pub struct Observation {
-    /// Who writes the records.
+    /// Writes the records.
     pub observer: Arc<Observer>,
-    /// What stands inside, asked for its routes.
+    /// Returns the route that the inner router has for a request.
     pub router: Asked,
     /// Finds the client behind proxies.
     pub client_address: Arc<ClientAddress>,
     /// Limits that extractors read.
     pub limits: BodyLimits,
-    /// Whether answers say how long the work took.
+    /// Whether answers carry `Server-Timing`.
     pub server_timing: bool,
-    /// Whether clients come over TLS.
+    /// Whether clients use TLS.
     pub tls: bool,
-    /// In a drain, answers ask HTTP/1.1 clients to close their connection; hears of
-    /// requests that did not get to their end.
+    /// Lifecycle of the process. In a drain, HTTP/1.1 answers carry `Connection: close`. Requests
+    /// that did not reach their end are reported to it.
     pub lifecycle: Lifecycle,
 }
 
-/// A request that has not ended; its record is written when this is dropped. In a box:
-/// it moves with the answer from hand to hand.
+/// A request that has not ended. Its record is written when this is dropped. Boxed, because it
+/// moves with the answer.
 pub(crate) struct Pending {
     pub(crate) shared: &'static Observation,
-    /// Filled in as far as is known.
+    /// The record as far as it is complete.
     pub(crate) record: RequestRecord,
     pub(crate) version: Version,
-    /// When the last poll ended.
+    /// End of the last poll.
     polled_until: Instant,
     /// The first poll follows at once.
     is_fresh: bool,
-    /// Known once the response's head is.
+    /// The status, when the response's head exists.
     pub(crate) status: Option<u16>,
     /// The response body has ended.
     pub(crate) complete: bool,
@@ -143,14 +143,14 @@ impl Pending {
             shared,
             version,
             polled_until: began,
-            // HTTP/1 polls where it calls; HTTP/2 gives each request a task.
+            // HTTP/1 polls right after the call. HTTP/2 spawns a task for each request.
             is_fresh: version < Version::HTTP_2,
             status: None,
             complete: false,
         })
     }
 
-    /// Polls the inner work in the context of the request, and counts its time.
+    /// Polls the inner work in the context of the request, and measures its time.
     pub(crate) fn polled<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let _entered = self.record.context.enter();
         let began = if std::mem::take(&mut self.is_fresh) {
@@ -169,7 +169,7 @@ impl Drop for Pending {
     fn drop(&mut self) {
         self.shared.observer.routes.metrics().in_flight.dec();
         let ended = if self.complete {
-            // In the last poll, just now.
+            // The last poll ended the request.
             self.polled_until
         } else {
             Instant::now()
@@ -187,14 +187,14 @@ impl Drop for Pending {
     }
 }
 
-/// Kept out of the way of the requests without a caller's trace.
+/// Not inlined, because most requests carry no trace of a caller.
 #[inline(never)]
 fn remote(headers: &HeaderMap, believed: bool) -> Option<Remote> {
     propagation::remote(|name| lines(headers, name), believed)
 }
 
-/// What inner spans of a sampled request find as their parent; with the baggage of
-/// `headers`, where that is wanted.
+/// The parent context of the inner spans of a sampled request. It contains the baggage of
+/// `headers`, if they are given.
 #[inline(never)]
 fn otel_context(
     span: SpanContext,

@@ -1,4 +1,4 @@
-//! The end of a request, and who writes it down.
+//! The record of a request that has ended, and its writer.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,35 +14,35 @@ use crate::observe::request_line;
 use crate::observe::routes::RouteTable;
 use crate::observe::span;
 
-/// All that is written of a request when it has ended.
+/// All facts that are recorded of a request when it has ended.
 pub struct RequestRecord {
-    /// Who asked for what.
+    /// Context of the request: its ids, client and principal.
     pub context: ContextSlot,
     /// Instruments of its route.
     pub route: &'static RouteMetrics,
-    /// The method as it was sent.
+    /// The method as sent.
     pub method: Method,
-    /// What was asked for. Its query string goes into no signal.
+    /// Path and query. The query string is written to no signal.
     pub target: Option<PathAndQuery>,
     /// `:authority` of HTTP/2.
     pub authority: Option<Authority>,
-    /// `Host`, as the client named this service.
+    /// `Host`: the name by which the client addressed this service.
     pub host: Option<HeaderValue>,
     /// `User-Agent`.
     pub user_agent: Option<HeaderValue>,
     /// The caller's span, if there is one.
     pub remote: Option<Box<Remote>>,
-    /// When its head had arrived.
+    /// Time at which its head had arrived.
     pub started: SystemTime,
-    /// From then to the end of the response body.
+    /// Time from `started` to the end of the response body.
     pub duration: Duration,
     /// Time spent polling it.
     pub busy: Duration,
-    /// Status that was sent; 499 when the client left before the end.
+    /// Status that was sent, or 499 when the client left before the end.
     pub status: u16,
     /// Bytes of the response body.
     pub response_bytes: u64,
-    /// `http`, or `https` where this service ends TLS itself.
+    /// `https` when this service terminates TLS itself, else `http`.
     pub scheme: &'static str,
     /// `1.0`, `1.1` or `2`.
     pub protocol_version: &'static str,
@@ -51,7 +51,7 @@ pub struct RequestRecord {
 }
 
 impl RequestRecord {
-    /// The path that was asked for; empty where there is none.
+    /// The requested path, or an empty text when there is none.
     pub(crate) fn path(&self) -> &str {
         self.target.as_ref().map_or("", PathAndQuery::path)
     }
@@ -61,15 +61,15 @@ impl RequestRecord {
 pub struct Observer {
     /// Routes and their instruments.
     pub routes: RouteTable,
-    /// Decides what is sampled, and takes spans.
+    /// Decides about sampling, and exports spans.
     pub traces: Traces,
     logs: Logs,
     error_events: ErrorEvents,
 }
 
 impl Observer {
-    /// An observer that writes to these; of error events of one kind at most as many a
-    /// second.
+    /// An observer that writes to these. It logs at most `events_per_second` error events of one
+    /// kind.
     #[must_use]
     pub fn new(routes: RouteTable, logs: Logs, traces: Traces, events_per_second: u32) -> Self {
         let suppressed = routes.metrics().error_events_suppressed.clone();
@@ -81,7 +81,7 @@ impl Observer {
         }
     }
 
-    /// Writes one request.
+    /// Writes the record of one request.
     pub fn record(&self, record: &RequestRecord) {
         record.route.record(
             record.status,
@@ -104,8 +104,8 @@ impl Observer {
         }
     }
 
-    // What follows is not for every request. The code of those that are is larger than
-    // a processor keeps at hand; it should hold nothing else.
+    // The functions below do not run for every request, so they are kept apart. The code that does
+    // is larger than the processor's instruction cache and should contain nothing else.
 
     #[cold]
     fn count_problem(&self, failure: &Failure) {
@@ -118,7 +118,7 @@ impl Observer {
 
     #[cold]
     fn report(&self, record: &RequestRecord) {
-        // A line that looks for its request.
+        // The error event reads the ids from the current context.
         let mut context = record.context.share();
         let _entered = context.enter();
         self.error_events.report(&ServerError {

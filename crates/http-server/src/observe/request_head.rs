@@ -1,4 +1,4 @@
-//! What the head of a request says for metrics and logs.
+//! The head of a request, as metrics and logs need it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::SystemTime;
@@ -13,16 +13,16 @@ use crate::client_address::PeerAddress;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static(propagation::TRACEPARENT);
 
-/// The headers that observation reads, found in one pass: to ask for them one by one
-/// hashes as many names, most of which no request has.
+/// The headers that observation reads, found in one pass. Looking up each of them would hash as
+/// many names, most of which are absent.
 #[derive(Default)]
 pub(crate) struct Head<'a> {
     request_id: Option<&'a HeaderValue>,
     pub(crate) host: Option<&'a HeaderValue>,
     pub(crate) user_agent: Option<&'a HeaderValue>,
-    /// Whether a caller's trace is told.
+    /// Whether the headers carry a caller's trace.
     pub(crate) traced: bool,
-    /// Which headers tell of proxies.
+    /// The forwarding headers that are present.
     pub(crate) addresses: AddressHeaders,
 }
 
@@ -30,8 +30,8 @@ impl<'a> Head<'a> {
     pub(crate) fn read(headers: &'a HeaderMap) -> Self {
         let mut head = Self::default();
         for (name, value) in headers {
-            // Names that `http` knows are numbers; to look at one as a text costs more. The
-            // first one counts where there are several.
+            // Standard names of `http` are compared as numbers. Comparing a text costs more. The
+            // first header counts when there are several.
             if *name == header::HOST {
                 head.host.get_or_insert(value);
             } else if *name == header::USER_AGENT {
@@ -60,8 +60,8 @@ pub(crate) fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
     lines.filter_map(|line| line.to_str().ok()).collect()
 }
 
-/// The context of a request that is not observed: it ties answer and log together, and
-/// stands in no metric, trace or request line.
+/// The context of a request that is not observed. It gives the answer and the log the same ids. The
+/// request is part of no metric, trace or request line.
 pub fn unobserved<B>(request: &http::Request<B>, limits: BodyLimits) -> RequestContext {
     let peer = request.extensions().get::<PeerAddress>();
     let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
@@ -75,7 +75,7 @@ pub fn unobserved<B>(request: &http::Request<B>, limits: BodyLimits) -> RequestC
     context
 }
 
-/// The nine methods of RFC 9110 and RFC 5789, and what stands for all others.
+/// The nine methods of RFC 9110 and RFC 5789, and the label of all others.
 pub(crate) const METHODS: [&str; 10] = [
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "other",
 ];
@@ -97,7 +97,7 @@ pub(crate) fn method_index(method: &Method) -> usize {
     }
 }
 
-/// One of [`METHODS`].
+/// The label of a method, one of [`METHODS`].
 #[must_use]
 pub(crate) fn method_label(method: &Method) -> &'static str {
     METHODS[method_index(method)]

@@ -1,4 +1,4 @@
-//! What the request line says of a record.
+//! The request line of a record.
 
 use request::redact;
 use telemetry::Logs;
@@ -6,17 +6,17 @@ use telemetry::logs::{RequestFacts, RequestLine};
 
 use crate::observe::record::RequestRecord;
 
-/// Bytes of a path that are written.
+/// Maximum bytes of a path that are written.
 pub(crate) const MAX_PATH: usize = 512;
 
-/// Writes the request line, when it is wanted.
+/// Writes the request line, if request lines are enabled.
 pub(crate) fn write(record: &RequestRecord, logs: &Logs) {
     if !logs.wants_requests() {
         return;
     }
     let context = &record.context;
     let path = record.path();
-    // The template as it stands in the code has nobody's address in it.
+    // A path that equals its template contains no e-mail address, so it is left out.
     let path = (path != context.route).then(|| redact(path, MAX_PATH));
     logs.request(&RequestLine {
         facts: RequestFacts {

@@ -1,10 +1,9 @@
-//! Which route a request is for, and the instruments of that route.
+//! The route of a request, and the instruments of that route.
 //!
-//! What stands around the router has to name the route, also of a request that it
-//! refuses. A layer inside of the router would be told, but costs a box, a clone of
-//! the handler and a future more at every request. So the templates that the
-//! application documents are matched here, by the crate that the router matches
-//! with; about any other path the router itself is asked.
+//! The layers around the router need the route, even of a request that they refuse. A layer inside
+//! of the router has it, but costs a box, a clone of the handler and one more future at every
+//! request. So templates of documented operations are matched here, with the crate that the router
+//! uses. For any other path the router itself is called.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -30,7 +29,7 @@ use crate::observe::metrics::Timings;
 use crate::observe::request_head::METHODS;
 use crate::observe::request_head::method_index;
 
-/// Why requests and connections are refused.
+/// Reasons for refusing requests and connections.
 const SHED_REASONS: [&str; 7] = [
     "in_flight",
     "client_in_flight",
@@ -44,14 +43,14 @@ const SHED_REASONS: [&str; 7] = [
 /// The instruments of a route, by position in [`METHODS`].
 type OfMethods = [OnceLock<RouteMetrics>; METHODS.len()];
 
-/// A route, for the life of the process: they are as many at its end as they ever were,
-/// and a request names its route without counting who does.
+/// A route. Leaked: the set of routes is fixed, so memory is bounded. Requests hold a `&'static`
+/// reference instead of cloning an `Arc`.
 struct Template {
     path: &'static str,
     methods: OfMethods,
 }
 
-/// All routes that were seen; bounded, since methods and templates are.
+/// All routes that were seen. The table is bounded, because methods and templates are.
 pub struct RouteTable {
     timings: &'static Timings,
     documented: matchit::Router<&'static Template>,
@@ -60,8 +59,8 @@ pub struct RouteTable {
 }
 
 impl RouteTable {
-    /// A table in which every known operation has its latency and its `500` and
-    /// `503` series at zero, and every problem code its counter.
+    /// A table with the series of every documented operation at zero (latency, `500` and `503`),
+    /// and with a counter for every problem code.
     pub fn new(
         metrics: HttpMetrics,
         exemplars: Exemplars,
@@ -79,7 +78,7 @@ impl RouteTable {
         for listener in ["public", "admin"] {
             metrics.connections.with_label_values(&[listener]);
         }
-        // Under these labels anything is timed that no handler has seen.
+        // The labels of the timing of requests that no handler has answered.
         let refused = Timing::new(&metrics, &exemplars, "other", UNMATCHED);
         let mut table = Self {
             timings: Box::leak(Box::new(Timings {
@@ -93,7 +92,8 @@ impl RouteTable {
         };
         for (method, path) in operations {
             let template = table.template(&path);
-            // A template that is there already, or that no router would take.
+            // Insertion fails when the template is present already or when no router would accept
+            // it.
             let _known = table.documented.insert(path, template);
             let index = METHODS.iter().position(|known| *known == method);
             let route = table.instruments(template, index.unwrap_or_default());
@@ -105,7 +105,7 @@ impl RouteTable {
         table
     }
 
-    /// The metrics of the block.
+    /// The metrics that all routes share.
     #[must_use]
     pub fn metrics(&self) -> &HttpMetrics {
         &self.timings.metrics
@@ -154,11 +154,11 @@ impl Template {
     }
 }
 
-/// A router whose every route only says which one it is.
+/// A copy of a router whose handlers only return the route.
 pub struct Asked(Router);
 
 impl Asked {
-    /// Asks for the routes of `router`.
+    /// Copies the routes of `router`.
     #[must_use]
     pub fn new(router: &Router) -> Self {
         Self(router.clone().layer(tower::layer::layer_fn(|_| Tell)))
@@ -174,7 +174,7 @@ impl Asked {
     }
 }
 
-/// Stands in place of a handler.
+/// The service in place of a handler. It returns the route.
 #[derive(Clone, Copy)]
 struct Tell;
 

@@ -1,9 +1,8 @@
 //! The server span, made from the record when the request has ended.
 //!
-//! Sampled and late requests share this one way, so that a span says what the
-//! metrics and the request line say. A sampled request differs in that its ids
-//! were in the OpenTelemetry context while it ran: inner spans are its children.
-//! Attributes follow the stable HTTP semantic conventions.
+//! Sampled and late requests share this code, so that a span agrees with the metrics and the
+//! request line. The ids of a sampled request were in the OpenTelemetry context while it ran. So
+//! inner spans are its children. Attributes follow the stable HTTP semantic conventions.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -23,12 +22,12 @@ use telemetry::dotted::dotted;
 use crate::observe::record::RequestRecord;
 use crate::observe::request_line::MAX_PATH;
 
-/// Bytes of a client's header or method that a span repeats.
+/// Maximum bytes of a client's header or method in a span.
 const MAX_TEXT: usize = 256;
-/// Why an unsampled request was exported.
+/// Attribute with the reason why an unsampled request was exported.
 const SAMPLING_REASON: &str = "sampling.reason";
 
-/// The ids of a request's span as OpenTelemetry knows them.
+/// The ids of a request's span as OpenTelemetry represents them.
 pub(crate) fn span_context(
     trace_id: TraceId,
     span_id: SpanId,
@@ -39,7 +38,7 @@ pub(crate) fn span_context(
     SpanContext::new(trace_id, span_id, TraceFlags::SAMPLED, false, state)
 }
 
-/// The span of a record; `reason` says why it is exported when it was not sampled.
+/// The span of a record. `reason` says why an unsampled request is exported.
 pub(crate) fn server_span(
     record: &RequestRecord,
     scope: InstrumentationScope,
@@ -104,7 +103,7 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
     ));
     all.push(KeyValue::new(attribute::URL_SCHEME, record.scheme));
     let path = match route {
-        // A template without parameters is its only path, and nothing of the client's.
+        // A template without parameters is its only path and contains no data of the client.
         Some(route) if route == record.path() => StringValue::from(route),
         _ => redact(record.path(), MAX_PATH).into_owned().into(),
     };
@@ -138,11 +137,11 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
 }
 
 thread_local! {
-    /// What was last asked for, and what it means: clients call a service by few names.
+    /// The last text and the server that it names. Clients address a service by few names.
     static LAST: RefCell<(Box<[u8]>, Option<Server>)> = RefCell::default();
 }
 
-/// What the client took this service for (`Host`, `:authority`).
+/// Adds the server that the client addressed (`Host`, `:authority`).
 fn server(record: &RequestRecord, all: &mut Vec<KeyValue>) {
     let text = match (&record.authority, &record.host) {
         (Some(authority), _) => authority.as_str().as_bytes(),
@@ -165,7 +164,7 @@ struct Server {
 }
 
 impl Server {
-    /// Looks at what a host means, if it means anything.
+    /// Calls `look` with the server that a host names, if the host is valid.
     fn with(text: &[u8], look: impl FnOnce(&Self)) {
         LAST.with_borrow_mut(|(last, server)| {
             if **last != *text {
@@ -186,8 +185,8 @@ impl Server {
         Self::plain(host).or_else(|| Some(Self::of(&Authority::try_from(host).ok()?)))
     }
 
-    /// Nearly all are a name or an IPv4 address, with a port or without, for which the
-    /// full grammar is a long way.
+    /// Parses a name or an IPv4 address, with or without a port. Nearly all hosts have this form,
+    /// and the full grammar costs more.
     fn plain(text: &[u8]) -> Option<Self> {
         let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
         let end = text.iter().position(|byte| !is_plain(byte));
@@ -209,7 +208,7 @@ impl Server {
     }
 }
 
-/// The cause of a 5xx, with the words of the error event in the log.
+/// The cause of a 5xx, with the same text as the error event in the log.
 fn events(record: &RequestRecord) -> SpanEvents {
     let mut events = SpanEvents::default();
     let failure = record.failure.as_ref().filter(|_| record.status >= 500);

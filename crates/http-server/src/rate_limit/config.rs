@@ -1,4 +1,4 @@
-//! The rate limits' section of the configuration.
+//! Configuration of the rate limits.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use settings::{Raw, Reader, Secret, Setting};
 use crate::rate_limit::shared;
 use crate::rate_limit::shared::Pace;
 
-/// Where the state of the limiters lives.
+/// Location of the state of the limiters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitBackend {
     /// In this process.
@@ -30,40 +30,48 @@ impl Setting for LimitBackend {
 }
 
 settings! {
-    /// Rate limits (GCRA), in requests per second and key.
+    /// Rate limits (GCRA), in requests a second for each key.
     pub struct Config("rate_limit") {
-        /// Whether requests are limited at all.
+        /// Whether requests are limited.
         pub enabled("enabled"): bool = Same("true");
-        /// Sustained requests per second of one client address (an IPv4 address or an IPv6 /64), and apart from that of one principal: a user with several addresses, or an API key, has one bucket for all of its authenticated requests. Fractions are allowed.
+        /// Sustained requests a second of one client address, and separately of one principal. A
+        /// client address is an IPv4 address or an IPv6 /64. A user with several addresses, or an
+        /// API key, has one bucket for all of its authenticated requests. Fractions are allowed.
         pub default_per_second("default.per_second"): f64 = Same("50"), check rate;
-        /// Requests at once of one client address, and of one principal.
+        /// Requests that one client address, or one principal, may send at once.
         pub default_burst("default.burst"): u32 = Same("100"), check at_least_one;
-        /// Sustained requests per second for one client address on `/api/*/auth/*`, and wherever a password is asked for again or an address is changed.
+        /// Sustained requests a second of one client address on `/api/*/auth/*`, and on routes that
+        /// require a password again or change an e-mail address.
         pub auth_per_second("auth.per_second"): f64 = Same("5"), check rate;
-        /// Those requests at once.
+        /// Requests on these routes that one client address may send at once.
         pub auth_burst("auth.burst"): u32 = Same("10"), check at_least_one;
-        /// Sustained checks of one account's password per second, over all client addresses together.
+        /// Sustained password checks a second of one account, over all client addresses together.
         pub account_per_second("account.per_second"): f64 = Same("0.1"), check rate;
-        /// Those checks at once. Also the wrong passwords in a row from a client address where the password was right before, which are counted apart.
+        /// Password checks of one account at once. It is also the allowance of wrong passwords in a
+        /// row for a client address where the password was right before. That allowance is counted
+        /// separately.
         pub account_burst("account.burst"): u32 = Same("20"), check at_least_one;
-        /// Keys that each limiter remembers at most; beyond it new keys share one bucket until the sweep.
+        /// Maximum keys in the table of each limiter. When the table is full, new keys share one
+        /// bucket until the next sweep.
         pub max_keys("max_keys"): u32 = Same("100000"), check at_least_one;
-        /// Where the state lives: `local`, or `redis` to share it among replicas.
+        /// Location of the state: `local`, or `redis` to share it among replicas.
         pub backend("backend"): LimitBackend = Same("local");
-        /// The Redis or Valkey server of the backend `redis`: `redis://` or `rediss://`, with user, password and database.
+        /// URL of the Redis or Valkey server of the backend `redis`: `redis://` or `rediss://`,
+        /// with user, password and database.
         pub redis_url("redis_url"): Option<Secret> = Unset;
-        /// Longest wait of a request for the shared decision; then the local limiter takes over.
+        /// Maximum wait of a request for the shared decision. After it the local limiter decides.
         pub redis_timeout("redis_timeout"): Duration = Same("10ms"), check positive;
-        /// Start of every key on the server; services that share it under one name share their limits.
+        /// Prefix of every key on the server. Services with the same prefix share their limits.
         pub redis_prefix("redis_prefix"): String = Same("{service}");
     }
 }
 
-/// A bucket that takes longer to fill has no use, and its time no exact number.
+/// Longest time in which an empty bucket may fill. A longer one has no use, and the script counts
+/// at most 104 days exactly.
 const LONGEST_REFILL: Duration = Duration::from_hours(30 * 24);
 
 impl Config {
-    /// Rules of this section that span keys.
+    /// Checks the rules of this section that involve several keys.
     pub fn validate(&self, reader: &mut Reader) {
         for (key, per_second, burst) in [
             (

@@ -1,4 +1,4 @@
-//! Who shares a bucket, and how many of them are remembered at once.
+//! Keys of buckets, and the bounded table of the keys in use.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,21 +15,22 @@ use uuid::Uuid;
 
 use request::RequestContext;
 
-/// Who shares a bucket.
+/// The key of a bucket. Requests with the same key share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Key {
     /// One client: an IPv4 address, or an IPv6 network of 64 bits.
     Address(IpAddr),
-    /// One authenticated user, wherever the requests come from.
+    /// One authenticated user, over all addresses.
     Principal(Uuid),
-    /// One account whose password is asked for: a digest, see [`Key::account`].
+    /// One account whose password is checked, as a digest. See [`Key::account`].
     Account(u128),
-    /// All that come while the table is full.
+    /// All new keys while the table is full.
     Overflow,
 }
 
 impl Key {
-    /// One IPv6 customer has a /64 at least, and can choose any address in it.
+    /// The key of a client address. An IPv6 customer has at least a /64 and can choose any address
+    /// in it, so the key is the /64.
     #[must_use]
     pub fn address(address: IpAddr) -> Self {
         Self::Address(match address {
@@ -38,15 +39,15 @@ impl Key {
         })
     }
 
-    /// One account, by what identifies it, apart from others for another `purpose`.
+    /// The key of an account, by its identity. Each `purpose` has its own key.
     #[must_use]
     pub fn account(purpose: &str, identity: &[u8]) -> Self {
-        // The purpose is text, so that the byte between the two is in none.
+        // The purpose is UTF-8, which never contains the byte between the two.
         Self::Account(half_sha256(&[purpose.as_bytes(), &[0xff], identity]))
     }
 
-    /// A name for the key outside of this process. The first half of a SHA-256: a
-    /// dump of the server's keys shows no address to whoever does not try them all.
+    /// The name of the key outside of this process: the first half of a SHA-256. A dump of the
+    /// server's keys reveals no address unless all addresses are tried.
     pub(crate) fn digest(&self) -> u128 {
         let (kind, bytes) = match self {
             Self::Address(IpAddr::V4(v4)) => (4, v4.to_ipv6_mapped().octets()),
@@ -73,16 +74,16 @@ fn half_sha256(parts: &[&[u8]]) -> u128 {
         .fold(0, |sum, byte| sum << 8 | u128::from(*byte))
 }
 
-/// What of the request context is the key.
+/// The part of the request context that is the key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum KeyedBy {
     Address,
     Principal,
-    /// Nothing: the caller of [`crate::rate_limit::limit::Limit::take`] gives it.
+    /// None. The caller of [`crate::rate_limit::limit::Limit::take`] passes the key.
     Caller,
 }
 
-/// Takes the key from the request context, and a place in the table for it.
+/// Takes the key from the request context, and admits it to the table.
 #[derive(Clone)]
 pub struct ContextKey {
     pub(crate) by: KeyedBy,
@@ -90,8 +91,7 @@ pub struct ContextKey {
 }
 
 impl ContextKey {
-    /// The key of the request that is being worked on, whether or not the table has
-    /// a place for it.
+    /// The key of the current request, whether or not the table has a place for it.
     pub(crate) fn current(&self) -> Option<Key> {
         RequestContext::with(|context| match self.by {
             KeyedBy::Address => context.map(|context| Key::address(context.client_address)),
@@ -110,17 +110,17 @@ impl KeyExtractor for ContextKey {
     }
 }
 
-/// The keys that the limiter beside it may hold. governor's own table grows with
-/// every key that it is asked for and cannot be asked what is in it; so every key
-/// passes here first, and at most `max_keys` and the overflow key get through.
+/// The keys that its limiter may hold. governor's own table grows with every key and cannot be
+/// listed. So every key passes this table first. It admits at most `max_keys` keys and the overflow
+/// key.
 ///
-/// The bound is hard: a key leaves this table only in a sweep, after it has been
-/// silent for so long that the same sweep has removed it from the limiter.
+/// The bound is strict. A key leaves this table only in a sweep, after it was silent for so long
+/// that the same sweep has removed it from the limiter.
 pub(crate) struct Table {
-    /// When each key came last, in whole seconds since `start`.
+    /// Time of the last request of each key, in whole seconds since `start`.
     held: Mutex<HashMap<Key, u32, ahash::RandomState>>,
     max_keys: usize,
-    /// After this long without a request a bucket is full, whatever was in it.
+    /// After this long without a request a bucket is full again.
     refill: Duration,
     start: Instant,
     gauge: IntGauge,
@@ -153,18 +153,18 @@ impl Table {
         key
     }
 
-    /// Forgets the keys whose bucket has been full again for a while. `forget`
-    /// makes the limiter forget its own first.
+    /// Removes the keys whose bucket has been full again for a while. `forget` first removes the
+    /// limiter's own keys.
     pub(crate) fn sweep(&self, forget: impl FnOnce()) {
-        // Read before `forget`: who comes in between is younger, and stays.
+        // Read before `forget`: a key that arrives in between is newer, and stays.
         let now = Instant::now();
         forget();
-        // Both ends were rounded down to the second.
+        // Both times were rounded down to the second.
         let idle = self.refill.as_secs().saturating_add(2);
         let now = self.seconds(now);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.retain(|_, seen| u64::from(now.saturating_sub(*seen)) <= idle);
-        // Twice what is in it, so that a steady table is not built anew each time.
+        // The new capacity is twice the length, so that a steady table is not rebuilt each time.
         if held.capacity() > held.len().saturating_mul(4) {
             let room = held.len().saturating_mul(2);
             held.shrink_to(room);
@@ -211,7 +211,7 @@ mod tests {
         ];
         let digests: std::collections::HashSet<u128> = keys.iter().map(Key::digest).collect();
         assert_eq!(digests.len(), keys.len());
-        // Replicas of different versions share buckets: this must not change.
+        // Replicas of different versions share buckets, so this must not change.
         assert_eq!(
             format!("{:032x}", address("192.0.2.1").digest()),
             "0912d6f21c45960b081377b16fbd9aa6"
@@ -233,10 +233,10 @@ mod tests {
             [a, b, Key::Overflow, a]
         );
         assert_eq!(gauge.get(), 2);
-        // Whoever was here a moment ago may still owe the limiter something.
+        // The limiter may still count the last requests of these keys.
         table.sweep(|| {});
         assert_eq!(table.admit(c), Key::Overflow);
-        // Later only `b` has come again.
+        // Later only `b` has sent another request.
         table.start = table.start.checked_sub(Duration::from_secs(5)).unwrap();
         assert_eq!(table.admit(b), b);
         table.sweep(|| {});

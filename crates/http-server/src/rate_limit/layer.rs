@@ -1,4 +1,4 @@
-//! The service that a limit puts around another one.
+//! The service that a limit puts around an inner one.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use crate::rate_limit::limit::Limit;
 
 type Local<S> = Governor<ContextKey, NoOpMiddleware<QuantaInstant>, Counting<S>, Body>;
 
-/// Asks the shared buckets when there are any, else the limiter of this process.
+/// The shared buckets decide when there are any, else the limiter of this process.
 #[derive(Clone)]
 pub struct Limiting<S> {
     limit: Limit,
@@ -66,7 +66,7 @@ where
             };
         };
         let limit = self.limit.clone();
-        // The clone stays for the next request; what was made ready goes with this one.
+        // The clone stays for the next request. The ready service handles this one.
         let waiting = self.local.clone();
         let mut local = std::mem::replace(&mut self.local, waiting);
         let future = Box::pin(async move {
@@ -84,12 +84,12 @@ pin_project! {
     /// The decision, and the work that follows it.
     #[project = LimitedProjection]
     pub enum Limited<F> {
-        /// Decided already.
+        /// The local limiter decides at once.
         Local {
             #[pin]
             future: F,
         },
-        /// Waits for the shared decision first; a round trip dwarfs the box.
+        /// Waits for the shared decision first. A round trip takes far longer than the box.
         Shared {
             future: BoxFuture<'static, Result<Response, Infallible>>,
         },
@@ -110,7 +110,7 @@ where
     }
 }
 
-/// Stands inside the limiter: what arrives here was allowed.
+/// Counts allowed requests. It is inside the limiter, so that refused ones do not reach it.
 #[derive(Clone)]
 pub struct Counting<S> {
     inner: S,

@@ -1,11 +1,9 @@
-//! Rate limits: GCRA, keyed by client address before authentication and by
-//! principal after it.
+//! Rate limits: GCRA, keyed by client address before authentication and by principal after it.
 //!
-//! tower_governor decides in this process; what it lacks is added around it: rates
-//! that mean requests per second, refusals as problems with a `Retry-After` that
-//! holds, counted decisions, and a table of keys that is swept and has a cap. With
-//! the backend `redis` the buckets that all replicas share decide instead, for as
-//! long as they answer.
+//! tower_governor decides in this process. This module adds rates in requests a second, refusals as
+//! problems with an exact `Retry-After`, counted decisions, and a table of keys that is swept and
+//! bounded. With the backend `redis` the buckets that all replicas share decide instead, while the
+//! server answers.
 
 use crate::problem::ProblemResponse;
 use std::sync::Arc;
@@ -31,12 +29,12 @@ use crate::rate_limit::shared::Pace;
 use crate::rate_limit::shared::Shared;
 use request::Problem;
 
-/// How often limiters forget clients that have gone.
+/// Interval of the sweeps that remove unused keys.
 const SWEEP: Duration = Duration::from_secs(10);
 
 pub(crate) type Governing = GovernorConfig<ContextKey, NoOpMiddleware<QuantaInstant>>;
 
-/// One limiter: a rate, its table of keys, its counters.
+/// One limiter: a rate, its table of keys and its counters.
 #[derive(Clone)]
 pub struct Limit(Arc<Parts>);
 
@@ -51,25 +49,25 @@ struct Parts {
     rejected: IntCounter,
 }
 
-/// The limiters of a process; `None` when limiting is off.
+/// The limiters of a process. They are `None` when limiting is off.
 #[derive(Clone)]
 pub struct Limits {
     /// Every request, by client address.
     pub address: Option<Limit>,
     /// Every authenticated request, by principal.
     pub principal: Option<Limit>,
-    /// The stricter one for credentials, by client address.
+    /// The stricter limit of routes that take credentials, by client address.
     pub auth: Option<Limit>,
-    /// Every check of a password, by the account that it is for.
+    /// Every check of a password, by its account.
     pub account: Option<Limit>,
     shared: Option<Arc<Shared>>,
 }
 
 impl Limits {
-    /// Builds the limiters and their series.
+    /// Creates the limiters and their series.
     ///
     /// # Errors
-    /// When the URL of the shared backend is none.
+    /// When the URL of the shared backend is invalid.
     pub fn new(config: &Config, metrics: &RateLimitMetrics) -> anyhow::Result<Self> {
         metrics.backend_up.set(1);
         let shared = match (&config.redis_url, config.backend) {
@@ -112,8 +110,8 @@ impl Limits {
         })
     }
 
-    /// Sweeps the tables and keeps the shared backend, in the background. Waits for
-    /// the backend's first answer, a second at most.
+    /// Sweeps the tables and maintains the shared backend, in the background. Waits for the first
+    /// answer of the backend, for about a second at most.
     pub async fn start(&self, lifecycle: &Lifecycle) {
         let (limits, stop) = (self.clone(), lifecycle.soft());
         lifecycle.spawn("rate limit sweep", async move {
@@ -131,17 +129,17 @@ impl Limits {
         }
     }
 
-    /// Whether the shared backend decides; `None` when there is none.
+    /// Whether the shared backend decides. `None` when there is none.
     #[must_use]
     pub fn backend(&self) -> Option<impl Fn() -> bool + Clone + Send + Sync + use<>> {
         let shared = self.shared.clone()?;
         Some(move || shared.is_up())
     }
 
-    /// Reaches the shared backend once, when one is configured.
+    /// Connects to the shared backend once, when one is configured.
     ///
     /// # Errors
-    /// When it does not answer as fast as requests need it.
+    /// When it does not answer as fast as requests need.
     pub async fn check(config: &Config) -> anyhow::Result<()> {
         let metrics = RateLimitMetrics::register(&prometheus::Registry::new())?;
         match Self::new(config, &metrics)?.shared {
@@ -150,7 +148,7 @@ impl Limits {
         }
     }
 
-    /// Forgets keys whose bucket is full again.
+    /// Removes keys whose bucket is full again.
     pub fn sweep(&self) {
         for limit in [&self.address, &self.principal, &self.auth, &self.account]
             .into_iter()
@@ -173,7 +171,7 @@ impl Limit {
         shared: Option<Arc<Shared>>,
         metrics: &RateLimitMetrics,
     ) -> Option<Self> {
-        // tower_governor counts in the time that one token takes to come back.
+        // The period of tower_governor is the time in which one token returns.
         let local = GovernorConfigBuilder::default()
             .key_extractor(key.clone())
             .period(pace.period)
@@ -193,8 +191,8 @@ impl Limit {
         })))
     }
 
-    /// Asks the shared buckets about the request that is being worked on; `None`
-    /// when the local limiter is to decide without asking.
+    /// Requests the decision of the shared buckets for the current request. `None` when the local
+    /// limiter decides alone.
     pub(crate) fn ask(
         &self,
     ) -> Option<impl Future<Output = Option<Result<(), Duration>>> + Send + use<>> {
@@ -211,8 +209,8 @@ impl Limit {
         Some(async move {
             let decision = shared.decide(&live, parts.name, key, parts.pace).await;
             if decision == Some(Ok(())) {
-                // The local limiter follows, so that whoever has used up a share
-                // has no new one when it takes over.
+                // The local limiter counts the request too. So a client that has used up its share
+                // gets no new one when the local limiter takes over.
                 let key = parts.key.table.admit(key);
                 let _followed = parts.local.limiter().check_key(&key);
             }
@@ -220,10 +218,10 @@ impl Limit {
         })
     }
 
-    /// Decides in a handler, where a layer does not know enough.
+    /// Decides in a handler, where a layer does not have the key.
     ///
     /// # Errors
-    /// [`TooSoon`].
+    /// [`TooSoon`] when the limit is reached.
     pub async fn take(&self, key: Key) -> Result<(), TooSoon> {
         let shared = match self.ask_about(key) {
             Some(asked) => asked.await,
@@ -245,7 +243,7 @@ impl Limit {
         }
     }
 
-    /// How many pass at once.
+    /// Requests that are allowed at once.
     #[must_use]
     pub fn burst(&self) -> u32 {
         self.0.pace.burst
@@ -256,7 +254,7 @@ impl Limit {
         Arc::clone(&self.0.local)
     }
 
-    /// Counts what passes.
+    /// Counter of the allowed requests.
     pub(crate) fn allowed(&self) -> IntCounter {
         self.0.allowed.clone()
     }
@@ -311,7 +309,7 @@ mod tests {
         Limits::new(&config, &metrics).unwrap()
     }
 
-    /// What tower_governor does with a request of this client.
+    /// Decides a request of this client in the same way as tower_governor.
     fn ask(limit: &Limit, client: u32) -> bool {
         let key = Key::address(Ipv4Addr::from_bits(client).into());
         let key = limit.0.key.table.admit(key);

@@ -1,4 +1,4 @@
-//! The answer to what comes too soon.
+//! The answer to a request that a rate limit refuses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use request::Problem;
 use request::problem::codes;
 
-/// A limiter's refusal.
+/// A refusal by a limiter.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("refused by the limiter {limiter} for {wait:?}")]
 pub struct TooSoon {
@@ -16,8 +16,8 @@ pub struct TooSoon {
 }
 
 impl From<TooSoon> for Problem {
-    /// tower_governor cuts the wait down to seconds. It is rounded up here, so that a
-    /// client that honours `Retry-After` is not refused again.
+    /// Rounds the wait up to seconds, so that a client that honours `Retry-After` is not refused
+    /// again. tower_governor rounds it down.
     fn from(refusal: TooSoon) -> Self {
         let seconds = refusal.wait.as_secs() + 1;
         let state = format!("\"{}\";r=0;t={seconds}", refusal.limiter);

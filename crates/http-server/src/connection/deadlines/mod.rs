@@ -1,11 +1,11 @@
-//! What a connection is waiting for, and since when: the deadlines that hyper
-//! does not have.
+//! Deadlines of a connection that hyper does not have.
 //!
-//! hyper's one header timer starts when the connection becomes idle, so it cannot
-//! tell a keep-alive connection (`http.idle_timeout`) from a half-sent header
-//! (`http.header_timeout`), has nothing for HTTP/2, and none for a client that
-//! does not read its answer. The bytes on the wire tell all of them apart. What
-//! came in one piece with a whole request is not seen to be half a header; such a
+//! hyper has one header timer, which starts when the connection becomes idle. It does not separate
+//! a keep-alive connection (`http.idle_timeout`) from an incomplete header (`http.header_timeout`).
+//! It covers neither HTTP/2 nor a client that does not read its answer. The bytes on the wire show
+//! all of these cases.
+//!
+//! The beginning of a header that arrives in one read with a whole request is not detected. Such a
 //! connection ends with the idle timeout.
 
 use std::sync::Arc;
@@ -23,42 +23,43 @@ use crate::connection::windows::Windows;
 
 mod patience;
 
-/// The shared state of one connection. No lock: it is written at every request, and
-/// hardly ever read.
+/// The shared state of one connection. It has no lock, because it is written at every request and
+/// rarely read.
 #[derive(Clone)]
 pub struct Watch(Arc<State>);
 
 struct State {
     patience: Patience,
-    /// What moments are counted from.
+    /// Start of the connection. Moments are counted from it.
     born: Instant,
     /// Requests whose answers have not ended.
     in_flight: AtomicU32,
     /// Requests whose answers have not begun.
     working: AtomicU32,
-    /// Requests that have come; the connection's own task counts them.
+    /// Number of requests so far. Only the connection's own task writes it.
     begun: AtomicU32,
     http2: AtomicBool,
-    /// The connection speaks another protocol now.
+    /// The connection was upgraded to another protocol.
     upgraded: AtomicBool,
-    /// There were too many HTTP/2 frames that ask for nothing; the last had this type.
+    /// There were too many HTTP/2 frames that carry no request. `flooding` is the type of the last
+    /// one.
     flooded: AtomicBool,
     flooding: AtomicU8,
-    /// The request whose framing is at fault, and how; 0 is none.
+    /// The number of the request whose framing is at fault, and the fault. 0 means none.
     fault: AtomicU64,
-    /// When an answer ended last.
+    /// End of the last answer.
     idle_since: Moment,
-    /// Since when a header is incomplete.
+    /// Time since which a header is incomplete.
     header_since: Moment,
-    /// Since when the client has taken too few of the bytes that we have for it.
+    /// Time since which the client has taken too few of the bytes that are ready for it.
     blocked_since: Moment,
-    /// How many it has taken since then.
+    /// Bytes that the client has taken since then.
     blocked_taken: AtomicU64,
-    /// What an HTTP/2 client lets us send.
+    /// Flow-control windows of an HTTP/2 client.
     windows: Windows,
 }
 
-/// A request in flight; ends when dropped.
+/// A request in flight. It ends when this is dropped.
 pub struct Flight {
     watch: Watch,
     /// Its answer has begun.
@@ -96,31 +97,31 @@ impl Watch {
         &self.0.windows
     }
 
-    /// Since when every answer waits for an HTTP/2 client to open its windows.
+    /// Time since which all answers wait for an HTTP/2 client to open its windows.
     pub(crate) fn stalled_since(&self) -> Option<Instant> {
         let state = &*self.0;
         let stalls = state.windows.stalls();
         if stalls == 0 || stalls < state.in_flight() {
             return None;
         }
-        // An answer that ended may have been the last that did not wait.
+        // The answer that ended last may have been the last one that did not wait.
         let ended = state.idle_since.get(state.born);
         let stalled = state.windows.stalled_since.get(state.born);
         stalled.max(ended)
     }
 
-    /// The client takes too little of an HTTP/2 answer from now on.
+    /// Records that the client begins to take too little of an HTTP/2 answer.
     pub(crate) fn stalled(&self) {
         self.0.windows.stalled_since.set_now(self.0.born);
         self.0.windows.add_stall();
     }
 
-    /// The client has caught up with what was given, and is to take more.
+    /// Records that the client read fast enough, so that its wait begins anew.
     pub(crate) fn progressed(&self) {
         self.0.windows.stalled_since.set_now(self.0.born);
     }
 
-    /// Notes that the header of a request is complete.
+    /// Records that the header of a request is complete.
     #[must_use]
     pub fn begin(&self) -> Flight {
         let state = &*self.0;
@@ -137,21 +138,21 @@ impl Watch {
         }
     }
 
-    /// Notes the fault of a request, counted from 1.
+    /// Records the fault of a request. Requests are counted from 1.
     #[cold]
     pub(crate) fn refuse(&self, request: u32, fault: Fault) {
         let noted = u64::from(request) << 8 | u64::from(fault.number());
         self.0.fault.store(noted, Ordering::Relaxed);
     }
 
-    /// Notes that the connection ends for too many frames that ask for nothing.
+    /// Records that the connection ends because of too many frames that carry no request.
     #[cold]
     pub(crate) fn flooded(&self, frame: u8) {
         self.0.flooding.store(frame, Ordering::Relaxed);
         self.0.flooded.store(true, Ordering::Relaxed);
     }
 
-    /// The type of the frame that was one too many.
+    /// The type of the frame that exceeded the limit.
     pub(crate) fn flood(&self) -> Option<u8> {
         let flooded = self.0.flooded.load(Ordering::Relaxed);
         flooded.then(|| self.0.flooding.load(Ordering::Relaxed))
@@ -161,7 +162,7 @@ impl Watch {
         self.0.upgraded.load(Ordering::Relaxed)
     }
 
-    /// Notes that HTTP/2 frames came, and whether they leave a header block open.
+    /// Records that HTTP/2 frames arrived, and whether a header block is open after them.
     pub(crate) fn frames_came(&self, incomplete: bool) {
         let state = &*self.0;
         state.http2.store(true, Ordering::Relaxed);
@@ -172,8 +173,7 @@ impl Watch {
         }
     }
 
-    /// Notes that bytes of HTTP/1 came. Outside of a request they are the beginning of
-    /// the next one.
+    /// Records that bytes of HTTP/1 arrived. When no request is in flight, they begin the next one.
     pub(crate) fn bytes_came(&self) {
         let state = &*self.0;
         if state.in_flight() == 0 && !state.header_since.is_set() {
@@ -181,7 +181,7 @@ impl Watch {
         }
     }
 
-    /// Notes that so many bytes were written, or that none could be.
+    /// Records how many bytes were written, or that the write was blocked.
     pub(crate) fn wrote(&self, written: Poll<usize>) {
         let state = &*self.0;
         match (written, state.blocked_since.is_set()) {
@@ -198,27 +198,27 @@ impl Watch {
         }
     }
 
-    /// Notes that all bytes for the client were written.
+    /// Records that all bytes for the client were written.
     pub(crate) fn flushed(&self) {
         if self.0.blocked_since.is_set() {
             self.0.blocked_since.clear();
         }
     }
 
-    /// Whether nothing is in flight and nothing waits to be read by the client.
+    /// Whether no request is in flight and no bytes wait to be read by the client.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.0.in_flight() == 0 && !self.0.blocked_since.is_set()
     }
 
-    /// Whether every request has its answer, and the client does not read.
+    /// Whether every request has its answer and the client does not read.
     #[must_use]
     pub fn is_unread(&self) -> bool {
         self.0.in_flight() == 0 && self.0.blocked_since.is_set()
     }
 
-    /// Whether an HTTP/2 client has had an answer, or begun a request: time to send it
-    /// elsewhere in a drain. `None` for HTTP/1.1, which is asked in its answers.
+    /// Whether an HTTP/2 client has begun a request, so that a drain can send it GOAWAY. `None` for
+    /// HTTP/1.1, whose answers carry `Connection: close` instead.
     #[must_use]
     pub fn may_go_away(&self) -> Option<bool> {
         let http2 = self.0.http2.load(Ordering::Relaxed);
@@ -229,7 +229,7 @@ impl Watch {
         }
     }
 
-    /// Since when every answer waits for the client to read.
+    /// Time since which all answers wait for the client to read.
     fn unread_since(&self) -> Option<Instant> {
         let state = &*self.0;
         if let Some(since) = state.blocked_since.get(state.born) {
@@ -239,13 +239,13 @@ impl Watch {
         self.stalled_since()
     }
 
-    /// Whether every answer has waited so long for the client to read.
+    /// Whether all answers have waited at least `time` for the client to read.
     pub(crate) fn is_unread_for(&self, time: Duration) -> bool {
         self.unread_since()
             .is_some_and(|since| since.elapsed() >= time)
     }
 
-    /// When the present wait will have been too long, and for what.
+    /// The deadline of the current wait, and its reason.
     fn deadline(&self) -> Option<(Instant, Lapse)> {
         let state = &*self.0;
         let patience = state.patience;
@@ -255,7 +255,7 @@ impl Watch {
             if waited < patience.idle || taken == 0 || !patience.is_met(taken, waited) {
                 return Some((since + patience.idle, Lapse::Write));
             }
-            // It reads at the rate that is asked of it.
+            // The client reads at the required rate.
             state.blocked_taken.store(0, Ordering::Relaxed);
             state.blocked_since.set_now(state.born);
         }
@@ -266,17 +266,18 @@ impl Watch {
             let since = self.stalled_since()?;
             return Some((since + patience.idle, Lapse::Write));
         }
-        // Read after `in_flight`: it is no older than the end that brought that to 0.
+        // Read after `in_flight`, so that it is at least as recent as the end that set `in_flight`
+        // to 0.
         match state.idle_since.get(state.born) {
             Some(since) => Some((since + patience.idle, Lapse::Idle)),
             None => Some((state.born + patience.header, Lapse::Header)),
         }
     }
 
-    /// Resolves when the client has let the connection wait for too long.
+    /// Resolves when the client has kept the connection waiting for too long.
     pub async fn lapse(&self) -> Lapse {
-        // A wait that begins while this sleeps ends no earlier than the shorter
-        // patience from now, so no deadline is overslept.
+        // A wait that begins during this sleep ends no earlier than the shorter time limit from
+        // now. So no deadline is missed.
         let stride = self.0.patience.header.min(self.0.patience.idle);
         loop {
             let now = Instant::now();
@@ -291,7 +292,7 @@ impl Watch {
 }
 
 impl Flight {
-    /// What is wrong with the framing of the request; on HTTP/1 it is the last one.
+    /// The framing fault of the request. On HTTP/1 this is the last request.
     #[inline]
     pub(crate) fn fault(&self) -> Option<Fault> {
         let fault = self.watch.0.fault.load(Ordering::Relaxed);
@@ -303,7 +304,7 @@ impl Flight {
         Fault::of_number(number).filter(|_| request.starts_with(&begun.to_le_bytes()))
     }
 
-    /// Notes that the answer begins; returns whether it goes out by HTTP/2.
+    /// Records that the answer begins. Returns whether it is sent over HTTP/2.
     pub(crate) fn answer(&mut self) -> bool {
         let state = &*self.watch.0;
         self.answered = true;
@@ -315,7 +316,7 @@ impl Flight {
         &self.watch
     }
 
-    /// Notes that the connection leaves HTTP with this answer.
+    /// Records that the connection leaves HTTP with this answer.
     #[cold]
     pub(crate) fn upgrade(&self) {
         self.watch.0.upgraded.store(true, Ordering::Relaxed);

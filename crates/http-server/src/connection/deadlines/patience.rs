@@ -1,42 +1,42 @@
-//! How long is waited, and since when.
+//! Time limits of a wait, and its beginning.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quanta::Instant;
 
-/// How long a connection may wait for its client.
+/// Time limits of a connection that waits for its client.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// For the first byte of a new connection, and for the rest of a header.
     pub header: Duration,
     /// For the next request, and for a client that does not read.
     pub idle: Duration,
-    /// Bytes a second that a client reads which does not read too little.
+    /// Bytes a second that a client must read.
     pub rate: u64,
 }
 
 impl Patience {
-    /// Whether so many bytes in that time are enough.
+    /// Whether `bytes` in `time` are enough.
     pub(crate) fn is_met(self, bytes: u64, time: Duration) -> bool {
         u128::from(bytes) * 1_000 >= u128::from(self.rate) * time.as_millis()
     }
 }
 
-/// Why a connection was given up.
+/// Reason why a connection was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lapse {
-    /// No or half a header in time.
+    /// No header, or an incomplete one, in time.
     Header,
     /// No next request in time.
     Idle,
     /// The client does not read its answer, or reads too little of it.
     Write,
-    /// The client sends HTTP/2 frames without end that ask for nothing.
+    /// The client sends too many HTTP/2 frames that carry no request.
     Flood,
 }
 
-/// Nanoseconds since the connection was born, and one; 0 is never.
+/// Nanoseconds since the start of the connection, plus one. 0 means never.
 #[derive(Default)]
 pub(crate) struct Moment(AtomicU64);
 

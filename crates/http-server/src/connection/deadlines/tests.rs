@@ -34,7 +34,7 @@ async fn a_request_in_flight_has_no_deadline_here() {
     assert_eq!(watch.lapse().await, Lapse::Idle);
 }
 
-/// Writes so many bytes every 5 ms, and then finds no room; how long the watch bears it.
+/// Writes `bytes` every 5 ms and is then blocked. Returns the time until the watch ended the wait.
 async fn read_at(bytes: usize) -> Option<Duration> {
     let watch = Watch::new(Patience {
         rate: 10_000,

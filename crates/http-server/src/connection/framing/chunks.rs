@@ -4,7 +4,7 @@ use crate::connection::framing::Fault;
 use crate::connection::framing::Part;
 use crate::connection::framing::head::is_token;
 
-/// Hexadecimal digits of a chunk's size: 64 bits.
+/// Maximum hexadecimal digits of a chunk's size: 64 bits.
 const MAX_DIGITS: usize = 16;
 
 /// The part that follows a line of a chunked body.
@@ -21,8 +21,8 @@ pub(crate) fn after(part: Part, line: &[u8]) -> Result<Part, Fault> {
     }
 }
 
-/// `chunk-size [ chunk-ext ]` (RFC 9112, section 7.1). White space after the size, which
-/// some senders fill up with, has one reading only.
+/// Parses `chunk-size [ chunk-ext ]` (RFC 9112, section 7.1). White space after the size is
+/// accepted, because some senders pad the size and it has only one reading.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let end = line.iter().position(|byte| !byte.is_ascii_hexdigit());
     let (digits, rest) = line.split_at(end.unwrap_or(line.len()));
@@ -40,7 +40,7 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok()
 }
 
-/// A field line (RFC 9112, section 5) that says nothing about the framing.
+/// Whether a line is a field line (RFC 9112, section 5) that does not affect the framing.
 fn is_trailer(line: &[u8]) -> bool {
     let Some(colon) = memchr::memchr(b':', line) else {
         return false;
@@ -53,7 +53,7 @@ fn is_trailer(line: &[u8]) -> bool {
         && !frames.iter().any(|frame| name.eq_ignore_ascii_case(frame))
 }
 
-/// Visible, a blank, or beyond ASCII (RFC 9110, section 5.5).
+/// Whether a byte is visible, a blank, or beyond ASCII (RFC 9110, section 5.5).
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }

@@ -1,6 +1,6 @@
-//! What the head of a request says about its body.
+//! The headers of a request that describe its body.
 
-/// What the head of the present request says about its body.
+/// The framing headers of the current request.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     pub(crate) length: Option<u64>,
@@ -10,7 +10,7 @@ pub(crate) struct Head {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coding {
     Chunked,
-    /// Codings that are not known, to be followed by `chunked`.
+    /// Unknown codings, and whether `chunked` follows them.
     Unknown {
         chunked: bool,
     },
@@ -20,14 +20,14 @@ pub(crate) enum Coding {
 impl Head {
     #[inline]
     pub(crate) fn read(&mut self, line: &[u8], gap: bool) {
-        // Most lines are told by their first byte.
+        // The first byte excludes most lines.
         match line.first() {
             Some(b'c' | b'C') => {
                 if let Some(value) = value_of(line, b"content-length") {
                     if gap {
                         self.coding = Some(Coding::Malformed);
                     }
-                    // What is no number, or contradicts itself, is hyper's to refuse.
+                    // hyper rejects a value that is not a number or contradicts another one.
                     self.length = Some(number(value).unwrap_or(0));
                 }
             }
@@ -43,7 +43,7 @@ impl Head {
 }
 
 impl Coding {
-    /// Several lines are one list (RFC 9110, section 5.3).
+    /// Adds the codings of a line. Several lines are one list (RFC 9110, section 5.3).
     fn and(before: Option<Self>, value: &[u8]) -> Self {
         let mut coding = before;
         for element in value.split(|byte| *byte == b',') {
@@ -65,7 +65,7 @@ impl Coding {
     }
 }
 
-/// The value of a header line that has this name.
+/// The value of a header line with the name `name`.
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (found, rest) = line.split_at_checked(name.len())?;
     let value = rest.strip_prefix(b":")?;
@@ -79,7 +79,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// RFC 9110, section 5.6.2.
+/// Whether a byte is a `tchar` (RFC 9110, section 5.6.2).
 pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

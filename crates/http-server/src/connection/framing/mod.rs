@@ -1,13 +1,12 @@
-//! Framing of HTTP/1.1 requests (RFC 9112, sections 6 and 7), checked on the bytes
-//! before hyper sees them.
+//! Framing of HTTP/1.1 requests (RFC 9112, sections 6 and 7), checked on the bytes before hyper
+//! reads them.
 //!
-//! hyper reads some requests in a way that a proxy before it may not share: it takes
-//! `Transfer-Encoding: gzip, chunked` for chunked, drops `Content-Length` beside a
-//! transfer coding, and reads over a line feed without its carriage return in trailers.
-//! Two readings of one connection are how requests are smuggled, so such a request is
-//! refused and its connection closed.
+//! hyper may read a request differently from a proxy before it. It reads the transfer codings
+//! `gzip, chunked` as chunked. It drops `Content-Length` beside a transfer coding. It accepts a
+//! line feed without its carriage return in trailers. Two readings of one connection allow request
+//! smuggling. So such a request is refused and its connection closed.
 //!
-//! What hyper refuses by itself is not looked for here: this only has to agree with
+//! Requests that hyper refuses itself are not detected here. This check only has to agree with
 //! hyper on requests that hyper accepts.
 
 use crate::problem::ProblemResponse;
@@ -25,15 +24,15 @@ mod head;
 #[cfg(test)]
 mod tests;
 
-/// What is wrong with the framing of a request; found among its extensions.
+/// A fault in the framing of a request, as an extension of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// `Content-Length` beside `Transfer-Encoding` (RFC 9112, section 6.1).
     TwoLengths,
-    /// A transfer coding before `chunked`; none is implemented.
+    /// A transfer coding before `chunked`. None is implemented.
     UnknownCoding,
-    /// A `Transfer-Encoding` that is no list ending in one `chunked`, or a header about
-    /// the framing that is longer than any that is meant well.
+    /// A `Transfer-Encoding` that is not a list ending in one `chunked`, or that is longer than a
+    /// legitimate one.
     MalformedCoding,
     /// The chunks or the trailers break their grammar.
     Chunks,
@@ -47,7 +46,7 @@ impl Fault {
         Self::Chunks,
     ];
 
-    /// A number other than 0, for an atomic.
+    /// A number other than 0, to store the fault in an atomic.
     pub(crate) fn number(self) -> u8 {
         self as u8 + 1
     }
@@ -58,8 +57,8 @@ impl Fault {
     }
 }
 
-/// Why a request with these extensions is refused. The answer closes the connection,
-/// whoever gives it.
+/// The problem of a request with a fault among its extensions. Its answer always closes the
+/// connection.
 pub(crate) fn refusal(extensions: &Extensions) -> Option<Problem> {
     let fault = extensions.get::<Fault>()?;
     Some(match fault {
@@ -82,7 +81,8 @@ pub(crate) fn refusal(extensions: &Extensions) -> Option<Problem> {
     })
 }
 
-/// Refuses such requests on a listener without [`AdmitLayer`](crate::middleware::admit::AdmitLayer).
+/// Refuses requests with a fault on a listener without
+/// [`AdmitLayer`](crate::middleware::admit::AdmitLayer).
 pub async fn guard(request: Request, next: Next) -> Response {
     match refusal(request.extensions()) {
         Some(problem) => ProblemResponse(problem).into_response(),
@@ -90,41 +90,41 @@ pub async fn guard(request: Request, next: Next) -> Response {
     }
 }
 
-/// A fault and the request that has it, counted from 1 on its connection.
+/// A fault, and the number of its request, counted from 1 on its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(crate) request: u32,
     pub(crate) fault: Fault,
-    /// How many of the bytes come before the fault. Behind a fault in the head it is
-    /// all of them: the head is answered, and nothing after it is read.
+    /// Number of bytes before the fault. For a fault in the head it is all of them, because the
+    /// head is answered and nothing after it is read.
     pub(crate) sound: usize,
 }
 
-/// Longest line of a chunk's size or of a trailer.
+/// Longest line of a chunk's size or of a trailer, in bytes.
 const MAX_LINE: usize = 8 * 1_024;
-/// As much of a header line as is kept when it comes in pieces.
+/// Bytes of a header line that are kept when it arrives in pieces.
 const MAX_PIECE: usize = 1_024;
 
-/// Follows the requests of one connection.
+/// Follows the framing of the requests of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Framing {
     part: Part,
-    /// Heads that have ended.
+    /// Number of heads that have ended.
     heads: u32,
     head: Head,
-    /// The beginning of a line whose end has not come.
+    /// The beginning of a line whose end has not arrived.
     piece: Vec<u8>,
-    /// Bytes of that line were left out.
+    /// Whether bytes of that line were left out.
     gap: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// Before a request line, where empty lines are skipped.
+    /// Before a request line. Empty lines are skipped.
     #[default]
     Start,
     Header,
-    /// A body, or a chunk's data, of which this much is to come.
+    /// A body or the data of a chunk, with the number of bytes that are missing.
     Body(u64),
     Chunk(u64),
     ChunkSize,
@@ -135,7 +135,7 @@ enum Part {
 }
 
 impl Framing {
-    /// Takes the next bytes in.
+    /// Reads the next bytes. Returns the fault, if they have one.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Option<Finding> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -176,7 +176,7 @@ impl Framing {
         None
     }
 
-    /// Takes in a line, or what there is of it; returns its length with the end.
+    /// Reads a line, or the part of it that has arrived. Returns the length with the line feed.
     fn line(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
         let strict = !matches!(self.part, Part::Start | Part::Header);
         let limit = if strict { MAX_LINE } else { MAX_PIECE };
@@ -201,12 +201,12 @@ impl Framing {
         Ok(end + 1)
     }
 
-    /// Takes in a line without its line feed.
+    /// Reads a line without its line feed.
     fn ended(&mut self, line: &[u8]) -> Result<(), Fault> {
         let text = line.strip_suffix(b"\r");
         self.part = match self.part {
-            // A line feed alone ends a line of the head, for hyper as for RFC 9112,
-            // section 2.2.
+            // A line feed alone ends a line of the head, both in hyper and in RFC 9112, section
+            // 2.2.
             Part::Start if text.unwrap_or(line).is_empty() => Part::Start,
             Part::Start => {
                 self.gap = false;
@@ -227,7 +227,7 @@ impl Framing {
         Ok(())
     }
 
-    /// What follows the head that has ended.
+    /// The part that follows a complete head.
     fn body(&mut self) -> Result<Part, Fault> {
         self.heads = self.heads.saturating_add(1);
         let Head { length, coding } = std::mem::take(&mut self.head);
@@ -242,7 +242,7 @@ impl Framing {
     }
 }
 
-/// As many of the bytes as belong to what is left.
+/// The number of `bytes` that belong to the `left` missing ones.
 fn left_of(left: u64, bytes: &[u8]) -> usize {
     usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len())
 }

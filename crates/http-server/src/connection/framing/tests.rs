@@ -1,6 +1,6 @@
 use super::*;
 
-/// What is found in bytes that come in pieces of this size, and where.
+/// The fault in `bytes`, which arrive in pieces of `piece` bytes, and the number of its request.
 fn find(bytes: &[u8], piece: usize) -> Option<(u32, Fault)> {
     let mut framing = Framing::default();
     let mut found = None;
@@ -17,7 +17,7 @@ fn check(bytes: &str, expected: Option<(u32, Fault)>) {
     }
 }
 
-/// Two requests before what is tried, so that it counts as the third.
+/// Two requests before the tested one, which is therefore the third.
 const BEFORE: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n\
     \r\nPOST / HTTP/1.1\nContent-Length: 5\n\nGET /";
 const POST: &str = "POST / HTTP/1.1\r\n";
@@ -32,7 +32,7 @@ fn requests_as_they_should_be_pass() {
         "Transfer-Encodings: gzip\r\nContent-Length-X: 7\r\n\r\n",
         "X: Transfer-Encoding: gzip\r\n\r\n",
     ] {
-        // One more behind it, which is refused, shows that the end was found.
+        // The refusal of one more request shows that the end of the tested one was found.
         let behind = format!("{POST}Transfer-Encoding: gzip\r\n\r\n");
         check(
             &format!("{BEFORE}{POST}{request}{behind}"),

@@ -1,16 +1,16 @@
-//! When a certificate expires: `notAfter` of an X.509 certificate (RFC 5280, section
-//! 4.1). rustls checks the rest and does not tell this; a parser of everything else
-//! would be eight more crates.
+//! Expiry of a certificate: `notAfter` of an X.509 certificate (RFC 5280, section 4.1). rustls
+//! checks certificates but does not return this time. A parser of the whole format would add eight
+//! crates.
 
 use time::{Date, Month, PrimitiveDateTime, Time};
 
 const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-/// `[0] EXPLICIT`, where a certificate says its version.
+/// `[0] EXPLICIT`, the tag of a certificate's version.
 const VERSION: u8 = 0xa0;
 
-/// Seconds since the epoch; `None` when it is no certificate.
+/// The expiry in seconds since the epoch. `None` when the bytes are not a certificate.
 pub(crate) fn not_after(certificate: &[u8]) -> Option<i64> {
     let (_, certificate) = sequence(certificate)?;
     let (_, mut fields) = sequence(certificate)?;
@@ -27,7 +27,7 @@ pub(crate) fn not_after(certificate: &[u8]) -> Option<i64> {
     seconds(tag, text)
 }
 
-/// What follows an element of DER, and what is in it.
+/// The bytes after an element of DER, and its content.
 type Element<'a, T> = Option<(&'a [u8], T)>;
 
 fn sequence(bytes: &[u8]) -> Element<'_, &[u8]> {
@@ -45,7 +45,7 @@ fn time(bytes: &[u8]) -> Element<'_, (u8, &[u8])> {
 fn element(bytes: &[u8], tag: u8) -> Element<'_, &[u8]> {
     let (found, bytes) = bytes.split_first()?;
     let (first, bytes) = bytes.split_first()?;
-    // Above 127 it is the number of bytes that hold the length.
+    // Above 127 the lower seven bits are the number of bytes that hold the length.
     let (length, bytes) = match *first {
         short @ 0..=0x7f => (usize::from(short), bytes),
         long => {
@@ -61,7 +61,7 @@ fn element(bytes: &[u8], tag: u8) -> Element<'_, &[u8]> {
     (*found == tag).then_some((rest, content))
 }
 
-/// `YYMMDDHHMMSSZ` until 2049 and `YYYYMMDDHHMMSSZ` after, as RFC 5280 wants them.
+/// Parses `YYMMDDHHMMSSZ` until 2049 and `YYYYMMDDHHMMSSZ` after, as RFC 5280 requires.
 fn seconds(tag: u8, text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let (year, rest) = text.split_at_checked(if tag == UTC_TIME { 2 } else { 4 })?;
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(seconds(UTC_TIME, b"991231235959Z"), Some(946_684_799));
     }
 
-    /// No byte of a file may panic.
+    /// Malformed bytes must not cause a panic.
     #[test]
     fn anything_else_is_no_certificate() {
         let whole = made(2027);

@@ -1,5 +1,5 @@
-//! TLS on the public listener (rustls). The certificate is read again when its
-//! files change; connections that stand keep the one that they began with.
+//! TLS on the public listener (rustls). The certificate is read again when its files change. Open
+//! connections keep the certificate that they began with.
 
 mod expiry;
 
@@ -17,47 +17,48 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-/// Why a certificate and its key cannot be used. No text of the files is repeated.
+/// Reason why a certificate and its key cannot be used. It contains no text of the files.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// Not PEM, or no certificate in it.
+    /// The text is not PEM, or contains no certificate.
     #[error("the certificate is not a PEM certificate chain")]
     Certificate,
-    /// Not PEM, or no private key in it.
+    /// The text is not PEM, or contains no private key.
     #[error("the key is not a PEM private key")]
     Key,
-    /// They do not belong together, or are of a kind that is not supported.
+    /// Certificate and key do not match, or their kind is not supported.
     #[error("certificate and key cannot be used together: {0}")]
     Pair(#[from] rustls::Error),
 }
 
 metrics! {
-    /// The certificate of the public listener; registered only where TLS is on.
+    /// The certificate of the public listener. It is registered only when TLS is on.
     pub struct TlsMetrics {
-        /// When the served certificate, or the first one of its chain, expires, as seconds since the epoch.
+        /// Expiry of the served certificate chain, as seconds since the epoch. It is the earliest
+        /// expiry of the chain's certificates.
         pub expiry: IntGauge = "tls_certificate_expiry_timestamp_seconds";
     }
 }
 
-/// The present certificate; cheap to clone, the same for all clones.
+/// The current certificate. Clones are cheap and share it.
 #[derive(Clone)]
 pub struct Tls {
     present: Arc<RwLock<TlsAcceptor>>,
     sources: [SecretSource; 2],
-    /// Of the present one.
+    /// Expiry of the certificate at start-up.
     expiry: i64,
     metrics: Option<TlsMetrics>,
 }
 
-/// A certificate that can be served.
+/// A certificate with its key, ready to be served.
 struct Pair {
     acceptor: TlsAcceptor,
-    /// Of the chain's certificate that expires first, as seconds since the epoch.
+    /// The earliest expiry of the chain's certificates, as seconds since the epoch.
     expiry: i64,
 }
 
 impl Tls {
-    /// From a certificate chain and its key (PEM); `None` where one is missing, and the
+    /// Loads a certificate chain and its key (PEM). `None` when one of them is missing and the
     /// listener is plain.
     ///
     /// # Errors
@@ -78,7 +79,7 @@ impl Tls {
         }))
     }
 
-    /// Tells the expiry of the certificate, of each one that will be served.
+    /// Records the expiry of the current certificate, and of each later one, in `metrics`.
     #[must_use]
     pub fn observed(self, metrics: TlsMetrics) -> Self {
         metrics.expiry.set(self.expiry);
@@ -88,10 +89,10 @@ impl Tls {
         }
     }
 
-    /// Does the handshake.
+    /// Performs the handshake.
     ///
     /// # Errors
-    /// When the client does not.
+    /// When the handshake fails.
     pub async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         let handshake = {
             let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
@@ -100,8 +101,8 @@ impl Tls {
         handshake.await
     }
 
-    /// Watches the files, when there are any. A broken pair keeps the old one: the
-    /// two files are written one after the other.
+    /// Watches the files, if the certificate is in files. A broken pair keeps the old certificate,
+    /// because the two files are written one after the other.
     pub fn watch(&self, lifecycle: &Lifecycle) {
         let Some(files) = WatchedFiles::new(self.sources.to_vec()) else {
             return;
@@ -141,7 +142,7 @@ impl Tls {
     }
 }
 
-/// TLS 1.2 and 1.3 with rustls's own choice of suites; HTTP/2 where the client has it.
+/// TLS 1.2 and 1.3 with the default suites of rustls. HTTP/2 is used when the client supports it.
 fn pair(certificate: &str, key: &str) -> Result<Pair, TlsError> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate.as_bytes())
         .collect::<Result<_, _>>()

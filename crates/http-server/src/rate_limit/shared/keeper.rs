@@ -1,4 +1,4 @@
-//! Keeps the connection: makes it, watches it while nobody asks, makes it again.
+//! Maintains the connection: opens it, checks it while there are no requests, and reopens it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,24 +11,24 @@ use crate::rate_limit::shared::Shared;
 use crate::rate_limit::shared::script;
 use crate::rate_limit::shared::script::Pace;
 
-/// Longest wait for name, connection, greeting and script together.
+/// Maximum time for name resolution, connection, greeting and script together.
 const CONNECT: Duration = Duration::from_secs(1);
-/// While requests are rare, this finds a lost server before they do.
+/// Interval of the checks. While requests are rare, a check finds a lost server first.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// A server that held for so long is tried again at once when it fails.
+/// When a connection that lasted this long fails, the first pause is short again.
 const STEADY: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Allows whatever comes: what the keeper asks must not fill a bucket.
+/// Allows every call, so that the keeper's own calls do not fill a bucket.
 const PROBE: Pace = Pace {
     period: Duration::from_millis(1),
     burst: 1_000,
 };
 
 impl Shared {
-    /// Tries once, for a bounded time, so that a process whose server is there
-    /// shares its limits from its first request on.
+    /// Tries to connect once, for a bounded time. A process with a reachable server then shares its
+    /// limits from its first request on.
     pub(crate) async fn reach(&self) {
         match self.connect().await {
             Ok(live) => self.close(&live),
@@ -36,12 +36,12 @@ impl Shared {
         }
     }
 
-    /// Tries once, and keeps nothing.
+    /// Tries to connect once, and closes the connection.
     pub(crate) async fn check(&self) -> Result<(), Failure> {
         self.connect().await.map(drop)
     }
 
-    /// Keeps the connection until `stop`.
+    /// Maintains the connection until `stop`.
     pub(crate) async fn keep(self: Arc<Self>, stop: CancellationToken) {
         let _stopped = stop.run_until_cancelled(self.keep_on()).await;
     }
@@ -55,9 +55,9 @@ impl Shared {
                 pause = FIRST_PAUSE;
             }
             loop {
-                // Replicas lose the server together, and must not come back as one.
+                // Replicas lose the server together and must not reconnect at the same moment.
                 tokio::time::sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
-                // The longer it takes, or the oftener it comes, the longer the next pause.
+                // Each attempt doubles the next pause, even when it succeeds and soon fails again.
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 match self.connect().await {
                     Ok(live) => break self.close(&live),
@@ -92,19 +92,19 @@ impl Shared {
                 .await?;
             let script = script::load(&mut connection).await?;
             let live = Live { connection, script };
-            // The first run pays for what the server, or the way to it, has to warm up.
+            // The first run includes the warm-up of the server and of the path to it.
             let name = self.probe_name();
             let mut warm = live.connection.clone();
             let _allowed = script::run(&mut warm, &live.script, &name, PROBE, None).await?;
             Ok::<_, Failure>(live)
         });
         let live = connected.await.map_err(|_| Failure::Slow(CONNECT))??;
-        // Whoever is too slow for requests is not back.
+        // A server that is too slow for requests does not count as recovered.
         self.probe(&live).await?;
         Ok(Arc::new(live))
     }
 
-    /// Asks as a request does; a server that is full or read-only refuses this too.
+    /// Calls the server as a request does. A server that is full or read-only refuses this too.
     async fn probe(&self, live: &Live) -> Result<(), Failure> {
         self.ask(live, &self.probe_name(), PROBE).await.map(drop)
     }

@@ -1,8 +1,8 @@
-//! One limit over many replicas: the buckets stand in Redis or Valkey.
+//! One limit over many replicas. The buckets are in Redis or Valkey.
 //!
-//! A request asks once, for at most `rate_limit.redis_timeout`. The first that gets
-//! no answer opens the circuit: from then on the local limiter decides without
-//! asking, until the keeper has seen the server answer in time again.
+//! A request makes one call, for at most `rate_limit.redis_timeout`. The first call without an
+//! answer opens the circuit. Then the local limiter decides alone, until the keeper has received an
+//! answer in time again.
 
 mod keeper;
 mod script;
@@ -18,14 +18,14 @@ use crate::rate_limit::keys::Key;
 use crate::rate_limit::metrics::RateLimitMetrics;
 pub(crate) use script::Pace;
 
-/// A connection on which the script is known to run.
+/// A connection on which the script has run.
 pub(crate) struct Live {
     connection: MultiplexedConnection,
-    /// The SHA-1 by which the server knows the script.
+    /// The SHA-1 that names the script on the server.
     script: String,
 }
 
-/// Why the server gave no decision.
+/// Reason why the server made no decision.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("no answer within {0:?}")]
@@ -69,13 +69,13 @@ pub(crate) struct Shared {
     metrics: RateLimitMetrics,
 }
 
-/// Reads a URL as the client does.
+/// Creates a client for the URL of a server.
 ///
 /// # Errors
-/// When it is no URL of a Redis server.
+/// When it is not the URL of a Redis server.
 pub(crate) fn client(url: &str) -> redis::RedisResult<redis::Client> {
     let info = url.into_connection_info()?;
-    // Small messages that somebody waits for: the kernel must not collect them.
+    // Requests wait for these small messages, so the kernel must not delay them.
     let tcp = info.tcp_settings().clone().set_nodelay(true);
     redis::Client::open(info.set_tcp_settings(tcp))
 }
@@ -109,7 +109,7 @@ impl Shared {
             .clone()
     }
 
-    /// Whether the buckets are shared at the moment.
+    /// Whether the buckets are shared now.
     pub(crate) fn is_up(&self) -> bool {
         self.live
             .read()
@@ -117,8 +117,8 @@ impl Shared {
             .is_some()
     }
 
-    /// Decides one request: `Ok`, or how long to wait. `None` when the server gave
-    /// no decision in time; the circuit is open then.
+    /// Decides one request: `Ok`, or the time to wait. `None` when the server made no decision in
+    /// time. The circuit is then open.
     pub(crate) async fn decide(
         &self,
         live: &Arc<Live>,
@@ -155,8 +155,8 @@ impl Shared {
         Ok(answer.map_err(|_| Failure::Slow(self.deadline))??)
     }
 
-    /// Opens the circuit. Of many that fail on one connection only the first finds
-    /// it still closed, and logs.
+    /// Opens the circuit. When many calls on one connection fail, only the first finds it closed
+    /// and logs.
     fn open(&self, failed: &Arc<Live>, failure: &Failure) {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         if !live.as_ref().is_some_and(|live| Arc::ptr_eq(live, failed)) {

@@ -1,4 +1,4 @@
-//! The one script that the server runs: reads, decides and writes a bucket at once.
+//! The script that the server runs. It reads, decides and writes a bucket in one step.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use redis::aio::ConnectionLike;
 
 const SOURCE: &str = include_str!("gcra.lua");
 
-/// A rate as GCRA has it.
+/// A rate in the form of GCRA.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// The time in which one request comes back.
+    /// Time in which one request returns.
     pub period: Duration,
-    /// Requests at once.
+    /// Requests that are allowed at once.
     pub burst: u32,
 }
 
 impl Pace {
-    /// Rates above one per nanosecond are one per nanosecond. The configuration
-    /// refuses rates so low that their time can be counted no more.
+    /// Rates above one per nanosecond count as one per nanosecond. The configuration rejects rates
+    /// so low that their time cannot be counted.
     pub(crate) fn new(per_second: f64, burst: u32) -> Self {
         let period = Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Duration::MAX);
         Self {
@@ -32,15 +32,15 @@ impl Pace {
     }
 }
 
-/// Makes the server know the script; the answer is the name to call it by.
+/// Loads the script into the server. Returns the name to call it by.
 pub(crate) async fn load(connection: &mut impl ConnectionLike) -> redis::RedisResult<String> {
     let mut load = redis::cmd("SCRIPT");
     load.arg("LOAD").arg(SOURCE);
     load.query_async(connection).await
 }
 
-/// Takes one request from the bucket `name`, or says how long to wait. The time is
-/// the server's unless one is given.
+/// Takes one request from the bucket `name`, or returns the time to wait. The time is the server's
+/// unless `now` is given.
 pub(crate) async fn run(
     connection: &mut impl ConnectionLike,
     script: &str,

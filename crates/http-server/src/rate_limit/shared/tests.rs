@@ -9,10 +9,10 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 
-/// A moment of today, with odd nanoseconds.
+/// A realistic time, with odd nanoseconds.
 const EPOCH: Duration = Duration::new(1_795_000_000, 999_999_937);
 
-// Which server to test on is no configuration of the service.
+// The server of the tests is not part of the service's configuration.
 #[allow(clippy::disallowed_methods)]
 fn server() -> String {
     std::env::var("TEST_REDIS_URL")
@@ -28,7 +28,7 @@ fn name() -> String {
     format!("test:{}", uuid::Uuid::now_v7().simple())
 }
 
-/// Both limiters' answers to requests that come after these pauses.
+/// Decisions of both limiters on requests after these pauses.
 async fn decide_both(
     connection: &MultiplexedConnection,
     pace: Pace,
@@ -57,7 +57,7 @@ async fn decide_both(
     [local, shared]
 }
 
-/// Rates whose periods are whole, broken, long and short; bursts of one and more.
+/// Rates with whole, fractional, long and short periods, and bursts of one and more.
 fn paces() -> impl Strategy<Value = Pace> {
     let rates = prop_oneof![
         Just(10.0),
@@ -70,8 +70,7 @@ fn paces() -> impl Strategy<Value = Pace> {
     (rates, 1_u32..8).prop_map(|(rate, burst)| Pace::new(rate, burst))
 }
 
-/// Pauses in parts of the period: none, too short, exact, exact but for a
-/// nanosecond, long.
+/// Pauses in parts of the period: none, too short, exact, exact within a nanosecond, long.
 fn pauses() -> impl Strategy<Value = Vec<(f64, i64)>> {
     let part = prop_oneof![
         3 => Just(0.0),
@@ -108,7 +107,7 @@ fn shared_and_local_buckets_decide_alike_to_the_nanosecond() {
         Ok(())
     });
     outcome.unwrap();
-    // The comparison is worth something only where both were asked too much.
+    // The comparison has a meaning only when both limiters refuse some requests.
     let flood = vec![Duration::ZERO; 10];
     let [local, shared] = runtime.block_on(decide_both(&connection, Pace::new(10.0, 5), &flood));
     assert_eq!(local, shared);
@@ -123,7 +122,7 @@ async fn ten_a_second_with_a_burst_of_five_means_that() {
         assert_eq!(local, shared);
         local.iter().filter(|decision| decision.is_ok()).count()
     };
-    // A minute of 9 a second, and one of 100 a second.
+    // A minute with 9 requests a second, and one with 100.
     let calm = vec![Duration::from_secs(1) / 9; 9 * 60];
     assert_eq!(allowed(decide_both(&connection, pace, &calm).await), 540);
     let flood = vec![Duration::from_millis(10); 100 * 60];
@@ -177,7 +176,7 @@ async fn the_first_failure_opens_the_circuit_for_all_who_ask_at_once() {
     let metrics = RateLimitMetrics::register(&prometheus::Registry::new()).unwrap();
     let deadline = Duration::from_millis(20);
     let shared = Shared::new(&server(), name(), deadline, metrics.clone()).unwrap();
-    // The server answers in turn, and this for ten seconds not at all.
+    // A connection answers in order, and this call blocks it for ten seconds.
     let mut blocked = connection.clone();
     let never = name();
     let mut pop = redis::cmd("BLPOP");
