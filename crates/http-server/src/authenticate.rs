@@ -16,13 +16,8 @@ use request::RequestContext;
 use tower::{Layer, Service};
 
 use crate::extract::single_header;
-use request::AuthError;
-use request::Authenticator;
-use request::Credentials;
-use request::Principal;
-use request::Problem;
-use request::Role;
 use request::problem::codes;
+use request::{AuthError, Authenticator, Credentials, Principal, Problem, Role};
 
 /// Layer that lets authenticated requests through and stores their [`Principal`] in the request.
 #[derive(Clone)]

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use settings::check::{at_least_one, positive};
-use settings::settings;
-use settings::{ByteSize, Profile, Reader, SecretSource};
+use settings::{ByteSize, Profile, Reader, SecretSource, settings};
 
 use crate::client_address::AddressHeader;
 

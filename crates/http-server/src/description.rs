@@ -9,8 +9,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::{Object, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 
-use request::problem::Code;
-use request::problem::codes;
+use request::problem::{Code, codes};
 
 /// Problems that the layers may return for any operation, independent of its handler.
 const LAYERS: &[&Code] = &[

@@ -12,8 +12,7 @@ use http::Request;
 use tower::{Layer, Service};
 
 use request::Problem;
-use request::faults::Effect;
-use request::faults::Faults;
+use request::faults::{Effect, Faults};
 use request::problem::codes;
 
 /// Installs [`InjectFault`].

@@ -68,13 +68,9 @@ mod tests {
 
     use super::StreamLayer;
     use crate::connection::listener::Serve as _;
-    use crate::middleware;
-    use crate::observe::HttpMetrics;
-    use crate::observe::Observer;
-    use crate::observe::RouteTable;
-    use crate::rate_limit::Limits;
-    use crate::rate_limit::RateLimitMetrics;
-    use crate::{Config, rate_limit};
+    use crate::observe::{HttpMetrics, Observer, RouteTable};
+    use crate::rate_limit::{Limits, RateLimitMetrics};
+    use crate::{Config, middleware, rate_limit};
     use lifecycle::{Lifecycle, LifecycleMetrics};
     use settings::{Layers, Reader};
     use telemetry::{self, Telemetry};

@@ -21,14 +21,11 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::connection::deadlines::Lapse;
-use crate::connection::deadlines::Watch;
+use crate::connection::deadlines::{Lapse, Watch};
 use crate::connection::delivery::Deliveries;
 use crate::connection::h2_frames::PREFACE;
-use crate::connection::in_flight::Answer;
-use crate::connection::in_flight::Exchange;
-use crate::connection::listener::Serve;
-use crate::connection::listener::Serving;
+use crate::connection::in_flight::{Answer, Exchange};
+use crate::connection::listener::{Serve, Serving};
 use crate::connection::tls::Tls;
 use crate::connection::wake_gate::Rarely;
 use crate::connection::wire::Watched;

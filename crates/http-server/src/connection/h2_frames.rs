@@ -2,11 +2,7 @@
 //! and not ended, the windows that a client grants, and frames that carry no request.
 
 use crate::connection::flood::Budget;
-use crate::connection::flood::kind::CONTINUATION;
-use crate::connection::flood::kind::DATA;
-use crate::connection::flood::kind::HEADERS;
-use crate::connection::flood::kind::SETTINGS;
-use crate::connection::flood::kind::WINDOW_UPDATE;
+use crate::connection::flood::kind::{CONTINUATION, DATA, HEADERS, SETTINGS, WINDOW_UPDATE};
 use crate::connection::windows::Windows;
 
 /// The client's connection preface (RFC 9113, section 3.4).

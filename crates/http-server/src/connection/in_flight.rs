@@ -15,12 +15,9 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use crate::connection::deadlines::Flight;
-use crate::connection::deadlines::Watch;
-use crate::connection::delivery::Offer;
-use crate::connection::delivery::Pieces;
-use crate::connection::discard_body::Leftover;
-use crate::connection::discard_body::RequestBody;
+use crate::connection::deadlines::{Flight, Watch};
+use crate::connection::delivery::{Offer, Pieces};
+use crate::connection::discard_body::{Leftover, RequestBody};
 
 /// The service that hyper calls for each request of a connection.
 pub(crate) struct Exchange<S> {

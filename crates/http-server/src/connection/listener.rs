@@ -22,10 +22,7 @@ use tower::{Layer as _, Service};
 
 use crate::client_address::PeerAddress;
 use crate::connection::admission;
-use crate::connection::admission::Admission;
-use crate::connection::admission::REFUSAL_TIMEOUT;
-use crate::connection::admission::Reason;
-use crate::connection::admission::Spare;
+use crate::connection::admission::{Admission, REFUSAL_TIMEOUT, Reason, Spare};
 use crate::connection::deadlines::Patience;
 use crate::connection::driver::connection;
 use crate::connection::ended::Ended;

@@ -7,8 +7,7 @@ use std::time::Duration;
 use http_body::Body;
 use quanta::Instant;
 
-use crate::connection::deadlines::Moment;
-use crate::connection::deadlines::Watch;
+use crate::connection::deadlines::{Moment, Watch};
 
 /// Size of both windows of a new connection, in bytes (RFC 9113, section 6.9.2).
 const INITIAL: i64 = 65_535;

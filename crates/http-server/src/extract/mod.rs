@@ -17,12 +17,10 @@ use request::{BodyLimits, RequestContext};
 use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::extract::coding::Codings;
-use crate::extract::coding::Undecodable;
+use crate::extract::coding::{Codings, Undecodable};
 use crate::guard::Full;
-use request::FieldError;
-use request::Problem;
 use request::problem::codes;
+use request::{FieldError, Problem};
 
 /// A JSON body of a request or an answer.
 #[derive(Debug)]

@@ -9,10 +9,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::guard::places::BodyPlace;
-use crate::guard::places::Full;
-use crate::guard::places::Place;
-use crate::guard::places::Places;
+use crate::guard::places::{BodyPlace, Full, Place, Places};
 
 /// The place of a request with a body, shared by the guard and the body.
 pub(crate) struct Holder {

@@ -22,12 +22,8 @@ use telemetry::logs::Panicked;
 use tokio::time::Sleep;
 use tower::{Layer, Service};
 
-use crate::guard::arrival::ArrivingBody;
-use crate::guard::arrival::Holder;
-use crate::guard::places::Full;
-use crate::guard::places::Place;
-use crate::guard::places::PlaceLimits;
-use crate::guard::places::Places;
+use crate::guard::arrival::{ArrivingBody, Holder};
+use crate::guard::places::{Full, Place, PlaceLimits, Places};
 use crate::observe::HttpMetrics;
 use crate::stream::is_stream;
 use request::Problem;

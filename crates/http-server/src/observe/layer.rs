@@ -21,8 +21,7 @@ use tower::{Layer, Service};
 use crate::connection::in_flight::Answer;
 use crate::connection::listener::Serve;
 use crate::headers::secure;
-use crate::observe::observed_request::Observation;
-use crate::observe::observed_request::Pending;
+use crate::observe::observed_request::{Observation, Pending};
 use crate::observe::request_head::REQUEST_ID;
 
 /// `traceresponse` (W3C Trace Context, level 2): the trace of the request, whether or not it is

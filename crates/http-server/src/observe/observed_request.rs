@@ -16,11 +16,8 @@ use request::{BodyLimits, ContextSlot, RequestContext};
 use telemetry::traces::context_of;
 
 use crate::client_address::ClientAddress;
-use crate::observe::record::Observer;
-use crate::observe::record::RequestRecord;
-use crate::observe::request_head::Head;
-use crate::observe::request_head::lines;
-use crate::observe::request_head::method_label;
+use crate::observe::record::{Observer, RequestRecord};
+use crate::observe::request_head::{Head, lines, method_label};
 use crate::observe::routes::Asked;
 use crate::observe::span::span_context;
 

@@ -10,9 +10,8 @@ use telemetry::exposition::Exemplar;
 use telemetry::{Logs, Traces};
 
 use crate::observe::metrics::RouteMetrics;
-use crate::observe::request_line;
 use crate::observe::routes::RouteTable;
-use crate::observe::span;
+use crate::observe::{request_line, span};
 
 /// All facts that are recorded of a request when it has ended.
 pub struct RequestRecord {

@@ -6,8 +6,7 @@ use std::time::SystemTime;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use request::{BodyLimits, RequestContext, ids, propagation};
 
-use crate::client_address::AddressHeaders;
-use crate::client_address::PeerAddress;
+use crate::client_address::{AddressHeaders, PeerAddress};
 
 /// `X-Request-Id`.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -22,12 +22,8 @@ use request::problem::Code;
 use telemetry::exposition::Exemplars;
 use tower::Service;
 
-use crate::observe::metrics::HttpMetrics;
-use crate::observe::metrics::RouteMetrics;
-use crate::observe::metrics::Timing;
-use crate::observe::metrics::Timings;
-use crate::observe::request_head::METHODS;
-use crate::observe::request_head::method_index;
+use crate::observe::metrics::{HttpMetrics, RouteMetrics, Timing, Timings};
+use crate::observe::request_head::{METHODS, method_index};
 
 /// Reasons for refusing requests and connections.
 const SHED_REASONS: [&str; 7] = [

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use settings::check::{at_least_one, positive, rate};
-use settings::settings;
-use settings::{Raw, Reader, Secret, Setting};
+use settings::{Raw, Reader, Secret, Setting, settings};
 
 use crate::rate_limit::shared;
 use crate::rate_limit::shared::Pace;

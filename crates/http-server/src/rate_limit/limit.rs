@@ -17,16 +17,11 @@ use prometheus::IntCounter;
 use tower_governor::GovernorError;
 use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 
-use crate::rate_limit::config::Config;
-use crate::rate_limit::config::LimitBackend;
-use crate::rate_limit::keys::ContextKey;
-use crate::rate_limit::keys::Key;
-use crate::rate_limit::keys::KeyedBy;
-use crate::rate_limit::keys::Table;
+use crate::rate_limit::config::{Config, LimitBackend};
+use crate::rate_limit::keys::{ContextKey, Key, KeyedBy, Table};
 use crate::rate_limit::metrics::RateLimitMetrics;
 use crate::rate_limit::refusal::TooSoon;
-use crate::rate_limit::shared::Pace;
-use crate::rate_limit::shared::Shared;
+use crate::rate_limit::shared::{Pace, Shared};
 use request::Problem;
 
 /// Interval of the sweeps that remove unused keys.

@@ -1,8 +1,7 @@
 //! The lines of a chunked body (RFC 9112, section 7.1).
 
-use crate::connection::framing::Fault;
-use crate::connection::framing::Part;
 use crate::connection::framing::head::is_token;
+use crate::connection::framing::{Fault, Part};
 
 /// Maximum hexadecimal digits of a chunk's size: 64 bits.
 const MAX_DIGITS: usize = 16;

@@ -5,11 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::rate_limit::shared::Failure;
-use crate::rate_limit::shared::Live;
-use crate::rate_limit::shared::Shared;
-use crate::rate_limit::shared::script;
 use crate::rate_limit::shared::script::Pace;
+use crate::rate_limit::shared::{Failure, Live, Shared, script};
 
 /// Maximum time for name resolution, connection, greeting and script together.
 const CONNECT: Duration = Duration::from_secs(1);
