@@ -1,10 +1,10 @@
 //! `make bench`: the cost of the platform relative to bare axum.
 //!
-//! Three servers answer the same `GET /api/v1/ping`: bare axum, this service at production defaults
-//! (10% sampled to a local collector, request log to a file, rate limiter with a rate that is never
-//! reached), and the usual layers of tutorials. They are measured in turn over several rounds, each
-//! pinned to one core, under a load from another core that checks every response: at a fixed rate
-//! that all of them can serve, and at full speed. The most reliable figure on a noisy machine is
+//! Three servers answer the same `GET /api/v1/ping`: bare axum, this service at production defaults,
+//! and the usual layers of tutorials. The service samples 10% to a local collector, writes its
+//! request log to a file, and has a rate limiter with a rate that is never reached. The servers are
+//! measured in turn over several rounds, each pinned to one core. The load comes from another core
+//! and checks every response. It has a fixed rate that all of them can serve, or full speed. The most reliable figure on a noisy machine is
 //! the CPU time per request from the accounting of the operating system. Further tables show the
 //! process (start, memory at rest, scrape, shutdown), the memory of connections, and reads and
 //! transfers on both databases compared with bare handlers and pgbench with the same SQL.

@@ -127,7 +127,7 @@ fn first_name(text: &str) -> String {
     text[..end.unwrap_or(text.len())].to_owned()
 }
 
-/// What the page of a crate exports, and the module that has it.
+/// The names that the page of a crate exports, each with its module.
 fn exported(page: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for statement in page.split("pub use ").skip(1) {

@@ -18,14 +18,14 @@ pub struct Effective {
     pub source: String,
 }
 
-/// A range check. Its error message states what is allowed.
+/// A range check. Its error message states the allowed range.
 pub type Check<T> = fn(&T) -> Result<(), String>;
 
 /// Reads keys one by one and records problems and effective values.
 #[derive(Debug)]
 pub struct Reader {
     layers: Layers,
-    /// What `{service}` in a default stands for.
+    /// The value of `{service}` in defaults.
     service: &'static str,
     known: Vec<&'static str>,
     problems: Vec<Problem>,

@@ -157,7 +157,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// A number of bytes.
+/// A size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 

@@ -224,7 +224,7 @@ fn children(process: u32) -> Vec<u32> {
 }
 
 fn signal(process: u32, name: &str) {
-    // A process that has just exited needs no signal.
+    // A process that has exited needs no signal.
     let _gone = Command::new("kill")
         .args(["-s", name, &process.to_string()])
         .stderr(Stdio::null())

@@ -29,7 +29,7 @@ pub struct Panicked {
 }
 
 impl Panicked {
-    /// Converts the payload of a panic that was just caught on the thread that panicked.
+    /// Converts the payload of a panic that was caught on the thread that panicked.
     pub fn caught(payload: &(dyn Any + Send)) -> Self {
         Self {
             message: panic_message(payload),

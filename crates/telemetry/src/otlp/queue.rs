@@ -1,8 +1,8 @@
 //! The bounded export queue, and the thread with its own runtime that exports it in batches.
 //!
-//! The batch processors of the SDK are not used for three reasons: they do not report how many
-//! items they drop, they do not distinguish late spans, and their shutdown waits for a collector
-//! that does not answer. Here `push` never blocks, every item is counted under exactly one outcome,
+//! The batch processors of the SDK are not used for three reasons. They do not report the number of
+//! dropped items. They do not distinguish late spans. Their shutdown waits for a collector that
+//! does not answer. Here `push` never blocks, every item is counted under exactly one outcome,
 //! and the shutdown has a bound. The sockets of the exporter belong to the runtime of the thread,
 //! so that a busy service does not delay exports and a slow collector does not delay requests.
 
