@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use settings::{Effective, Problem, Profile};
+use settings::{EffectiveValue, Problem, Profile};
 use telemetry::{LogFormat, logs};
 
 use crate::config::Config;
@@ -116,7 +116,7 @@ fn make_files_private() {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
 
-fn run_configured(command: Command, config: &Config, effective: &[Effective]) -> ExitCode {
+fn run_configured(command: Command, config: &Config, effective: &[EffectiveValue]) -> ExitCode {
     match command {
         Command::Config => finish(print_config(config, effective)),
         Command::Migrate => finish(in_runtime(serve::migrate(config, say))),
@@ -284,7 +284,7 @@ fn keygen(out: Option<&std::path::Path>) -> anyhow::Result<()> {
     }
 }
 
-fn print_config(config: &Config, effective: &[Effective]) -> anyhow::Result<()> {
+fn print_config(config: &Config, effective: &[EffectiveValue]) -> anyhow::Result<()> {
     use std::fmt::Write as _;
     let mut text = format!("# APP_ENV: {}", config.environment);
     if config.environment != config.profile.as_str() {
@@ -296,7 +296,7 @@ fn print_config(config: &Config, effective: &[Effective]) -> anyhow::Result<()> 
         .map(|line| line.key.len())
         .max()
         .unwrap_or(0);
-    for Effective { key, value, source } in effective {
+    for EffectiveValue { key, value, source } in effective {
         let value = value.as_deref().unwrap_or("(unset)");
         writeln!(text, "{key:width$}  {value}  # {source}")?;
     }

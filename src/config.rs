@@ -6,7 +6,7 @@ mod live;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use settings::{Effective, Key, Layers, Problem, Profile, Reader};
+use settings::{EffectiveValue, Key, Layers, Problem, Profile, Reader};
 use telemetry::LogFormat;
 
 use crate::app;
@@ -76,7 +76,7 @@ impl Config {
     ///
     /// # Errors
     /// Every problem, each with its key and the source of the value.
-    pub fn load() -> Result<(Self, Vec<Effective>), Refused> {
+    pub fn load() -> Result<(Self, Vec<EffectiveValue>), Refused> {
         // The only place that reads the environment.
         #[allow(clippy::disallowed_methods)]
         let environment: Vec<(String, String)> = std::env::vars_os()
@@ -93,7 +93,7 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn read(layers: Layers) -> Result<(Self, Vec<Effective>), Refused> {
+    pub fn read(layers: Layers) -> Result<(Self, Vec<EffectiveValue>), Refused> {
         let mut reader = Reader::new(layers).for_service(crate::SERVICE.name);
         let config = Self {
             environment: reader.environment().name.clone(),

@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::{SCHEMA, app};
 use http_server::connection::admission::Admission;
-use http_server::connection::deadlines::Patience;
+use http_server::connection::deadlines::ConnectionTimeouts;
 use http_server::connection::listener;
-use http_server::connection::listener::{Reserved, Serve, Serving};
+use http_server::connection::listener::{ListenerConfig, ReservedPort, Serve};
 use http_server::connection::tls::{Tls, TlsMetrics};
 use http_server::observe::{Observer, RouteTable};
 use http_server::probes::Detail;
@@ -66,9 +66,9 @@ pub async fn run(config: &Config, announce: impl Fn(SocketAddr, SocketAddr)) -> 
     let outcome = run_observed(config, &telemetry, announce, &admin).await;
     let flush = config.telemetry.flush_timeout;
     // The flush has its own time limit. The step adds time to count lost data.
-    lifecycle::step("telemetry", flush + LAST_WORDS, telemetry.flush()).await;
+    lifecycle::bounded_step("telemetry", flush + LAST_WORDS, telemetry.flush()).await;
     // The admin listener is open until here, so that the counters of the last spans can be scraped.
-    lifecycle::step("admin listener", LAST_SCRAPE, admin.close()).await;
+    lifecycle::bounded_step("admin listener", LAST_SCRAPE, admin.close()).await;
     logs::flush(LAST_WORDS);
     outcome
 }
@@ -82,7 +82,7 @@ struct AdminListener {
 
 impl AdminListener {
     fn serve(&self, lifecycle: &Lifecycle, serving: impl Future<Output = ()> + Send + 'static) {
-        let task = lifecycle.accompany("admin listener", self.stop.clone(), serving);
+        let task = lifecycle.spawn_until("admin listener", self.stop.clone(), serving);
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
@@ -112,8 +112,8 @@ async fn run_observed(
     lifecycle::watch_signals(&lifecycle)?;
     let max_connections = descriptors::fit(config)?;
     // Ports are bound first, so that a port in use leaves nothing behind.
-    let admin = Reserved::new("admin.addr", config.admin.addr)?;
-    let public = Reserved::new("http.addr", config.http.addr)?;
+    let admin = ReservedPort::new("admin.addr", config.admin.addr)?;
+    let public = ReservedPort::new("http.addr", config.http.addr)?;
     let requests = Requests::new(config, max_connections, registry, &clock)?;
     let db_metrics = Arc::new(DbMetrics::register(registry)?);
     let exemplars = telemetry.exemplars.clone();
@@ -136,10 +136,10 @@ async fn run_observed(
     let serving = |name: &'static str,
                    max_connections: u32,
                    stop: CancellationToken,
-                   kill: CancellationToken| Serving {
+                   kill: CancellationToken| ListenerConfig {
         name,
         tls: None,
-        patience: Patience {
+        patience: ConnectionTimeouts {
             header: config.http.header_timeout,
             idle: config.http.idle_timeout,
             rate: config.http.min_read_rate.0,
@@ -184,7 +184,7 @@ async fn run_observed(
             let (soft, hard) = (lifecycle.soft(), lifecycle.hard());
             let serving = serving("public", max_connections, soft, hard);
             let trusted = config.http.trusted_proxies.clone();
-            let public_serving = Serving {
+            let public_serving = ListenerConfig {
                 tls,
                 admission: serving
                     .admission
@@ -206,8 +206,8 @@ async fn run_observed(
         }
     };
 
-    lifecycle.run_down(&config.lifecycle).await;
-    lifecycle::step("database", CLOSE_DATABASE, database.close()).await;
+    lifecycle.run_shutdown(&config.lifecycle).await;
+    lifecycle::bounded_step("database", CLOSE_DATABASE, database.close()).await;
     failure.map_or_else(|| Ok(exit_code(&lifecycle)), Err)
 }
 

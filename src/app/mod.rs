@@ -238,7 +238,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
         ("TLS", http_server::TlsMetrics::DESCRIPTORS),
         (
             "Connections",
-            http_server::connection::ended::Ended::DESCRIPTORS,
+            http_server::connection::ended::ConnectionEnds::DESCRIPTORS,
         ),
         ("Database", db::DbMetrics::DESCRIPTORS),
         (

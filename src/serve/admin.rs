@@ -11,7 +11,7 @@ use telemetry::Telemetry;
 use crate::app;
 use crate::config::Config;
 use admin::{Admin, AdminMetrics, Build, Info, Pages, Profiler, Switches};
-use http_server::connection::ended::Ended;
+use http_server::connection::ended::ConnectionEnds;
 use http_server::observe::HttpMetrics;
 use request::faults;
 use request::faults::{FaultMetrics, Faults};
@@ -22,7 +22,7 @@ const RUNBOOKS: Pages = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
 /// Data about the requests of the public listener, shared by both listeners.
 pub(super) struct Requests {
     pub(super) metrics: HttpMetrics,
-    pub(super) ended: Ended,
+    pub(super) ended: ConnectionEnds,
     /// Method and route template of every operation.
     pub(super) operations: Vec<(&'static str, String)>,
     faults: Faults,
@@ -46,7 +46,7 @@ impl Requests {
         let targets = operations.iter().cloned().chain(workers);
         Ok(Self {
             metrics,
-            ended: Ended::register(registry)?.with_every_reason(),
+            ended: ConnectionEnds::register(registry)?.with_every_reason(),
             faults: Faults::new(targets, Arc::clone(clock), fault_metrics),
             operations,
             may_fail: config.admin.fault_injection,

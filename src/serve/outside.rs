@@ -97,7 +97,7 @@ pub(super) async fn first_administrator(
 
 pub(super) fn watch_database(health: &Health, database: &Database) {
     let reachable = database.clone();
-    health.watch(
+    health.add_check(
         "database",
         true,
         Schedule::default(),
@@ -117,7 +117,7 @@ pub(super) fn watch_database(health: &Health, database: &Database) {
 
 pub(super) fn watch_migrations(health: &Health, database: &Database) {
     let migrated = database.clone();
-    health.watch(
+    health.add_check(
         "migrations",
         true,
         Schedule {
@@ -147,6 +147,6 @@ pub(super) fn watch_limits(health: &Health, limits: &Limits) {
             std::future::ready(answer).boxed()
         };
         let schedule = Schedule::default();
-        health.watch("redis", false, schedule, Arc::new(probe));
+        health.add_check("redis", false, schedule, Arc::new(probe));
     }
 }

@@ -10,8 +10,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, header};
-use request::{BodyLimits, Failure, Problem, within};
-use telemetry::logs::Panicked;
+use request::{BodyLimits, Problem, ReportedProblem, within};
+use telemetry::logs::CaughtPanic;
 
 use http_server::observe::{REQUEST_ID, unobserved};
 use http_server::problem::ProblemResponse;
@@ -28,7 +28,8 @@ pub(crate) async fn enter(request: Request, next: Next) -> Response {
     let answering = async {
         let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
         let response = response.unwrap_or_else(|payload| {
-            ProblemResponse(Problem::internal(Panicked::caught(payload.as_ref()))).into_response()
+            ProblemResponse(Problem::internal(CaughtPanic::caught(payload.as_ref())))
+                .into_response()
         });
         report(&response);
         response
@@ -63,7 +64,7 @@ pub(crate) async fn default_to_json(mut request: Request, next: Next) -> Respons
 
 /// Logs failures of the listener. Refused requests are errors of the caller and are not logged.
 fn report(response: &Response) {
-    let failure = response.extensions().get::<Failure>();
+    let failure = response.extensions().get::<ReportedProblem>();
     if let Some(failure) = failure.filter(|_| response.status().is_server_error()) {
         let cause = failure.cause.as_ref().map(ToString::to_string);
         tracing::error!(

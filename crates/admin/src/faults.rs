@@ -32,13 +32,13 @@ async fn set(
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Which {
+struct FaultSelection {
     path: Option<String>,
 }
 
 async fn clear(
     State(faults): State<Faults>,
-    Query(which): Query<Which>,
+    Query(which): Query<FaultSelection>,
 ) -> Result<impl IntoResponse, ProblemResponse> {
     faults.clear(which.path.as_deref())?;
     Ok(state(&faults))

@@ -22,14 +22,14 @@ pub(crate) struct Ttl {
 
 /// The value in force and the pending return.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Shown<T> {
+pub(crate) struct SwitchState<T> {
     pub(crate) value: T,
-    pub(crate) then: Option<Return<T>>,
+    pub(crate) then: Option<ScheduledReturn<T>>,
 }
 
 /// The value that returns, and when.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Return<T> {
+pub(crate) struct ScheduledReturn<T> {
     pub(crate) value: T,
     pub(crate) ttl: String,
     pub(crate) at: OffsetDateTime,
@@ -43,7 +43,7 @@ struct Inner<T> {
     name: &'static str,
     apply: Apply<T>,
     clock: SharedClock,
-    shown: Mutex<Shown<T>>,
+    shown: Mutex<SwitchState<T>>,
     changed: Notify,
 }
 
@@ -67,7 +67,7 @@ impl<T: Clone + Send + 'static> Revertible<T> {
             name,
             apply,
             clock,
-            shown: Mutex::new(Shown { value, then: None }),
+            shown: Mutex::new(SwitchState { value, then: None }),
             changed: Notify::new(),
         }));
         let (returning, stop) = (own.clone(), lifecycle.soft());
@@ -80,26 +80,26 @@ impl<T: Clone + Send + 'static> Revertible<T> {
         own
     }
 
-    pub(crate) fn get(&self) -> Shown<T> {
+    pub(crate) fn get(&self) -> SwitchState<T> {
         self.shown().clone()
     }
 
     /// Applies a value, permanently or for a time. A pending return is replaced. The value that
     /// returns in the end is the one before the first temporary value.
-    pub(crate) fn set(&self, value: T, ttl: Option<Ttl>) -> Result<Shown<T>, String> {
+    pub(crate) fn set(&self, value: T, ttl: Option<Ttl>) -> Result<SwitchState<T>, String> {
         self.set_at(Instant::now(), value, ttl)
     }
 
-    fn set_at(&self, now: Instant, value: T, ttl: Option<Ttl>) -> Result<Shown<T>, String> {
+    fn set_at(&self, now: Instant, value: T, ttl: Option<Ttl>) -> Result<SwitchState<T>, String> {
         let mut shown = self.shown();
         (self.0.apply)(&value)?;
         let before = match shown.then.take() {
             Some(pending) => pending.value,
             None => shown.value.clone(),
         };
-        *shown = Shown {
+        *shown = SwitchState {
             value,
-            then: ttl.map(|ttl| Return {
+            then: ttl.map(|ttl| ScheduledReturn {
                 value: before,
                 ttl: ttl.text,
                 at: self.0.clock.now() + ttl.time,
@@ -139,7 +139,7 @@ impl<T: Clone + Send + 'static> Revertible<T> {
         shown.value = then.value;
     }
 
-    fn shown(&self) -> MutexGuard<'_, Shown<T>> {
+    fn shown(&self) -> MutexGuard<'_, SwitchState<T>> {
         self.0.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -179,7 +179,7 @@ mod tests {
             }
         }
 
-        fn set(&self, value: u32, seconds: Option<u64>) -> Result<Shown<u32>, String> {
+        fn set(&self, value: u32, seconds: Option<u64>) -> Result<SwitchState<u32>, String> {
             let ttl = seconds.map(|seconds| Ttl {
                 text: format!("{seconds}s"),
                 time: Duration::from_secs(seconds),

@@ -18,7 +18,7 @@ use time::format_description::well_known::Rfc3339;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use crate::revertible::{Revertible, Shown, Ttl};
+use crate::revertible::{Revertible, SwitchState, Ttl};
 use http_server::extract::Json;
 use request::{FieldError, Fields, Problem};
 
@@ -184,7 +184,7 @@ fn ttl_of(text: Option<String>, time: Option<std::time::Duration>) -> Option<Ttl
 
 /// The value. While a return is pending, also the time for which it was set, the time of the return
 /// and the value that returns.
-fn state<T: Serialize>(member: &str, shown: &Shown<T>) -> Json<Value> {
+fn state<T: Serialize>(member: &str, shown: &SwitchState<T>) -> Json<Value> {
     let mut state = Map::new();
     state.insert(member.to_owned(), json!(shown.value));
     if let Some(then) = &shown.then {

@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use settings::check::{at_least_one, positive};
-use settings::{Profile, Raw, Reader, Setting, settings};
+use settings::{Profile, RawValue, Reader, Setting, settings};
 
 use crate::pooler::Pooler;
 
@@ -49,7 +49,7 @@ impl Setting for DatabaseUrl {
     const KIND: &'static str = "a database URL: sqlite://path or postgres://user@host/database";
     const SECRET: bool = true;
 
-    fn parse(raw: &Raw) -> Result<Self, String> {
+    fn parse(raw: &RawValue) -> Result<Self, String> {
         let url = raw.text.trim();
         let scheme = url.split_once(':').map(|(scheme, _)| scheme);
         match scheme {
@@ -64,7 +64,7 @@ impl Setting for DatabaseUrl {
 
     /// Renders an SQLite URL as it is, because it has no credentials. A server's URL shows its
     /// scheme only.
-    fn render(raw: &Raw) -> String {
+    fn render(raw: &RawValue) -> String {
         if raw.text.starts_with("sqlite:") {
             raw.text.clone()
         } else {

@@ -19,7 +19,7 @@ use crate::renewal::Renewal;
 use crate::schema::Schema;
 #[cfg(feature = "sqlite")]
 use crate::storage;
-use crate::warm::Warm;
+use crate::warm::WarmPool;
 #[cfg(feature = "sqlite")]
 use crate::writer::{self, WriteTransaction};
 
@@ -36,7 +36,7 @@ pub enum Database {
 
 /// A pool with its deadlines and metrics. Stores hold it.
 pub struct Db<B: sqlx::Database> {
-    pub(crate) warm: Arc<Warm<B>>,
+    pub(crate) warm: Arc<WarmPool<B>>,
     pub(crate) schema: &'static Schema,
     /// Client-side limit of a store method: acquire timeout plus statement timeout.
     deadline: Duration,
@@ -196,7 +196,7 @@ impl Db<sqlx::Sqlite> {
         let began = Instant::now();
         let transaction = async {
             let bound = self.warm.pool.options().get_acquire_timeout();
-            let turn = writer::turn(&self.writers, bound).await?;
+            let turn = writer::permit(&self.writers, bound).await?;
             let lease = Lease::acquire(&self.warm).await?;
             let transaction = Transaction::begin(lease, "BEGIN IMMEDIATE").await?;
             Ok(WriteTransaction::new(transaction, turn))
@@ -254,7 +254,7 @@ impl Database {
         Ok(match config.url.backend() {
             #[cfg(feature = "sqlite")]
             Backend::Sqlite => Self::Sqlite(Db {
-                warm: Warm::new(connect::sqlite(config, Arc::clone(&renewal))?, renewal),
+                warm: WarmPool::new(connect::sqlite(config, Arc::clone(&renewal))?, renewal),
                 schema,
                 deadline,
                 metrics,
@@ -270,7 +270,7 @@ impl Database {
                 let pool = connect::postgres(schema.service, config, Arc::clone(&renewal))?;
                 Self::Postgres(Db {
                     peer: Arc::new(Peer::of(&pool, config.pooler)),
-                    warm: Warm::new(pool, renewal),
+                    warm: WarmPool::new(pool, renewal),
                     schema,
                     deadline,
                     metrics,

@@ -16,24 +16,26 @@ use tokio::time::timeout;
 
 use crate::fault::{Fault, Reason};
 use crate::query;
-use crate::warm::{Borrowed, Place, SETTLE, Settle, Warm, discard, give_back, settle};
+use crate::warm::{
+    BorrowedConnection, ConnectionPermit, SETTLE, Settle, WarmPool, discard, give_back, settle,
+};
 
 /// A connection of the pool. Dropping it returns or closes it.
-pub struct Lease<B: sqlx::Database>(Option<Held<B>>);
+pub struct Lease<B: sqlx::Database>(Option<LeasedConnection<B>>);
 
-struct Held<B: sqlx::Database> {
-    borrowed: Borrowed<B>,
-    place: Place,
-    home: Arc<Warm<B>>,
+struct LeasedConnection<B: sqlx::Database> {
+    borrowed: BorrowedConnection<B>,
+    place: ConnectionPermit,
+    home: Arc<WarmPool<B>>,
     /// A transaction is open.
     roll_back: Option<Settle<B>>,
 }
 
 impl<B: sqlx::Database> Lease<B> {
     /// Takes a connection of the pool as soon as one is free.
-    pub(crate) async fn acquire(home: &Arc<Warm<B>>) -> Result<Self, sqlx::Error> {
+    pub(crate) async fn acquire(home: &Arc<WarmPool<B>>) -> Result<Self, sqlx::Error> {
         let (borrowed, place) = home.acquire().await?;
-        Ok(Self(Some(Held {
+        Ok(Self(Some(LeasedConnection {
             borrowed,
             place,
             home: Arc::clone(home),
@@ -41,7 +43,7 @@ impl<B: sqlx::Database> Lease<B> {
         })))
     }
 
-    fn held(&mut self) -> &mut Held<B> {
+    fn held(&mut self) -> &mut LeasedConnection<B> {
         match &mut self.0 {
             Some(held) => held,
             None => unreachable!("taken only by drop"),
@@ -49,7 +51,7 @@ impl<B: sqlx::Database> Lease<B> {
     }
 }
 
-impl<B: sqlx::Database> Held<B> {
+impl<B: sqlx::Database> LeasedConnection<B> {
     /// Checks the connection on its way back to the pool. It is closed instead if its query met a
     /// fault of the session.
     fn settle(self) {
@@ -64,9 +66,9 @@ impl<B: sqlx::Database> Held<B> {
 }
 
 /// A connection that was handed to its query. It is settled unless the query ends well.
-struct Left<B: sqlx::Database>(Option<Held<B>>);
+struct ReturnedLease<B: sqlx::Database>(Option<LeasedConnection<B>>);
 
-impl<B: sqlx::Database> query::Returned for Left<B> {
+impl<B: sqlx::Database> query::ReturnedConnection for ReturnedLease<B> {
     fn keep(mut self: Box<Self>) {
         if let Some(held) = self.0.take() {
             held.home.keep(held.borrowed, held.place);
@@ -74,7 +76,7 @@ impl<B: sqlx::Database> query::Returned for Left<B> {
     }
 }
 
-impl<B: sqlx::Database> Drop for Left<B> {
+impl<B: sqlx::Database> Drop for ReturnedLease<B> {
     fn drop(&mut self) {
         if let Some(held) = self.0.take() {
             held.settle();
@@ -108,7 +110,7 @@ impl<B: sqlx::Database> Drop for Lease<B> {
             held.settle();
         } else {
             // A connection that comes back was not handed over. Dropping it settles it.
-            drop(query::leave(Box::new(Left(Some(held)))));
+            drop(query::leave(Box::new(ReturnedLease(Some(held)))));
         }
     }
 }
@@ -161,7 +163,7 @@ where
     }
 }
 
-fn roll_back<B>(mut connection: PoolConnection<B>, home: Arc<Warm<B>>) -> BoxFuture<'static, ()>
+fn roll_back<B>(mut connection: PoolConnection<B>, home: Arc<WarmPool<B>>) -> BoxFuture<'static, ()>
 where
     B: sqlx::Database,
     for<'c> &'c mut B::Connection: Executor<'c, Database = B>,

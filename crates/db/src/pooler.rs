@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use settings::{Raw, Setting};
+use settings::{RawValue, Setting};
 
 /// Kind of server at `database.url`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Pooler {
 impl Setting for Pooler {
     const KIND: &'static str = "none, session or transaction";
 
-    fn parse(raw: &Raw) -> Result<Self, String> {
+    fn parse(raw: &RawValue) -> Result<Self, String> {
         match raw.text.as_str() {
             "none" => Ok(Self::None),
             "session" => Ok(Self::Session),

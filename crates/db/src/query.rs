@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use crate::fault::{Fault, Reason};
 
 /// A connection that was returned before its query has ended.
-pub(crate) trait Returned: Send {
+pub(crate) trait ReturnedConnection: Send {
     /// Keeps the connection. The query ended well, so no answer is pending on it.
     fn keep(self: Box<Self>);
 }
@@ -13,7 +13,7 @@ pub(crate) trait Returned: Send {
 /// State of the query that runs on this task.
 #[derive(Default)]
 struct Query {
-    returned: Option<Box<dyn Returned>>,
+    returned: Option<Box<dyn ReturnedConnection>>,
     /// The reason why its session is no longer usable.
     fault: Option<Reason>,
     /// The query runs once more if its plan is stale.
@@ -37,7 +37,7 @@ fn of_query<T>(with: impl FnOnce(&mut Query) -> T) -> Option<T> {
 
 /// Hands a connection to the query that runs on this task. It is returned if no query runs, or if
 /// the query already holds one.
-pub(crate) fn leave(returned: Box<dyn Returned>) -> Option<Box<dyn Returned>> {
+pub(crate) fn leave(returned: Box<dyn ReturnedConnection>) -> Option<Box<dyn ReturnedConnection>> {
     let mut returned = Some(returned);
     of_query(|query| {
         if query.returned.is_none() {

@@ -24,7 +24,7 @@ use crate::renewal::Renewal;
 const RECHECK: Duration = Duration::from_secs(10);
 
 /// The pool with its warm connections.
-pub(crate) struct Warm<B: sqlx::Database> {
+pub(crate) struct WarmPool<B: sqlx::Database> {
     pub(crate) pool: Pool<B>,
     /// One permit for each connection of the pool. Its holder finds a connection here or in the
     /// pool. Permits are given in the order of the requests.
@@ -37,21 +37,21 @@ pub(crate) struct Warm<B: sqlx::Database> {
 }
 
 /// A connection between the pool and a query.
-pub(crate) struct Borrowed<B: sqlx::Database> {
+pub(crate) struct BorrowedConnection<B: sqlx::Database> {
     pub(crate) connection: PoolConnection<B>,
     /// Time at which the pool returned it.
     pub(crate) since: Instant,
 }
 
 struct Idle<B: sqlx::Database> {
-    borrowed: Borrowed<B>,
+    borrowed: BorrowedConnection<B>,
     since: Instant,
 }
 
 /// The right to one connection.
-pub(crate) type Place = OwnedSemaphorePermit;
+pub(crate) type ConnectionPermit = OwnedSemaphorePermit;
 
-impl<B: sqlx::Database> Warm<B> {
+impl<B: sqlx::Database> WarmPool<B> {
     pub(crate) fn new(pool: Pool<B>, renewal: Arc<Renewal>) -> Arc<Self> {
         let size = usize::try_from(pool.options().get_max_connections()).unwrap_or(usize::MAX);
         Arc::new(Self {
@@ -64,7 +64,9 @@ impl<B: sqlx::Database> Warm<B> {
     }
 
     /// A connection with its place, as soon as one is free.
-    pub(crate) async fn acquire(&self) -> Result<(Borrowed<B>, Place), sqlx::Error> {
+    pub(crate) async fn acquire(
+        &self,
+    ) -> Result<(BorrowedConnection<B>, ConnectionPermit), sqlx::Error> {
         let bound = self.pool.options().get_acquire_timeout();
         let acquired = tokio::time::timeout(bound, async {
             let place = Arc::clone(&self.places).acquire_owned().await;
@@ -77,7 +79,7 @@ impl<B: sqlx::Database> Warm<B> {
                 let since = Instant::now();
                 // Boxed, because the future is large and seldom needed.
                 let connection = Box::pin(self.pool.acquire()).await?;
-                Borrowed { connection, since }
+                BorrowedConnection { connection, since }
             };
             Ok((borrowed, place))
         });
@@ -85,14 +87,14 @@ impl<B: sqlx::Database> Warm<B> {
     }
 
     /// Takes the connection that was used last, unless it has waited for too long.
-    fn warmest(&self) -> Option<Borrowed<B>> {
+    fn warmest(&self) -> Option<BorrowedConnection<B>> {
         let mut idle = self.waiting();
         let last = idle.pop_if(|last| last.since.elapsed() < TRUSTED_IDLE)?;
         Some(last.borrowed)
     }
 
     /// Keeps a connection whose last answer was read completely.
-    pub(crate) fn keep(self: &Arc<Self>, borrowed: Borrowed<B>, place: Place) {
+    pub(crate) fn keep(self: &Arc<Self>, borrowed: BorrowedConnection<B>, place: ConnectionPermit) {
         if !self.renewal.trusts(borrowed.since) {
             let reason = self.renewal.reason();
             return discard(self, borrowed.connection, Some(place), reason);
@@ -138,7 +140,7 @@ impl<B: sqlx::Database> Warm<B> {
     }
 
     /// Removes the connections that have waited for at least `age`.
-    fn cold(&self, age: Duration) -> Vec<Borrowed<B>> {
+    fn cold(&self, age: Duration) -> Vec<BorrowedConnection<B>> {
         let mut idle = self.waiting();
         // Connections with the longest wait are at the front.
         let warm = idle.partition_point(|one| one.since.elapsed() >= age);
@@ -193,14 +195,14 @@ impl<B: sqlx::Database> Warm<B> {
 pub(crate) const SETTLE: Duration = Duration::from_millis(500);
 
 /// Gives a connection back, or closes it when that takes longer than [`SETTLE`].
-pub(crate) type Settle<B> = fn(PoolConnection<B>, Arc<Warm<B>>) -> BoxFuture<'static, ()>;
+pub(crate) type Settle<B> = fn(PoolConnection<B>, Arc<WarmPool<B>>) -> BoxFuture<'static, ()>;
 
 /// Returns a connection in a task. Its place becomes free when the task has ended.
 pub(crate) fn settle<B: sqlx::Database>(
     how: Settle<B>,
-    borrowed: Borrowed<B>,
-    place: Place,
-    home: &Arc<Warm<B>>,
+    borrowed: BorrowedConnection<B>,
+    place: ConnectionPermit,
+    home: &Arc<WarmPool<B>>,
 ) {
     let home = Arc::clone(home);
     background(async move {
@@ -211,9 +213,9 @@ pub(crate) fn settle<B: sqlx::Database>(
 
 /// Closes and counts a connection in a task. Its place becomes free when the task has ended.
 pub(crate) fn discard<B: sqlx::Database>(
-    home: &Warm<B>,
+    home: &WarmPool<B>,
     connection: PoolConnection<B>,
-    place: Option<Place>,
+    place: Option<ConnectionPermit>,
     reason: Reason,
 ) {
     home.renewal.count(reason);
@@ -235,7 +237,7 @@ pub(crate) fn background(task: impl Future<Output = ()> + Send + 'static) {
 
 pub(crate) fn give_back<B: sqlx::Database>(
     mut connection: PoolConnection<B>,
-    home: Arc<Warm<B>>,
+    home: Arc<WarmPool<B>>,
 ) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let since = Instant::now();

@@ -15,7 +15,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::lease::Transaction;
 
 /// The place at the head of the queue.
-pub(crate) type Turn = OwnedMutexGuard<()>;
+pub(crate) type WriterPermit = OwnedMutexGuard<()>;
 /// The queue.
 pub(crate) type Queue = Arc<tokio::sync::Mutex<()>>;
 
@@ -23,12 +23,15 @@ pub(crate) type Queue = Arc<tokio::sync::Mutex<()>>;
 pub struct WriteTransaction {
     // Fields are dropped in this order: the transaction first.
     transaction: Transaction<Sqlite>,
-    turn: Turn,
+    permit: WriterPermit,
 }
 
 impl WriteTransaction {
-    pub(crate) fn new(transaction: Transaction<Sqlite>, turn: Turn) -> Self {
-        Self { transaction, turn }
+    pub(crate) fn new(transaction: Transaction<Sqlite>, permit: WriterPermit) -> Self {
+        Self {
+            transaction,
+            permit,
+        }
     }
 
     /// Commits the transaction.
@@ -36,9 +39,12 @@ impl WriteTransaction {
     /// # Errors
     /// The error of the database. Nothing was written then.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
-        let Self { transaction, turn } = self;
+        let Self {
+            transaction,
+            permit,
+        } = self;
         let committed = transaction.commit().await;
-        drop(turn);
+        drop(permit);
         committed
     }
 
@@ -47,9 +53,12 @@ impl WriteTransaction {
     /// # Errors
     /// The error of the database.
     pub async fn rollback(self) -> Result<(), sqlx::Error> {
-        let Self { transaction, turn } = self;
+        let Self {
+            transaction,
+            permit,
+        } = self;
         let undone = transaction.rollback().await;
-        drop(turn);
+        drop(permit);
         undone
     }
 }
@@ -69,7 +78,7 @@ impl DerefMut for WriteTransaction {
 }
 
 /// Waits for a turn, at most as long as for a connection.
-pub(crate) async fn turn(queue: &Queue, bound: Duration) -> Result<Turn, sqlx::Error> {
+pub(crate) async fn permit(queue: &Queue, bound: Duration) -> Result<WriterPermit, sqlx::Error> {
     tokio::time::timeout(bound, Arc::clone(queue).lock_owned())
         .await
         .map_err(|_| sqlx::Error::PoolTimedOut)

@@ -15,7 +15,7 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
 
 /// Adds the headers that the handler has not set. `secure` says whether clients use TLS.
 pub(crate) fn secure(headers: &mut HeaderMap, secure: bool) {
-    let mut set = Set::default();
+    let mut set = PresentHeaders::default();
     for (name, value) in &*headers {
         if *name == header::CONTENT_TYPE {
             set.media_type = MediaType::of(value.as_bytes());
@@ -62,7 +62,7 @@ fn for_page(headers: &mut HeaderMap) {
 
 /// The headers that the handler has set and that matter here.
 #[derive(Default)]
-struct Set {
+struct PresentHeaders {
     media_type: MediaType,
     tagged: bool,
     cached: bool,

@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 pub use request::problem::{Code, FieldError, Problem, codes};
-use request::{Failure, RequestContext};
+use request::{ReportedProblem, RequestContext};
 use serde::Serialize;
 
 /// A problem as an answer for an HTTP client. Handlers return it. `?` makes it from any error that
@@ -100,7 +100,7 @@ impl IntoResponse for ProblemResponse {
                 headers.append(HeaderName::from_static(name), value);
             }
         }
-        response.extensions_mut().insert(Failure {
+        response.extensions_mut().insert(ReportedProblem {
             code: problem.code,
             cause: problem.cause,
         });

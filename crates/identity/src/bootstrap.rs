@@ -19,7 +19,7 @@ const NAME: &str = "Administrator";
 pub enum BootstrapError {
     /// The address or the password is not acceptable. `validate` reports it first.
     #[error("auth.bootstrap_admin_{field} {why}")]
-    Invalid {
+    InvalidValue {
         /// `email` or `password`.
         field: &'static str,
         /// The rule that it breaks.
@@ -35,7 +35,7 @@ pub enum BootstrapError {
 
 /// Rejects a configuration whose administrator could not be created.
 pub fn validate(config: &Config, reader: &mut Reader) {
-    if let Some(Err(BootstrapError::Invalid { field, why })) = parse(config) {
+    if let Some(Err(BootstrapError::InvalidValue { field, why })) = parse(config) {
         reader.refuse(&format!("auth.bootstrap_admin_{field}"), why);
     }
 }
@@ -43,7 +43,7 @@ pub fn validate(config: &Config, reader: &mut Reader) {
 fn parse(config: &Config) -> Option<Result<(Email, Password), BootstrapError>> {
     let email = config.bootstrap_admin_email.as_ref()?.expose();
     let password = config.bootstrap_admin_password.as_ref()?;
-    let invalid = |field, why| BootstrapError::Invalid { field, why };
+    let invalid = |field, why| BootstrapError::InvalidValue { field, why };
     let email = Email::parse(email).map_err(|error| invalid("email", error.message));
     let password = Password::parse(password.expose().to_owned(), email.as_ref().ok())
         .map_err(|error| invalid("password", error.message));

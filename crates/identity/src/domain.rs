@@ -2,7 +2,7 @@
 //! relies on the types.
 
 use secrecy::{ExposeSecret as _, SecretString};
-use settings::validation::{Invalid, is_plain_line, is_visible};
+use settings::validation::{InvalidValue, is_plain_line, is_visible};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -29,9 +29,9 @@ impl Name {
     ///
     /// # Errors
     /// The rule that the name breaks.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let name = text.trim();
-        let invalid = |code, message| Err(Invalid { code, message });
+        let invalid = |code, message| Err(InvalidValue { code, message });
         if name.is_empty() {
             invalid("TOO_SHORT", "must not be empty")
         } else if name.chars().count() > MAX_NAME {
@@ -79,21 +79,21 @@ impl Password {
     ///
     /// # Errors
     /// The rule that the password breaks.
-    pub fn parse(text: String, own: Option<&Email>) -> Result<Self, Invalid> {
+    pub fn parse(text: String, own: Option<&Email>) -> Result<Self, InvalidValue> {
         let password = Self::presented(text);
         let text = password.expose();
         if text.chars().count() < MIN_PASSWORD {
-            Err(Invalid {
+            Err(InvalidValue {
                 code: "TOO_SHORT",
                 message: "must have 12 characters at least",
             })
         } else if text.len() > MAX_PASSWORD {
-            Err(Invalid {
+            Err(InvalidValue {
                 code: "TOO_LONG",
                 message: "must have 256 bytes at most",
             })
         } else if guessing::is_guessed_first(text, own.map(Email::as_str)) {
-            Err(Invalid {
+            Err(InvalidValue {
                 code: "TOO_COMMON",
                 message: "is guessed first: it consists of common words, a sequence, a repetition or your address",
             })

@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use lifecycle::Lifecycle;
-use settings::{Look, SecretSource, WatchedFiles};
+use settings::{FileChange, SecretSource, WatchedFiles};
 
 use crate::Config;
 use crate::keys::KeySet;
@@ -72,10 +72,10 @@ impl Keyring {
         );
     }
 
-    fn take(&self, look: Look) {
+    fn take(&self, look: FileChange) {
         match look {
-            Look::Same => {}
-            Look::Changed(contents) => {
+            FileChange::Same => {}
+            FileChange::Changed(contents) => {
                 let text = contents.first().map_or("", |content| content.expose());
                 match KeySet::parse(text) {
                     Ok(keys) => {
@@ -87,7 +87,7 @@ impl Keyring {
                     }
                 }
             }
-            Look::Unreadable(error) => {
+            FileChange::Unreadable(error) => {
                 tracing::warn!(%error, "the key file cannot be read; the old keys stay");
             }
         }
@@ -111,12 +111,12 @@ mod tests {
             (present.keys.signing().kid.clone(), present.number)
         };
         let old = state();
-        ring.take(Look::Unreadable(std::io::ErrorKind::NotFound.into()));
-        ring.take(Look::Changed(vec![Secret::from("{\"keys\": [")]));
+        ring.take(FileChange::Unreadable(std::io::ErrorKind::NotFound.into()));
+        ring.take(FileChange::Changed(vec![Secret::from("{\"keys\": [")]));
         assert_eq!(state(), old);
 
         let second = KeySet::generate().unwrap();
-        ring.take(Look::Changed(vec![Secret::from(second.as_str())]));
+        ring.take(FileChange::Changed(vec![Secret::from(second.as_str())]));
         let new = state();
         assert_ne!(new.0, old.0);
         assert_eq!(new.1, 1);

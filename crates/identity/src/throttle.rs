@@ -17,7 +17,7 @@ use request::RequestContext;
 use uuid::Uuid;
 
 use super::domain::Email;
-use http_server::rate_limit::{Key, Limit, Limits, TooSoon};
+use http_server::rate_limit::{Limit, LimitKey, Limits, TooSoon};
 
 /// Limit of stored pairs of account and client address. Beyond it, pairs that were not used for a
 /// long time are dropped and lose their allowance only.
@@ -37,7 +37,7 @@ pub enum Account<'a> {
 pub struct Throttle {
     address: Option<Limit>,
     account: Option<Limit>,
-    familiar: Cache<(Key, Key), Arc<AtomicU32>>,
+    familiar: Cache<(LimitKey, LimitKey), Arc<AtomicU32>>,
     allowance: u32,
 }
 
@@ -46,7 +46,7 @@ pub struct Throttle {
 pub struct Guess<'a> {
     throttle: &'a Throttle,
     /// Account and client address.
-    from: Option<(Key, Key)>,
+    from: Option<(LimitKey, LimitKey)>,
 }
 
 impl Throttle {
@@ -67,8 +67,8 @@ impl Throttle {
     /// [`TooSoon`].
     pub async fn login(&self, account: Account<'_>) -> Result<Guess<'_>, TooSoon> {
         self.guess(match account {
-            Account::Of(user) => Key::account("login", user.as_bytes()),
-            Account::Unknown(email) => Key::account("login", email.as_str().as_bytes()),
+            Account::Of(user) => LimitKey::account("login", user.as_bytes()),
+            Account::Unknown(email) => LimitKey::account("login", email.as_str().as_bytes()),
         })
         .await
     }
@@ -81,11 +81,11 @@ impl Throttle {
         if let (Some(limit), Some(client)) = (&self.address, client()) {
             limit.take(client).await?;
         }
-        self.guess(Key::account("confirmation", user.as_bytes()))
+        self.guess(LimitKey::account("confirmation", user.as_bytes()))
             .await
     }
 
-    async fn guess(&self, account: Key) -> Result<Guess<'_>, TooSoon> {
+    async fn guess(&self, account: LimitKey) -> Result<Guess<'_>, TooSoon> {
         let Some(limit) = &self.account else {
             return Ok(Guess {
                 throttle: self,
@@ -103,7 +103,7 @@ impl Throttle {
     }
 
     /// Spends one of the allowance of a client address. Returns false if there is none left.
-    fn spend(&self, from: &(Key, Key)) -> bool {
+    fn spend(&self, from: &(LimitKey, LimitKey)) -> bool {
         self.familiar.get(from).is_some_and(|left| {
             left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 left.checked_sub(1)
@@ -124,6 +124,6 @@ impl Guess<'_> {
 }
 
 /// The client address of the current request.
-fn client() -> Option<Key> {
-    RequestContext::with(|context| context.map(|context| Key::address(context.client_address)))
+fn client() -> Option<LimitKey> {
+    RequestContext::with(|context| context.map(|context| LimitKey::address(context.client_address)))
 }

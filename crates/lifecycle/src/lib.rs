@@ -36,7 +36,7 @@ mod stream_kind;
 mod streams;
 
 pub use config::Config;
-pub use phases::step;
+pub use phases::bounded_step;
 pub use process::{Lifecycle, LifecycleMetrics};
 pub use signals::watch_signals;
 pub use state::State;

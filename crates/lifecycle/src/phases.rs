@@ -14,7 +14,11 @@ const QUIET_STEP_MS: u64 = 100;
 
 /// Runs a step of the shutdown for at most `bound` and logs its duration. Returns whether it
 /// finished in time.
-pub async fn step(name: &'static str, bound: Duration, work: impl Future<Output = ()>) -> bool {
+pub async fn bounded_step(
+    name: &'static str,
+    bound: Duration,
+    work: impl Future<Output = ()>,
+) -> bool {
     let began = Instant::now();
     let ended = tokio::time::timeout(bound, work).await.is_ok();
     log(name, began, ended, "");
@@ -35,7 +39,7 @@ fn log(step: &'static str, began: Instant, in_time: bool, waited_for: &str) {
 impl Lifecycle {
     /// Waits for the start of the shutdown and runs its steps: drain, soft stop within the grace
     /// period, hard stop. [`Lifecycle::cuts`] then returns the number of unfinished pieces of work.
-    pub async fn run_down(&self, config: &Config) {
+    pub async fn run_shutdown(&self, config: &Config) {
         self.inner.draining.cancelled().await;
         // A process that was never ready receives no traffic, so the drain delay is skipped.
         let drain_delay = match self.state() {
@@ -108,7 +112,7 @@ mod tests {
         lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
         let began = Instant::now();
-        lifecycle.run_down(&CONFIG).await;
+        lifecycle.run_shutdown(&CONFIG).await;
         assert!(began.elapsed() >= CONFIG.drain_delay);
         assert_eq!(lifecycle.state(), State::Stopping);
         assert_eq!((lifecycle.cuts(), lifecycle.has_failed()), (0, false));
@@ -123,7 +127,7 @@ mod tests {
             drain_delay: Duration::from_mins(1),
             ..CONFIG
         };
-        lifecycle.run_down(&config).await;
+        lifecycle.run_shutdown(&config).await;
         assert!(began.elapsed() < config.drain_delay);
     }
 
@@ -135,7 +139,7 @@ mod tests {
         lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
         let began = Instant::now();
-        lifecycle.run_down(&CONFIG).await;
+        lifecycle.run_shutdown(&CONFIG).await;
         assert!(began.elapsed() >= CONFIG.drain_delay + CONFIG.grace_period);
         assert_eq!(lifecycle.cuts(), 0);
     }
@@ -146,7 +150,7 @@ mod tests {
         lifecycle.spawn("stubborn", std::future::pending());
         lifecycle.enter(State::Ready);
         lifecycle.shut_down("test");
-        lifecycle.run_down(&CONFIG).await;
+        lifecycle.run_shutdown(&CONFIG).await;
         assert_eq!(lifecycle.cuts(), 1);
     }
 
@@ -163,7 +167,7 @@ mod tests {
             tokio::task::yield_now().await;
             stream.end();
         };
-        tokio::join!(lifecycle.run_down(&CONFIG), graceful_end);
+        tokio::join!(lifecycle.run_shutdown(&CONFIG), graceful_end);
         assert_eq!((lifecycle.cuts(), gauge.get()), (0, 0));
     }
 
@@ -180,7 +184,7 @@ mod tests {
             open.hard().cancelled().await;
             drop(open);
         };
-        tokio::join!(lifecycle.run_down(&CONFIG), client);
+        tokio::join!(lifecycle.run_shutdown(&CONFIG), client);
         assert_eq!(lifecycle.cuts(), 1);
     }
 }

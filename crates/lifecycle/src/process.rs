@@ -144,7 +144,7 @@ impl Lifecycle {
 
     /// Reports unfinished work. It counts as cut and is logged only after the hard token is
     /// cancelled. Before that, the client has given up.
-    pub fn unfinished(&self, kind: &str, name: &str) {
+    pub fn report_unfinished(&self, kind: &str, name: &str) {
         if self.inner.hard.is_cancelled() {
             self.cut(kind, name);
         }
@@ -187,7 +187,7 @@ impl Lifecycle {
 
     /// Spawns a task that outlives the drain and ends after `until` is cancelled. Only the caller
     /// waits for it. An early return or a panic starts a failing shutdown.
-    pub fn accompany(
+    pub fn spawn_until(
         &self,
         name: impl Into<Cow<'static, str>>,
         until: CancellationToken,
@@ -245,11 +245,11 @@ pub(crate) mod tests {
         let until = CancellationToken::new();
         let ended = until.clone();
         let task = async move { ended.cancelled().await };
-        let companion = lifecycle.accompany("companion", until.clone(), task);
+        let companion = lifecycle.spawn_until("companion", until.clone(), task);
         until.cancel();
         companion.await.unwrap();
         assert!(!lifecycle.has_failed());
-        lifecycle.accompany("early", CancellationToken::new(), async {});
+        lifecycle.spawn_until("early", CancellationToken::new(), async {});
         lifecycle.draining().cancelled().await;
         assert!(lifecycle.has_failed());
     }

@@ -71,7 +71,7 @@ pub fn watch_signals(lifecycle: &Lifecycle) -> std::io::Result<()> {
     let mut signals = install()?;
     let lifecycle_of_task = lifecycle.clone();
     // This task ends with the process, after the tasks that it stops.
-    lifecycle.accompany("signals", lifecycle.hard(), async move {
+    lifecycle.spawn_until("signals", lifecycle.hard(), async move {
         let first = next_terminating(&mut signals).await;
         lifecycle_of_task.shut_down(first);
         let second = next_terminating(&mut signals).await;

@@ -72,7 +72,7 @@ impl Drop for Stream {
         self.open.dec();
         if !self.finished {
             let what = format!("{} {}", self.kind.as_str(), self.name);
-            self.lifecycle.unfinished("stream", &what);
+            self.lifecycle.report_unfinished("stream", &what);
         }
     }
 }

@@ -7,9 +7,9 @@ use std::time::SystemTime;
 
 use prometheus::IntCounter;
 use quanta::Instant;
-use telemetry::logs::Panicked;
+use telemetry::logs::CaughtPanic;
 
-use crate::problem::Failure;
+use crate::problem::ReportedProblem;
 
 /// Limit of stored kinds. Codes, routes and types of causes are closed sets, so that a service has
 /// far fewer.
@@ -24,7 +24,7 @@ pub struct ServerError<'a> {
     /// Status of the answer.
     pub status: u16,
     /// The problem in the answer, if there is one.
-    pub failure: Option<&'a Failure>,
+    pub failure: Option<&'a ReportedProblem>,
     /// When the request ended.
     pub at: SystemTime,
 }
@@ -196,7 +196,7 @@ fn kind_of(cause: &dyn std::fmt::Debug) -> String {
 
 /// All panics have the same type. Their source file distinguishes them.
 fn place_of<'a>(cause: &'a (dyn std::error::Error + Send + Sync + 'static)) -> Option<&'a str> {
-    cause.downcast_ref::<Panicked>()?.file()
+    cause.downcast_ref::<CaughtPanic>()?.file()
 }
 
 #[cfg(test)]

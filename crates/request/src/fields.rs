@@ -1,6 +1,6 @@
 //! Collects the errors of all fields for one answer.
 
-use settings::validation::Invalid;
+use settings::validation::InvalidValue;
 
 use crate::problem::{FieldError, Problem};
 
@@ -11,9 +11,9 @@ pub struct Fields(Vec<FieldError>);
 
 impl Fields {
     /// Records the error of a field, if there is one.
-    pub fn take<T>(&mut self, field: &str, parsed: Result<T, Invalid>) -> Option<T> {
+    pub fn take<T>(&mut self, field: &str, parsed: Result<T, InvalidValue>) -> Option<T> {
         parsed
-            .map_err(|Invalid { code, message }| {
+            .map_err(|InvalidValue { code, message }| {
                 self.0.push(FieldError {
                     field: field.to_owned(),
                     code,

@@ -44,7 +44,7 @@ pub use context::{
 };
 pub use error_events::{ErrorEvents, ServerError};
 pub use fields::Fields;
-pub use problem::{Failure, FieldError, Problem};
+pub use problem::{FieldError, Problem, ReportedProblem};
 pub use redact::redact;
 pub use shares::{Share, Shares};
 pub use span_link::{NotATraceparent, SpanLink};

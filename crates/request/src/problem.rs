@@ -131,7 +131,7 @@ pub struct Problem {
 
 /// The part of an answered problem that metrics, log and span contain.
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub struct ReportedProblem {
     /// The kind.
     pub code: &'static Code,
     /// For the log only.

@@ -7,7 +7,7 @@ use config::{FileFormat, Source as _, Value, ValueKind};
 
 use crate::key_lines::key_lines_of;
 use crate::problem::Problem;
-use crate::value::{Raw, SourcedValue};
+use crate::value::{RawValue, SourcedValue};
 
 /// The values of a file and the problems found in it.
 #[derive(Default)]
@@ -95,7 +95,7 @@ impl FileLayer {
             kind => kind.to_string(),
         };
         let value = SourcedValue {
-            raw: Raw::text(text),
+            raw: RawValue::text(text),
             source: self.place(key),
         };
         self.values.insert(key.to_owned(), value);

@@ -9,7 +9,7 @@ use crate::environment::{Environment, Profile};
 use crate::file::FileLayer;
 use crate::names::{self, STANDARD};
 use crate::problem::Problem;
-use crate::value::{Raw, SourcedValue};
+use crate::value::{RawValue, SourcedValue};
 
 /// All layers, merged.
 #[derive(Debug, Default)]
@@ -185,7 +185,7 @@ impl Layers {
         let path = PathBuf::from(&leaf.raw.text);
         match std::fs::read_to_string(&path) {
             Ok(content) => {
-                let raw = Raw {
+                let raw = RawValue {
                     text: content.trim_end().to_owned(),
                     file: Some(path),
                 };
@@ -218,7 +218,7 @@ impl Layers {
 
 fn sourced(value: &str, source: &str) -> SourcedValue {
     SourcedValue {
-        raw: Raw::text(value),
+        raw: RawValue::text(value),
         source: source.to_owned(),
     }
 }

@@ -5,11 +5,11 @@ use crate::environment::{Environment, Profile};
 use crate::layers::Layers;
 use crate::names;
 use crate::problem::Problem;
-use crate::value::{Raw, Setting, SourcedValue};
+use crate::value::{RawValue, Setting, SourcedValue};
 
 /// One line of the effective configuration.
 #[derive(Debug, Clone)]
-pub struct Effective {
+pub struct EffectiveValue {
     /// Dotted key.
     pub key: &'static str,
     /// Value as text. Secrets are redacted. `None` when unset.
@@ -29,7 +29,7 @@ pub struct Reader {
     service: &'static str,
     known: Vec<&'static str>,
     problems: Vec<Problem>,
-    effective: Vec<Effective>,
+    effective: Vec<EffectiveValue>,
 }
 
 impl Reader {
@@ -94,7 +94,7 @@ impl Reader {
         let raw = set
             .map(|SourcedValue { raw, .. }| raw)
             .or_else(|| default_raw(key, self.profile(), self.service));
-        self.effective.push(Effective {
+        self.effective.push(EffectiveValue {
             key: key.path,
             value: raw.as_ref().map(T::render),
             source: source.clone(),
@@ -152,7 +152,7 @@ impl Reader {
     ///
     /// # Errors
     /// All problems.
-    pub fn finish(mut self) -> Result<Vec<Effective>, Vec<Problem>> {
+    pub fn finish(mut self) -> Result<Vec<EffectiveValue>, Vec<Problem>> {
         for (key, leaf) in &self.layers.values {
             if !self.known.contains(&key.as_str()) {
                 self.problems.push(Problem {
@@ -211,7 +211,7 @@ impl Reader {
     }
 }
 
-fn default_raw(key: &Key, profile: Profile, service: &str) -> Option<Raw> {
+fn default_raw(key: &Key, profile: Profile, service: &str) -> Option<RawValue> {
     let text = match (key.default, profile) {
         (Default::Same(text), _)
         | (
@@ -229,7 +229,7 @@ fn default_raw(key: &Key, profile: Profile, service: &str) -> Option<Raw> {
         ) => text,
         (Default::DevelopmentOnly(_), Profile::Production) | (Default::Unset, _) => return None,
     };
-    Some(Raw::text(text.replace("{service}", service)))
+    Some(RawValue::text(text.replace("{service}", service)))
 }
 
 /// A placeholder value after a problem, so that the remaining keys are still checked. Defaults are

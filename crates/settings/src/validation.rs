@@ -10,7 +10,7 @@ use crate::value::parse_duration;
 
 /// A rejected value: a code to match on and a message. Never contains the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalid {
+pub struct InvalidValue {
     /// Stable code in upper snake case.
     pub code: &'static str,
     /// Message for people. It continues a sentence that begins with the field.
@@ -24,8 +24,8 @@ const MAX_TTL: Duration = Duration::from_hours(365 * 24);
 ///
 /// # Errors
 /// `INVALID_DURATION` for anything else.
-pub fn duration(text: Option<&str>) -> Result<Option<Duration>, Invalid> {
-    const REFUSAL: Invalid = Invalid {
+pub fn duration(text: Option<&str>) -> Result<Option<Duration>, InvalidValue> {
+    const REFUSAL: InvalidValue = InvalidValue {
         code: "INVALID_DURATION",
         message: "is not a duration such as 250ms, 15s or 5m",
     };
@@ -37,9 +37,9 @@ pub fn duration(text: Option<&str>) -> Result<Option<Duration>, Invalid> {
 ///
 /// # Errors
 /// `INVALID_DURATION`, or `OUT_OF_RANGE` for zero and for more than 365 days.
-pub fn ttl(text: Option<&str>) -> Result<Option<Duration>, Invalid> {
+pub fn ttl(text: Option<&str>) -> Result<Option<Duration>, InvalidValue> {
     match duration(text)? {
-        Some(ttl) if ttl.is_zero() || ttl > MAX_TTL => Err(Invalid {
+        Some(ttl) if ttl.is_zero() || ttl > MAX_TTL => Err(InvalidValue {
             code: "OUT_OF_RANGE",
             message: "must be longer than zero and at most 365d",
         }),
@@ -51,11 +51,11 @@ pub fn ttl(text: Option<&str>) -> Result<Option<Duration>, Invalid> {
 ///
 /// # Errors
 /// `OUT_OF_RANGE` outside of 0 to 1.
-pub fn ratio(ratio: f64) -> Result<f64, Invalid> {
+pub fn ratio(ratio: f64) -> Result<f64, InvalidValue> {
     if (0.0..=1.0).contains(&ratio) {
         Ok(ratio)
     } else {
-        Err(Invalid {
+        Err(InvalidValue {
             code: "OUT_OF_RANGE",
             message: "must lie between 0 and 1",
         })

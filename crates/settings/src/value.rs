@@ -10,14 +10,14 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 /// An untyped value of a layer.
 #[derive(Debug, Clone, Default)]
-pub struct Raw {
+pub struct RawValue {
     /// Scalars as text, lists joined by commas.
     pub text: String,
     /// File that a secret was read from.
     pub file: Option<PathBuf>,
 }
 
-impl Raw {
+impl RawValue {
     /// A plain text value.
     pub fn text(text: impl Into<String>) -> Self {
         Self {
@@ -31,7 +31,7 @@ impl Raw {
 #[derive(Debug, Clone)]
 pub struct SourcedValue {
     /// The value.
-    pub raw: Raw,
+    pub raw: RawValue,
     /// The source, for people: `config/base.yaml`, `environment variable DATABASE_URL`.
     pub source: String,
 }
@@ -49,7 +49,7 @@ pub trait Setting: Sized {
     ///
     /// # Errors
     /// A message that names the type. It never repeats a secret.
-    fn parse(raw: &Raw) -> Result<Self, String>;
+    fn parse(raw: &RawValue) -> Result<Self, String>;
 
     /// The value of an unset key without a default.
     #[must_use]
@@ -59,7 +59,7 @@ pub trait Setting: Sized {
 
     /// The value as the `config` subcommand shows it.
     #[must_use]
-    fn render(raw: &Raw) -> String {
+    fn render(raw: &RawValue) -> String {
         if Self::SECRET {
             match &raw.file {
                 Some(file) => format!("[redacted, from {}]", file.display()),
@@ -75,7 +75,7 @@ macro_rules! from_str {
     ($($ty:ty => $kind:literal),* $(,)?) => { $(
         impl Setting for $ty {
             const KIND: &'static str = $kind;
-            fn parse(raw: &Raw) -> Result<Self, String> {
+            fn parse(raw: &RawValue) -> Result<Self, String> {
                 raw.text.trim().parse().map_err(|_| concat!("is not ", $kind).to_owned())
             }
         }
@@ -92,7 +92,7 @@ from_str! {
 
 impl Setting for SocketAddr {
     const KIND: &'static str = "an IP address and a port such as 127.0.0.1:3000";
-    fn parse(raw: &Raw) -> Result<Self, String> {
+    fn parse(raw: &RawValue) -> Result<Self, String> {
         let text = raw.text.trim();
         text.parse()
             .map_err(|_| format!("is not {}{}", Self::KIND, address_advice(text)))
@@ -125,14 +125,14 @@ fn address_advice(text: &str) -> String {
 
 impl Setting for String {
     const KIND: &'static str = "text";
-    fn parse(raw: &Raw) -> Result<Self, String> {
+    fn parse(raw: &RawValue) -> Result<Self, String> {
         Ok(raw.text.clone())
     }
 }
 
 impl Setting for Duration {
     const KIND: &'static str = "a duration such as 250ms, 15s, 5m, 12h or 30d";
-    fn parse(raw: &Raw) -> Result<Self, String> {
+    fn parse(raw: &RawValue) -> Result<Self, String> {
         parse_duration(raw.text.trim()).ok_or_else(|| format!("is not {}", Self::KIND))
     }
 }
@@ -171,7 +171,7 @@ impl ByteSize {
 
 impl Setting for ByteSize {
     const KIND: &'static str = "a size such as 512B, 64KiB or 1MiB";
-    fn parse(raw: &Raw) -> Result<Self, String> {
+    fn parse(raw: &RawValue) -> Result<Self, String> {
         let text = raw.text.trim();
         let digits = text
             .find(|c: char| !c.is_ascii_digit())
@@ -195,7 +195,7 @@ impl Setting for ByteSize {
 
 impl Setting for IpNet {
     const KIND: &'static str = "a network in CIDR notation such as 10.0.0.0/8";
-    fn parse(raw: &Raw) -> Result<Self, String> {
+    fn parse(raw: &RawValue) -> Result<Self, String> {
         let text = raw.text.trim();
         text.parse()
             .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
@@ -205,13 +205,13 @@ impl Setting for IpNet {
 
 impl<T: Setting> Setting for Vec<T> {
     const KIND: &'static str = "a list";
-    fn parse(raw: &Raw) -> Result<Self, String> {
+    fn parse(raw: &RawValue) -> Result<Self, String> {
         raw.text
             .split(',')
             .map(str::trim)
             .filter(|item| !item.is_empty())
             .map(|item| {
-                T::parse(&Raw::text(item))
+                T::parse(&RawValue::text(item))
                     .map_err(|why| format!("has an entry that {why}: `{item}`"))
             })
             .collect()
@@ -222,7 +222,7 @@ impl<T: Setting> Setting for Option<T> {
     const KIND: &'static str = T::KIND;
     const SECRET: bool = T::SECRET;
     const OPTIONAL: bool = true;
-    fn parse(raw: &Raw) -> Result<Self, String> {
+    fn parse(raw: &RawValue) -> Result<Self, String> {
         if raw.text.is_empty() {
             Ok(None)
         } else {
@@ -232,7 +232,7 @@ impl<T: Setting> Setting for Option<T> {
     fn absent() -> Option<Self> {
         Some(None)
     }
-    fn render(raw: &Raw) -> String {
+    fn render(raw: &RawValue) -> String {
         T::render(raw)
     }
 }
@@ -264,7 +264,7 @@ impl From<&str> for Secret {
 impl Setting for Secret {
     const KIND: &'static str = "a secret";
     const SECRET: bool = true;
-    fn parse(raw: &Raw) -> Result<Self, String> {
+    fn parse(raw: &RawValue) -> Result<Self, String> {
         Ok(Self::from(raw.text.as_str()))
     }
 }
@@ -281,7 +281,7 @@ pub struct SecretSource {
 impl Setting for SecretSource {
     const KIND: &'static str = "a secret or a file that holds it";
     const SECRET: bool = true;
-    fn parse(raw: &Raw) -> Result<Self, String> {
+    fn parse(raw: &RawValue) -> Result<Self, String> {
         Ok(Self {
             content: Secret::parse(raw)?,
             file: raw.file.clone(),
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn sizes_are_powers_of_two_and_do_not_overflow() {
-        let size = |text: &str| ByteSize::parse(&Raw::text(text)).ok();
+        let size = |text: &str| ByteSize::parse(&RawValue::text(text)).ok();
         assert_eq!(size("1MiB"), Some(ByteSize(1 << 20)));
         assert_eq!(size("64KiB"), Some(ByteSize(65_536)));
         assert_eq!(size("17179869184GiB"), None);
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn an_invalid_address_is_rejected_with_advice() {
-        let parse = |text: &str| SocketAddr::parse(&Raw::text(text));
+        let parse = |text: &str| SocketAddr::parse(&RawValue::text(text));
         for good in ["127.0.0.1:3000", " [::1]:0 ", "0.0.0.0:65535"] {
             assert!(parse(good).is_ok(), "{good}");
         }

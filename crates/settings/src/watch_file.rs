@@ -20,7 +20,7 @@ pub struct WatchedFiles {
 
 /// The result of one poll.
 #[derive(Debug)]
-pub enum Look {
+pub enum FileChange {
     /// Nothing has changed.
     Same,
     /// The new contents, in the order of the sources. Each change is reported once.
@@ -42,7 +42,7 @@ impl WatchedFiles {
     }
 
     /// Calls `found` for every change or failure until `stop` is cancelled.
-    pub async fn watch(mut self, stop: CancellationToken, mut found: impl FnMut(Look)) {
+    pub async fn watch(mut self, stop: CancellationToken, mut found: impl FnMut(FileChange)) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -53,7 +53,7 @@ impl WatchedFiles {
             tokio::select! {
                 () = stop.cancelled() => return,
                 look = self.look() => match look {
-                    Look::Same => {}
+                    FileChange::Same => {}
                     look => found(look),
                 },
             }
@@ -62,7 +62,7 @@ impl WatchedFiles {
 
     /// Compares contents instead of modification times: mounted secrets are swapped by symbolic
     /// links, and file systems have coarse clocks.
-    pub async fn look(&mut self) -> Look {
+    pub async fn look(&mut self) -> FileChange {
         let mut contents = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
             contents.push(match &source.file {
@@ -73,9 +73,9 @@ impl WatchedFiles {
                     Err(error) => {
                         let already_reported = !std::mem::replace(&mut self.readable, false);
                         return if already_reported {
-                            Look::Same
+                            FileChange::Same
                         } else {
-                            Look::Unreadable(error)
+                            FileChange::Unreadable(error)
                         };
                     }
                 },
@@ -90,9 +90,9 @@ impl WatchedFiles {
             }
         }
         if changed {
-            Look::Changed(contents)
+            FileChange::Changed(contents)
         } else {
-            Look::Same
+            FileChange::Same
         }
     }
 }
@@ -100,11 +100,11 @@ impl WatchedFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::{Raw, Setting as _};
+    use crate::value::{RawValue, Setting as _};
 
     fn source(text: &str, file: Option<std::path::PathBuf>) -> SecretSource {
         let text = text.to_owned();
-        SecretSource::parse(&Raw { text, file }).unwrap()
+        SecretSource::parse(&RawValue { text, file }).unwrap()
     }
 
     #[test]
@@ -120,20 +120,20 @@ mod tests {
         write("first\n");
         let sources = vec![source("first", Some(path.clone())), source("inline", None)];
         let mut files = WatchedFiles::new(sources).unwrap();
-        assert!(matches!(files.look().await, Look::Same));
+        assert!(matches!(files.look().await, FileChange::Same));
 
         write("second\n");
-        let Look::Changed(contents) = files.look().await else {
+        let FileChange::Changed(contents) = files.look().await else {
             panic!("the change was not seen")
         };
         let contents: Vec<_> = contents.iter().map(Secret::expose).collect();
         assert_eq!(contents, ["second", "inline"]);
-        assert!(matches!(files.look().await, Look::Same));
+        assert!(matches!(files.look().await, FileChange::Same));
 
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(files.look().await, Look::Unreadable(_)));
-        assert!(matches!(files.look().await, Look::Same));
+        assert!(matches!(files.look().await, FileChange::Unreadable(_)));
+        assert!(matches!(files.look().await, FileChange::Same));
         write("second");
-        assert!(matches!(files.look().await, Look::Same));
+        assert!(matches!(files.look().await, FileChange::Same));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use settings::check::ratio;
-use settings::{Raw, Setting, settings};
+use settings::{RawValue, Setting, settings};
 
 /// Format of the log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum LogFormat {
 
 impl Setting for LogFormat {
     const KIND: &'static str = "pretty or json";
-    fn parse(raw: &Raw) -> Result<Self, String> {
+    fn parse(raw: &RawValue) -> Result<Self, String> {
         match raw.text.as_str() {
             "pretty" => Ok(Self::Pretty),
             "json" => Ok(Self::Json),

@@ -27,9 +27,9 @@
 mod allocator;
 mod config;
 mod correlation;
-pub mod dotted;
 pub mod exposition;
 pub mod hex;
+pub mod ipv4;
 pub mod logs;
 pub mod metrics;
 mod otlp;

@@ -7,10 +7,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::routing::get;
-use http_server::connection::Patience;
+use http_server::connection::ConnectionTimeouts;
 use http_server::connection::admission::Admission;
-use http_server::connection::ended::Ended;
-use http_server::connection::listener::{self, Serving};
+use http_server::connection::ended::ConnectionEnds;
+use http_server::connection::listener::{self, ListenerConfig};
 use http_server::observe::HttpMetrics;
 use lifecycle::{Config, Lifecycle, LifecycleMetrics, StreamKind};
 use prometheus::{IntGauge, Registry};
@@ -54,7 +54,7 @@ impl Rig {
     fn start() -> Self {
         let registry = Registry::new();
         let lifecycle = Lifecycle::new(LifecycleMetrics::register(&registry).unwrap());
-        let socket = listener::Reserved::new("http.addr", "127.0.0.1:0".parse().unwrap())
+        let socket = listener::ReservedPort::new("http.addr", "127.0.0.1:0".parse().unwrap())
             .unwrap()
             .listen("public")
             .unwrap();
@@ -63,10 +63,10 @@ impl Rig {
             .route("/polite", get(polite))
             .route("/deaf", get(deaf))
             .with_state(lifecycle.clone());
-        let serving = Serving {
+        let serving = ListenerConfig {
             name: "public",
             tls: None,
-            patience: Patience {
+            patience: ConnectionTimeouts {
                 header: Duration::from_secs(10),
                 idle: Duration::from_secs(10),
                 rate: 1,
@@ -78,7 +78,7 @@ impl Rig {
             stop: lifecycle.soft(),
             kill: lifecycle.hard(),
             open: IntGauge::new("open", "open").unwrap(),
-            ended: Ended::register(&registry).unwrap(),
+            ended: ConnectionEnds::register(&registry).unwrap(),
         };
         lifecycle.spawn("public listener", listener::serve(socket, routes, serving));
         Self {
@@ -117,7 +117,7 @@ impl Rig {
             drain_delay: Duration::ZERO,
             grace_period: Duration::from_millis(500),
         };
-        self.lifecycle.run_down(&config).await;
+        self.lifecycle.run_shutdown(&config).await;
     }
 }
 

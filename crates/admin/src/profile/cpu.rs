@@ -8,7 +8,7 @@ use axum::response::Response;
 use pprof::{ProfilerGuard, ProfilerGuardBuilder, Report};
 
 use super::format::{Builder, Frame};
-use super::{Format, Profiler, Wanted, pprof, svg};
+use super::{Format, ProfileRequest, Profiler, pprof, svg};
 use http_server::extract::Query;
 use request::Problem;
 
@@ -25,7 +25,7 @@ const NOT_UNWOUND: [&str; 4] = ["libc", "libgcc", "pthread", "vdso"];
 /// Takes a profile. If the request is dropped early, the timer stops.
 pub(crate) async fn profile(
     State(profiler): State<Profiler>,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<ProfileRequest>,
 ) -> Result<Response, ProblemResponse> {
     let time = wanted.time()?;
     let permit = profiler.begin()?;

@@ -16,7 +16,7 @@ use axum::response::Response;
 use tikv_jemalloc_ctl::{Access as _, AsName as _};
 
 use super::format::{Builder, Frame};
-use super::{Format, Profiler, Wanted, pprof};
+use super::{Format, ProfileRequest, Profiler, pprof};
 use http_server::extract::Query;
 use request::Problem;
 use request::problem::codes::INVALID_QUERY;
@@ -38,7 +38,7 @@ enum HeapError {
 /// Takes a profile. If the request is dropped early, sampling stops.
 pub(crate) async fn profile(
     State(profiler): State<Profiler>,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<ProfileRequest>,
 ) -> Result<Response, ProblemResponse> {
     let time = wanted.time()?;
     if wanted.format != Format::Pprof {

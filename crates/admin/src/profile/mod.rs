@@ -99,7 +99,7 @@ enum Format {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct ProfileRequest {
     #[serde(default = "ten")]
     seconds: u64,
     #[serde(default)]
@@ -110,7 +110,7 @@ fn ten() -> u64 {
     10
 }
 
-impl Wanted {
+impl ProfileRequest {
     fn time(&self) -> Result<Duration, Problem> {
         if (1..=MAX_SECONDS).contains(&self.seconds) {
             return Ok(Duration::from_secs(self.seconds));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
-use settings::{Raw, Setting};
+use settings::{RawValue, Setting};
 
 /// Longest chain of proxies that is followed.
 const MAX_HOPS: usize = 32;
@@ -44,7 +44,7 @@ impl AddressHeader {
 
 impl Setting for AddressHeader {
     const KIND: &'static str = "x-forwarded-for or forwarded";
-    fn parse(raw: &Raw) -> Result<Self, String> {
+    fn parse(raw: &RawValue) -> Result<Self, String> {
         match raw.text.trim().to_ascii_lowercase().as_str() {
             "x-forwarded-for" => Ok(Self::XForwardedFor),
             "forwarded" => Ok(Self::Forwarded),
@@ -89,18 +89,18 @@ pub struct ClientAddress {
 
 /// The result of a resolution.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Resolved {
+pub struct ResolvedAddress {
     /// Address of the client, or of the last known proxy when the client's address is unknown.
     pub address: IpAddr,
     /// Whether the resolved client itself lies in a trusted network.
     pub trusted: bool,
     /// Errors in the forwarding headers.
-    pub flaws: Flaws,
+    pub flaws: HeaderFlaws,
 }
 
 /// Errors in forwarding headers. Each one is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Flaws {
+pub struct HeaderFlaws {
     /// The headers came from a peer that is not a trusted proxy.
     pub untrusted: bool,
     /// A trusted proxy sent the header that is not read.
@@ -124,7 +124,12 @@ impl ClientAddress {
     ///
     /// The forwarding chain is followed from right to left while each hop is trusted. The first
     /// untrusted hop is the client.
-    pub fn resolve(&self, peer: IpAddr, headers: &HeaderMap, present: AddressHeaders) -> Resolved {
+    pub fn resolve(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        present: AddressHeaders,
+    ) -> ResolvedAddress {
         let peer = canonical(peer);
         let trusted = self.trusts(peer);
         if present != AddressHeaders::default() {
@@ -134,15 +139,15 @@ impl ClientAddress {
                 self.distrust(peer)
             };
         }
-        Resolved {
+        ResolvedAddress {
             address: peer,
             trusted,
-            flaws: Flaws::default(),
+            flaws: HeaderFlaws::default(),
         }
     }
 
     #[cold]
-    fn distrust(&self, peer: IpAddr) -> Resolved {
+    fn distrust(&self, peer: IpAddr) -> ResolvedAddress {
         if self.is_time_to_warn(Instant::now()) {
             tracing::warn!(
                 %peer,
@@ -151,19 +156,19 @@ impl ClientAddress {
                  share one bucket of the rate limit"
             );
         }
-        Resolved {
+        ResolvedAddress {
             address: peer,
             trusted: false,
-            flaws: Flaws {
+            flaws: HeaderFlaws {
                 untrusted: true,
-                ..Flaws::default()
+                ..HeaderFlaws::default()
             },
         }
     }
 
     /// Resolves the client behind a trusted peer.
     #[inline(never)]
-    fn walk(&self, peer: IpAddr, headers: &HeaderMap, present: AddressHeaders) -> Resolved {
+    fn walk(&self, peer: IpAddr, headers: &HeaderMap, present: AddressHeaders) -> ResolvedAddress {
         let (is_there, ignored) = present.of(self.header);
         let (address, is_known) = if is_there {
             self.first_stranger(peer, headers)
@@ -173,11 +178,11 @@ impl ClientAddress {
         if !is_known {
             self.warn_unreadable(peer, is_there);
         }
-        Resolved {
+        ResolvedAddress {
             address,
             // An unknown client is behind the last known hop, so the result is not trusted.
             trusted: is_known && self.trusts(address),
-            flaws: Flaws {
+            flaws: HeaderFlaws {
                 untrusted: false,
                 ignored,
                 unreadable: !is_known,

@@ -10,7 +10,7 @@ fn resolve(
     header: AddressHeader,
     peer: &str,
     headers: &[(&'static str, &'static str)],
-) -> Resolved {
+) -> ResolvedAddress {
     let mut lines = HeaderMap::new();
     let mut present = AddressHeaders::default();
     for (name, value) in headers {

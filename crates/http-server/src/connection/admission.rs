@@ -54,7 +54,7 @@ struct PerClient {
 }
 
 /// An admitted connection. Its place is free again when this is dropped.
-pub(crate) struct Admitted {
+pub(crate) struct ConnectionPermit {
     _place: OwnedSemaphorePermit,
     _share: Option<Share>,
 }
@@ -109,14 +109,14 @@ impl Admission {
     }
 
     /// Takes a place for a connection with `peer`.
-    pub(crate) fn admit(&self, peer: IpAddr) -> Result<Admitted, Reason> {
+    pub(crate) fn admit(&self, peer: IpAddr) -> Result<ConnectionPermit, Reason> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| Reason::Connections)?;
         let share = match &self.per_client {
             Some(clients) => clients.take(peer.to_canonical())?,
             None => None,
         };
-        Ok(Admitted {
+        Ok(ConnectionPermit {
             _place: place,
             _share: share,
         })

@@ -21,7 +21,7 @@ use prometheus::IntCounter;
 use quanta::Instant;
 use tokio::time::Sleep;
 
-use crate::connection::deadlines::Watch;
+use crate::connection::deadlines::ConnectionDeadlines;
 
 /// Largest piece that is given at once: one frame (RFC 9113, section 4.2).
 const MAX_PIECE: u64 = 16 * 1_024;
@@ -87,7 +87,7 @@ impl Pieces {
     }
 
     /// The next piece.
-    pub(crate) fn next(&mut self, watch: &Watch) -> Option<Bytes> {
+    pub(crate) fn next(&mut self, watch: &ConnectionDeadlines) -> Option<Bytes> {
         let limit = usize::try_from(watch.piece().min(MAX_PIECE)).unwrap_or(1);
         let length = match self.rest.len() {
             0 => return None,
@@ -102,7 +102,7 @@ impl Pieces {
 /// Runs the streams of one connection, and ends those whose client does not take the answer.
 #[derive(Clone)]
 pub(crate) struct Deliveries {
-    watch: Watch,
+    watch: ConnectionDeadlines,
     /// Number of answers that were given up.
     unread: IntCounter,
 }
@@ -110,7 +110,7 @@ pub(crate) struct Deliveries {
 impl Deliveries {
     /// An executor for the connection that `watch` follows. `unread` counts the answers that it
     /// gives up.
-    pub(crate) fn new(watch: Watch, unread: IntCounter) -> Self {
+    pub(crate) fn new(watch: ConnectionDeadlines, unread: IntCounter) -> Self {
         Self { watch, unread }
     }
 }
@@ -136,7 +136,7 @@ pin_project! {
         work: Option<F>,
         // Present while the client has not taken all data.
         wait: Option<Wait>,
-        watch: Watch,
+        watch: ConnectionDeadlines,
         unread: IntCounter,
     }
 
@@ -158,7 +158,7 @@ struct Wait {
 }
 
 impl Wait {
-    fn new(watch: &Watch) -> Self {
+    fn new(watch: &ConnectionDeadlines) -> Self {
         watch.stalled();
         Self {
             since: Instant::now(),
@@ -168,7 +168,7 @@ impl Wait {
     }
 
     /// Records that the client took `bytes`. At the configured rate the wait begins anew.
-    fn took(&mut self, bytes: u64, watch: &Watch) {
+    fn took(&mut self, bytes: u64, watch: &ConnectionDeadlines) {
         self.taken = self.taken.saturating_add(bytes);
         let now = Instant::now();
         if bytes > 0 && watch.patience().is_met(self.taken, now - self.since) {
@@ -179,7 +179,7 @@ impl Wait {
     }
 
     /// Resolves when the client has taken too little for too long.
-    fn poll_end(&mut self, watch: &Watch, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_end(&mut self, watch: &ConnectionDeadlines, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.sleep.as_mut().poll(cx));
             let deadline = self.since + watch.patience().idle;
@@ -233,11 +233,11 @@ impl<F: Future<Output = ()>> Future for Delivery<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::deadlines::Patience;
+    use crate::connection::deadlines::ConnectionTimeouts;
 
     #[test]
     fn the_last_byte_comes_by_itself_and_proves_the_rest() {
-        let watch = Watch::new(Patience {
+        let watch = ConnectionDeadlines::new(ConnectionTimeouts {
             header: Duration::from_secs(1),
             idle: Duration::from_secs(2),
             rate: 3,

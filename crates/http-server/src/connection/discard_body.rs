@@ -25,9 +25,9 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// Place for a body that was dropped before its end.
 #[derive(Clone, Default)]
-pub(crate) struct Leftover(Arc<Mutex<Option<Incoming>>>);
+pub(crate) struct UnreadBody(Arc<Mutex<Option<Incoming>>>);
 
-impl Leftover {
+impl UnreadBody {
     /// Returns the answer after the leftover body is read to its end, if it is small.
     pub(crate) fn then<T: Send + 'static>(self, answer: T) -> BoxFuture<'static, T> {
         let discarded = async {
@@ -53,7 +53,7 @@ pin_project! {
     /// The body of a request. When it is dropped unread, it moves to `leftover`.
     pub(crate) struct RequestBody {
         body: Option<Incoming>,
-        leftover: Leftover,
+        leftover: UnreadBody,
     }
 
     impl PinnedDrop for RequestBody {
@@ -67,7 +67,7 @@ pin_project! {
 }
 
 impl RequestBody {
-    pub(crate) fn new(body: Incoming, leftover: &Leftover) -> Self {
+    pub(crate) fn new(body: Incoming, leftover: &UnreadBody) -> Self {
         Self {
             body: Some(body),
             leftover: leftover.clone(),

@@ -21,14 +21,14 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::connection::deadlines::{Lapse, Watch};
+use crate::connection::deadlines::{ConnectionDeadlines, EndReason};
 use crate::connection::delivery::Deliveries;
 use crate::connection::h2_frames::PREFACE;
-use crate::connection::in_flight::{Answer, Exchange};
-use crate::connection::listener::{Serve, Serving};
+use crate::connection::in_flight::{Answer, InFlightService};
+use crate::connection::listener::{ListenerConfig, Serve};
 use crate::connection::tls::Tls;
-use crate::connection::wake_gate::Rarely;
-use crate::connection::wire::Watched;
+use crate::connection::wake_gate::WakeGate;
+use crate::connection::wire::InspectedStream;
 
 /// Maximum bytes of all headers of a request. Larger headers are answered with 431.
 const MAX_HEADER_BYTES: usize = 64 * 1_024;
@@ -83,7 +83,7 @@ pub(crate) async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     service: impl Serve,
-    serving: Arc<Serving>,
+    serving: Arc<ListenerConfig>,
 ) {
     serving.open.inc();
     let _open = Open(serving.open.clone());
@@ -95,7 +95,7 @@ pub(crate) async fn connection(
     let Some(is_http1) = speaks_http1(&stream, &serving).await else {
         return;
     };
-    let watch = Watch::new(serving.patience);
+    let watch = ConnectionDeadlines::new(serving.patience);
     let connection = requests(stream, is_http1, service.connected(peer), &watch, &serving);
     run(connection, watch, peer, serving).await;
 }
@@ -106,14 +106,14 @@ async fn shake_hands(
     tls: Tls,
     peer: SocketAddr,
     service: impl Serve,
-    serving: Arc<Serving>,
+    serving: Arc<ListenerConfig>,
 ) {
     // An unfinished TLS handshake is limited by `http.header_timeout` and dropped when the listener
     // stops.
     tokio::select! {
         shaken = tokio::time::timeout(serving.patience.header, tls.accept(stream)) => match shaken {
             Ok(Ok(stream)) => {
-                let watch = Watch::new(serving.patience);
+                let watch = ConnectionDeadlines::new(serving.patience);
                 let service = service.connected(peer);
                 let is_http1 = stream.get_ref().1.alpn_protocol() == Some(b"http/1.1");
                 let connection = requests(stream, is_http1, service, &watch, &serving);
@@ -123,7 +123,7 @@ async fn shake_hands(
                 tracing::debug!(listener = serving.name, %peer, %error, "no TLS handshake");
             }
             Err(_) => {
-                serving.ended.count(Lapse::Header);
+                serving.ended.count(EndReason::Header);
                 tracing::debug!(listener = serving.name, %peer, "the TLS handshake took too long");
             }
         },
@@ -135,7 +135,7 @@ async fn shake_hands(
 ///
 /// hyper-util detects the protocol too, but passes the 24 bytes that it read to hyper separately.
 /// The rest of a full read is then 24 bytes too large for hyper's buffer of 8 KiB, which doubles.
-async fn speaks_http1(stream: &TcpStream, serving: &Serving) -> Option<bool> {
+async fn speaks_http1(stream: &TcpStream, serving: &ListenerConfig) -> Option<bool> {
     let mut first = [0; PREFACE.len()];
     let peeked = tokio::select! {
         peeked = tokio::time::timeout(serving.patience.header, stream.peek(&mut first)) => peeked,
@@ -145,7 +145,7 @@ async fn speaks_http1(stream: &TcpStream, serving: &Serving) -> Option<bool> {
         Ok(Ok(length @ 1..)) => Some(!PREFACE.starts_with(first.get(..length)?)),
         Ok(_) => None,
         Err(_) => {
-            serving.ended.count(Lapse::Header);
+            serving.ended.count(EndReason::Header);
             None
         }
     }
@@ -200,16 +200,20 @@ fn requests<T, S, B>(
     stream: T,
     is_http1: bool,
     service: S,
-    watch: &Watch,
-    serving: &Serving,
+    watch: &ConnectionDeadlines,
+    serving: &ListenerConfig,
 ) -> Pin<Box<dyn Requests>>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Connected<B>,
     B: Answer<Error = axum::Error> + Send + 'static,
 {
-    let stream = TokioIo::new(Watched::new(stream, watch.clone(), serving.control_frames));
-    let service = Exchange::new(service, watch.clone());
+    let stream = TokioIo::new(InspectedStream::new(
+        stream,
+        watch.clone(),
+        serving.control_frames,
+    ));
+    let service = InFlightService::new(service, watch.clone());
     // hyper-util has no option for HTTP/1 alone with upgrades. It would detect the protocol itself.
     if is_http1 {
         let mut builder = http1::Builder::new();
@@ -248,16 +252,16 @@ where
 /// Runs a connection until it ends, the listener stops, or its client exceeds a limit.
 async fn run(
     mut connection: Pin<Box<dyn Requests>>,
-    watch: Watch,
+    watch: ConnectionDeadlines,
     peer: SocketAddr,
-    serving: Arc<Serving>,
+    serving: Arc<ListenerConfig>,
 ) {
     let mut left = false;
     loop {
         let stays = !left;
-        let mut interruption = pin!(Rarely::new(async {
+        let mut interruption = pin!(WakeGate::new(async {
             tokio::select! {
-                lapse = watch.lapse() => Interruption::Lapse(lapse),
+                lapse = watch.lapse() => Interruption::EndReason(lapse),
                 () = serving.stop.cancelled() => Interruption::Stop,
                 () = go_away(serving.lifecycle.draining(), &watch), if stays => Interruption::Leave,
             }
@@ -274,7 +278,7 @@ async fn run(
             interruption = interruption.as_mut() => interruption,
         };
         match interruption {
-            Interruption::Lapse(lapse) => {
+            Interruption::EndReason(lapse) => {
                 serving.ended.count(lapse);
                 tracing::debug!(listener = serving.name, %peer, ?lapse, "the client kept the connection waiting");
                 return;
@@ -298,7 +302,7 @@ async fn run(
                 break;
             }
             if watch.is_unread_for(UNREAD_IN_DRAIN) {
-                serving.ended.count(Lapse::Write);
+                serving.ended.count(EndReason::Write);
                 break;
             }
         }
@@ -313,7 +317,7 @@ async fn run(
         () = serving.kill.cancelled() => {
             // A request in flight reports itself. An unread answer is reported here.
             if watch.is_unread() {
-                serving.lifecycle.unfinished("answer", &format!("to {peer}"));
+                serving.lifecycle.report_unfinished("answer", &format!("to {peer}"));
             }
         }
     }
@@ -322,7 +326,7 @@ async fn run(
 /// Reason of an interruption of a connection.
 enum Interruption {
     /// The client kept the connection waiting for too long.
-    Lapse(Lapse),
+    EndReason(EndReason),
     /// The listener stops.
     Stop,
     /// The connection sends GOAWAY. Requests that are on their way are still served.
@@ -332,7 +336,7 @@ enum Interruption {
 /// Resolves in a drain when an HTTP/2 connection should send GOAWAY: at once, or after its first
 /// request. HTTP/1.1 answers carry `Connection: close` instead. Closing an idle connection would
 /// race with a request that is being sent on it.
-async fn go_away(draining: CancellationToken, watch: &Watch) {
+async fn go_away(draining: CancellationToken, watch: &ConnectionDeadlines) {
     draining.cancelled().await;
     loop {
         match watch.may_go_away() {

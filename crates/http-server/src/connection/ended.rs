@@ -2,15 +2,20 @@
 
 use telemetry::metrics;
 
-use crate::connection::deadlines::Lapse;
+use crate::connection::deadlines::EndReason;
 use crate::connection::flood;
 
 /// The reasons for ending a connection.
-const REASONS: [Lapse; 4] = [Lapse::Header, Lapse::Idle, Lapse::Write, Lapse::Flood];
+const REASONS: [EndReason; 4] = [
+    EndReason::Header,
+    EndReason::Idle,
+    EndReason::Write,
+    EndReason::Flood,
+];
 
 metrics! {
     /// Connections and streams that a listener ended because of their clients.
-    pub struct Ended {
+    pub struct ConnectionEnds {
         /// Connections that the service ended because of their clients. `header`: no header in
         /// time, or an incomplete one. `idle`: no next request in time. `unread`: answers not read,
         /// or read too slowly. `flood`: too many HTTP/2 frames that carry no request.
@@ -24,7 +29,7 @@ metrics! {
     }
 }
 
-impl Ended {
+impl ConnectionEnds {
     /// Creates every series with the value 0.
     #[must_use]
     pub fn with_every_reason(self) -> Self {
@@ -41,21 +46,21 @@ impl Ended {
     /// one.
     #[cold]
     pub(crate) fn count_flood(&self, frame: u8) {
-        self.count(Lapse::Flood);
+        self.count(EndReason::Flood);
         self.floods.with_label_values(&[flood::label(frame)]).inc();
     }
 
     /// Counts a connection that ends.
-    pub(crate) fn count(&self, lapse: Lapse) {
+    pub(crate) fn count(&self, lapse: EndReason) {
         self.connections.with_label_values(&[label(lapse)]).inc();
     }
 }
 
-fn label(lapse: Lapse) -> &'static str {
+fn label(lapse: EndReason) -> &'static str {
     match lapse {
-        Lapse::Header => "header",
-        Lapse::Idle => "idle",
-        Lapse::Write => "unread",
-        Lapse::Flood => "flood",
+        EndReason::Header => "header",
+        EndReason::Idle => "idle",
+        EndReason::Write => "unread",
+        EndReason::Flood => "flood",
     }
 }

@@ -15,20 +15,20 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower::Service;
 
-use crate::connection::deadlines::{Flight, Watch};
+use crate::connection::deadlines::{ConnectionDeadlines, InFlightRequest};
 use crate::connection::delivery::{Offer, Pieces};
-use crate::connection::discard_body::{Leftover, RequestBody};
+use crate::connection::discard_body::{RequestBody, UnreadBody};
 
 /// The service that hyper calls for each request of a connection.
-pub(crate) struct Exchange<S> {
+pub(crate) struct InFlightService<S> {
     /// hyper calls it from the connection's own task, so that no clone for each request is needed.
     service: RefCell<S>,
-    watch: Watch,
+    watch: ConnectionDeadlines,
 }
 
-impl<S> Exchange<S> {
+impl<S> InFlightService<S> {
     /// A service for the connection that `watch` follows.
-    pub(crate) fn new(service: S, watch: Watch) -> Self {
+    pub(crate) fn new(service: S, watch: ConnectionDeadlines) -> Self {
         Self {
             service: RefCell::new(service),
             watch,
@@ -36,14 +36,14 @@ impl<S> Exchange<S> {
     }
 }
 
-impl<S, B> hyper::service::Service<Request<Incoming>> for Exchange<S>
+impl<S, B> hyper::service::Service<Request<Incoming>> for InFlightService<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
     B: Answer + Send + 'static,
 {
-    type Response = Response<FlightBody<B>>;
+    type Response = Response<InFlightBody<B>>;
     type Error = Infallible;
-    type Future = Exchanging<S::Future, B>;
+    type Future = InFlightFuture<S::Future, B>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let flight = self.watch.begin();
@@ -53,7 +53,7 @@ where
         let fault = flight.fault();
         let unread =
             fault.is_none() && !body.is_end_stream() && !head.headers.contains_key(header::EXPECT);
-        let leftover = unread.then(Leftover::default);
+        let leftover = unread.then(UnreadBody::default);
         let body = match &leftover {
             Some(leftover) => Body::new(RequestBody::new(body, leftover)),
             // An empty body needs no box.
@@ -64,7 +64,7 @@ where
         if let Some(fault) = fault {
             request.extensions_mut().insert(fault);
         }
-        Exchanging {
+        InFlightFuture {
             answering: self.service.borrow_mut().call(request),
             leftover,
             discarding: None,
@@ -76,22 +76,22 @@ where
 // Not an `async` block, which would hold the awaited future twice and move it at every request.
 pin_project! {
     /// The work on a request, up to the head of its answer.
-    pub(crate) struct Exchanging<F, B> {
+    pub(crate) struct InFlightFuture<F, B> {
         #[pin]
         answering: F,
-        leftover: Option<Leftover>,
+        leftover: Option<UnreadBody>,
         // The answer, while the rest of the request is discarded.
         discarding: Option<BoxFuture<'static, Response<B>>>,
-        flight: Option<Flight>,
+        flight: Option<InFlightRequest>,
     }
 }
 
-impl<F, B> Future for Exchanging<F, B>
+impl<F, B> Future for InFlightFuture<F, B>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
     B: Answer + Send + 'static,
 {
-    type Output = Result<Response<FlightBody<B>>, Infallible>;
+    type Output = Result<Response<InFlightBody<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -125,7 +125,7 @@ where
                 flight.upgrade();
             }
         }
-        Poll::Ready(Ok(answer.map(|body| FlightBody {
+        Poll::Ready(Ok(answer.map(|body| InFlightBody {
             body,
             pieces,
             http2,
@@ -148,17 +148,17 @@ impl Answer for Body {
 
 pin_project! {
     /// A body that keeps its request in flight until it has ended.
-    pub(crate) struct FlightBody<B> {
+    pub(crate) struct InFlightBody<B> {
         #[pin]
         body: B,
         // Present when the body may not fit into the client's windows.
         pieces: Option<Box<Pieces>>,
         http2: bool,
-        flight: Option<Flight>,
+        flight: Option<InFlightRequest>,
     }
 }
 
-impl<B: Answer> HttpBody for FlightBody<B> {
+impl<B: Answer> HttpBody for InFlightBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -196,7 +196,7 @@ impl<B: Answer> HttpBody for FlightBody<B> {
 fn poll_pieces<B: Answer>(
     body: Pin<&mut B>,
     pieces: &mut Pieces,
-    watch: &Watch,
+    watch: &ConnectionDeadlines,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
     let taken = pieces.asked();

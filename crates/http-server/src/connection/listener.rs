@@ -23,21 +23,21 @@ use tower::{Layer as _, Service};
 use crate::client_address::PeerAddress;
 use crate::connection::admission;
 use crate::connection::admission::{Admission, REFUSAL_TIMEOUT, Reason, Spare};
-use crate::connection::deadlines::Patience;
+use crate::connection::deadlines::ConnectionTimeouts;
 use crate::connection::driver::connection;
-use crate::connection::ended::Ended;
+use crate::connection::ended::ConnectionEnds;
 use crate::connection::in_flight::Answer;
 use crate::connection::tls::Tls;
 
 /// Limits and tokens of one listener.
 #[derive(Clone)]
-pub struct Serving {
+pub struct ListenerConfig {
     /// `public` or `admin`, for logs and metrics.
     pub name: &'static str,
     /// Certificate and key. `None` for a plain listener.
     pub tls: Option<Tls>,
     /// Time limits of a connection that waits for its client.
-    pub patience: Patience,
+    pub patience: ConnectionTimeouts,
     /// HTTP/2 frames a second that one connection may send and that carry no request.
     pub control_frames: u32,
     /// Limits of connections, in all and of one client.
@@ -54,7 +54,7 @@ pub struct Serving {
     /// Number of open connections.
     pub open: IntGauge,
     /// Counts connections and streams that are ended because of their clients.
-    pub ended: Ended,
+    pub ended: ConnectionEnds,
 }
 
 /// Maximum connections that wait to be accepted. The kernel may lower it.
@@ -62,13 +62,13 @@ const BACKLOG: u32 = 1_024;
 
 /// An address that this process has bound and does not listen on yet. Clients are refused until
 /// then. A port of another process is detected before any work is done.
-pub struct Reserved {
+pub struct ReservedPort {
     socket: TcpSocket,
     address: SocketAddr,
     key: &'static str,
 }
 
-impl Reserved {
+impl ReservedPort {
     /// Binds the address of the configuration key `key`.
     ///
     /// # Errors
@@ -134,7 +134,7 @@ impl Serve for Router {
 }
 
 /// Serves until `stop`. Then waits until no request is in flight, or until `kill`.
-pub async fn serve(listener: TcpListener, service: impl Serve, serving: Serving) {
+pub async fn serve(listener: TcpListener, service: impl Serve, serving: ListenerConfig) {
     let connections = TaskTracker::new();
     let serving = Arc::new(serving);
     let mut spare = Spare::new();
@@ -188,13 +188,13 @@ async fn refuse_or_probe(
     stream: TcpStream,
     peer: SocketAddr,
     service: impl Serve,
-    serving: Arc<Serving>,
+    serving: Arc<ListenerConfig>,
     reason: Reason,
 ) {
     if admission::is_probe(&stream).await {
-        let once = Serving {
+        let once = ListenerConfig {
             keep_alive: false,
-            ..Serving::clone(&serving)
+            ..ListenerConfig::clone(&serving)
         };
         return connection(stream, peer, service, Arc::new(once)).await;
     }

@@ -17,4 +17,4 @@ mod wake_gate;
 mod windows;
 mod wire;
 
-pub use deadlines::Patience;
+pub use deadlines::ConnectionTimeouts;

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 
 pin_project! {
     /// Skips polls that are meant for other futures of the same task.
-    pub(crate) struct Rarely<F> {
+    pub(crate) struct WakeGate<F> {
         #[pin]
         inner: F,
         bell: Arc<Bell>,
@@ -46,7 +46,7 @@ impl Wake for Bell {
     }
 }
 
-impl<F> Rarely<F> {
+impl<F> WakeGate<F> {
     pub(crate) fn new(inner: F) -> Self {
         let bell = Arc::new(Bell::default());
         // The first poll must reach the inner future.
@@ -60,7 +60,7 @@ impl<F> Rarely<F> {
     }
 }
 
-impl<F: Future> Future for Rarely<F> {
+impl<F: Future> Future for WakeGate<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -99,7 +99,7 @@ mod tests {
             polls.set(polls.get() + 1);
             Pin::new(&mut receive).poll(cx)
         });
-        let mut rarely = std::pin::pin!(Rarely::new(counted));
+        let mut rarely = std::pin::pin!(WakeGate::new(counted));
         // The other branch is ready many times.
         for _ in 0..100 {
             tokio::select! {
@@ -118,7 +118,7 @@ mod tests {
     async fn it_is_woken_as_often_as_it_rings() {
         let (send, mut receive) = tokio::sync::mpsc::channel(1);
         let (echo, mut echoed) = tokio::sync::mpsc::channel(1);
-        let echoing = Rarely::new(async move {
+        let echoing = WakeGate::new(async move {
             while let Some(number) = receive.recv().await {
                 echo.send(number).await.unwrap();
             }
@@ -143,7 +143,7 @@ mod tests {
             }
         }
         let (send, receive) = tokio::sync::oneshot::channel();
-        let mut rarely = Box::pin(Rarely::new(receive));
+        let mut rarely = Box::pin(WakeGate::new(receive));
         let [first, last]: [Arc<Woken>; 2] = Default::default();
         for task in [&first, &last] {
             let waker = Waker::from(Arc::clone(task));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http_body::Body;
 use quanta::Instant;
 
-use crate::connection::deadlines::{Moment, Watch};
+use crate::connection::deadlines::{AtomicInstant, ConnectionDeadlines};
 
 /// Size of both windows of a new connection, in bytes (RFC 9113, section 6.9.2).
 const INITIAL: i64 = 65_535;
@@ -23,7 +23,7 @@ pub(crate) struct Windows {
     /// Number of answers that wait for the client.
     stalls: AtomicU32,
     /// Time at which the last of them began to wait, or its client read fast enough.
-    pub(crate) stalled_since: Moment,
+    pub(crate) stalled_since: AtomicInstant,
 }
 
 impl Default for Windows {
@@ -32,7 +32,7 @@ impl Default for Windows {
             stream: AtomicI64::new(INITIAL),
             connection: AtomicI64::new(INITIAL),
             stalls: AtomicU32::new(0),
-            stalled_since: Moment::default(),
+            stalled_since: AtomicInstant::default(),
         }
     }
 }
@@ -67,7 +67,7 @@ impl Windows {
     }
 }
 
-impl Watch {
+impl ConnectionDeadlines {
     /// Whether the windows have room for a body. A body of unknown length may not fit.
     pub(crate) fn fits(&self, body: &impl Body) -> bool {
         let windows = self.windows();

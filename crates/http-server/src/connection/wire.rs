@@ -7,14 +7,14 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::connection::deadlines::Watch;
+use crate::connection::deadlines::ConnectionDeadlines;
 use crate::connection::framing::Framing;
 use crate::connection::h2_frames::Frames;
 use crate::connection::linger::Linger;
 
 pin_project! {
     /// A stream whose bytes are inspected.
-    pub(crate) struct Watched<T> {
+    pub(crate) struct InspectedStream<T> {
         #[pin]
         inner: T,
         frames: Frames,
@@ -22,14 +22,14 @@ pin_project! {
         // A fault was found. The bytes after it are not read.
         ended: bool,
         linger: Linger,
-        watch: Watch,
+        watch: ConnectionDeadlines,
     }
 }
 
-impl<T> Watched<T> {
+impl<T> InspectedStream<T> {
     /// Inspects a stream. Its client may send `control_frames` HTTP/2 frames a second that carry no
     /// request.
-    pub(crate) fn new(inner: T, watch: Watch, control_frames: u32) -> Self {
+    pub(crate) fn new(inner: T, watch: ConnectionDeadlines, control_frames: u32) -> Self {
         Self {
             inner,
             frames: Frames::new(control_frames),
@@ -47,7 +47,7 @@ fn malformed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the body is malformed")
 }
 
-impl<T: AsyncRead> AsyncRead for Watched<T> {
+impl<T: AsyncRead> AsyncRead for InspectedStream<T> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -102,9 +102,9 @@ impl<T: AsyncRead> AsyncRead for Watched<T> {
     }
 }
 
-impl<T> Watched<T> {
+impl<T> InspectedStream<T> {
     fn wrote(
-        watch: &Watch,
+        watch: &ConnectionDeadlines,
         frames: &mut Frames,
         polled: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
@@ -123,7 +123,7 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite> AsyncWrite for Watched<T> {
+impl<T: AsyncRead + AsyncWrite> AsyncWrite for InspectedStream<T> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -18,7 +18,7 @@ use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::extract::coding::{Codings, Undecodable};
-use crate::guard::Full;
+use crate::guard::NoPlace;
 use request::problem::codes;
 use request::{FieldError, Problem};
 
@@ -103,7 +103,7 @@ fn unreadable(error: &(dyn std::error::Error + 'static), limits: BodyLimits) -> 
     if cause::<LengthLimitError>(error).is_some() {
         return too_large(limits);
     }
-    match cause::<Full>(error) {
+    match cause::<NoPlace>(error) {
         Some(full) => full.problem(),
         None => Problem::new(codes::INVALID_BODY, "The body ended early."),
     }

@@ -9,16 +9,16 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::guard::places::{BodyPlace, Full, Place, Places};
+use crate::guard::places::{BodyPlace, NoPlace, Place, Places};
 
 /// The place of a request with a body, shared by the guard and the body.
-pub(crate) struct Holder {
+pub(crate) struct PlaceHolder {
     places: &'static Places,
-    held: Mutex<Held>,
+    held: Mutex<PlaceState>,
 }
 
 /// The place that a request holds.
-enum Held {
+enum PlaceState {
     /// The request is in progress.
     Place { _place: Place },
     /// The body is awaited.
@@ -27,41 +27,41 @@ enum Held {
     Nothing,
 }
 
-impl Holder {
+impl PlaceHolder {
     pub(crate) fn new(places: &'static Places, place: Place) -> Arc<Self> {
         Arc::new(Self {
             places,
-            held: Mutex::new(Held::Place { _place: place }),
+            held: Mutex::new(PlaceState::Place { _place: place }),
         })
     }
 
     /// Frees the place at the end of the request.
     pub(crate) fn leave(&self) {
-        self.set(Held::Nothing);
+        self.set(PlaceState::Nothing);
     }
 
-    fn set(&self, held: Held) {
+    fn set(&self, held: PlaceState) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
 
     /// Exchanges the place for one among the bodies.
-    fn await_body(&self) -> Result<(), Full> {
+    fn await_body(&self) -> Result<(), NoPlace> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Held::Place { .. } = &*held {
-            *held = Held::Nothing;
+        if let PlaceState::Place { .. } = &*held {
+            *held = PlaceState::Nothing;
             let body = self.places.take_body()?;
-            *held = Held::Body { _body: body };
+            *held = PlaceState::Body { _body: body };
         }
         Ok(())
     }
 
     /// Exchanges the place among the bodies for one among the requests in progress.
-    fn resume(&self) -> Result<(), Full> {
+    fn resume(&self) -> Result<(), NoPlace> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Held::Body { .. } = &*held {
-            *held = Held::Nothing;
+        if let PlaceState::Body { .. } = &*held {
+            *held = PlaceState::Nothing;
             let place = self.places.take()?;
-            *held = Held::Place { _place: place };
+            *held = PlaceState::Place { _place: place };
         }
         Ok(())
     }
@@ -70,8 +70,8 @@ impl Holder {
     /// That work has begun already, so it gets a place even beyond the limit.
     fn resume_unasked(&self) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Held::Body { .. } = &*held {
-            *held = Held::Place {
+        if let PlaceState::Body { .. } = &*held {
+            *held = PlaceState::Place {
                 _place: self.places.take_unasked(),
             };
         }
@@ -81,11 +81,11 @@ impl Holder {
 /// The body of a request, which gives up the request's place while it is awaited.
 pub(crate) struct ArrivingBody {
     inner: Body,
-    holder: Arc<Holder>,
+    holder: Arc<PlaceHolder>,
 }
 
 impl ArrivingBody {
-    pub(crate) fn new(inner: Body, holder: Arc<Holder>) -> Self {
+    pub(crate) fn new(inner: Body, holder: Arc<PlaceHolder>) -> Self {
         Self { inner, holder }
     }
 }

@@ -18,12 +18,12 @@ use axum::response::{IntoResponse as _, Response};
 use http::Request;
 use http_body::Body as _;
 use pin_project_lite::pin_project;
-use telemetry::logs::Panicked;
+use telemetry::logs::CaughtPanic;
 use tokio::time::Sleep;
 use tower::{Layer, Service};
 
-use crate::guard::arrival::{ArrivingBody, Holder};
-use crate::guard::places::{Full, Place, PlaceLimits, Places};
+use crate::guard::arrival::{ArrivingBody, PlaceHolder};
+use crate::guard::places::{NoPlace, Place, PlaceLimits, Places};
 use crate::observe::HttpMetrics;
 use crate::stream::is_stream;
 use request::Problem;
@@ -32,9 +32,9 @@ use request::problem::codes;
 /// Installs [`Guard`]. Leaked once at start-up, so that requests hold a `&'static` reference
 /// instead of cloning an `Arc`.
 #[derive(Clone, Copy)]
-pub struct GuardLayer(&'static Shared);
+pub struct GuardLayer(&'static GuardState);
 
-struct Shared {
+struct GuardState {
     request_timeout: Duration,
     places: Places,
 }
@@ -44,7 +44,7 @@ impl GuardLayer {
     /// the requests that it sheds.
     #[must_use]
     pub fn new(limits: PlaceLimits, request_timeout: Duration, metrics: HttpMetrics) -> Self {
-        Self(Box::leak(Box::new(Shared {
+        Self(Box::leak(Box::new(GuardState {
             request_timeout,
             places: Places::new(limits, metrics),
         })))
@@ -66,22 +66,22 @@ impl<S> Layer<S> for GuardLayer {
 #[derive(Clone)]
 pub struct Guard<S> {
     inner: S,
-    shared: &'static Shared,
+    shared: &'static GuardState,
 }
 
 /// The place of a request in progress.
-enum Hold {
+enum HeldPlace {
     /// The request has no body, or all of it has arrived.
     Place { _place: Place },
     /// The body may give up the place.
-    Shared(Arc<Holder>),
+    Shared(Arc<PlaceHolder>),
     /// No place was free.
-    Refused(Full),
+    Refused(NoPlace),
     /// The work was ended at the deadline.
     Nothing,
 }
 
-impl Drop for Hold {
+impl Drop for HeldPlace {
     fn drop(&mut self) {
         if let Self::Shared(holder) = self {
             holder.leave();
@@ -95,7 +95,7 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Guarded<S::Future>;
+    type Future = GuardFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
@@ -105,19 +105,22 @@ where
         let places = &self.shared.places;
         // Not `then`, because a closure would move the request once more.
         let (inner, hold) = match places.take() {
-            Err(full) => (None, Hold::Refused(full)),
+            Err(full) => (None, HeldPlace::Refused(full)),
             Ok(place) if request.body().is_end_stream() => {
-                let hold = Hold::Place { _place: place };
+                let hold = HeldPlace::Place { _place: place };
                 (Some(self.inner.call(request)), hold)
             }
             Ok(place) => {
-                let holder = Holder::new(places, place);
+                let holder = PlaceHolder::new(places, place);
                 let body_holder = Arc::clone(&holder);
                 let request = request.map(|body| Body::new(ArrivingBody::new(body, body_holder)));
-                (Some(self.inner.call(request)), Hold::Shared(holder))
+                (
+                    Some(self.inner.call(request)),
+                    HeldPlace::Shared(holder),
+                )
             }
         };
-        Guarded {
+        GuardFuture {
             inner,
             sleep: None,
             hold,
@@ -128,17 +131,17 @@ where
 
 pin_project! {
     /// The guarded work on a request.
-    pub struct Guarded<F> {
+    pub struct GuardFuture<F> {
         #[pin]
         inner: Option<F>,
         // Boxed, because it is rare and would enlarge the future that every request moves.
         sleep: Option<Pin<Box<Sleep>>>,
-        hold: Hold,
-        shared: &'static Shared,
+        hold: HeldPlace,
+        shared: &'static GuardState,
     }
 }
 
-impl<F> Future for Guarded<F>
+impl<F> Future for GuardFuture<F>
 where
     F: Future<Output = Result<Response, Infallible>>,
 {
@@ -148,7 +151,7 @@ where
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
             let problem = match this.hold {
-                Hold::Refused(full) => full.problem(),
+                HeldPlace::Refused(full) => full.problem(),
                 _ => unreachable!("polled after the end"),
             };
             return Poll::Ready(Ok(ProblemResponse(problem).into_response()));
@@ -160,7 +163,7 @@ where
             Ok(Poll::Pending) => {}
             Err(payload) => {
                 this.inner.set(None);
-                let cause = Panicked::caught(payload.as_ref());
+                let cause = CaughtPanic::caught(payload.as_ref());
                 return Poll::Ready(Ok(ProblemResponse(Problem::internal(cause)).into_response()));
             }
         }
@@ -176,7 +179,7 @@ where
         match sleep.as_mut().poll(cx) {
             Poll::Ready(()) => {
                 this.inner.set(None);
-                *this.hold = Hold::Nothing;
+                *this.hold = HeldPlace::Nothing;
                 tracing::debug!(?timeout, "the request took too long and is given up");
                 let problem = Problem::new(
                     codes::DEADLINE_EXCEEDED,
@@ -219,7 +222,7 @@ mod tests {
             async move { Ok::<_, Infallible>(answer.await) }
         }));
         let response = service.oneshot(Request::new(Body::empty())).await.unwrap();
-        let failure = response.extensions().get::<request::Failure>();
+        let failure = response.extensions().get::<request::ReportedProblem>();
         (
             response.status().as_u16(),
             failure.map(|failure| failure.code.code),

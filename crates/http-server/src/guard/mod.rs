@@ -5,4 +5,4 @@ mod layer;
 mod places;
 
 pub use layer::{Guard, GuardLayer};
-pub use places::{Full, PlaceLimits};
+pub use places::{NoPlace, PlaceLimits};

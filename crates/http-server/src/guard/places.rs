@@ -27,11 +27,11 @@ pub struct PlaceLimits {
 /// No place is free, and the reason was counted. The answer is 503 `OVERLOADED`.
 #[derive(Debug, thiserror::Error)]
 #[error("no place is free: {reason}")]
-pub struct Full {
+pub struct NoPlace {
     reason: &'static str,
 }
 
-impl Full {
+impl NoPlace {
     /// The problem for the client.
     #[must_use]
     pub fn problem(&self) -> Problem {
@@ -79,7 +79,7 @@ impl Places {
     ///
     /// # Errors
     /// When all places are taken, or this client holds its share.
-    pub(crate) fn take(&'static self) -> Result<Place, Full> {
+    pub(crate) fn take(&'static self) -> Result<Place, NoPlace> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         if before < self.open {
             return Ok(Place {
@@ -92,7 +92,7 @@ impl Places {
 
     /// In the upper half each client is counted, which takes a lock.
     #[cold]
-    fn take_scarce(&'static self, before: u32) -> Result<Place, Full> {
+    fn take_scarce(&'static self, before: u32) -> Result<Place, NoPlace> {
         let share = if before >= self.limits.in_flight {
             Err(IN_FLIGHT)
         } else {
@@ -123,7 +123,7 @@ impl Places {
     ///
     /// # Errors
     /// When all places are taken, or this client holds its share.
-    pub(crate) fn take_body(&'static self) -> Result<BodyPlace, Full> {
+    pub(crate) fn take_body(&'static self) -> Result<BodyPlace, NoPlace> {
         let before = self.bodies.fetch_add(1, Ordering::Relaxed);
         let share = if before >= self.limits.bodies {
             Err(BODIES)
@@ -145,11 +145,11 @@ impl Places {
         }
     }
 
-    fn full(&self, reason: &'static str) -> Full {
+    fn full(&self, reason: &'static str) -> NoPlace {
         let shed: IntCounter = self.metrics.shed.with_label_values(&[reason]);
         shed.inc();
         tracing::debug!(reason, "no place for the request");
-        Full { reason }
+        NoPlace { reason }
     }
 
     #[cfg(test)]

@@ -58,7 +58,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let head = Head::read(request.headers());
+        let head = CheckedHeaders::read(request.headers());
         if let Some(problem) = refusal(&request, &head, self.max_body_bytes) {
             return Either::Right(ready(Ok(refused(problem))));
         }
@@ -79,7 +79,7 @@ fn refused(problem: Problem) -> Response {
 
 /// The headers that are checked, found in one pass.
 #[derive(Default)]
-struct Head<'a> {
+struct CheckedHeaders<'a> {
     host: Option<&'a HeaderValue>,
     hosts: usize,
     length: Option<&'a HeaderValue>,
@@ -87,7 +87,7 @@ struct Head<'a> {
     accept_encoding: bool,
 }
 
-impl<'a> Head<'a> {
+impl<'a> CheckedHeaders<'a> {
     fn read(headers: &'a HeaderMap) -> Self {
         let mut head = Self::default();
         for (name, value) in headers {
@@ -106,7 +106,11 @@ impl<'a> Head<'a> {
     }
 }
 
-fn refusal(request: &Request<Body>, head: &Head<'_>, max_body_bytes: usize) -> Option<Problem> {
+fn refusal(
+    request: &Request<Body>,
+    head: &CheckedHeaders<'_>,
+    max_body_bytes: usize,
+) -> Option<Problem> {
     if let Some(problem) = framing::refusal(request.extensions()) {
         return Some(problem);
     }
@@ -154,7 +158,7 @@ fn is_of_the_api() -> bool {
 
 /// Whether the request names one host: RFC 9112, section 3.2, for HTTP/1.1. In HTTP/2 `:authority`
 /// replaces `Host`, which must not contradict it (RFC 9113, section 8.3.1).
-fn names_one_host(request: &Request<Body>, head: &Head<'_>) -> bool {
+fn names_one_host(request: &Request<Body>, head: &CheckedHeaders<'_>) -> bool {
     let authority = request.uri().authority();
     match (head.host, head.hosts) {
         (None, _) => request.version() != Version::HTTP_11,

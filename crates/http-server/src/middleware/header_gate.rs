@@ -15,20 +15,20 @@ use tower::{Layer, Service};
 
 /// Puts `layer` around the requests that have `header`.
 #[derive(Clone)]
-pub(crate) struct OnlyWhen<L> {
+pub(crate) struct HeaderGate<L> {
     pub(crate) header: HeaderName,
     pub(crate) layer: L,
 }
 
-impl<L, S> Layer<S> for OnlyWhen<L>
+impl<L, S> Layer<S> for HeaderGate<L>
 where
     L: Layer<S>,
     S: Clone,
 {
-    type Service = Branching<S, L::Service>;
+    type Service = HeaderGateService<S, L::Service>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Branching {
+        HeaderGateService {
             header: self.header.clone(),
             layered: self.layer.layer(inner.clone()),
             inner,
@@ -38,13 +38,13 @@ where
 
 /// The service with and without the layer.
 #[derive(Clone)]
-pub(crate) struct Branching<S, T> {
+pub(crate) struct HeaderGateService<S, T> {
     header: HeaderName,
     inner: S,
     layered: T,
 }
 
-impl<S, T, B> Service<Request<Body>> for Branching<S, T>
+impl<S, T, B> Service<Request<Body>> for HeaderGateService<S, T>
 where
     S: Service<Request<Body>, Response = Response>,
     T: Service<Request<Body>, Response = http::Response<B>, Error = S::Error>,

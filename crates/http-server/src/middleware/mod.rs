@@ -28,9 +28,9 @@ use crate::config::Config;
 use crate::connection::listener::Serve;
 use crate::guard::{GuardLayer, PlaceLimits};
 use crate::middleware::admit::AdmitLayer;
-use crate::middleware::header_gate::OnlyWhen;
-use crate::middleware::probe_bypass::Aside;
-use crate::observe::{Asked, Observation, ObserveLayer, Observer, REQUEST_ID};
+use crate::middleware::header_gate::HeaderGate;
+use crate::middleware::probe_bypass::ProbeBypass;
+use crate::observe::{Observation, ObserveLayer, Observer, REQUEST_ID, RouteLookup};
 use crate::rate_limit::Limits;
 use request::Problem;
 use request::problem::codes;
@@ -67,7 +67,7 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
         // 1. Context, metrics, request line, span. It records refusals of the other layers too.
         .layer(ObserveLayer::new(Observation {
             observer,
-            router: Asked::new(&router),
+            router: RouteLookup::new(&router),
             client_address: Arc::new(ClientAddress::new(
                 config.trusted_proxies.clone(),
                 config.client_address_header,
@@ -100,14 +100,14 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
             max_body_bytes: config.max_body_bytes.as_usize(),
         })
         // 6. Compression of answers. Streams and answers with an ETag are left out.
-        .layer(OnlyWhen {
+        .layer(HeaderGate {
             header: header::ACCEPT_ENCODING,
             layer: CompressionLayer::new().compress_when(Compressible),
         })
         // The router's future is large, and each of these layers would move it. Its box is small.
         .map_future(Box::pin)
         .service(router);
-    Aside { probes, observed }
+    ProbeBypass { probes, observed }
 }
 
 async fn not_found(_: Request<Body>) -> Response {

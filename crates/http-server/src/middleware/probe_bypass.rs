@@ -17,12 +17,12 @@ use crate::connection::listener::Serve;
 use crate::observe::ObservedBody;
 use crate::probes;
 
-impl<S: Serve<Body = ObservedBody>> Serve for Aside<S> {
+impl<S: Serve<Body = ObservedBody>> Serve for ProbeBypass<S> {
     type Body = ObservedBody;
-    type Connected = Aside<S::Connected>;
+    type Connected = ProbeBypass<S::Connected>;
 
     fn connected(&self, peer: SocketAddr) -> Self::Connected {
-        Aside {
+        ProbeBypass {
             probes: self.probes.clone(),
             observed: self.observed.connected(peer),
         }
@@ -31,21 +31,21 @@ impl<S: Serve<Body = ObservedBody>> Serve for Aside<S> {
 
 /// Answers probes itself, and passes other requests to the observed service.
 #[derive(Clone)]
-pub(crate) struct Aside<S> {
+pub(crate) struct ProbeBypass<S> {
     pub(crate) probes: Router,
     pub(crate) observed: S,
 }
 
 /// Boxed, because it is rare and would enlarge the future that every request moves.
-type Probed = BoxFuture<'static, Result<Response<ObservedBody>, Infallible>>;
+type ProbeFuture = BoxFuture<'static, Result<Response<ObservedBody>, Infallible>>;
 
-impl<S> Service<Request<Body>> for Aside<S>
+impl<S> Service<Request<Body>> for ProbeBypass<S>
 where
     S: Service<Request<Body>, Response = Response<ObservedBody>, Error = Infallible>,
 {
     type Response = Response<ObservedBody>;
     type Error = Infallible;
-    type Future = Either<S::Future, Probed>;
+    type Future = Either<S::Future, ProbeFuture>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.observed.poll_ready(cx)
@@ -63,7 +63,7 @@ where
 }
 
 #[cold]
-fn probe(probes: &mut Router, request: Request<Body>) -> Probed {
+fn probe(probes: &mut Router, request: Request<Body>) -> ProbeFuture {
     let unobserve = |response: Response| response.map(ObservedBody::unobserved);
     Box::pin(probes.call(request).map_ok(unobserve))
 }

@@ -14,14 +14,14 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use lifecycle::State;
 use pin_project_lite::pin_project;
 use quanta::Instant;
-use request::{ContextSlot, Failure, RequestContext};
+use request::{ContextSlot, ReportedProblem, RequestContext};
 use telemetry::hex;
 use tower::{Layer, Service};
 
 use crate::connection::in_flight::Answer;
 use crate::connection::listener::Serve;
 use crate::headers::secure;
-use crate::observe::observed_request::{Observation, Pending};
+use crate::observe::observed_request::{Observation, ObservedRequest};
 use crate::observe::request_head::REQUEST_ID;
 
 /// `traceresponse` (W3C Trace Context, level 2): the trace of the request, whether or not it is
@@ -87,18 +87,18 @@ where
 {
     type Response = Response<ObservedBody>;
     type Error = Infallible;
-    type Future = Observed<S::Future>;
+    type Future = ObserveFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let mut pending = Pending::begin(self.shared, self.peer, &request);
+        let mut pending = ObservedRequest::begin(self.shared, self.peer, &request);
         let entered = pending.record.context.enter();
         let inner = self.inner.call(request);
         drop(entered);
-        Observed {
+        ObserveFuture {
             inner,
             pending: Some(pending),
         }
@@ -107,14 +107,14 @@ where
 
 pin_project! {
     /// The work on a request, up to the head of its response.
-    pub struct Observed<F> {
+    pub struct ObserveFuture<F> {
         #[pin]
         inner: F,
-        pending: Option<Box<Pending>>,
+        pending: Option<Box<ObservedRequest>>,
     }
 }
 
-impl<F> Future for Observed<F>
+impl<F> Future for ObserveFuture<F>
 where
     F: Future<Output = Result<Response, Infallible>>,
 {
@@ -135,7 +135,7 @@ where
         };
         let (mut parts, body) = response.into_parts();
         pending.status = Some(parts.status.as_u16());
-        pending.record.failure = parts.extensions.remove::<Failure>();
+        pending.record.failure = parts.extensions.remove::<ReportedProblem>();
         write_headers(&mut parts.headers, &pending);
         // The server drops the body of an answer to HEAD without reading it.
         let stream = pending.record.context.stream.get().is_some();
@@ -159,7 +159,7 @@ where
 }
 
 /// Adds the headers that every answer carries.
-fn write_headers(headers: &mut HeaderMap, pending: &Pending) {
+fn write_headers(headers: &mut HeaderMap, pending: &ObservedRequest) {
     if let Ok(id) = HeaderValue::from_str(&pending.record.context.request_id) {
         headers.insert(REQUEST_ID, id);
     }
@@ -200,7 +200,7 @@ pin_project! {
         #[pin]
         inner: Body,
         context: Option<ContextSlot>,
-        pending: Option<Box<Pending>>,
+        pending: Option<Box<ObservedRequest>>,
         held: bool,
     }
 }
@@ -224,7 +224,7 @@ impl ObservedBody {
     }
 }
 
-fn finish(pending: &mut Option<Box<Pending>>) {
+fn finish(pending: &mut Option<Box<ObservedRequest>>) {
     if let Some(mut pending) = pending.take() {
         pending.complete = true;
     }

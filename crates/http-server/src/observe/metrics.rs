@@ -6,7 +6,7 @@ use prometheus::{
     Counter, CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
 use request::UNMATCHED;
-use telemetry::exposition::{Exemplar, Exemplars, Slots};
+use telemetry::exposition::{Exemplar, Exemplars, SeriesExemplars};
 use telemetry::metrics;
 use telemetry::metrics::LATENCY;
 
@@ -71,7 +71,7 @@ metrics! {
 /// The expensive instruments of one method and route. A histogram has one series for each bucket.
 pub(crate) struct Timing {
     duration: Histogram,
-    exemplars: Arc<Slots>,
+    exemplars: Arc<SeriesExemplars>,
     busy: Counter,
     response_bytes: IntCounter,
 }

@@ -17,4 +17,4 @@ pub use metrics::{HttpMetrics, RouteMetrics};
 pub use observed_request::Observation;
 pub use record::{Observer, RequestRecord};
 pub use request_head::{REQUEST_ID, unobserved};
-pub use routes::{Asked, RouteTable};
+pub use routes::{RouteLookup, RouteTable};

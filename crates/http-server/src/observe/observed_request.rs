@@ -13,12 +13,12 @@ use request::clock::now;
 use request::ids::random_ids;
 use request::propagation::{self, Remote};
 use request::{BodyLimits, ContextSlot, RequestContext};
-use telemetry::traces::context_of;
+use telemetry::traces::request_context;
 
 use crate::client_address::ClientAddress;
 use crate::observe::record::{Observer, RequestRecord};
-use crate::observe::request_head::{Head, lines, method_label};
-use crate::observe::routes::Asked;
+use crate::observe::request_head::{ObservedHeaders, lines, method_label};
+use crate::observe::routes::RouteLookup;
 use crate::observe::span::span_context;
 
 /// The status of a request whose client left before the end, as nginx names it.
@@ -29,7 +29,7 @@ pub struct Observation {
     /// Writes the records.
     pub observer: Arc<Observer>,
     /// Returns the route that the inner router has for a request.
-    pub router: Asked,
+    pub router: RouteLookup,
     /// Finds the client behind proxies.
     pub client_address: Arc<ClientAddress>,
     /// Limits that extractors read.
@@ -45,7 +45,7 @@ pub struct Observation {
 
 /// A request that has not ended. Its record is written when this is dropped. Boxed, because it
 /// moves with the answer.
-pub(crate) struct Pending {
+pub(crate) struct ObservedRequest {
     pub(crate) shared: &'static Observation,
     /// The record as far as it is complete.
     pub(crate) record: RequestRecord,
@@ -60,7 +60,7 @@ pub(crate) struct Pending {
     pub(crate) complete: bool,
 }
 
-impl Pending {
+impl ObservedRequest {
     pub(crate) fn begin(
         shared: &'static Observation,
         peer: IpAddr,
@@ -71,7 +71,7 @@ impl Pending {
         let route = routes.find(&shared.router, request.method(), request.uri());
         let metrics = routes.metrics();
         let headers = request.headers();
-        let head = Head::read(headers);
+        let head = ObservedHeaders::read(headers);
         let addresses = &shared.client_address;
         let resolved = addresses.resolve(peer, headers, head.addresses);
         if resolved.flaws.untrusted {
@@ -162,7 +162,7 @@ impl Pending {
     }
 }
 
-impl Drop for Pending {
+impl Drop for ObservedRequest {
     fn drop(&mut self) {
         self.shared.observer.routes.metrics().in_flight.dec();
         let ended = if self.complete {
@@ -201,12 +201,12 @@ fn otel_context(
     let baggage = headers.map_or_else(opentelemetry::Context::new, |headers| {
         propagation::baggage(|name| lines(headers, name))
     });
-    context_of(span, &baggage, began)
+    request_context(span, &baggage, began)
 }
 
 #[cold]
 fn unfinished(lifecycle: &Lifecycle, context: &mut ContextSlot) {
     let name = format!("{} {}", context.method, context.route);
     let _entered = context.enter();
-    lifecycle.unfinished("request", &name);
+    lifecycle.report_unfinished("request", &name);
 }

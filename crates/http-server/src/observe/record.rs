@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Method};
 use request::propagation::Remote;
-use request::{ContextSlot, ErrorEvents, Failure, ServerError};
+use request::{ContextSlot, ErrorEvents, ReportedProblem, ServerError};
 use telemetry::exposition::Exemplar;
 use telemetry::{Logs, Traces};
 
@@ -46,7 +46,7 @@ pub struct RequestRecord {
     /// `1.0`, `1.1` or `2`.
     pub protocol_version: &'static str,
     /// The problem that was answered.
-    pub failure: Option<Failure>,
+    pub failure: Option<ReportedProblem>,
 }
 
 impl RequestRecord {
@@ -107,7 +107,7 @@ impl Observer {
     // is larger than the processor's instruction cache and should contain nothing else.
 
     #[cold]
-    fn count_problem(&self, failure: &Failure) {
+    fn count_problem(&self, failure: &ReportedProblem) {
         self.routes
             .metrics()
             .errors

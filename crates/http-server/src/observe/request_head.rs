@@ -15,7 +15,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static(propagation::TRACEPARENT
 /// The headers that observation reads, found in one pass. Looking up each of them would hash as
 /// many names, most of which are absent.
 #[derive(Default)]
-pub(crate) struct Head<'a> {
+pub(crate) struct ObservedHeaders<'a> {
     request_id: Option<&'a HeaderValue>,
     pub(crate) host: Option<&'a HeaderValue>,
     pub(crate) user_agent: Option<&'a HeaderValue>,
@@ -25,7 +25,7 @@ pub(crate) struct Head<'a> {
     pub(crate) addresses: AddressHeaders,
 }
 
-impl<'a> Head<'a> {
+impl<'a> ObservedHeaders<'a> {
     pub(crate) fn read(headers: &'a HeaderMap) -> Self {
         let mut head = Self::default();
         for (name, value) in headers {
@@ -65,7 +65,7 @@ pub fn unobserved<B>(request: &http::Request<B>, limits: BodyLimits) -> RequestC
     let peer = request.extensions().get::<PeerAddress>();
     let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
     let mut context = RequestContext::new(address);
-    let own = Head::read(request.headers()).request_id;
+    let own = ObservedHeaders::read(request.headers()).request_id;
     if let Some(own) = own.and_then(|value| value.to_str().ok()) {
         context.request_id = ids::request_id(Some(own), request::clock::now().0, &[0; 10]);
     }

@@ -2,7 +2,7 @@
 
 use request::redact;
 use telemetry::Logs;
-use telemetry::logs::{RequestFacts, RequestLine};
+use telemetry::logs::{RequestFields, RequestLine};
 
 use crate::observe::record::RequestRecord;
 
@@ -19,7 +19,7 @@ pub(crate) fn write(record: &RequestRecord, logs: &Logs) {
     // A path that equals its template contains no e-mail address, so it is left out.
     let path = (path != context.route).then(|| redact(path, MAX_PATH));
     logs.request(&RequestLine {
-        facts: RequestFacts {
+        facts: RequestFields {
             at: record.started + record.duration,
             trace_id: context.trace_id,
             span_id: context.span_id,

@@ -108,7 +108,12 @@ impl RouteTable {
     }
 
     /// The instruments of the route that `router` has for a request.
-    pub(crate) fn find(&self, router: &Asked, method: &Method, uri: &Uri) -> &'static RouteMetrics {
+    pub(crate) fn find(
+        &self,
+        router: &RouteLookup,
+        method: &Method,
+        uri: &Uri,
+    ) -> &'static RouteMetrics {
         if let Ok(found) = self.documented.at(uri.path()) {
             return self.instruments(found.value, method_index(method));
         }
@@ -116,7 +121,12 @@ impl RouteTable {
     }
 
     #[cold]
-    fn undocumented(&self, router: &Asked, method: &Method, uri: &Uri) -> &'static RouteMetrics {
+    fn undocumented(
+        &self,
+        router: &RouteLookup,
+        method: &Method,
+        uri: &Uri,
+    ) -> &'static RouteMetrics {
         let method_index = method_index(method);
         match router.template(method, uri) {
             Some(path) => self.instruments(self.template(path.as_str()), method_index),
@@ -151,13 +161,17 @@ impl Template {
 }
 
 /// A copy of a router whose handlers only return the route.
-pub struct Asked(Router);
+pub struct RouteLookup(Router);
 
-impl Asked {
+impl RouteLookup {
     /// Copies the routes of `router`.
     #[must_use]
     pub fn new(router: &Router) -> Self {
-        Self(router.clone().layer(tower::layer::layer_fn(|_| Tell)))
+        Self(
+            router
+                .clone()
+                .layer(tower::layer::layer_fn(|_| RouteReporter)),
+        )
     }
 
     fn template(&self, method: &Method, uri: &Uri) -> Option<MatchedPath> {
@@ -172,9 +186,9 @@ impl Asked {
 
 /// The service in place of a handler. It returns the route.
 #[derive(Clone, Copy)]
-struct Tell;
+struct RouteReporter;
 
-impl Service<Request<Body>> for Tell {
+impl Service<Request<Body>> for RouteReporter {
     type Response = Response;
     type Error = Infallible;
     type Future = Ready<Result<Response, Infallible>>;
@@ -206,7 +220,7 @@ mod tests {
             .route("/a/{id}", handler.clone())
             .route("/undocumented", handler.clone())
             .nest("/nested", Router::new().route("/{*rest}", handler));
-        let asked = Asked::new(&router);
+        let asked = RouteLookup::new(&router);
         let metrics = HttpMetrics::register(&Registry::new()).unwrap();
         let operations = [("GET", "/a/{id}".to_owned())];
         let table = RouteTable::new(metrics, Exemplars::default(), operations, []);
@@ -229,7 +243,7 @@ mod tests {
         let metrics = HttpMetrics::register(&Registry::new()).unwrap();
         let operations = [("GET", "/a".to_owned()), ("PUT", "/a".to_owned())];
         let table = RouteTable::new(metrics, Exemplars::default(), operations, []);
-        let asked = Asked::new(&Router::new());
+        let asked = RouteLookup::new(&Router::new());
         let find = |method: &Method| table.find(&asked, method, &Uri::from_static("/a"));
         assert!(std::ptr::eq(find(&Method::GET), find(&Method::GET)));
         assert!(!std::ptr::eq(find(&Method::GET), find(&Method::PUT)));

@@ -17,7 +17,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use opentelemetry_semantic_conventions::attribute;
 use request::propagation::Remote;
 use request::{UNMATCHED, redact};
-use telemetry::dotted::dotted;
+use telemetry::ipv4;
 
 use crate::observe::record::RequestRecord;
 use crate::observe::request_line::MAX_PATH;
@@ -111,7 +111,7 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
     let version = record.protocol_version;
     all.push(KeyValue::new(attribute::NETWORK_PROTOCOL_VERSION, version));
     let address = match context.client_address {
-        IpAddr::V4(v4) => dotted(v4, &mut [0; 16]).to_owned(),
+        IpAddr::V4(v4) => ipv4::text_of(v4, &mut [0; 16]).to_owned(),
         IpAddr::V6(v6) => v6.to_string(),
     };
     all.push(KeyValue::new(attribute::CLIENT_ADDRESS, address));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use settings::check::{at_least_one, positive, rate};
-use settings::{Raw, Reader, Secret, Setting, settings};
+use settings::{RawValue, Reader, Secret, Setting, settings};
 
 use crate::rate_limit::shared;
 use crate::rate_limit::shared::Pace;
@@ -19,7 +19,7 @@ pub enum LimitBackend {
 
 impl Setting for LimitBackend {
     const KIND: &'static str = "local or redis";
-    fn parse(raw: &Raw) -> Result<Self, String> {
+    fn parse(raw: &RawValue) -> Result<Self, String> {
         match raw.text.as_str() {
             "local" => Ok(Self::Local),
             "redis" => Ok(Self::Redis),

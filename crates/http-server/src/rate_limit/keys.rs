@@ -17,18 +17,18 @@ use request::RequestContext;
 
 /// The key of a bucket. Requests with the same key share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Key {
+pub enum LimitKey {
     /// One client: an IPv4 address, or an IPv6 network of 64 bits.
     Address(IpAddr),
     /// One authenticated user, over all addresses.
     Principal(Uuid),
-    /// One account whose password is checked, as a digest. See [`Key::account`].
+    /// One account whose password is checked, as a digest. See [`LimitKey::account`].
     Account(u128),
     /// All new keys while the table is full.
     Overflow,
 }
 
-impl Key {
+impl LimitKey {
     /// The key of a client address. An IPv6 customer has at least a /64 and can choose any address
     /// in it, so the key is the /64.
     #[must_use]
@@ -87,24 +87,24 @@ pub(crate) enum KeyedBy {
 #[derive(Clone)]
 pub struct ContextKey {
     pub(crate) by: KeyedBy,
-    pub(crate) table: Arc<Table>,
+    pub(crate) table: Arc<KeyTable>,
 }
 
 impl ContextKey {
     /// The key of the current request, whether or not the table has a place for it.
-    pub(crate) fn current(&self) -> Option<Key> {
+    pub(crate) fn current(&self) -> Option<LimitKey> {
         RequestContext::with(|context| match self.by {
-            KeyedBy::Address => context.map(|context| Key::address(context.client_address)),
-            KeyedBy::Principal => context?.principal.get().copied().map(Key::Principal),
+            KeyedBy::Address => context.map(|context| LimitKey::address(context.client_address)),
+            KeyedBy::Principal => context?.principal.get().copied().map(LimitKey::Principal),
             KeyedBy::Caller => None,
         })
     }
 }
 
 impl KeyExtractor for ContextKey {
-    type Key = Key;
+    type Key = LimitKey;
 
-    fn extract<T>(&self, _: &Request<T>) -> Result<Key, GovernorError> {
+    fn extract<T>(&self, _: &Request<T>) -> Result<LimitKey, GovernorError> {
         let key = self.current().ok_or(GovernorError::UnableToExtractKey)?;
         Ok(self.table.admit(key))
     }
@@ -116,9 +116,9 @@ impl KeyExtractor for ContextKey {
 ///
 /// The bound is strict. A key leaves this table only in a sweep, after it was silent for so long
 /// that the same sweep has removed it from the limiter.
-pub(crate) struct Table {
+pub(crate) struct KeyTable {
     /// Time of the last request of each key, in whole seconds since `start`.
-    held: Mutex<HashMap<Key, u32, ahash::RandomState>>,
+    held: Mutex<HashMap<LimitKey, u32, ahash::RandomState>>,
     max_keys: usize,
     /// After this long without a request a bucket is full again.
     refill: Duration,
@@ -126,7 +126,7 @@ pub(crate) struct Table {
     gauge: IntGauge,
 }
 
-impl Table {
+impl KeyTable {
     pub(crate) fn new(max_keys: u32, refill: Duration, gauge: IntGauge) -> Self {
         Self {
             held: Mutex::default(),
@@ -138,7 +138,7 @@ impl Table {
     }
 
     /// The key itself, or the overflow key when the table is full of others.
-    pub(crate) fn admit(&self, key: Key) -> Key {
+    pub(crate) fn admit(&self, key: LimitKey) -> LimitKey {
         let now = self.seconds(Instant::now());
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seen) = held.get_mut(&key) {
@@ -146,7 +146,7 @@ impl Table {
             return key;
         }
         if held.len() >= self.max_keys {
-            return Key::Overflow;
+            return LimitKey::Overflow;
         }
         held.insert(key, now);
         self.count(held.len());
@@ -186,8 +186,8 @@ impl Table {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> Key {
-        Key::address(text.parse().unwrap())
+    fn address(text: &str) -> LimitKey {
+        LimitKey::address(text.parse().unwrap())
     }
 
     #[test]
@@ -203,13 +203,13 @@ mod tests {
             address("192.0.2.1"),
             address("192.0.2.2"),
             address("2001:db8::1"),
-            Key::Principal(Uuid::nil()),
-            Key::account("login", b"a"),
-            Key::account("confirmation", b"a"),
-            Key::account("login", b"b"),
-            Key::Overflow,
+            LimitKey::Principal(Uuid::nil()),
+            LimitKey::account("login", b"a"),
+            LimitKey::account("confirmation", b"a"),
+            LimitKey::account("login", b"b"),
+            LimitKey::Overflow,
         ];
-        let digests: std::collections::HashSet<u128> = keys.iter().map(Key::digest).collect();
+        let digests: std::collections::HashSet<u128> = keys.iter().map(LimitKey::digest).collect();
         assert_eq!(digests.len(), keys.len());
         // Replicas of different versions share buckets, so this must not change.
         assert_eq!(
@@ -222,7 +222,7 @@ mod tests {
     fn a_full_table_holds_no_more_until_somebody_has_gone() {
         let gauge = IntGauge::new("keys", "keys").unwrap();
         let refill = Duration::ZERO;
-        let mut table = Table::new(2, refill, gauge.clone());
+        let mut table = KeyTable::new(2, refill, gauge.clone());
         let (a, b, c) = (
             address("192.0.2.1"),
             address("192.0.2.2"),
@@ -230,17 +230,17 @@ mod tests {
         );
         assert_eq!(
             [a, b, c, a].map(|key| table.admit(key)),
-            [a, b, Key::Overflow, a]
+            [a, b, LimitKey::Overflow, a]
         );
         assert_eq!(gauge.get(), 2);
         // The limiter may still count the last requests of these keys.
         table.sweep(|| {});
-        assert_eq!(table.admit(c), Key::Overflow);
+        assert_eq!(table.admit(c), LimitKey::Overflow);
         // Later only `b` has sent another request.
         table.start = table.start.checked_sub(Duration::from_secs(5)).unwrap();
         assert_eq!(table.admit(b), b);
         table.sweep(|| {});
         assert_eq!(gauge.get(), 1);
-        assert_eq!([c, a].map(|key| table.admit(key)), [c, Key::Overflow]);
+        assert_eq!([c, a].map(|key| table.admit(key)), [c, LimitKey::Overflow]);
     }
 }

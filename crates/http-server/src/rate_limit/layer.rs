@@ -19,41 +19,41 @@ use tower_governor::governor::Governor;
 use crate::rate_limit::keys::ContextKey;
 use crate::rate_limit::limit::Limit;
 
-type Local<S> = Governor<ContextKey, NoOpMiddleware<QuantaInstant>, Counting<S>, Body>;
+type Local<S> = Governor<ContextKey, NoOpMiddleware<QuantaInstant>, CountAllowed<S>, Body>;
 
 /// The shared buckets decide when there are any, else the limiter of this process.
 #[derive(Clone)]
-pub struct Limiting<S> {
+pub struct RateLimitService<S> {
     limit: Limit,
     local: Local<S>,
 }
 
 impl<S> Layer<S> for Limit {
-    type Service = Limiting<S>;
+    type Service = RateLimitService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let refusing = self.clone();
         let local = GovernorLayer::new(self.governing())
             .error_handler(move |error| refusing.refuse_locally(&error))
-            .layer(Counting {
+            .layer(CountAllowed {
                 inner,
                 allowed: self.allowed(),
             });
-        Limiting {
+        RateLimitService {
             limit: self.clone(),
             local,
         }
     }
 }
 
-impl<S> Service<Request<Body>> for Limiting<S>
+impl<S> Service<Request<Body>> for RateLimitService<S>
 where
     S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Limited<<Local<S> as Service<Request<Body>>>::Future>;
+    type Future = RateLimitFuture<<Local<S> as Service<Request<Body>>>::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.local.poll_ready(cx)
@@ -61,7 +61,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let Some(asked) = self.limit.ask() else {
-            return Limited::Local {
+            return RateLimitFuture::Local {
                 future: self.local.call(request),
             };
         };
@@ -76,27 +76,27 @@ where
                 None => local.call(request).await,
             }
         });
-        Limited::Shared { future }
+        RateLimitFuture::SharedBuckets { future }
     }
 }
 
 pin_project! {
     /// The decision, and the work that follows it.
-    #[project = LimitedProjection]
-    pub enum Limited<F> {
+    #[project = RateLimitProjection]
+    pub enum RateLimitFuture<F> {
         /// The local limiter decides at once.
         Local {
             #[pin]
             future: F,
         },
         /// Waits for the shared decision first. A round trip takes far longer than the box.
-        Shared {
+        SharedBuckets {
             future: BoxFuture<'static, Result<Response, Infallible>>,
         },
     }
 }
 
-impl<F> Future for Limited<F>
+impl<F> Future for RateLimitFuture<F>
 where
     F: Future<Output = Result<Response, Infallible>>,
 {
@@ -104,20 +104,20 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            LimitedProjection::Local { future } => future.poll(cx),
-            LimitedProjection::Shared { future } => future.as_mut().poll(cx),
+            RateLimitProjection::Local { future } => future.poll(cx),
+            RateLimitProjection::SharedBuckets { future } => future.as_mut().poll(cx),
         }
     }
 }
 
 /// Counts allowed requests. It is inside the limiter, so that refused ones do not reach it.
 #[derive(Clone)]
-pub struct Counting<S> {
+pub struct CountAllowed<S> {
     inner: S,
     allowed: IntCounter,
 }
 
-impl<S, R> Service<R> for Counting<S>
+impl<S, R> Service<R> for CountAllowed<S>
 where
     S: Service<R>,
 {

@@ -18,27 +18,27 @@ use tower_governor::GovernorError;
 use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 
 use crate::rate_limit::config::{Config, LimitBackend};
-use crate::rate_limit::keys::{ContextKey, Key, KeyedBy, Table};
+use crate::rate_limit::keys::{ContextKey, KeyTable, KeyedBy, LimitKey};
 use crate::rate_limit::metrics::RateLimitMetrics;
 use crate::rate_limit::refusal::TooSoon;
-use crate::rate_limit::shared::{Pace, Shared};
+use crate::rate_limit::shared::{Pace, SharedBuckets};
 use request::Problem;
 
 /// Interval of the sweeps that remove unused keys.
 const SWEEP: Duration = Duration::from_secs(10);
 
-pub(crate) type Governing = GovernorConfig<ContextKey, NoOpMiddleware<QuantaInstant>>;
+pub(crate) type LocalLimiter = GovernorConfig<ContextKey, NoOpMiddleware<QuantaInstant>>;
 
 /// One limiter: a rate, its table of keys and its counters.
 #[derive(Clone)]
-pub struct Limit(Arc<Parts>);
+pub struct Limit(Arc<LimitState>);
 
-struct Parts {
+struct LimitState {
     name: &'static str,
     policy: Arc<str>,
     pace: Pace,
-    local: Arc<Governing>,
-    shared: Option<Arc<Shared>>,
+    local: Arc<LocalLimiter>,
+    shared: Option<Arc<SharedBuckets>>,
     key: ContextKey,
     allowed: IntCounter,
     rejected: IntCounter,
@@ -55,7 +55,7 @@ pub struct Limits {
     pub auth: Option<Limit>,
     /// Every check of a password, by its account.
     pub account: Option<Limit>,
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<SharedBuckets>>,
 }
 
 impl Limits {
@@ -66,12 +66,14 @@ impl Limits {
     pub fn new(config: &Config, metrics: &RateLimitMetrics) -> anyhow::Result<Self> {
         metrics.backend_up.set(1);
         let shared = match (&config.redis_url, config.backend) {
-            (Some(url), LimitBackend::Redis) if config.enabled => Some(Arc::new(Shared::new(
-                url.expose(),
-                config.redis_prefix.clone(),
-                config.redis_timeout,
-                metrics.clone(),
-            )?)),
+            (Some(url), LimitBackend::Redis) if config.enabled => {
+                Some(Arc::new(SharedBuckets::new(
+                    url.expose(),
+                    config.redis_prefix.clone(),
+                    config.redis_timeout,
+                    metrics.clone(),
+                )?))
+            }
             _ => None,
         };
         let limit = |name, by, per_second, burst| {
@@ -80,7 +82,7 @@ impl Limits {
             }
             let keys = metrics.keys.with_label_values(&[name]);
             let pace = Pace::new(per_second, burst);
-            let table = Arc::new(Table::new(config.max_keys, pace.refill(), keys));
+            let table = Arc::new(KeyTable::new(config.max_keys, pace.refill(), keys));
             let key = ContextKey { by, table };
             let limit = || Limit::new(name, pace, key, shared.clone(), metrics);
             config.enabled.then(limit).flatten()
@@ -163,7 +165,7 @@ impl Limit {
         name: &'static str,
         pace: Pace,
         key: ContextKey,
-        shared: Option<Arc<Shared>>,
+        shared: Option<Arc<SharedBuckets>>,
         metrics: &RateLimitMetrics,
     ) -> Option<Self> {
         // The period of tower_governor is the time in which one token returns.
@@ -174,7 +176,7 @@ impl Limit {
             .finish()?;
         let window = pace.refill().as_secs_f64().ceil();
         let policy = format!("\"{name}\";q={};w={window}", pace.burst);
-        Some(Self(Arc::new(Parts {
+        Some(Self(Arc::new(LimitState {
             name,
             policy: policy.into(),
             pace,
@@ -196,7 +198,7 @@ impl Limit {
 
     fn ask_about(
         &self,
-        key: Key,
+        key: LimitKey,
     ) -> Option<impl Future<Output = Option<Result<(), Duration>>> + Send + use<>> {
         let shared = Arc::clone(self.0.shared.as_ref()?);
         let live = shared.live()?;
@@ -217,7 +219,7 @@ impl Limit {
     ///
     /// # Errors
     /// [`TooSoon`] when the limit is reached.
-    pub async fn take(&self, key: Key) -> Result<(), TooSoon> {
+    pub async fn take(&self, key: LimitKey) -> Result<(), TooSoon> {
         let shared = match self.ask_about(key) {
             Some(asked) => asked.await,
             None => None,
@@ -245,7 +247,7 @@ impl Limit {
     }
 
     /// The limiter of this process.
-    pub(crate) fn governing(&self) -> Arc<Governing> {
+    pub(crate) fn governing(&self) -> Arc<LocalLimiter> {
         Arc::clone(&self.0.local)
     }
 
@@ -283,7 +285,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::rate_limit::keys::Key;
+    use crate::rate_limit::keys::LimitKey;
 
     fn limits(per_second: f64, max_keys: u32) -> Limits {
         let config = Config {
@@ -306,7 +308,7 @@ mod tests {
 
     /// Decides a request of this client in the same way as tower_governor.
     fn ask(limit: &Limit, client: u32) -> bool {
-        let key = Key::address(Ipv4Addr::from_bits(client).into());
+        let key = LimitKey::address(Ipv4Addr::from_bits(client).into());
         let key = limit.0.key.table.admit(key);
         limit.0.local.limiter().check_key(&key).is_ok()
     }

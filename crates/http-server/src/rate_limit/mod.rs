@@ -10,7 +10,7 @@ mod refusal;
 mod shared;
 
 pub use config::{Config, LimitBackend};
-pub use keys::Key;
+pub use keys::LimitKey;
 pub use limit::{Limit, Limits};
 pub use metrics::RateLimitMetrics;
 pub use refusal::TooSoon;

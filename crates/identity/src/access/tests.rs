@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 use settings::clock::Clock;
-use settings::{Layers, Raw, Reader, SecretSource, Setting as _};
+use settings::{Layers, RawValue, Reader, SecretSource, Setting as _};
 
 use super::*;
 use crate::keys::KeySet;
@@ -39,7 +39,7 @@ pub(crate) const USER: Uuid = Uuid::from_u128(7);
 
 pub(crate) fn tokens(keys: &str) -> (AccessTokens, Arc<Stopped>) {
     let mut config = Config::read(&mut Reader::new(Layers::default()));
-    config.keys = Some(SecretSource::parse(&Raw::text(keys)).unwrap());
+    config.keys = Some(SecretSource::parse(&RawValue::text(keys)).unwrap());
     config.issuer = "issuer".to_owned();
     config.audience = "audience".to_owned();
     let clock = Arc::new(Stopped(AtomicI64::new(NOW)));

@@ -2,7 +2,7 @@
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
-use settings::validation::{Invalid, composed, has_compatibility_characters, is_invisible};
+use settings::validation::{InvalidValue, composed, has_compatibility_characters, is_invisible};
 
 /// Longest address that mail can be sent to, in bytes (RFC 5321, section 4.5.3.1.3, without the
 /// angle brackets of a path).
@@ -13,19 +13,19 @@ const MAX_LOCAL: usize = 64;
 /// ones cannot fit.
 const MAX_TEXT: usize = 4 * MAX_EMAIL;
 
-const TOO_LONG: Invalid = Invalid {
+const TOO_LONG: InvalidValue = InvalidValue {
     code: "TOO_LONG",
     message: "must have 254 bytes at most",
 };
-const NO_ADDRESS: Invalid = Invalid {
+const NO_ADDRESS: InvalidValue = InvalidValue {
     code: "INVALID_EMAIL",
     message: "is not an e-mail address",
 };
-const INVISIBLE: Invalid = Invalid {
+const INVISIBLE: InvalidValue = InvalidValue {
     code: "INVALID_EMAIL",
     message: "must not contain blanks, control characters or invisible characters",
 };
-const VARIANTS: Invalid = Invalid {
+const VARIANTS: InvalidValue = InvalidValue {
     code: "INVALID_EMAIL",
     message: "must not contain variants of characters before the @, such as letters of full width",
 };
@@ -45,7 +45,7 @@ impl Email {
     ///
     /// # Errors
     /// The rule that the address breaks.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let text = text.trim();
         if text.len() > MAX_TEXT {
             return Err(TOO_LONG);
@@ -87,7 +87,7 @@ impl Email {
     }
 }
 
-fn parse_local(text: &str) -> Result<String, Invalid> {
+fn parse_local(text: &str) -> Result<String, InvalidValue> {
     let local = composed(&text.chars().flat_map(lower_case).collect::<String>());
     if has_compatibility_characters(&local) {
         return Err(VARIANTS);
@@ -105,7 +105,7 @@ fn lower_case(c: char) -> impl Iterator<Item = char> {
     c.to_lowercase().map(|c| if c == 'ς' { 'σ' } else { c })
 }
 
-fn parse_domain(text: &str) -> Result<String, Invalid> {
+fn parse_domain(text: &str) -> Result<String, InvalidValue> {
     let domains = Uts46::new();
     let ascii = domains
         .to_ascii(

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_server::problem::ProblemResponse;
 use request::Fields;
 use serde::Deserialize;
-use settings::validation::Invalid;
+use settings::validation::InvalidValue;
 use utoipa::ToSchema;
 
 use super::{State, UserBody};
@@ -61,7 +61,7 @@ pub(super) struct PasswordChange {
     new_password: String,
 }
 
-const MISSING: Invalid = Invalid {
+const MISSING: InvalidValue = InvalidValue {
     code: "REQUIRED",
     message: "is required",
 };

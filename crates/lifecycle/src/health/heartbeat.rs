@@ -35,7 +35,7 @@ impl Heartbeat {
     /// liveness probe.
     pub(crate) fn start(&self, lifecycle: &Lifecycle) {
         let heartbeat = self.clone();
-        lifecycle.accompany("heartbeat", CancellationToken::new(), async move {
+        lifecycle.spawn_until("heartbeat", CancellationToken::new(), async move {
             loop {
                 heartbeat.beat();
                 tokio::time::sleep(INTERVAL).await;

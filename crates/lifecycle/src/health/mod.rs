@@ -70,7 +70,7 @@ impl Health {
     }
 
     /// Adds a check and runs it in the background. It is down until its first success.
-    pub fn watch(
+    pub fn add_check(
         &self,
         name: impl Into<Cow<'static, str>>,
         critical: bool,
@@ -202,7 +202,7 @@ mod tests {
             };
             Box::pin(std::future::ready(result))
         });
-        health.watch("database", true, schedule, probe);
+        health.add_check("database", true, schedule, probe);
         let bound = Duration::from_secs(30);
         tokio::time::timeout(bound, passed.notified())
             .await

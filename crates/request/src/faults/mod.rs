@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use prometheus::{IntCounterVec, IntGauge};
 use serde::{Deserialize, Serialize};
 use settings::clock::SharedClock;
-use settings::validation::{self, Invalid};
+use settings::validation::{self, InvalidValue};
 use telemetry::metrics;
 use time::OffsetDateTime;
 
@@ -267,11 +267,11 @@ impl Faults {
             .set(i64::try_from(faults.len()).unwrap_or(i64::MAX));
     }
 
-    fn known(&self, path: &str) -> Result<(), Invalid> {
+    fn known(&self, path: &str) -> Result<(), InvalidValue> {
         if self.inner.routes.contains_key(path) {
             Ok(())
         } else {
-            Err(Invalid {
+            Err(InvalidValue {
                 code: "UNKNOWN_ROUTE",
                 message: "is neither the template of a route nor a worker",
             })
@@ -279,10 +279,10 @@ impl Faults {
     }
 }
 
-fn error_status(status: Option<u16>) -> Result<Option<u16>, Invalid> {
+fn error_status(status: Option<u16>) -> Result<Option<u16>, InvalidValue> {
     match status {
         None | Some(400..=599) => Ok(status),
-        Some(_) => Err(Invalid {
+        Some(_) => Err(InvalidValue {
             code: "OUT_OF_RANGE",
             message: "must lie between 400 and 599",
         }),

@@ -36,12 +36,12 @@ impl Exemplar {
 
 /// The slots of one series: one for each bucket, including `+Inf`.
 #[derive(Debug)]
-pub struct Slots {
+pub struct SeriesExemplars {
     bounds: &'static [f64],
     newest: Box<[Mutex<Option<Exemplar>>]>,
 }
 
-impl Slots {
+impl SeriesExemplars {
     fn new(bounds: &'static [f64]) -> Self {
         let newest = (0..=bounds.len()).map(|_| Mutex::default()).collect();
         Self { bounds, newest }
@@ -63,7 +63,7 @@ impl Slots {
 }
 
 /// Slots by metric name and by label values, sorted by label name.
-type Table = HashMap<&'static str, HashMap<Vec<String>, Arc<Slots>>>;
+type Table = HashMap<&'static str, HashMap<Vec<String>, Arc<SeriesExemplars>>>;
 
 /// The exemplars of all histograms.
 #[derive(Debug, Clone, Default)]
@@ -77,7 +77,7 @@ impl Exemplars {
         family: &'static str,
         labels: &[(&str, &str)],
         bounds: &'static [f64],
-    ) -> Arc<Slots> {
+    ) -> Arc<SeriesExemplars> {
         let mut labels = labels.to_vec();
         labels.sort_unstable();
         let values = labels.into_iter().map(|(_, value)| value.to_owned());
@@ -86,12 +86,15 @@ impl Exemplars {
             .entry(family)
             .or_default()
             .entry(values.collect())
-            .or_insert_with(|| Arc::new(Slots::new(bounds)));
+            .or_insert_with(|| Arc::new(SeriesExemplars::new(bounds)));
         Arc::clone(slots)
     }
 
     /// The slots of all series of a metric.
-    pub(super) fn of_family(&self, family: &str) -> Option<HashMap<Vec<String>, Arc<Slots>>> {
+    pub(super) fn of_family(
+        &self,
+        family: &str,
+    ) -> Option<HashMap<Vec<String>, Arc<SeriesExemplars>>> {
         let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
         table.get(family).cloned()
     }

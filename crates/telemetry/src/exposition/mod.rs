@@ -7,7 +7,7 @@ mod openmetrics;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
 pub use accept::Format;
-pub use exemplars::{Exemplar, Exemplars, Slots};
+pub use exemplars::{Exemplar, Exemplars, SeriesExemplars};
 
 /// Encodes all series of the registry.
 ///

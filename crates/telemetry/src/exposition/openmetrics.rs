@@ -11,11 +11,11 @@ use std::time::SystemTime;
 
 use prometheus::proto::{Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::exemplars::{Exemplar, Exemplars, Slots};
+use super::exemplars::{Exemplar, Exemplars, SeriesExemplars};
 use crate::metrics::unit;
 
 /// The exemplars of a metric by label values.
-type Found = HashMap<Vec<String>, Arc<Slots>>;
+type Found = HashMap<Vec<String>, Arc<SeriesExemplars>>;
 
 /// Encodes the page.
 pub(super) fn encode(families: &[MetricFamily], exemplars: &Exemplars) -> String {
@@ -114,7 +114,7 @@ fn bounds(histogram: &Histogram) -> impl Iterator<Item = (f64, u64)> {
     )))
 }
 
-fn of_series<'a>(metric: &Metric, slots: &'a Found) -> Option<&'a Slots> {
+fn of_series<'a>(metric: &Metric, slots: &'a Found) -> Option<&'a SeriesExemplars> {
     if slots.is_empty() {
         return None;
     }

@@ -5,7 +5,7 @@
 
 use std::io::Write;
 
-use super::request::{RequestFacts, RequestLine};
+use super::request::{RequestFields, RequestLine};
 
 /// Size of one write. Small enough that the formatted lines are still in the CPU cache when the
 /// operating system copies them.
@@ -25,7 +25,7 @@ pub(super) struct Batch {
 /// An unformatted request line. Its texts are in `bytes` at its position.
 struct QueuedRequest {
     at: usize,
-    facts: RequestFacts,
+    facts: RequestFields,
     request_id: usize,
     path: Option<usize>,
 }
@@ -165,6 +165,6 @@ mod tests {
             batch.push_request(&request(200, "id", None));
         }
         assert_eq!(written(&batch), "200 id None\n".repeat(count));
-        assert!(batch.size() > count * size_of::<RequestFacts>());
+        assert!(batch.size() > count * size_of::<RequestFields>());
     }
 }

@@ -40,8 +40,8 @@ use crate::traces::Traces;
 pub use bootstrap::{json_line, panics_as_json};
 use export::LineExport;
 use line::{Line, LineHeader, Message, TraceIds};
-pub use panics::{Panicked, panic_message};
-pub use request::{FIELDS as REQUEST_LINE, RequestFacts, RequestLine};
+pub use panics::{CaughtPanic, panic_message};
+pub use request::{FIELDS as REQUEST_LINE, RequestFields, RequestLine};
 use sink::Sink;
 
 /// Target of the request lines, for filters (`request=off`).

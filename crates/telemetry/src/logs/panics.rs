@@ -23,12 +23,12 @@ thread_local! {
 /// A caught panic, as the cause of an internal error.
 #[derive(Debug, thiserror::Error)]
 #[error("panic: {message}")]
-pub struct Panicked {
+pub struct CaughtPanic {
     message: String,
     file: Option<String>,
 }
 
-impl Panicked {
+impl CaughtPanic {
     /// Converts the payload of a panic that was caught on the thread that panicked.
     pub fn caught(payload: &(dyn Any + Send)) -> Self {
         Self {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::REQUEST;
 use super::line::{Fields, Line, LineHeader, Name, TraceIds};
-use crate::dotted::dotted;
+use crate::ipv4;
 
 /// All fields and their meaning, in the order of the line. The members of every line (`timestamp`,
 /// `trace_id`, …) precede them. A test compares this list with the table in `docs/logging.md`.
@@ -59,7 +59,7 @@ pub const FIELDS: &[(&str, &str)] = &[
 #[derive(Clone, Copy)]
 pub struct RequestLine<'a> {
     /// The fields without allocations.
-    pub facts: RequestFacts,
+    pub facts: RequestFields,
     /// Request id, from the client or generated.
     pub request_id: &'a str,
     /// Path as it is logged. `None` if it equals the route template.
@@ -68,7 +68,7 @@ pub struct RequestLine<'a> {
 
 /// The copyable fields of a request line: everything except texts of the client.
 #[derive(Clone, Copy)]
-pub struct RequestFacts {
+pub struct RequestFields {
     /// End of the request.
     pub at: SystemTime,
     /// Trace of the request.
@@ -99,7 +99,7 @@ pub struct RequestFacts {
     pub code: Option<&'static str>,
 }
 
-impl RequestFacts {
+impl RequestFields {
     /// The header of the line.
     pub(super) fn head(&self) -> LineHeader<'static> {
         LineHeader {
@@ -132,7 +132,10 @@ impl Line for RequestLine<'_> {
         line.unsigned(Name::known("response_bytes"), facts.response_bytes);
         line.word(Name::known("protocol_version"), facts.protocol_version);
         match facts.client_address {
-            IpAddr::V4(v4) => line.word(Name::known("client_address"), dotted(v4, &mut [0; 16])),
+            IpAddr::V4(v4) => line.word(
+                Name::known("client_address"),
+                ipv4::text_of(v4, &mut [0; 16]),
+            ),
             IpAddr::V6(v6) => line.word(Name::known("client_address"), &v6.to_string()),
         }
         line.boolean(Name::known("sampled"), facts.sampled);
@@ -158,8 +161,8 @@ pub(super) mod tests {
     use super::*;
 
     /// A request whose duration in milliseconds equals its status.
-    pub(in super::super) fn ended(status: u16) -> RequestFacts {
-        RequestFacts {
+    pub(in super::super) fn ended(status: u16) -> RequestFields {
+        RequestFields {
             at: SystemTime::UNIX_EPOCH,
             trace_id: TraceId::from_bytes([0xab; 16]),
             span_id: SpanId::from_bytes([0xcd; 8]),

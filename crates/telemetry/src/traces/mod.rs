@@ -276,7 +276,7 @@ fn resource(service: &Service, attributes: &[(String, String)]) -> Resource {
 /// times are relative to its start, which was at `started` by the wall clock and at `began` by the
 /// monotonic clock.
 #[must_use]
-pub fn context_of(
+pub fn request_context(
     span: SpanContext,
     parent: &Context,
     (started, began): (SystemTime, Instant),

@@ -56,7 +56,7 @@ fn inner_spans_are_children_of_their_request() {
     let traces = keeping();
     let subscriber = tracing_subscriber::registry().with(traces.layer());
     let _installed = tracing::subscriber::set_default(subscriber);
-    let _request = context_of(request(true), &Context::new(), now()).attach();
+    let _request = request_context(request(true), &Context::new(), now()).attach();
     assert_eq!(sampled(), Some(TraceId::from_bytes([7; 16])));
     tracing::info_span!("query", otel.name = "find", otel.kind = "client").in_scope(|| ());
     let ended = ended(&traces);
@@ -75,7 +75,7 @@ fn an_unsampled_request_has_no_inner_spans() {
     let traces = keeping();
     let subscriber = tracing_subscriber::registry().with(traces.layer());
     let _installed = tracing::subscriber::set_default(subscriber);
-    let _request = context_of(request(false), &Context::new(), now()).attach();
+    let _request = request_context(request(false), &Context::new(), now()).attach();
     assert_eq!(sampled(), None);
     tracing::info_span!("query").in_scope(|| ());
     assert!(ended(&traces).is_empty());
@@ -107,7 +107,7 @@ fn a_step_of_the_wall_clock_does_not_affect_spans_of_a_request() {
         let _installed = tracing::subscriber::set_default(subscriber);
         let (real, began) = now();
         let started = if forward { real - STEP } else { real + STEP };
-        let request = context_of(request(true), &Context::new(), (started, began)).attach();
+        let request = request_context(request(true), &Context::new(), (started, began)).attach();
         let outer = tracing::info_span!("outer");
         outer.in_scope(|| tracing::info_span!("inner").in_scope(|| ()));
         drop((outer, request));
@@ -136,7 +136,7 @@ fn a_root_span_reads_the_clock_and_ends_when_it_is_left() {
     let _installed = tracing::subscriber::set_default(subscriber);
     let past = SystemTime::UNIX_EPOCH;
     let began = Instant::now();
-    let _request = context_of(request(true), &Context::new(), (past, began)).attach();
+    let _request = request_context(request(true), &Context::new(), (past, began)).attach();
     let before = system_time();
     let root = tracing::info_span!(parent: None, "run");
     root.in_scope(|| ());

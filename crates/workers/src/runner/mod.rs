@@ -154,7 +154,7 @@ impl Runner {
         // A run may take its whole deadline, and one run may fail.
         let patience = (pause.mul_f64(1.1) + worker.deadline) * 2;
         let beat = beat.clone();
-        self.health.watch(
+        self.health.add_check(
             format!("worker_{}", worker.name),
             false,
             Schedule::default(),
@@ -181,7 +181,7 @@ impl Runner {
             let duration = self.metrics.duration.with_label_values(&[worker.name]);
             duration.observe(began.elapsed().as_secs_f64());
             if outcome == Outcome::Cut {
-                self.lifecycle.unfinished("worker", worker.name);
+                self.lifecycle.report_unfinished("worker", worker.name);
                 return;
             }
             beat.note(outcome.is_good());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use db::{DbError, Turn};
+use db::{DbError, ExclusiveLock};
 use request::SpanLink;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -117,7 +117,7 @@ async fn turn(worker: &Worker, runner: &Runner, stop: &CancellationToken) -> Out
     // No work has begun, so a drain does not wait for a server that does not answer.
     let taken = tokio::select! {
         () = stop.cancelled() => return Outcome::Skipped,
-        taken = runner.database.turn(worker.name) => taken,
+        taken = runner.database.try_exclusive_lock(worker.name) => taken,
     };
     let mut turn = match taken {
         Ok(Some(turn)) => turn,
@@ -133,7 +133,7 @@ async fn turn(worker: &Worker, runner: &Runner, stop: &CancellationToken) -> Out
     outcome
 }
 
-async fn lost(turn: &mut Turn) -> DbError {
+async fn lost(turn: &mut ExclusiveLock) -> DbError {
     loop {
         tokio::time::sleep(TURN_CHECK).await;
         if let Err(error) = turn.confirm(TURN_CHECK).await {

@@ -71,7 +71,7 @@ impl Rig {
             drain_delay: Duration::ZERO,
             grace_period,
         };
-        self.lifecycle.run_down(&config).await;
+        self.lifecycle.run_shutdown(&config).await;
         self.lifecycle.cuts()
     }
 }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use settings::validation::{Invalid, is_plain_line, is_visible};
+use settings::validation::{InvalidValue, is_plain_line, is_visible};
 
 /// Limit of one transfer: 10^15 minor units, ten trillion euros. It has no business reason. It
 /// keeps every sum far from the limits of `i64`.
@@ -54,10 +54,10 @@ impl Currencies {
     ///
     /// # Errors
     /// `UNKNOWN_CURRENCY`.
-    pub fn parse(&self, text: &str) -> Result<Currency, Invalid> {
+    pub fn parse(&self, text: &str) -> Result<Currency, InvalidValue> {
         Currency::parse(text)
             .filter(|currency| self.0.contains(currency))
-            .ok_or(Invalid {
+            .ok_or(InvalidValue {
                 code: "UNKNOWN_CURRENCY",
                 message: "must be the ISO 4217 code of a currency that the ledger keeps",
             })
@@ -73,11 +73,11 @@ impl Amount {
     ///
     /// # Errors
     /// `OUT_OF_RANGE`.
-    pub fn parse(minor_units: i64) -> Result<Self, Invalid> {
+    pub fn parse(minor_units: i64) -> Result<Self, InvalidValue> {
         if (1..=MAX_AMOUNT).contains(&minor_units) {
             Ok(Self(minor_units))
         } else {
-            Err(Invalid {
+            Err(InvalidValue {
                 code: "OUT_OF_RANGE",
                 message: "must lie between 1 and 1000000000000000 minor units",
             })
@@ -108,11 +108,11 @@ impl AccountName {
     ///
     /// # Errors
     /// `INVALID_TEXT`.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         plain_text(text, 1, 100)
             .filter(|text| is_visible(text))
             .map(Self)
-            .ok_or(Invalid {
+            .ok_or(InvalidValue {
                 code: "INVALID_TEXT",
                 message: "must have 1 to 100 characters, some of them visible, and no control characters or controls of text direction",
             })
@@ -134,8 +134,8 @@ impl Reference {
     ///
     /// # Errors
     /// `INVALID_TEXT`.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        plain_text(text, 0, 140).map(Self).ok_or(Invalid {
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
+        plain_text(text, 0, 140).map(Self).ok_or(InvalidValue {
             code: "INVALID_TEXT",
             message: "must have 140 characters at most, and no control characters or controls of text direction",
         })
@@ -152,11 +152,11 @@ impl Reference {
 ///
 /// # Errors
 /// `INVALID_ID`.
-pub fn parse_id(text: &str) -> Result<Uuid, Invalid> {
+pub fn parse_id(text: &str) -> Result<Uuid, InvalidValue> {
     Uuid::parse_str(text)
         .ok()
         .filter(|_| text.len() == uuid::fmt::Hyphenated::LENGTH)
-        .ok_or(Invalid {
+        .ok_or(InvalidValue {
             code: "INVALID_ID",
             message: "must be a UUID",
         })

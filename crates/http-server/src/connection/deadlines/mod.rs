@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use quanta::Instant;
 
-pub use self::patience::{Lapse, Patience};
+pub use self::patience::{ConnectionTimeouts, EndReason};
 
-pub(crate) use self::patience::Moment;
+pub(crate) use self::patience::AtomicInstant;
 use crate::connection::framing::Fault;
 use crate::connection::windows::Windows;
 
@@ -26,10 +26,10 @@ mod patience;
 /// The shared state of one connection. It has no lock, because it is written at every request and
 /// rarely read.
 #[derive(Clone)]
-pub struct Watch(Arc<State>);
+pub struct ConnectionDeadlines(Arc<State>);
 
 struct State {
-    patience: Patience,
+    patience: ConnectionTimeouts,
     /// Start of the connection. Moments are counted from it.
     born: Instant,
     /// Requests whose answers have not ended.
@@ -48,11 +48,11 @@ struct State {
     /// The number of the request whose framing is at fault, and the fault. 0 means none.
     fault: AtomicU64,
     /// End of the last answer.
-    idle_since: Moment,
+    idle_since: AtomicInstant,
     /// Time since which a header is incomplete.
-    header_since: Moment,
+    header_since: AtomicInstant,
     /// Time since which the client has taken too few of the bytes that are ready for it.
-    blocked_since: Moment,
+    blocked_since: AtomicInstant,
     /// Bytes that the client has taken since then.
     blocked_taken: AtomicU64,
     /// Flow-control windows of an HTTP/2 client.
@@ -60,16 +60,16 @@ struct State {
 }
 
 /// A request in flight. It ends when this is dropped.
-pub struct Flight {
-    watch: Watch,
+pub struct InFlightRequest {
+    watch: ConnectionDeadlines,
     /// Its answer has begun.
     answered: bool,
 }
 
-impl Watch {
+impl ConnectionDeadlines {
     /// The watch of a new connection.
     #[must_use]
-    pub fn new(patience: Patience) -> Self {
+    pub fn new(patience: ConnectionTimeouts) -> Self {
         Self(Arc::new(State {
             patience,
             born: Instant::now(),
@@ -81,15 +81,15 @@ impl Watch {
             flooded: AtomicBool::new(false),
             flooding: AtomicU8::new(0),
             fault: AtomicU64::new(0),
-            idle_since: Moment::default(),
-            header_since: Moment::default(),
-            blocked_since: Moment::default(),
+            idle_since: AtomicInstant::default(),
+            header_since: AtomicInstant::default(),
+            blocked_since: AtomicInstant::default(),
             blocked_taken: AtomicU64::new(0),
             windows: Windows::default(),
         }))
     }
 
-    pub(crate) fn patience(&self) -> Patience {
+    pub(crate) fn patience(&self) -> ConnectionTimeouts {
         self.0.patience
     }
 
@@ -123,7 +123,7 @@ impl Watch {
 
     /// Records that the header of a request is complete.
     #[must_use]
-    pub fn begin(&self) -> Flight {
+    pub fn begin(&self) -> InFlightRequest {
         let state = &*self.0;
         state.in_flight.fetch_add(1, Ordering::Relaxed);
         state.working.fetch_add(1, Ordering::Relaxed);
@@ -132,7 +132,7 @@ impl Watch {
         if !state.http2.load(Ordering::Relaxed) {
             state.header_since.clear();
         }
-        Flight {
+        InFlightRequest {
             watch: self.clone(),
             answered: false,
         }
@@ -246,36 +246,36 @@ impl Watch {
     }
 
     /// The deadline of the current wait, and its reason.
-    fn deadline(&self) -> Option<(Instant, Lapse)> {
+    fn deadline(&self) -> Option<(Instant, EndReason)> {
         let state = &*self.0;
         let patience = state.patience;
         if let Some(since) = state.blocked_since.get(state.born) {
             let taken = state.blocked_taken.load(Ordering::Relaxed);
             let waited = since.elapsed();
             if waited < patience.idle || taken == 0 || !patience.is_met(taken, waited) {
-                return Some((since + patience.idle, Lapse::Write));
+                return Some((since + patience.idle, EndReason::Write));
             }
             // The client reads at the required rate.
             state.blocked_taken.store(0, Ordering::Relaxed);
             state.blocked_since.set_now(state.born);
         }
         if let Some(since) = state.header_since.get(state.born) {
-            return Some((since + patience.header, Lapse::Header));
+            return Some((since + patience.header, EndReason::Header));
         }
         if state.in_flight() > 0 {
             let since = self.stalled_since()?;
-            return Some((since + patience.idle, Lapse::Write));
+            return Some((since + patience.idle, EndReason::Write));
         }
         // Read after `in_flight`, so that it is at least as recent as the end that set `in_flight`
         // to 0.
         match state.idle_since.get(state.born) {
-            Some(since) => Some((since + patience.idle, Lapse::Idle)),
-            None => Some((state.born + patience.header, Lapse::Header)),
+            Some(since) => Some((since + patience.idle, EndReason::Idle)),
+            None => Some((state.born + patience.header, EndReason::Header)),
         }
     }
 
     /// Resolves when the client has kept the connection waiting for too long.
-    pub async fn lapse(&self) -> Lapse {
+    pub async fn lapse(&self) -> EndReason {
         // A wait that begins during this sleep ends no earlier than the shorter time limit from
         // now. So no deadline is missed.
         let stride = self.0.patience.header.min(self.0.patience.idle);
@@ -291,7 +291,7 @@ impl Watch {
     }
 }
 
-impl Flight {
+impl InFlightRequest {
     /// The framing fault of the request. On HTTP/1 this is the last request.
     #[inline]
     pub(crate) fn fault(&self) -> Option<Fault> {
@@ -312,7 +312,7 @@ impl Flight {
         state.http2.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn watch(&self) -> &Watch {
+    pub(crate) fn watch(&self) -> &ConnectionDeadlines {
         &self.watch
     }
 
@@ -329,7 +329,7 @@ impl State {
     }
 }
 
-impl Drop for Flight {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         let state = &*self.watch.0;
         if !self.answered {

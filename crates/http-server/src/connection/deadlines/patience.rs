@@ -7,7 +7,7 @@ use quanta::Instant;
 
 /// Time limits of a connection that waits for its client.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct ConnectionTimeouts {
     /// For the first byte of a new connection, and for the rest of a header.
     pub header: Duration,
     /// For the next request, and for a client that does not read.
@@ -16,7 +16,7 @@ pub struct Patience {
     pub rate: u64,
 }
 
-impl Patience {
+impl ConnectionTimeouts {
     /// Whether `bytes` in `time` are enough.
     pub(crate) fn is_met(self, bytes: u64, time: Duration) -> bool {
         u128::from(bytes) * 1_000 >= u128::from(self.rate) * time.as_millis()
@@ -25,7 +25,7 @@ impl Patience {
 
 /// Reason why a connection was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lapse {
+pub enum EndReason {
     /// No header, or an incomplete one, in time.
     Header,
     /// No next request in time.
@@ -38,9 +38,9 @@ pub enum Lapse {
 
 /// Nanoseconds since the start of the connection, plus one. 0 means never.
 #[derive(Default)]
-pub(crate) struct Moment(AtomicU64);
+pub(crate) struct AtomicInstant(AtomicU64);
 
-impl Moment {
+impl AtomicInstant {
     pub(crate) fn set_now(&self, born: Instant) {
         let nanos = u64::try_from(born.elapsed().as_nanos()).unwrap_or(u64::MAX - 1);
         self.0.store(nanos + 1, Ordering::Relaxed);

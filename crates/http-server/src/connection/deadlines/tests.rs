@@ -1,6 +1,6 @@
 use super::*;
 
-const PATIENCE: Patience = Patience {
+const PATIENCE: ConnectionTimeouts = ConnectionTimeouts {
     header: Duration::from_millis(20),
     idle: Duration::from_millis(60),
     rate: 1,
@@ -8,35 +8,35 @@ const PATIENCE: Patience = Patience {
 
 #[tokio::test]
 async fn a_new_connection_waits_for_its_header_a_used_one_for_longer() {
-    let watch = Watch::new(PATIENCE);
+    let watch = ConnectionDeadlines::new(PATIENCE);
     let began = Instant::now();
-    assert_eq!(watch.lapse().await, Lapse::Header);
+    assert_eq!(watch.lapse().await, EndReason::Header);
     drop(watch.begin());
-    assert_eq!(watch.lapse().await, Lapse::Idle);
+    assert_eq!(watch.lapse().await, EndReason::Idle);
     assert!(began.elapsed() >= PATIENCE.header + PATIENCE.idle);
 }
 
 #[tokio::test]
 async fn half_a_header_after_a_request_has_the_shorter_patience() {
-    let watch = Watch::new(PATIENCE);
+    let watch = ConnectionDeadlines::new(PATIENCE);
     drop(watch.begin());
     watch.bytes_came();
-    assert_eq!(watch.lapse().await, Lapse::Header);
+    assert_eq!(watch.lapse().await, EndReason::Header);
 }
 
 #[tokio::test]
 async fn a_request_in_flight_has_no_deadline_here() {
-    let watch = Watch::new(PATIENCE);
+    let watch = ConnectionDeadlines::new(PATIENCE);
     let flight = watch.begin();
     let lapse = tokio::time::timeout(PATIENCE.idle * 3, watch.lapse()).await;
     assert!(lapse.is_err());
     drop(flight);
-    assert_eq!(watch.lapse().await, Lapse::Idle);
+    assert_eq!(watch.lapse().await, EndReason::Idle);
 }
 
 /// Writes `bytes` every 5 ms and is then blocked. Returns the time until the watch ended the wait.
 async fn read_at(bytes: usize) -> Option<Duration> {
-    let watch = Watch::new(Patience {
+    let watch = ConnectionDeadlines::new(ConnectionTimeouts {
         rate: 10_000,
         ..PATIENCE
     });
@@ -52,7 +52,7 @@ async fn read_at(bytes: usize) -> Option<Duration> {
     };
     tokio::select! {
         lapse = watch.lapse() => {
-            assert_eq!(lapse, Lapse::Write);
+            assert_eq!(lapse, EndReason::Write);
             Some(began.elapsed())
         }
         () = reading => None,

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use lifecycle::Lifecycle;
 use prometheus::IntGauge;
-use settings::{Look, SecretSource, WatchedFiles};
+use settings::{FileChange, SecretSource, WatchedFiles};
 use telemetry::metrics;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -114,10 +114,10 @@ impl Tls {
         );
     }
 
-    fn take(&self, look: Look) {
+    fn take(&self, look: FileChange) {
         match look {
-            Look::Same => {}
-            Look::Changed(contents) => {
+            FileChange::Same => {}
+            FileChange::Changed(contents) => {
                 let [certificate, key] = &contents[..] else {
                     return;
                 };
@@ -135,7 +135,7 @@ impl Tls {
                     }
                 }
             }
-            Look::Unreadable(error) => {
+            FileChange::Unreadable(error) => {
                 tracing::warn!(%error, "the certificate cannot be read; the old one stays");
             }
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::rate_limit::shared::script::Pace;
-use crate::rate_limit::shared::{Failure, Live, Shared, script};
+use crate::rate_limit::shared::{BackendFailure, LiveConnection, SharedBuckets, script};
 
 /// Maximum time for name resolution, connection, greeting and script together.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ const PROBE: Pace = Pace {
     burst: 1_000,
 };
 
-impl Shared {
+impl SharedBuckets {
     /// Tries to connect once, for a bounded time. A process with a reachable server then shares its
     /// limits from its first request on.
     pub(crate) async fn reach(&self) {
@@ -34,7 +34,7 @@ impl Shared {
     }
 
     /// Tries to connect once, and closes the connection.
-    pub(crate) async fn check(&self) -> Result<(), Failure> {
+    pub(crate) async fn check(&self) -> Result<(), BackendFailure> {
         self.connect().await.map(drop)
     }
 
@@ -78,7 +78,7 @@ impl Shared {
         }
     }
 
-    async fn connect(&self) -> Result<Arc<Live>, Failure> {
+    async fn connect(&self) -> Result<Arc<LiveConnection>, BackendFailure> {
         let connected = tokio::time::timeout(CONNECT, async {
             let config = redis::AsyncConnectionConfig::new()
                 .set_connection_timeout(None)
@@ -88,21 +88,23 @@ impl Shared {
                 .get_multiplexed_async_connection_with_config(&config)
                 .await?;
             let script = script::load(&mut connection).await?;
-            let live = Live { connection, script };
+            let live = LiveConnection { connection, script };
             // The first run includes the warm-up of the server and of the path to it.
             let name = self.probe_name();
             let mut warm = live.connection.clone();
             let _allowed = script::run(&mut warm, &live.script, &name, PROBE, None).await?;
-            Ok::<_, Failure>(live)
+            Ok::<_, BackendFailure>(live)
         });
-        let live = connected.await.map_err(|_| Failure::Slow(CONNECT))??;
+        let live = connected
+            .await
+            .map_err(|_| BackendFailure::Slow(CONNECT))??;
         // A server that is too slow for requests does not count as recovered.
         self.probe(&live).await?;
         Ok(Arc::new(live))
     }
 
     /// Calls the server as a request does. A server that is full or read-only refuses this too.
-    async fn probe(&self, live: &Live) -> Result<(), Failure> {
+    async fn probe(&self, live: &LiveConnection) -> Result<(), BackendFailure> {
         self.ask(live, &self.probe_name(), PROBE).await.map(drop)
     }
 

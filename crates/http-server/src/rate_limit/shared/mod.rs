@@ -14,12 +14,12 @@ use redis::IntoConnectionInfo as _;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 
-use crate::rate_limit::keys::Key;
+use crate::rate_limit::keys::LimitKey;
 use crate::rate_limit::metrics::RateLimitMetrics;
 pub(crate) use script::Pace;
 
 /// A connection on which the script has run.
-pub(crate) struct Live {
+pub(crate) struct LiveConnection {
     connection: MultiplexedConnection,
     /// The SHA-1 that names the script on the server.
     script: String,
@@ -27,7 +27,7 @@ pub(crate) struct Live {
 
 /// Reason why the server made no decision.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum BackendFailure {
     #[error("no answer within {0:?}")]
     Slow(Duration),
     #[error("the connection failed: {0}")]
@@ -36,7 +36,7 @@ pub(crate) enum Failure {
     Refused(redis::RedisError),
 }
 
-impl Failure {
+impl BackendFailure {
     const REASONS: [&'static str; 3] = ["slow", "gone", "refused"];
 
     fn reason(&self) -> &'static str {
@@ -48,7 +48,7 @@ impl Failure {
     }
 }
 
-impl From<redis::RedisError> for Failure {
+impl From<redis::RedisError> for BackendFailure {
     fn from(error: redis::RedisError) -> Self {
         if error.is_io_error() || error.is_unrecoverable_error() {
             Self::Gone(error)
@@ -59,12 +59,12 @@ impl From<redis::RedisError> for Failure {
 }
 
 /// The shared buckets of a process's limiters.
-pub(crate) struct Shared {
+pub(crate) struct SharedBuckets {
     client: redis::Client,
     prefix: String,
     deadline: Duration,
     /// Present while the circuit is closed.
-    live: RwLock<Option<Arc<Live>>>,
+    live: RwLock<Option<Arc<LiveConnection>>>,
     opened: Notify,
     metrics: RateLimitMetrics,
 }
@@ -80,14 +80,14 @@ pub(crate) fn client(url: &str) -> redis::RedisResult<redis::Client> {
     redis::Client::open(info.set_tcp_settings(tcp))
 }
 
-impl Shared {
+impl SharedBuckets {
     pub(crate) fn new(
         url: &str,
         prefix: String,
         deadline: Duration,
         metrics: RateLimitMetrics,
     ) -> redis::RedisResult<Self> {
-        for reason in Failure::REASONS {
+        for reason in BackendFailure::REASONS {
             metrics.backend_failures.with_label_values(&[reason]);
         }
         metrics.backend_up.set(0);
@@ -102,7 +102,7 @@ impl Shared {
     }
 
     /// The connection, while the circuit is closed.
-    pub(crate) fn live(&self) -> Option<Arc<Live>> {
+    pub(crate) fn live(&self) -> Option<Arc<LiveConnection>> {
         self.live
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -121,9 +121,9 @@ impl Shared {
     /// time. The circuit is then open.
     pub(crate) async fn decide(
         &self,
-        live: &Arc<Live>,
+        live: &Arc<LiveConnection>,
         limiter: &str,
-        key: Key,
+        key: LimitKey,
         pace: Pace,
     ) -> Option<Result<(), Duration>> {
         match self.ask(live, &self.name(limiter, key), pace).await {
@@ -135,16 +135,16 @@ impl Shared {
         }
     }
 
-    fn name(&self, limiter: &str, key: Key) -> String {
+    fn name(&self, limiter: &str, key: LimitKey) -> String {
         format!("{}:limit:{limiter}:{:032x}", self.prefix, key.digest())
     }
 
     async fn ask(
         &self,
-        live: &Live,
+        live: &LiveConnection,
         name: &str,
         pace: Pace,
-    ) -> Result<Result<(), Duration>, Failure> {
+    ) -> Result<Result<(), Duration>, BackendFailure> {
         let began = Instant::now();
         let mut connection = live.connection.clone();
         let asked = script::run(&mut connection, &live.script, name, pace, None);
@@ -152,12 +152,12 @@ impl Shared {
         self.metrics
             .backend_seconds
             .observe(began.elapsed().as_secs_f64());
-        Ok(answer.map_err(|_| Failure::Slow(self.deadline))??)
+        Ok(answer.map_err(|_| BackendFailure::Slow(self.deadline))??)
     }
 
     /// Opens the circuit. When many calls on one connection fail, only the first finds it closed
     /// and logs.
-    fn open(&self, failed: &Arc<Live>, failure: &Failure) {
+    fn open(&self, failed: &Arc<LiveConnection>, failure: &BackendFailure) {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         if !live.as_ref().is_some_and(|live| Arc::ptr_eq(live, failed)) {
             return;
@@ -169,7 +169,7 @@ impl Shared {
         self.opened.notify_one();
     }
 
-    fn failed(&self, failure: &Failure) {
+    fn failed(&self, failure: &BackendFailure) {
         self.metrics
             .backend_failures
             .with_label_values(&[failure.reason()])
@@ -180,7 +180,7 @@ impl Shared {
         );
     }
 
-    fn close(&self, live: &Arc<Live>) {
+    fn close(&self, live: &Arc<LiveConnection>) {
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(live));
         self.metrics.backend_up.set(1);
         tracing::info!("rate limits are shared");

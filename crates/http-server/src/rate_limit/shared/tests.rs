@@ -149,11 +149,12 @@ async fn a_clock_that_jumps_back_costs_one_request_and_no_more() {
 async fn buckets_expire_by_themselves_and_name_no_address() {
     let mut connection = connect().await;
     let metrics = RateLimitMetrics::register(&prometheus::Registry::new()).unwrap();
-    let shared = Shared::new(&server(), name(), Duration::from_secs(5), metrics.clone()).unwrap();
+    let shared =
+        SharedBuckets::new(&server(), name(), Duration::from_secs(5), metrics.clone()).unwrap();
     shared.reach().await;
     let live = shared.live().unwrap();
     assert_eq!(metrics.backend_up.get(), 1);
-    let key = Key::address("192.0.2.77".parse().unwrap());
+    let key = LimitKey::address("192.0.2.77".parse().unwrap());
     let decision = shared.decide(&live, "auth", key, Pace::new(1.0, 5)).await;
     assert_eq!(decision, Some(Ok(())));
 
@@ -175,17 +176,17 @@ async fn the_first_failure_opens_the_circuit_for_all_who_ask_at_once() {
     let script = script::load(&mut connection).await.unwrap();
     let metrics = RateLimitMetrics::register(&prometheus::Registry::new()).unwrap();
     let deadline = Duration::from_millis(20);
-    let shared = Shared::new(&server(), name(), deadline, metrics.clone()).unwrap();
+    let shared = SharedBuckets::new(&server(), name(), deadline, metrics.clone()).unwrap();
     // A connection answers in order, and this call blocks it for ten seconds.
     let mut blocked = connection.clone();
     let never = name();
     let mut pop = redis::cmd("BLPOP");
     pop.arg(never).arg(10);
     let block = pop.query_async::<Option<Vec<String>>>(&mut blocked);
-    let live = Arc::new(Live { connection, script });
+    let live = Arc::new(LiveConnection { connection, script });
     shared.close(&live);
     let pace = Pace::new(1.0, 5);
-    let asked = (0..20).map(|_| shared.decide(&live, "auth", Key::Overflow, pace));
+    let asked = (0..20).map(|_| shared.decide(&live, "auth", LimitKey::Overflow, pace));
     let decisions = tokio::select! {
         biased;
         _ = block => unreachable!("nothing is ever pushed"),

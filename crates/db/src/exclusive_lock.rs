@@ -10,7 +10,7 @@ use crate::error::DbError;
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The right to do the work. It ends when it is dropped and when its process ends.
-pub struct Turn {
+pub struct ExclusiveLock {
     /// A separate connection with an open transaction that holds the lock. A long run thus takes no
     /// place of the pool, and a pooler keeps the session for it until the end. SQLite serves one
     /// process and needs no lock.
@@ -18,7 +18,7 @@ pub struct Turn {
     session: Option<sqlx::PgConnection>,
 }
 
-impl Turn {
+impl ExclusiveLock {
     /// Checks that the right is still valid, because a restarted server has lost the lock. It must
     /// be called more often than `idle_in_transaction_session_timeout`.
     ///
@@ -61,10 +61,10 @@ impl Database {
     /// # Errors
     /// When the database cannot be reached.
     #[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
-    pub async fn turn(&self, name: &str) -> Result<Option<Turn>, DbError> {
+    pub async fn try_exclusive_lock(&self, name: &str) -> Result<Option<ExclusiveLock>, DbError> {
         match self {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(_) => Ok(Some(Turn {
+            Self::Sqlite(_) => Ok(Some(ExclusiveLock {
                 #[cfg(feature = "postgres")]
                 session: None,
             })),
@@ -78,7 +78,7 @@ impl Database {
                     .bind(key(db.schema.service, name))
                     .fetch_one(&mut session)
                     .await?;
-                let turn = Turn {
+                let turn = ExclusiveLock {
                     session: Some(session),
                 };
                 if !taken {

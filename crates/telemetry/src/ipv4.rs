@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 /// The dotted text of an IPv4 address. Formatting it with `Display` takes 1,060 instructions instead
 /// of 230, which is 3% of a ping.
-pub fn dotted(address: Ipv4Addr, text: &mut [u8; 16]) -> &str {
+pub fn text_of(address: Ipv4Addr, text: &mut [u8; 16]) -> &str {
     let mut end = 0;
     for octet in address.octets() {
         let mut digits = itoa::Buffer::new();
@@ -30,7 +30,7 @@ mod tests {
             [255, 255, 255, 255],
         ] {
             let address = Ipv4Addr::from(address);
-            assert_eq!(dotted(address, &mut [0; 16]), address.to_string());
+            assert_eq!(text_of(address, &mut [0; 16]), address.to_string());
         }
     }
 }
