@@ -67,7 +67,7 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::StreamLayer;
-    use crate::connection::listener::Serve as _;
+    use crate::connection::Serve as _;
     use crate::observe::{HttpMetrics, Observer, RouteTable};
     use crate::rate_limit::{Limits, RateLimitMetrics};
     use crate::{Config, middleware, rate_limit};

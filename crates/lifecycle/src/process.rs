@@ -178,7 +178,7 @@ impl Lifecycle {
         let name = name.into();
         let entry = self.inner.registry.register("task", name.clone());
         let supervised = self.supervise(name, self.soft(), task);
-        // Long-lived tasks are spawned only here and in `accompany`.
+        // Long-lived tasks are spawned only here and in `spawn_until`.
         self.inner.tracker.spawn(async move {
             supervised.await;
             drop(entry);

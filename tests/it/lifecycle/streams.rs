@@ -10,7 +10,7 @@ use axum::routing::get;
 use http_server::connection::ConnectionTimeouts;
 use http_server::connection::admission::Admission;
 use http_server::connection::ended::ConnectionEnds;
-use http_server::connection::listener::{self, ListenerConfig};
+use http_server::connection::{ListenerConfig, listener};
 use http_server::observe::HttpMetrics;
 use lifecycle::{Config, Lifecycle, LifecycleMetrics, StreamKind};
 use prometheus::{IntGauge, Registry};

@@ -3,59 +3,19 @@
 //! It uses hyper-util instead of `axum::serve`, which has no header timeout and no limit of
 //! connections. `axum::serve` also waits for incomplete headers in a shutdown.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::body::Body;
-use axum::middleware::AddExtension;
-use axum::{Extension, Router};
-use http::{Request, Response};
-use lifecycle::Lifecycle;
-use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::{Layer as _, Service};
 
-use crate::client_address::PeerAddress;
 use crate::connection::admission;
-use crate::connection::admission::{Admission, REFUSAL_TIMEOUT, Reason, Spare};
-use crate::connection::deadlines::ConnectionTimeouts;
+use crate::connection::admission::{REFUSAL_TIMEOUT, Reason, Spare};
 use crate::connection::driver::connection;
-use crate::connection::ended::ConnectionEnds;
-use crate::connection::in_flight::Answer;
-use crate::connection::tls::Tls;
-
-/// Limits and tokens of one listener.
-#[derive(Clone)]
-pub struct ListenerConfig {
-    /// `public` or `admin`, for logs and metrics.
-    pub name: &'static str,
-    /// Certificate and key. `None` for a plain listener.
-    pub tls: Option<Tls>,
-    /// Time limits of a connection that waits for its client.
-    pub patience: ConnectionTimeouts,
-    /// HTTP/2 frames a second that one connection may send and that carry no request.
-    pub control_frames: u32,
-    /// Limits of connections, in all and of one client.
-    pub admission: Admission,
-    /// Whether a connection may have more than one request (HTTP/1.1).
-    pub keep_alive: bool,
-    /// Lifecycle of the process. Its drain sends GOAWAY to HTTP/2 clients. Answers that were cut
-    /// are reported to it.
-    pub lifecycle: Lifecycle,
-    /// Stops accepting connections. Requests in flight are finished.
-    pub stop: CancellationToken,
-    /// Drops the connections that are left.
-    pub kill: CancellationToken,
-    /// Number of open connections.
-    pub open: IntGauge,
-    /// Counts connections and streams that are ended because of their clients.
-    pub ended: ConnectionEnds,
-}
+use crate::connection::listener_config::ListenerConfig;
+use crate::connection::service::Serve;
 
 /// Maximum connections that wait to be accepted. The kernel may lower it.
 const BACKLOG: u32 = 1_024;
@@ -106,31 +66,6 @@ impl ReservedPort {
 
 fn cannot_listen(key: &str, address: SocketAddr) -> String {
     format!("cannot listen on {address} ({key})")
-}
-
-/// A service for a listener: a router, or a router with middleware around it.
-pub trait Serve: Clone + Send + 'static {
-    /// The body of its answers.
-    type Body: Answer<Error = axum::Error> + Send + 'static;
-    /// The service of one connection. It is always ready. Requests beyond a limit are refused with
-    /// an answer.
-    type Connected: Service<Request<Body>, Response = Response<Self::Body>, Error = Infallible, Future: Send>
-        + Send
-        + 'static;
-
-    /// A service for the connection with `peer`. The address is passed once for each connection. In
-    /// the extensions of each request it would need a table that is allocated and grows.
-    fn connected(&self, peer: SocketAddr) -> Self::Connected;
-}
-
-/// The service of the admin listener, which has few requests.
-impl Serve for Router {
-    type Body = Body;
-    type Connected = AddExtension<Self, PeerAddress>;
-
-    fn connected(&self, peer: SocketAddr) -> Self::Connected {
-        Extension(PeerAddress(peer)).layer(self.clone())
-    }
 }
 
 /// Serves until `stop`. Then waits until no request is in flight, or until `kill`.

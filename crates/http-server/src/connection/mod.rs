@@ -12,9 +12,13 @@ mod h2_frames;
 pub mod in_flight;
 mod linger;
 pub mod listener;
+mod listener_config;
+mod service;
 pub mod tls;
 mod wake_gate;
 mod windows;
 mod wire;
 
 pub use deadlines::ConnectionTimeouts;
+pub use listener_config::ListenerConfig;
+pub use service::Serve;

@@ -114,10 +114,7 @@ where
                 let holder = PlaceHolder::new(places, place);
                 let body_holder = Arc::clone(&holder);
                 let request = request.map(|body| Body::new(ArrivingBody::new(body, body_holder)));
-                (
-                    Some(self.inner.call(request)),
-                    HeldPlace::Shared(holder),
-                )
+                (Some(self.inner.call(request)), HeldPlace::Shared(holder))
             }
         };
         GuardFuture {

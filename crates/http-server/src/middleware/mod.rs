@@ -25,7 +25,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::client_address::ClientAddress;
 use crate::config::Config;
-use crate::connection::listener::Serve;
+use crate::connection::Serve;
 use crate::guard::{GuardLayer, PlaceLimits};
 use crate::middleware::admit::AdmitLayer;
 use crate::middleware::header_gate::HeaderGate;

@@ -12,8 +12,8 @@ use futures_util::future::{BoxFuture, Either};
 use http::Request;
 use tower::Service;
 
+use crate::connection::Serve;
 use crate::connection::framing::Fault;
-use crate::connection::listener::Serve;
 use crate::observe::ObservedBody;
 use crate::probes;
 

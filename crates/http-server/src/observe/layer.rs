@@ -18,8 +18,8 @@ use request::{ContextSlot, ReportedProblem, RequestContext};
 use telemetry::hex;
 use tower::{Layer, Service};
 
+use crate::connection::Serve;
 use crate::connection::in_flight::Answer;
-use crate::connection::listener::Serve;
 use crate::headers::secure;
 use crate::observe::observed_request::{Observation, ObservedRequest};
 use crate::observe::request_head::REQUEST_ID;

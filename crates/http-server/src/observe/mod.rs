@@ -6,15 +6,17 @@
 mod layer;
 mod metrics;
 mod observed_request;
-mod record;
+mod observer;
 mod request_head;
 mod request_line;
+mod request_record;
 mod routes;
 mod span;
 
 pub use layer::{Observe, ObserveLayer, ObservedBody};
 pub use metrics::{HttpMetrics, RouteMetrics};
 pub use observed_request::Observation;
-pub use record::{Observer, RequestRecord};
+pub use observer::Observer;
 pub use request_head::{REQUEST_ID, unobserved};
+pub use request_record::RequestRecord;
 pub use routes::{RouteLookup, RouteTable};

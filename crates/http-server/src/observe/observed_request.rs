@@ -16,8 +16,9 @@ use request::{BodyLimits, ContextSlot, RequestContext};
 use telemetry::traces::request_context;
 
 use crate::client_address::ClientAddress;
-use crate::observe::record::{Observer, RequestRecord};
+use crate::observe::observer::Observer;
 use crate::observe::request_head::{ObservedHeaders, lines, method_label};
+use crate::observe::request_record::RequestRecord;
 use crate::observe::routes::RouteLookup;
 use crate::observe::span::span_context;
 

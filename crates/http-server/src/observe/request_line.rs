@@ -4,10 +4,7 @@ use request::redact;
 use telemetry::Logs;
 use telemetry::logs::{RequestFields, RequestLine};
 
-use crate::observe::record::RequestRecord;
-
-/// Maximum bytes of a path that are written.
-pub(crate) const MAX_PATH: usize = 512;
+use crate::observe::request_record::{MAX_PATH, RequestRecord};
 
 /// Writes the request line, if request lines are enabled.
 pub(crate) fn write(record: &RequestRecord, logs: &Logs) {

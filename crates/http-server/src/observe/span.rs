@@ -19,8 +19,7 @@ use request::propagation::Remote;
 use request::{UNMATCHED, redact};
 use telemetry::ipv4;
 
-use crate::observe::record::RequestRecord;
-use crate::observe::request_line::MAX_PATH;
+use crate::observe::request_record::{MAX_PATH, RequestRecord};
 
 /// Maximum bytes of a client's header or method in a span.
 const MAX_TEXT: usize = 256;

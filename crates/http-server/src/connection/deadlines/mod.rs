@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use quanta::Instant;
 
-pub use self::patience::{ConnectionTimeouts, EndReason};
+pub use self::timeouts::{ConnectionTimeouts, EndReason};
 
-pub(crate) use self::patience::AtomicInstant;
 use crate::connection::framing::Fault;
 use crate::connection::windows::Windows;
+pub(crate) use timeouts::AtomicInstant;
 
-mod patience;
+mod flow_control;
+mod timeouts;
 
 /// The shared state of one connection. It has no lock, because it is written at every request and
 /// rarely read.
