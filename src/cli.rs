@@ -7,12 +7,12 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use identity::keys::KeySet;
 use settings::{EffectiveValue, Problem, Profile};
 use telemetry::{LogFormat, logs};
 
 use crate::config::Config;
 use crate::{app, serve};
-use identity::keys::KeySet;
 
 /// Exit code of an invalid configuration (`EX_USAGE` of sysexits), found before a port is bound.
 pub const EXIT_CONFIG: u8 = 64;

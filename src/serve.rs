@@ -1,9 +1,9 @@
 //! The process: the order of its start, and its end.
 
-mod admin;
+mod admin_listener;
+mod dependencies;
 mod descriptors;
-mod once;
-mod outside;
+mod subcommands;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,27 +18,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::{SCHEMA, app};
+pub use subcommands::{Findings, check, healthcheck, liveness_url, migrate, promote};
+
+use admin_listener::Requests;
+use db::{Database, DbMetrics};
 use http_server::connection::admission::Admission;
 use http_server::connection::deadlines::ConnectionTimeouts;
-use http_server::connection::listener;
 use http_server::connection::listener::ReservedPort;
 use http_server::connection::tls::{Tls, TlsMetrics};
-use http_server::connection::{ListenerConfig, Serve};
+use http_server::connection::{ListenerConfig, Serve, listener};
 use http_server::observe::{Observer, RouteTable};
 use http_server::probes::Detail;
 use http_server::rate_limit::{Limits, RateLimitMetrics};
 use http_server::{middleware, probes};
-pub use once::{Findings, check, healthcheck, liveness_url, migrate, promote};
-use workers::{Runner, WorkerMetrics};
-
-use admin::Requests;
-use db::{Database, DbMetrics};
 use lifecycle::health::{Health, HealthMetrics};
 use lifecycle::{self, Lifecycle, LifecycleMetrics, State};
 use request::RequestContext;
 use settings::Profile;
 use settings::clock::{SharedClock, SystemClock};
 use telemetry::{Telemetry, logs};
+use workers::{Runner, WorkerMetrics};
 
 // Together with the time for cutting work and ending the runtime, these stay below five seconds.
 // The chart adds five seconds to drain delay, grace period and flush timeout.
@@ -132,7 +131,7 @@ async fn run_observed(
     // from the start to the end of the drain.
     let admin = admin.listen("admin")?;
     let admin_address = admin.local_addr()?;
-    let shown = admin::shown(config, telemetry, &lifecycle, &database, &clock, &requests)?;
+    let shown = admin_listener::shown(config, telemetry, &lifecycle, &database, &clock, &requests)?;
     let admin_routes = shown.routes(&health);
     let serving = |name: &'static str,
                    max_connections: u32,
@@ -261,15 +260,15 @@ async fn start(
     let router = app::build(&parts)?;
     // All following steps have external dependencies.
     health.initialised();
-    outside::watch_database(health, database);
-    outside::reach(config, database).await?;
+    dependencies::watch_database(health, database);
+    dependencies::reach(config, database).await?;
     if config.database.migrate_on_start {
-        outside::migrate(config, database)
+        dependencies::migrate(config, database)
             .await
             .context("migrations failed")?;
     }
-    outside::watch_migrations(health, database);
-    outside::first_administrator(config, database, &*stores.identity, &**clock).await?;
+    dependencies::watch_migrations(health, database);
+    dependencies::first_administrator(config, database, &*stores.identity, &**clock).await?;
     let table = RouteTable::new(
         requests.metrics.clone(),
         telemetry.exemplars.clone(),
@@ -294,7 +293,7 @@ async fn start(
         parts,
     );
     limits.start(lifecycle).await;
-    outside::watch_limits(health, &limits);
+    dependencies::watch_limits(health, &limits);
     let tls = match Tls::new(config.http.tls_cert.as_ref(), config.http.tls_key.as_ref())? {
         Some(tls) => Some(tls.observed(TlsMetrics::register(registry)?)),
         None => None,

@@ -12,8 +12,19 @@ use std::time::Duration;
 
 use axum::Router;
 use db::Database;
+use http_server::authenticate::AuthenticateLayer;
+use http_server::fault_layer::FaultLayer;
+use http_server::problem;
+use http_server::rate_limit::Limits;
+use identity::access::AccessTokens;
+use identity::keyring::Keyring;
+use identity::store::{ErasureHook, IdentityStore};
+use identity::throttle::Throttle;
+use identity::{self, IdentityMetrics};
 use lifecycle::Lifecycle;
 use prometheus::Registry;
+use request::faults::{FaultMetrics, Faults};
+use request::problem::Code;
 use settings::clock::SharedClock;
 use telemetry::metrics::Descriptor;
 use tower::ServiceBuilder;
@@ -21,28 +32,18 @@ use tower::util::option_layer;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
+use workers::{self, Next, Runner, Trigger, Worker};
+
+#[cfg(feature = "postgres")]
+use identity::store::PostgresIdentityStore;
+#[cfg(feature = "sqlite")]
+use identity::store::SqliteIdentityStore;
 
 #[cfg(feature = "postgres")]
 use crate::app::ledger::store::postgres::PostgresLedger;
 #[cfg(feature = "sqlite")]
 use crate::app::ledger::store::sqlite::SqliteLedger;
 use crate::app::ledger::{Ledger, store::LedgerStore};
-use http_server::authenticate::AuthenticateLayer;
-use http_server::fault_layer::FaultLayer;
-use http_server::problem;
-use http_server::rate_limit::Limits;
-use identity::access::AccessTokens;
-use identity::keyring::Keyring;
-#[cfg(feature = "postgres")]
-use identity::store::PostgresIdentityStore;
-#[cfg(feature = "sqlite")]
-use identity::store::{ErasureHook, IdentityStore, SqliteIdentityStore};
-use identity::throttle::Throttle;
-use identity::{self, IdentityMetrics};
-use request::faults::{FaultMetrics, Faults};
-use request::problem::Code;
-use workers;
-use workers::{Next, Runner, Trigger, Worker};
 
 const CLEANUP: &str = "cleanup";
 

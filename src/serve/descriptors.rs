@@ -1,10 +1,10 @@
 //! File descriptors. The limit is raised as far as possible, and a reserve is kept that connections
 //! of the public listener cannot use.
 
+use http_server::connection::admission::REFUSALS;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
-use http_server::connection::admission::REFUSALS;
 
 /// Descriptors of a database connection: its socket, or with SQLite the file, its log and its
 /// index. One more while it is replaced.

@@ -8,7 +8,6 @@
 //! `/debug` require the token, and are 404 if none is configured.
 
 use crate::not_found::not_found;
-use http_server::problem::ProblemResponse;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,16 +17,16 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{Method, header};
+use http_server::authenticate::{challenged, refused};
+use http_server::extract::single_header;
+use http_server::problem::ProblemResponse;
 use prometheus::IntCounter;
-use request::RequestContext;
+use request::problem::codes;
+use request::{Problem, RequestContext};
 use settings::{Profile, Secret};
 
 use crate::guesses::Guesses;
 use crate::metrics::AdminMetrics;
-use http_server::authenticate::{challenged, refused};
-use http_server::extract::single_header;
-use request::Problem;
-use request::problem::codes;
 
 /// The rules by profile and configuration.
 pub(crate) struct Access {

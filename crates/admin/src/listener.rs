@@ -10,26 +10,26 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{HeaderMap, header};
+use http_server::connection::framing;
+use http_server::probes;
+use http_server::probes::Detail;
+use lifecycle::health::Health;
 use prometheus::Registry;
+use request::Problem;
+use request::faults::Faults;
+use request::problem::codes;
+use settings::{Profile, Secret};
+use telemetry::exposition::{self, Exemplars, Format};
 
 use crate::access::{self, Access};
 use crate::info::Info;
 use crate::metrics::AdminMetrics;
 use crate::runbooks::{self, Pages};
 use crate::switches::Switches;
-use lifecycle::health::Health;
-use settings::{Profile, Secret};
-use telemetry::exposition::{self, Exemplars, Format};
 
 use crate::not_found::not_found;
 use crate::profile::Profiler;
 use crate::{context, faults, page};
-use http_server::connection::framing;
-use http_server::probes;
-use http_server::probes::Detail;
-use request::Problem;
-use request::faults::Faults;
-use request::problem::codes;
 
 /// Data of the admin listener.
 #[derive(Clone)]

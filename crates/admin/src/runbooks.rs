@@ -2,7 +2,6 @@
 //! links of alerts work before anything else is set up.
 
 use crate::not_found::not_found;
-use http_server::problem::ProblemResponse;
 use std::sync::Arc;
 
 use axum::Router;
@@ -10,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use http::header;
+use http_server::problem::ProblemResponse;
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
 
 use crate::page;

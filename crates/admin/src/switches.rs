@@ -8,7 +8,9 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use http_server::extract::Json;
 use lifecycle::Lifecycle;
+use request::{FieldError, Fields, Problem};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use settings::clock::SharedClock;
@@ -19,8 +21,6 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use crate::revertible::{Revertible, SwitchState, Ttl};
-use http_server::extract::Json;
-use request::{FieldError, Fields, Problem};
 
 /// The switches of a process.
 #[derive(Clone)]

@@ -12,12 +12,11 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::future::{BoxFuture, Either};
 use http::HeaderMap;
 use http::request::Parts;
-use request::RequestContext;
+use request::problem::codes;
+use request::{AuthError, Authenticator, Credentials, Principal, Problem, RequestContext, Role};
 use tower::{Layer, Service};
 
 use crate::extract::single_header;
-use request::problem::codes;
-use request::{AuthError, Authenticator, Credentials, Principal, Problem, Role};
 
 /// Layer that lets authenticated requests through and stores their [`Principal`] in the request.
 #[derive(Clone)]

@@ -12,12 +12,12 @@ use async_trait::async_trait;
 use aws_lc_rs::digest;
 use db::DbError;
 use quick_cache::sync::Cache;
+use request::{AuthError, Authenticator, Credentials, Principal};
 use uuid::Uuid;
 
 use super::access::{AccessTokens, VerifiedToken};
 use super::metrics::{Attempts, Outcome};
 use super::store::{Access, IdentityStore};
-use request::{AuthError, Authenticator, Credentials, Principal};
 
 /// Lifetime of a cached user state. The contract allows 10 s.
 const STATE_LIFE: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! Creation of the first administrator from the configuration.
 
 use db::DbError;
+use request::Role;
 use settings::Reader;
 use settings::clock::{Clock, new_id};
 use uuid::Uuid;
@@ -9,7 +10,6 @@ use super::domain::{Email, Name, Password, User};
 use super::password::hash_at_start;
 use super::store::{FirstAdministrator, IdentityStore, NewUser};
 use crate::Config;
-use request::Role;
 
 /// Name of the first administrator, until it is changed.
 const NAME: &str = "Administrator";

@@ -1,11 +1,11 @@
 //! Errors of the identity slice, in one enum for all of its routes.
 
 use db::DbError;
+use http_server::rate_limit::TooSoon;
+use request::Problem;
 
 use super::password::HashError;
 use super::store::{ChangeError, EraseError};
-use http_server::rate_limit::TooSoon;
-use request::Problem;
 
 /// Reasons why a request is refused.
 #[derive(Debug, thiserror::Error)]

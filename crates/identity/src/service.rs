@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use db::DbError;
+use request::Role;
 use secrecy::{ExposeSecret as _, SecretString};
 use settings::clock::{SharedClock, new_id};
 use uuid::Uuid;
@@ -22,7 +23,6 @@ use super::password::{Hasher, Verified};
 use super::store::{Access, IdentityStore, NewFamily, NewUser, Rotated, Rotation, TokenHash};
 use super::throttle::{Account, Throttle};
 use crate::Config;
-use request::Role;
 
 /// Length of a refresh token in bytes. 256 bits are more than RFC 6749, section 10.10, asks for.
 const REFRESH_BYTES: usize = 32;

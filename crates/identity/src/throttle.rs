@@ -12,12 +12,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use http_server::rate_limit::{Limit, LimitKey, Limits, TooSoon};
 use quick_cache::sync::Cache;
 use request::RequestContext;
 use uuid::Uuid;
 
 use super::domain::Email;
-use http_server::rate_limit::{Limit, LimitKey, Limits, TooSoon};
 
 /// Limit of stored pairs of account and client address. Beyond it, pairs that were not used for a
 /// long time are dropped and lose their allowance only.

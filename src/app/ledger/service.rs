@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use db::DbError;
+use http_server::page::{Page, PageRequest};
 use prometheus::Registry;
 use settings::clock::{SharedClock, new_id};
 use time::Duration;
@@ -15,7 +16,6 @@ use super::domain::{
 };
 use super::store::{LedgerStore, OpenError, Posted, TransferError};
 use super::{Config, LedgerMetrics};
-use http_server::page::{Page, PageRequest};
 
 /// The ledger on one of the stores.
 #[derive(Clone)]

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
+use http_server::extract::Query;
 use pprof::{ProfilerGuard, ProfilerGuardBuilder, Report};
+use request::Problem;
 
 use super::format::{Builder, Frame};
 use super::{Format, ProfileRequest, Profiler, pprof, svg};
-use http_server::extract::Query;
-use request::Problem;
 
 /// Samples in a second of processor time. A prime below 100 does not run in step with periodic
 /// work.

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
+use http_server::extract::Query;
+use request::Problem;
+use request::problem::codes::INVALID_QUERY;
 use tikv_jemalloc_ctl::{Access as _, AsName as _};
 
 use super::format::{Builder, Frame};
 use super::{Format, ProfileRequest, Profiler, pprof};
-use http_server::extract::Query;
-use request::Problem;
-use request::problem::codes::INVALID_QUERY;
 
 const ACTIVE: &[u8] = b"prof.active\0";
 const DUMP: &[u8] = b"prof.dump\0";

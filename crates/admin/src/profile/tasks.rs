@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::response::IntoResponse;
+use http_server::extract::Json;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::Profiler;
-use http_server::extract::Json;
 
 #[derive(Serialize)]
 struct Tasks {

@@ -13,14 +13,13 @@ use http::request::Parts;
 use http::{HeaderMap, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use request::{BodyLimits, RequestContext};
+use request::problem::codes;
+use request::{BodyLimits, FieldError, Problem, RequestContext};
 use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::extract::coding::{Codings, Undecodable};
 use crate::guard::NoPlace;
-use request::problem::codes;
-use request::{FieldError, Problem};
 
 /// A JSON body of a request or an answer.
 #[derive(Debug)]

@@ -18,6 +18,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::Request;
 use http_body::Body as _;
 use pin_project_lite::pin_project;
+use request::Problem;
+use request::problem::codes;
 use telemetry::logs::CaughtPanic;
 use tokio::time::Sleep;
 use tower::{Layer, Service};
@@ -26,8 +28,6 @@ use crate::guard::arrival::{ArrivingBody, PlaceHolder};
 use crate::guard::places::{NoPlace, Place, PlaceLimits, Places};
 use crate::observe::HttpMetrics;
 use crate::stream::is_stream;
-use request::Problem;
-use request::problem::codes;
 
 /// Installs [`Guard`]. Leaked once at start-up, so that requests hold a `&'static` reference
 /// instead of cloning an `Arc`.

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use prometheus::IntCounter;
-use request::{RequestContext, Share, Shares};
+use request::problem::codes;
+use request::{Problem, RequestContext, Share, Shares};
 
 use crate::observe::HttpMetrics;
-use request::Problem;
-use request::problem::codes;
 
 /// Limits of a listener's requests.
 #[derive(Debug, Clone, Copy)]

@@ -9,12 +9,11 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::future::Either;
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
-use request::RequestContext;
+use request::problem::codes;
+use request::{Problem, RequestContext};
 use tower::{Layer, Service};
 
 use crate::connection::framing;
-use request::Problem;
-use request::problem::codes;
 
 /// Longest path and query in bytes. A longer one is answered with 414. RFC 9110, section 4.1,
 /// requires at least 8,000 octets. hyper alone would accept as much as fits into its buffer.

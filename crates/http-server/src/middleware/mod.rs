@@ -16,7 +16,8 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use lifecycle::Lifecycle;
-use request::BodyLimits;
+use request::problem::codes;
+use request::{BodyLimits, Problem};
 use tower::ServiceBuilder;
 use tower::util::option_layer;
 use tower_http::compression::CompressionLayer;
@@ -32,8 +33,6 @@ use crate::middleware::header_gate::HeaderGate;
 use crate::middleware::probe_bypass::ProbeBypass;
 use crate::observe::{Observation, ObserveLayer, Observer, REQUEST_ID, RouteLookup};
 use crate::rate_limit::Limits;
-use request::Problem;
-use request::problem::codes;
 
 /// The parts that the layers are made of.
 pub struct Parts<'a> {

@@ -14,6 +14,7 @@ use governor::clock::{Clock as _, QuantaInstant};
 use governor::middleware::NoOpMiddleware;
 use lifecycle::Lifecycle;
 use prometheus::IntCounter;
+use request::Problem;
 use tower_governor::GovernorError;
 use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 
@@ -22,7 +23,6 @@ use crate::rate_limit::keys::{ContextKey, KeyTable, KeyedBy, LimitKey};
 use crate::rate_limit::metrics::RateLimitMetrics;
 use crate::rate_limit::refusal::TooSoon;
 use crate::rate_limit::shared::{Pace, SharedBuckets};
-use request::Problem;
 
 /// Interval of the sweeps that remove unused keys.
 const SWEEP: Duration = Duration::from_secs(10);

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use jsonwebtoken::{Algorithm, EncodingKey};
+use request::Role;
 use serde_json::{Value, json};
 use settings::clock::Clock;
 use settings::{Layers, RawValue, Reader, SecretSource, Setting as _};
 
 use super::*;
 use crate::keys::KeySet;
-use request::Role;
 
 /// A clock that shows the time set by the test.
 pub(crate) struct Stopped(AtomicI64);

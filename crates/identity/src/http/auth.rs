@@ -3,6 +3,8 @@
 use axum::extract::State as AxumState;
 use axum::response::IntoResponse;
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use http_server::extract::Json;
+use http_server::problem;
 use http_server::problem::ProblemResponse;
 use request::Fields;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -12,8 +14,6 @@ use utoipa::ToSchema;
 use super::{State, UserBody};
 use crate::domain::{Email, Name, Password};
 use crate::service::Tokens;
-use http_server::extract::Json;
-use http_server::problem;
 
 /// A registration.
 #[derive(Deserialize, ToSchema)]

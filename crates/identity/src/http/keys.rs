@@ -1,10 +1,10 @@
 //! The keys that verify access tokens.
 
 use axum::extract::State as AxumState;
+use http_server::extract::Json;
 use serde_json::Value;
 
 use super::State;
-use http_server::extract::Json;
 
 /// Returns the public keys as a JWK set (RFC 7517). Keys of HS256 are not included.
 #[utoipa::path(

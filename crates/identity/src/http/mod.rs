@@ -6,6 +6,9 @@ mod users;
 
 use std::sync::Arc;
 
+use http_server::authenticate::{challenged, refused};
+use http_server::problem;
+use request::Problem;
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -17,9 +20,6 @@ use uuid::Uuid;
 use super::domain::User;
 use super::error::IdentityError;
 use super::service::Service;
-use http_server::authenticate::{challenged, refused};
-use http_server::problem;
-use request::Problem;
 
 /// State of the handlers.
 pub type State = Arc<Service>;

@@ -3,7 +3,11 @@
 use axum::extract::State as AxumState;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use http_server::authenticate::RequirePrincipal;
+use http_server::etag::{Condition, IfMatch, IfNoneMatch};
+use http_server::extract::Json;
 use http_server::problem::ProblemResponse;
+use http_server::{etag, problem};
 use request::Fields;
 use serde::Deserialize;
 use settings::validation::InvalidValue;
@@ -12,10 +16,6 @@ use utoipa::ToSchema;
 use super::{State, UserBody};
 use crate::domain::{Email, Name, Password, User, UserChange};
 use crate::store::Expected;
-use http_server::authenticate::RequirePrincipal;
-use http_server::etag::{Condition, IfMatch, IfNoneMatch};
-use http_server::extract::Json;
-use http_server::{etag, problem};
 
 /// Changes of the own account. A field that is left out, or null, stays.
 #[derive(Deserialize, ToSchema)]

@@ -8,7 +8,7 @@ mod sqlite;
 
 use async_trait::async_trait;
 use db::DbError;
-use request::Problem;
+use request::{Problem, Role};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -20,7 +20,6 @@ pub use refresh::{NewFamily, Rotated, Rotation, TokenHash};
 pub use sqlite::{SqliteIdentityStore, is_erased};
 
 use super::domain::{Email, Name, User, UserChange};
-use request::Role;
 
 /// Tokens that one transaction of the cleanup removes. The batch is small, so that SQLite's write
 /// lock is held for a short time only.

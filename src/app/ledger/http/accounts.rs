@@ -3,7 +3,13 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use http_server::authenticate::RequirePrincipal;
+use http_server::etag;
+use http_server::etag::IfNoneMatch;
+use http_server::extract::{Json, Path, Query};
+use http_server::page::{Page, PageQuery};
 use http_server::problem::ProblemResponse;
+use request::Fields;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -12,12 +18,6 @@ use uuid::Uuid;
 use super::problems::{Listing, Opening, Reading, not_found};
 use crate::app::ledger::Ledger;
 use crate::app::ledger::domain::{Account, AccountName};
-use http_server::authenticate::RequirePrincipal;
-use http_server::etag;
-use http_server::etag::IfNoneMatch;
-use http_server::extract::{Json, Path, Query};
-use http_server::page::{Page, PageQuery};
-use request::Fields;
 
 /// A new account.
 #[derive(Deserialize, ToSchema)]

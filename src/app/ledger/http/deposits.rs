@@ -3,7 +3,10 @@
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::HeaderMap;
+use http_server::authenticate::RequireAdmin;
+use http_server::extract::Json;
 use http_server::problem::ProblemResponse;
+use request::Fields;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -12,9 +15,6 @@ use super::problems::Depositing;
 use super::transfers::{TransferBody, created};
 use crate::app::ledger::domain::{Amount, Reference, Source, parse_id};
 use crate::app::ledger::{Asked, Ledger};
-use http_server::authenticate::RequireAdmin;
-use http_server::extract::Json;
-use request::Fields;
 
 /// A new deposit.
 #[derive(Deserialize, ToSchema)]

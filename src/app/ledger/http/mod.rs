@@ -8,14 +8,14 @@ mod transfers;
 pub use problems::codes;
 
 use http::HeaderMap;
+use http_server::extract::single_header;
+use http_server::problem;
+use request::Problem;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Ledger;
 use super::domain::IdempotencyKey;
-use http_server::extract::single_header;
-use http_server::problem;
-use request::Problem;
 
 /// The routes of this slice.
 pub fn routes() -> OpenApiRouter<Ledger> {

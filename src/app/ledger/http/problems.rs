@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use utoipa::openapi::{RefOr, Response};
-
-use crate::app::ledger::domain::Refusal;
-use crate::app::ledger::store::{OpenError, StillHoldsMoney, TransferError};
 use http_server::description::describe;
 use http_server::{authenticate, problem};
 use request::Problem;
 use request::problem::Code;
+use utoipa::openapi::{RefOr, Response};
+
+use crate::app::ledger::domain::Refusal;
+use crate::app::ledger::store::{OpenError, StillHoldsMoney, TransferError};
 
 /// Problems of this slice.
 pub mod codes {

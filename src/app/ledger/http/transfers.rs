@@ -3,7 +3,11 @@
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_server::authenticate::RequirePrincipal;
+use http_server::extract::{Json, Path, Query};
+use http_server::page::{Page, PageQuery};
 use http_server::problem::ProblemResponse;
+use request::Fields;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -15,10 +19,6 @@ use super::problems::{Listing, Reading, Transferring, not_found};
 use crate::app::ledger::domain::{Amount, Reference, Source, Transfer, parse_id};
 use crate::app::ledger::store::Posted;
 use crate::app::ledger::{Asked, Ledger};
-use http_server::authenticate::RequirePrincipal;
-use http_server::extract::{Json, Path, Query};
-use http_server::page::{Page, PageQuery};
-use request::Fields;
 
 /// A new transfer.
 #[derive(Deserialize, ToSchema)]

@@ -7,13 +7,13 @@ pub mod sqlite;
 
 use async_trait::async_trait;
 use db::DbError;
+use http_server::page::PageRequest;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::domain::{
     Account, Claim, Currency, Fingerprint, NewAccount, Order, Refusal, Source, Transfer,
 };
-use http_server::page::PageRequest;
 
 /// Limit of expired keys that one transaction removes. It is short, so that requests do not wait
 /// for it.

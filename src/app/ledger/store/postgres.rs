@@ -6,19 +6,19 @@ mod turns;
 
 use async_trait::async_trait;
 use db::{Db, DbError};
+use http_server::page::PageRequest;
+use identity::store::{ErasureError, ErasureHook};
 use settings::clock::SharedClock;
 use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 use uuid::Uuid;
+use workers;
 
 use self::transfer::{TransferRow, ask};
 use self::turns::Turns;
 use super::StillHoldsMoney;
 use super::{CLOSED_NAME, EXPIRED_BATCH, LedgerStore, OpenError, Posted, TransferError, currency};
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
-use http_server::page::PageRequest;
-use identity::store::{ErasureError, ErasureHook};
-use workers;
 
 /// The ledger's tables on Postgres.
 #[derive(Clone)]

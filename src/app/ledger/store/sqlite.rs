@@ -6,10 +6,13 @@ mod transfer;
 
 use async_trait::async_trait;
 use db::{Db, DbError};
+use http_server::page::PageRequest;
+use identity::store::{ErasureError, ErasureHook, is_erased};
 use settings::clock::{SharedClock, from_micros, to_micros};
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
+use workers;
 
 use self::running::Running;
 use self::transfer::{TransferRow, decide, record, replayed};
@@ -18,9 +21,6 @@ use super::{
     CLOSED_NAME, EXPIRED_BATCH, LedgerStore, OpenError, Posted, TransferError, asking, currency,
 };
 use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
-use http_server::page::PageRequest;
-use identity::store::{ErasureError, ErasureHook, is_erased};
-use workers;
 
 /// The ledger's tables on SQLite.
 #[derive(Clone)]

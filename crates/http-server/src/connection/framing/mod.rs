@@ -14,10 +14,10 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::Extensions;
-
-use self::head::{Coding, Head};
 use request::Problem;
 use request::problem::codes;
+
+use self::head::{Coding, Head};
 
 mod chunks;
 mod head;

@@ -1,13 +1,13 @@
 //! Administrators on Postgres.
 
 use db::{Db, DbError};
+use request::Role;
 use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{insert_user, lock_user};
 use crate::store::{FirstAdministrator, NewUser, Promotion};
-use request::Role;
 
 pub(super) async fn exist(db: &Db<Postgres>) -> Result<bool, DbError> {
     db.transact("has_administrator", || async {

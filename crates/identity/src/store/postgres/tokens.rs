@@ -4,11 +4,11 @@ use db::{Db, DbError};
 use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 use uuid::Uuid;
+use workers;
 
 use crate::store::{
     CLEANUP_BATCH, FoundToken, NewFamily, Rotated, Rotation, TokenHash, TokenState, stored_access,
 };
-use workers;
 
 pub(super) async fn open_family(db: &Db<Postgres>, family: NewFamily) -> Result<bool, DbError> {
     db.transact("open_refresh_family", || async {

@@ -1,6 +1,7 @@
 //! Administrators on SQLite.
 
 use db::{Db, DbError};
+use request::Role;
 use settings::clock::to_micros;
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
@@ -8,7 +9,6 @@ use uuid::Uuid;
 
 use super::{insert_user, living_user};
 use crate::store::{FirstAdministrator, NewUser, Promotion};
-use request::Role;
 
 pub(super) async fn exist(db: &Db<Sqlite>) -> Result<bool, DbError> {
     db.run("has_administrator", async {

@@ -5,11 +5,11 @@ use settings::clock::{from_micros, to_micros};
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
+use workers;
 
 use crate::store::{
     CLEANUP_BATCH, FoundToken, NewFamily, Rotated, Rotation, TokenHash, TokenState, stored_access,
 };
-use workers;
 
 pub(super) async fn open_family(db: &Db<Sqlite>, family: NewFamily) -> Result<bool, DbError> {
     db.run("open_refresh_family", async {

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
+use admin::{Admin, AdminMetrics, Build, Info, Pages, Profiler, Switches};
 use db::{Database, migrate as migrations};
+use http_server::connection::ended::ConnectionEnds;
+use http_server::observe::HttpMetrics;
 use lifecycle::Lifecycle;
 use prometheus::Registry;
+use request::faults;
+use request::faults::{FaultMetrics, Faults};
 use settings::clock::SharedClock;
 use telemetry::Telemetry;
 
 use crate::app;
 use crate::config::Config;
-use admin::{Admin, AdminMetrics, Build, Info, Pages, Profiler, Switches};
-use http_server::connection::ended::ConnectionEnds;
-use http_server::observe::HttpMetrics;
-use request::faults;
-use request::faults::{FaultMetrics, Faults};
 
 /// The pages of `docs/runbooks`, listed by the build script.
 const RUNBOOKS: Pages = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));

@@ -7,15 +7,15 @@ use anyhow::Context as _;
 use axum::body::Body;
 use db::{Database, DbMetrics, migrate as migrations};
 use http::{Request, header};
+use http_server::rate_limit::Limits;
 use hyper_util::rt::TokioIo;
+use identity::store::Promotion;
 use settings::clock::{SharedClock, SystemClock};
 use telemetry::Exemplars;
 use uuid::Uuid;
 
 use crate::app;
 use crate::config::Config;
-use http_server::rate_limit::Limits;
-use identity::store::Promotion;
 
 /// Applies the missing migrations. `tell` gets lines about waiting, about files that other users
 /// can open, and about the result.

@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use db::{Database, DbError, ProbeError, ReachError, migrate as migrations};
 use futures_util::FutureExt as _;
+use http_server::rate_limit::Limits;
+use identity::bootstrap::{self, BootstrapError};
+use identity::store::IdentityStore;
 use lifecycle::health::{Health, Schedule};
 use settings::clock::Clock;
 
 use crate::SERVICE;
 use crate::config::Config;
-use http_server::rate_limit::Limits;
-use identity::bootstrap::{self, BootstrapError};
-use identity::store::IdentityStore;
 
 /// Waits for the database with backoff. Errors that waiting cannot fix end the start, for example
 /// wrong credentials or a missing database.
