@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::fmt;
 use std::panic::PanicHookInfo;
 use std::time::Duration;
 
@@ -21,11 +22,22 @@ thread_local! {
 }
 
 /// A caught panic, as the cause of an internal error.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("panic: {message}")]
 pub struct CaughtPanic {
     message: String,
     file: Option<String>,
+}
+
+/// Fingerprints of error events contain the first word of this text (`error_type`), so it stays
+/// the same when the type is renamed.
+impl fmt::Debug for CaughtPanic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Panicked")
+            .field("message", &self.message)
+            .field("file", &self.file)
+            .finish()
+    }
 }
 
 impl CaughtPanic {
