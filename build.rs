@@ -1,8 +1,11 @@
 //! Provides the compiler's version, the revision of the sources, the runbooks for the admin
 //! listener and the targets that a log filter can name. The code has no other way to read them.
 
-// Build scripts communicate with cargo through the environment and standard output.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "build scripts communicate with cargo through the environment and standard output"
+)]
 
 #[path = "build/revision.rs"]
 mod revision;

@@ -4,7 +4,10 @@
 //! prints the changes. It uses the public API and reads the metrics as Prometheus does. It waits
 //! for the time in `Retry-After`.
 
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
+#![expect(
+    clippy::disallowed_macros,
+    reason = "a client at a terminal, not a part of the service"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};

@@ -23,7 +23,7 @@ const OPTIONS: &[u8] =
 
 /// A C string, represented by its address.
 #[repr(transparent)]
-struct Options(#[allow(dead_code)] *const u8);
+struct Options(*const u8);
 
 // SAFETY: the pointer is to a constant that is never written.
 unsafe impl Sync for Options {}

@@ -77,8 +77,10 @@ impl Config {
     /// # Errors
     /// Every problem, each with its key and the source of the value.
     pub fn load() -> Result<(Self, Vec<EffectiveValue>), Refused> {
-        // The only place that reads the environment.
-        #[allow(clippy::disallowed_methods)]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the only place that reads the environment"
+        )]
         let environment: Vec<(String, String)> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();

@@ -1,11 +1,10 @@
 //! The smallest endpoint. It passes through the whole middleware stack.
 
+use http_server::extract::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-
-use http_server::extract::Json;
 
 /// The routes of this slice.
 pub fn routes() -> OpenApiRouter {

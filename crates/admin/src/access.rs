@@ -7,7 +7,6 @@
 //! In production every client that reaches the port may read, except for `/debug`. Writes and
 //! `/debug` require the token, and are 404 if none is configured.
 
-use crate::not_found::not_found;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,6 +26,7 @@ use settings::{Profile, Secret};
 
 use crate::guesses::Guesses;
 use crate::metrics::AdminMetrics;
+use crate::not_found::not_found;
 
 /// The rules by profile and configuration.
 pub(crate) struct Access {

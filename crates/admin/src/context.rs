@@ -10,11 +10,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, header};
-use request::{BodyLimits, Problem, ReportedProblem, within};
-use telemetry::logs::CaughtPanic;
-
 use http_server::observe::{REQUEST_ID, unobserved};
 use http_server::problem::ProblemResponse;
+use request::{BodyLimits, Problem, ReportedProblem, within};
+use telemetry::logs::CaughtPanic;
 
 /// Requests to switches are small.
 const LIMITS: BodyLimits = BodyLimits {

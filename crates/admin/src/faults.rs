@@ -4,12 +4,11 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use http_server::extract::{Json, Query};
 use http_server::problem::ProblemResponse;
+use request::faults::{FaultSpec, Faults};
 use serde::Deserialize;
 use serde_json::json;
-
-use http_server::extract::{Json, Query};
-use request::faults::{FaultSpec, Faults};
 
 /// Routes that list, set and clear faults. They exist only if faults are allowed.
 pub(crate) fn routes(faults: Faults) -> Router {

@@ -7,13 +7,12 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use http_server::extract::Json;
 use serde::Serialize;
 use settings::Profile;
 use settings::clock::Clock;
 use telemetry::Service;
 use time::OffsetDateTime;
-
-use http_server::extract::Json;
 
 /// How the binary was built.
 #[derive(Debug, Clone)]

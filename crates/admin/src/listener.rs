@@ -1,7 +1,6 @@
 //! The admin listener: metrics, probes and switches. It serves from the start of the process to its
 //! end.
 
-use http_server::problem::ProblemResponse;
 use std::sync::Arc;
 
 use axum::Router;
@@ -13,6 +12,7 @@ use http::{HeaderMap, header};
 use http_server::connection::framing;
 use http_server::probes;
 use http_server::probes::Detail;
+use http_server::problem::ProblemResponse;
 use lifecycle::health::Health;
 use prometheus::Registry;
 use request::Problem;
@@ -24,11 +24,10 @@ use telemetry::exposition::{self, Exemplars, Format};
 use crate::access::{self, Access};
 use crate::info::Info;
 use crate::metrics::AdminMetrics;
-use crate::runbooks::{self, Pages};
-use crate::switches::Switches;
-
 use crate::not_found::not_found;
 use crate::profile::Profiler;
+use crate::runbooks::{self, Pages};
+use crate::switches::Switches;
 use crate::{context, faults, page};
 
 /// Data of the admin listener.

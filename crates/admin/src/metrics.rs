@@ -1,7 +1,6 @@
 //! Metrics of the admin listener itself.
 
 use prometheus::IntCounterVec;
-
 use telemetry::metrics;
 
 metrics! {

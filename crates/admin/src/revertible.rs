@@ -3,12 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use lifecycle::Lifecycle;
 use settings::clock::SharedClock;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-use lifecycle::Lifecycle;
 
 /// Applies a value, or returns the reason why it cannot be applied.
 type Apply<T> = Box<dyn Fn(&T) -> Result<(), String> + Send + Sync>;

@@ -1,7 +1,6 @@
 //! The runbooks of the running version, for example `/runbooks/ServiceDown.md`. With them, the
 //! links of alerts work before anything else is set up.
 
-use crate::not_found::not_found;
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,6 +11,7 @@ use http::header;
 use http_server::problem::ProblemResponse;
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
 
+use crate::not_found::not_found;
 use crate::page;
 
 /// The pages by file name, as Markdown.

@@ -1,7 +1,6 @@
 //! Settings that can be changed on the running process: the log filter and the ratio of sampled
 //! traces. `PUT` answers with the new state. With a `ttl` the old value returns by itself.
 
-use http_server::problem::ProblemResponse;
 use std::borrow::Cow;
 
 use axum::Router;
@@ -9,6 +8,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use http_server::extract::Json;
+use http_server::problem::ProblemResponse;
 use lifecycle::Lifecycle;
 use request::{FieldError, Fields, Problem};
 use serde::{Deserialize, Serialize};

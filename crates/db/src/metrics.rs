@@ -1,7 +1,6 @@
 //! Metrics of the database.
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
-
 use telemetry::metrics;
 use telemetry::metrics::QUICK;
 

@@ -1,7 +1,6 @@
 //! Authentication layer for the routes that need it. It decides before the body is read and before
 //! an upgrade begins.
 
-use crate::problem::ProblemResponse;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,6 +16,7 @@ use request::{AuthError, Authenticator, Credentials, Principal, Problem, Request
 use tower::{Layer, Service};
 
 use crate::extract::single_header;
+use crate::problem::ProblemResponse;
 
 /// Layer that lets authenticated requests through and stores their [`Principal`] in the request.
 #[derive(Clone)]

@@ -8,7 +8,6 @@ use settings::check::{at_least_one, positive};
 use settings::{ByteSize, Profile, Reader, SecretSource, settings};
 
 use crate::client_address::AddressHeader;
-
 use crate::connection::tls::Tls;
 
 settings! {

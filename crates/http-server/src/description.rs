@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use request::problem::{Code, codes};
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::{Object, OpenApi, Ref, RefOr, Response, ResponseBuilder};
-
-use request::problem::{Code, codes};
 
 /// Problems that the layers may return for any operation, independent of its handler.
 const LAYERS: &[&Code] = &[

@@ -1,12 +1,12 @@
 //! Entity tags (RFC 9110, section 8.8.3): the version of an object, in quotes.
 
-use crate::problem::ProblemResponse;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-
 use request::Problem;
 use request::problem::codes;
+
+use crate::problem::ProblemResponse;
 
 /// The strong tag of a version.
 #[must_use]

@@ -1,6 +1,5 @@
 //! The layer that injects faults into requests.
 
-use crate::problem::ProblemResponse;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,11 +8,12 @@ use axum::extract::MatchedPath;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::future::{BoxFuture, Either};
 use http::Request;
-use tower::{Layer, Service};
-
 use request::Problem;
 use request::faults::{Effect, Faults};
 use request::problem::codes;
+use tower::{Layer, Service};
+
+use crate::problem::ProblemResponse;
 
 /// Installs [`InjectFault`].
 #[derive(Clone)]
@@ -88,10 +88,7 @@ where
     if effect.panic {
         faults.injected("panic", &route);
         // This panic is the injected fault.
-        #[allow(clippy::panic)]
-        {
-            panic!("injected fault");
-        }
+        panic!("injected fault");
     }
     if let Some(status) = effect.status {
         faults.injected("error", &route);

@@ -5,12 +5,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use request::Problem;
+use request::problem::codes;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
-
-use request::Problem;
-use request::problem::codes;
 
 /// Items in a page when the client sets no limit.
 pub const DEFAULT_LIMIT: u32 = 20;

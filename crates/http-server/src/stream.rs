@@ -4,9 +4,8 @@
 
 use std::task::{Context, Poll};
 
-use tower::{Layer, Service};
-
 use request::RequestContext;
+use tower::{Layer, Service};
 
 /// Layer that marks the requests of a route as streams.
 #[derive(Debug, Clone, Copy)]

@@ -1,12 +1,11 @@
 //! Users and the rules for their parts. Input is parsed at the border, and the code behind it
 //! relies on the types.
 
+use request::Role;
 use secrecy::{ExposeSecret as _, SecretString};
 use settings::validation::{InvalidValue, is_plain_line, is_visible};
 use time::OffsetDateTime;
 use uuid::Uuid;
-
-use request::Role;
 
 mod email;
 mod guessing;

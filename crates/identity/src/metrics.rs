@@ -33,7 +33,7 @@ metrics! {
 
 /// Outcome of an attempt, see [`IdentityMetrics::attempts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the help of the metric explains the names")]
 pub enum Outcome {
     Success,
     Failure,
@@ -55,7 +55,7 @@ pub struct Attempts {
 
 /// The counters of every kind.
 #[derive(Clone)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the help of the metric explains the names")]
 pub struct AttemptCounters {
     pub login: Attempts,
     pub register: Attempts,

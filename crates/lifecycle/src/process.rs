@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use futures_util::FutureExt as _;
 use prometheus::IntGaugeVec;
+use telemetry::logs::panic_message;
+use telemetry::metrics;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-use telemetry::logs::panic_message;
-use telemetry::metrics;
 
 use crate::registry::TaskRegistry;
 use crate::state::{STATES, State};

@@ -27,7 +27,6 @@ pub fn now() -> (SystemTime, Instant) {
 }
 
 #[cold]
-#[allow(clippy::disallowed_methods)]
 fn ask() -> (SystemTime, Instant) {
     (settings::clock::system_time(), Instant::now())
 }

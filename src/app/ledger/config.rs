@@ -15,8 +15,10 @@ settings! {
     }
 }
 
-// The type of a check is that of the key's value.
-#[allow(clippy::ptr_arg)]
+#[expect(
+    clippy::ptr_arg,
+    reason = "the type of a check is that of the key's value"
+)]
 fn currency_codes(codes: &Vec<String>) -> Result<(), String> {
     let is_code = |code: &String| code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase());
     if codes.is_empty() || !codes.iter().all(is_code) {

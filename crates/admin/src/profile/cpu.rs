@@ -1,11 +1,11 @@
 //! `/debug/pprof/profile`: a CPU profile. A timer samples the stacks of the running threads.
 
-use http_server::problem::ProblemResponse;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
 use http_server::extract::Query;
+use http_server::problem::ProblemResponse;
 use pprof::{ProfilerGuard, ProfilerGuardBuilder, Report};
 use request::Problem;
 

@@ -4,7 +4,6 @@
 //! earlier profile) ran and that was still allocated at its end, which is where leaks show. A
 //! process that is started with `_RJEM_MALLOC_CONF=prof_active:true` includes its whole life.
 
-use http_server::problem::ProblemResponse;
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
@@ -14,6 +13,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use http_server::extract::Query;
+use http_server::problem::ProblemResponse;
 use request::Problem;
 use request::problem::codes::INVALID_QUERY;
 use tikv_jemalloc_ctl::{Access as _, AsName as _};
@@ -130,7 +130,7 @@ fn encode(text: &str, took: Duration) -> Option<Vec<u8>> {
 
 /// Estimates the allocated objects from the sampled ones. An object of `size` bytes is sampled with
 /// the probability 1 - exp(-size / period). This is the correction of jeprof for the format.
-#[allow(
+#[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     reason = "an estimate; casts saturate"

@@ -13,14 +13,13 @@ use axum::Router;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{HeaderValue, header};
+use http_server::extract::Json;
 use lifecycle::Lifecycle;
+use request::Problem;
+use request::problem::codes::INVALID_QUERY;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use http_server::extract::Json;
-use request::Problem;
-use request::problem::codes::INVALID_QUERY;
 
 /// Problems of profiles.
 pub mod codes {

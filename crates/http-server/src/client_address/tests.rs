@@ -1,9 +1,9 @@
 //! Client addresses behind chains of trusted and untrusted proxies.
 
-use super::*;
+use AddressHeader::{Forwarded, XForwardedFor};
 use http::HeaderValue;
 
-use AddressHeader::{Forwarded, XForwardedFor};
+use super::*;
 
 /// Resolves the client of a request from `peer`. The network 10.0.0.0/8 is trusted.
 fn resolve(

@@ -2,7 +2,6 @@
 //!
 //! No rejection repeats a value that the client sent.
 
-use crate::problem::ProblemResponse;
 mod coding;
 
 use std::borrow::Cow;
@@ -20,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::extract::coding::{Codings, Undecodable};
 use crate::guard::NoPlace;
+use crate::problem::ProblemResponse;
 
 /// A JSON body of a request or an answer.
 #[derive(Debug)]

@@ -5,7 +5,6 @@
 //! Streams have no deadline. The timer is created only when the inner work is not ready at its
 //! first poll. Most requests need none.
 
-use crate::problem::ProblemResponse;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -27,6 +26,7 @@ use tower::{Layer, Service};
 use crate::guard::arrival::{ArrivingBody, PlaceHolder};
 use crate::guard::places::{NoPlace, Place, PlaceLimits, Places};
 use crate::observe::HttpMetrics;
+use crate::problem::ProblemResponse;
 use crate::stream::is_stream;
 
 /// Installs [`Guard`]. Leaked once at start-up, so that requests hold a `&'static` reference

@@ -1,6 +1,5 @@
 //! Rejects requests that can be judged by their headers alone, before any work is done.
 
-use crate::problem::ProblemResponse;
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
@@ -14,6 +13,7 @@ use request::{Problem, RequestContext};
 use tower::{Layer, Service};
 
 use crate::connection::framing;
+use crate::problem::ProblemResponse;
 
 /// Longest path and query in bytes. A longer one is answered with 414. RFC 9110, section 4.1,
 /// requires at least 8,000 octets. hyper alone would accept as much as fits into its buffer.

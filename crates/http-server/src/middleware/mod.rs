@@ -4,7 +4,6 @@
 //! Authentication and the stricter limits are at the routes that need them, inside of all these
 //! layers.
 
-use crate::problem::ProblemResponse;
 mod admit;
 mod header_gate;
 mod probe_bypass;
@@ -32,6 +31,7 @@ use crate::middleware::admit::AdmitLayer;
 use crate::middleware::header_gate::HeaderGate;
 use crate::middleware::probe_bypass::ProbeBypass;
 use crate::observe::{Observation, ObserveLayer, Observer, REQUEST_ID, RouteLookup};
+use crate::problem::ProblemResponse;
 use crate::rate_limit::Limits;
 
 /// The parts that the layers are made of.

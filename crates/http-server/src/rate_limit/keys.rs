@@ -9,11 +9,10 @@ use aws_lc_rs::digest;
 use http::Request;
 use prometheus::IntGauge;
 use quanta::Instant;
+use request::RequestContext;
 use tower_governor::GovernorError;
 use tower_governor::key_extractor::KeyExtractor;
 use uuid::Uuid;
-
-use request::RequestContext;
 
 /// The key of a bucket. Requests with the same key share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

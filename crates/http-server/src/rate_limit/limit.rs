@@ -5,7 +5,6 @@
 //! bounded. With the backend `redis` the buckets that all replicas share decide instead, while the
 //! server answers.
 
-use crate::problem::ProblemResponse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use request::Problem;
 use tower_governor::GovernorError;
 use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 
+use crate::problem::ProblemResponse;
 use crate::rate_limit::config::{Config, LimitBackend};
 use crate::rate_limit::keys::{ContextKey, KeyTable, KeyedBy, LimitKey};
 use crate::rate_limit::metrics::RateLimitMetrics;

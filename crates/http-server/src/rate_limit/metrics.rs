@@ -1,7 +1,6 @@
 //! Metrics of the rate limits.
 
 use prometheus::{Histogram, IntCounterVec, IntGauge, IntGaugeVec};
-
 use telemetry::metrics;
 use telemetry::metrics::QUICK;
 

@@ -1,7 +1,6 @@
 //! E-mail addresses.
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
-
 use settings::validation::{InvalidValue, composed, has_compatibility_characters, is_invisible};
 
 /// Longest address that mail can be sent to, in bytes (RFC 5321, section 4.5.3.1.3, without the

@@ -32,10 +32,7 @@ impl Faults {
         if effect.panic {
             self.injected("panic", &path);
             // The panic is the purpose of the fault.
-            #[allow(clippy::panic)]
-            {
-                panic!("injected fault");
-            }
+            panic!("injected fault");
         }
         if effect.status.is_some() {
             self.injected("error", &path);

@@ -1,11 +1,13 @@
 //! Tests of the encoder.
 
-use super::*;
+use std::time::Duration;
+
 use opentelemetry::trace::TraceId;
 use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
-use std::time::Duration;
+
+use super::*;
 
 fn page(registry: &Registry, exemplars: &Exemplars) -> String {
     encode(&registry.gather(), exemplars)

@@ -1,9 +1,10 @@
-use super::*;
-use crate::service::tests::SERVICE;
 use opentelemetry::trace::{SpanId, SpanKind, TraceFlags, TraceState};
 use settings::clock::system_time;
 use settings::{Layers, Reader};
 use tracing_subscriber::layer::SubscriberExt as _;
+
+use super::*;
+use crate::service::tests::SERVICE;
 
 impl Traces {
     /// Traces with these variables and default values.

@@ -1,5 +1,6 @@
-use super::*;
 use std::time::Duration;
+
+use super::*;
 
 fn read(variables: &[(&str, &str)]) -> TraceSettings {
     let variables = variables

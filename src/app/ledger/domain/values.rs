@@ -1,8 +1,7 @@
 //! Values of requests, parsed at the border.
 
-use uuid::Uuid;
-
 use settings::validation::{InvalidValue, is_plain_line, is_visible};
+use uuid::Uuid;
 
 /// Limit of one transfer: 10^15 minor units, ten trillion euros. It has no business reason. It
 /// keeps every sum far from the limits of `i64`.

@@ -9,7 +9,6 @@
 //! Requests that hyper refuses itself are not detected here. This check only has to agree with
 //! hyper on requests that hyper accepts.
 
-use crate::problem::ProblemResponse;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -18,6 +17,7 @@ use request::Problem;
 use request::problem::codes;
 
 use self::head::{Coding, Head};
+use crate::problem::ProblemResponse;
 
 mod chunks;
 mod head;

@@ -12,8 +12,10 @@ use super::*;
 /// A realistic time, with odd nanoseconds.
 const EPOCH: Duration = Duration::new(1_795_000_000, 999_999_937);
 
-// The server of the tests is not part of the service's configuration.
-#[allow(clippy::disallowed_methods)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the server of the tests is not part of the service's configuration"
+)]
 fn server() -> String {
     std::env::var("TEST_REDIS_URL")
         .expect("TEST_REDIS_URL names a Redis server; `make test` starts one")
