@@ -243,3 +243,24 @@ fn placeholder<T: Setting>(key: &Key, profile: Profile, service: &str) -> T {
         .or_else(T::absent)
         .unwrap_or_else(|| unreachable!("the default of {} does not parse", key.path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    crate::settings! {
+        /// A section with a default that names the service.
+        pub struct Section("section") {
+            /// Names the service.
+            pub audience("audience"): String = Same("{service}-api");
+        }
+    }
+
+    #[test]
+    fn a_default_contains_the_name_of_the_service() {
+        let mut reader = Reader::new(Layers::default()).for_service("mailer");
+        assert_eq!(Section::read(&mut reader).audience, "mailer-api");
+        let effective = reader.finish().unwrap();
+        assert_eq!(effective[0].value.as_deref(), Some("mailer-api"));
+    }
+}
