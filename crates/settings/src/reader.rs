@@ -248,18 +248,20 @@ fn placeholder<T: Setting>(key: &Key, profile: Profile, service: &str) -> T {
 mod tests {
     use super::*;
 
-    crate::settings! {
-        /// A section with a default that names the service.
-        pub struct Section("section") {
-            /// Names the service.
-            pub audience("audience"): String = Same("{service}-api");
-        }
-    }
+    static AUDIENCE: Key = Key {
+        path: "section.audience",
+        doc: "Names the service.",
+        kind: "text",
+        default: Default::Same("{service}-api"),
+        optional: false,
+        secret: false,
+    };
 
     #[test]
     fn a_default_contains_the_name_of_the_service() {
         let mut reader = Reader::new(Layers::default()).for_service("mailer");
-        assert_eq!(Section::read(&mut reader).audience, "mailer-api");
+        let audience: String = reader.value(Some(&AUDIENCE), None);
+        assert_eq!(audience, "mailer-api");
         let effective = reader.finish().unwrap();
         assert_eq!(effective[0].value.as_deref(), Some("mailer-api"));
     }
