@@ -41,6 +41,7 @@ COPY crates/lifecycle/Cargo.toml crates/lifecycle/
 COPY crates/request/Cargo.toml crates/request/
 COPY crates/db/Cargo.toml crates/db/
 COPY crates/workers/Cargo.toml crates/workers/
+COPY crates/limits/Cargo.toml crates/limits/
 COPY crates/http-server/Cargo.toml crates/http-server/
 COPY crates/identity/Cargo.toml crates/identity/
 COPY crates/admin/Cargo.toml crates/admin/

@@ -12,7 +12,7 @@ use settings::{EffectiveValue, Problem, Profile};
 use telemetry::{LogFormat, logs};
 
 use crate::config::Config;
-use crate::{app, serve};
+use crate::{app, commands, serve};
 
 /// Exit code of an invalid configuration (`EX_USAGE` of sysexits), found before a port is bound.
 pub const EXIT_CONFIG: u8 = 64;
@@ -90,7 +90,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Healthcheck {
             url: Some(url),
             timeout,
-        } => finish(in_runtime(serve::healthcheck(&url, timeout))),
+        } => finish(in_runtime(commands::healthcheck(&url, timeout))),
         command => match Config::load() {
             Ok((config, effective)) => {
                 speak(&command, config.telemetry.log_format);
@@ -119,14 +119,14 @@ fn make_files_private() {
 fn run_configured(command: Command, config: &Config, effective: &[EffectiveValue]) -> ExitCode {
     match command {
         Command::Config => finish(print_config(config, effective)),
-        Command::Migrate => finish(in_runtime(serve::migrate(config, say))),
+        Command::Migrate => finish(in_runtime(commands::migrate(config, say))),
         Command::Check => finish(in_runtime(check(config))),
         Command::Admin {
             command: AdminCommand::Promote { id },
-        } => finish(in_runtime(serve::promote(config, id)).and_then(|done| print(&done))),
+        } => finish(in_runtime(commands::promote(config, id)).and_then(|done| print(&done))),
         Command::Healthcheck { url, timeout } => {
-            let url = url.unwrap_or_else(|| serve::liveness_url(config));
-            finish(in_runtime(serve::healthcheck(&url, timeout)))
+            let url = url.unwrap_or_else(|| commands::liveness_url(config));
+            finish(in_runtime(commands::healthcheck(&url, timeout)))
         }
         Command::Serve | Command::Openapi | Command::Keygen { .. } => {
             let announce = |public, admin| banner(config, public, admin);
@@ -308,7 +308,7 @@ fn print_config(config: &Config, effective: &[EffectiveValue]) -> anyhow::Result
 }
 
 async fn check(config: &Config) -> anyhow::Result<()> {
-    let serve::Findings { failures, pending } = serve::check(config, say).await;
+    let commands::Findings { failures, pending } = commands::check(config, say).await;
     for failure in &failures {
         say(failure);
     }

@@ -31,7 +31,7 @@ pub struct Config {
     /// The database.
     pub database: db::Config,
     /// Rate limits.
-    pub rate_limit: http_server::rate_limit::Config,
+    pub rate_limit: limits::rate::Config,
     /// Tokens and keys.
     pub auth: identity::Config,
     /// Streams to clients.
@@ -62,7 +62,7 @@ pub const SECTIONS: &[&[Key]] = &[
     admin::Config::KEYS,
     grpc::Config::KEYS,
     db::Config::KEYS,
-    http_server::rate_limit::Config::KEYS,
+    limits::rate::Config::KEYS,
     identity::Config::KEYS,
     live::Config::KEYS,
     lifecycle::Config::KEYS,
@@ -106,7 +106,7 @@ impl Config {
             admin: admin::Config::read(&mut reader),
             grpc: grpc::Config::read(&mut reader),
             database: db::Config::read(&mut reader),
-            rate_limit: http_server::rate_limit::Config::read(&mut reader),
+            rate_limit: limits::rate::Config::read(&mut reader),
             auth: identity::Config::read(&mut reader),
             live: live::Config::read(&mut reader),
             lifecycle: lifecycle::Config::read(&mut reader),

@@ -8,7 +8,8 @@
 //! | [`request`] | context, problems, principal and propagation of a request, in any protocol |
 //! | [`db`] | pools, leases, migrations, errors of both databases |
 //! | [`workers`] | background work at intervals and from queues |
-//! | [`http_server`] | listener, middleware, rate limits, problems, extractors |
+//! | [`limits`] | rate limits by client, principal and account, limits of concurrency |
+//! | [`http_server`] | listener, middleware, problems, extractors |
 //! | [`identity`] | users, credentials, tokens |
 //! | [`admin`] | the admin listener: live page, switches, faults, profiles |
 //!
@@ -18,8 +19,9 @@
 //! | --- | --- | --- |
 //! | [`app`] | replace | the example application, and the wiring of its slices |
 //! | [`config`] | keep | composes the sections of all components |
+//! | [`platform`] | keep | the parts that the crates provide, made once at the start |
 //! | [`serve`] | keep | the process, from its start to its exit |
-//! | [`cli`] | keep | the subcommands |
+//! | [`cli`] | keep | the command line; `commands` has the subcommands that run once |
 //!
 //! Import rules: crates do not depend on the service. Files of a `domain` do not use
 //! axum or sqlx. Backends are named only in the crate `db`, in `store/{sqlite,postgres}.rs` and in
@@ -28,7 +30,9 @@
 mod allocator;
 pub mod app;
 pub mod cli;
+mod commands;
 pub mod config;
+pub mod platform;
 pub mod serve;
 
 // MODULES and PACKAGES, written by the build script.

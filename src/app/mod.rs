@@ -12,17 +12,15 @@ use std::time::Duration;
 
 use axum::Router;
 use db::Database;
+use http_server::RateLimitLayer;
 use http_server::authenticate::AuthenticateLayer;
 use http_server::fault_layer::FaultLayer;
 use http_server::problem;
-use http_server::rate_limit::Limits;
 use identity::access::AccessTokens;
 use identity::keyring::Keyring;
 use identity::store::{ErasureHook, IdentityStore};
 use identity::throttle::Throttle;
 use identity::{self, IdentityMetrics};
-use lifecycle::Lifecycle;
-use prometheus::Registry;
 use request::faults::{FaultMetrics, Faults};
 use request::problem::Code;
 use settings::clock::SharedClock;
@@ -32,7 +30,7 @@ use tower::util::option_layer;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
-use workers::{self, Next, Runner, Trigger, Worker};
+use workers::{self, Next, Trigger, Worker};
 
 #[cfg(feature = "postgres")]
 use identity::store::PostgresIdentityStore;
@@ -44,11 +42,7 @@ use crate::app::ledger::store::postgres::PostgresLedger;
 #[cfg(feature = "sqlite")]
 use crate::app::ledger::store::sqlite::SqliteLedger;
 use crate::app::ledger::{Ledger, store::LedgerStore};
-
-const CLEANUP: &str = "cleanup";
-
-/// The names of the workers.
-pub const WORKERS: [&str; 1] = [CLEANUP];
+use crate::platform::Platform;
 
 /// The stores of all slices on the configured database.
 pub struct Stores {
@@ -83,46 +77,24 @@ impl Stores {
     }
 }
 
-/// The parts that the application is built from.
-pub struct Parts<'a> {
-    /// Tokens and keys.
-    pub auth: &'a identity::Config,
-    /// Currencies and the life of idempotency keys.
-    pub ledger: &'a ledger::Config,
-    /// Background work.
-    pub workers: &'a workers::Config,
-    /// The stores of all slices.
-    pub stores: &'a Stores,
-    /// Registry of the metrics.
-    pub registry: &'a Registry,
-    /// Source of the time.
-    pub clock: &'a SharedClock,
-    /// Starts tasks.
-    pub lifecycle: &'a Lifecycle,
-    /// Starts workers.
-    pub runner: &'a Runner,
-    /// Limits of the routes that need more than the limits of the listener.
-    pub limits: &'a Limits,
-    /// Only set where fault injection is enabled.
-    pub faults: Option<&'a Faults>,
-}
-
 /// The application's routes, without the listener's middleware.
 ///
 /// # Errors
 /// When a metric is registered already, or the signing keys cannot be read.
-pub fn build(parts: &Parts<'_>) -> anyhow::Result<Router> {
-    let identity = identity(parts)?;
-    let ledger = ledger(parts)?;
-    clean_up(parts, Arc::clone(&identity), ledger.clone());
+pub fn build(platform: &Platform<'_>, stores: &Stores) -> anyhow::Result<Router> {
+    let identity = identity(platform, stores)?;
+    let ledger = ledger(platform, stores)?;
+    clean_up(platform, Arc::clone(&identity), ledger.clone());
 
     // Outermost first. Authentication runs before the limit that counts by principal.
     let protected = ServiceBuilder::new()
         .layer(AuthenticateLayer(identity.authenticator()))
-        .layer(option_layer(parts.limits.principal.clone()));
-    let credentials = option_layer(parts.limits.auth.clone());
+        .layer(option_layer(RateLimitLayer::new(
+            platform.rate_limits.principal.as_ref(),
+        )));
+    let credentials = option_layer(RateLimitLayer::new(platform.rate_limits.auth.as_ref()));
 
-    let faults = parts.faults;
+    let faults = platform.injectable_faults();
     let ping = router(ping::routes(), faults);
     let auth = router(identity::http::auth_routes(), faults).layer(credentials);
     let keys = router(identity::http::key_routes(), faults);
@@ -148,30 +120,31 @@ fn router<S: Clone + Send + Sync + 'static>(
     }
 }
 
-fn identity(parts: &Parts<'_>) -> anyhow::Result<Arc<identity::Service>> {
-    let config = parts.auth;
-    let metrics = IdentityMetrics::register(parts.registry)?;
-    let throttle = Throttle::new(parts.limits);
+fn identity(platform: &Platform<'_>, stores: &Stores) -> anyhow::Result<Arc<identity::Service>> {
+    let config = &platform.config.auth;
+    let metrics = IdentityMetrics::register(platform.registry())?;
+    let throttle = Throttle::new(&platform.rate_limits);
     let keyring = Keyring::new(config)?;
-    keyring.watch(parts.lifecycle);
-    let tokens = AccessTokens::new(config, keyring, Arc::clone(parts.clock));
-    let store = Arc::clone(&parts.stores.identity);
-    let clock = Arc::clone(parts.clock);
+    keyring.watch(&platform.lifecycle);
+    let clock = Arc::clone(&platform.clock);
+    let tokens = AccessTokens::new(config, keyring, Arc::clone(&clock));
+    let store = Arc::clone(&stores.identity);
     Ok(Arc::new(identity::Service::new(
         config, store, tokens, &metrics, throttle, clock,
     )))
 }
 
-fn ledger(parts: &Parts<'_>) -> anyhow::Result<Ledger> {
-    let (store, clock) = (Arc::clone(&parts.stores.ledger), Arc::clone(parts.clock));
-    Ok(Ledger::new(parts.ledger, store, clock, parts.registry)?)
+fn ledger(platform: &Platform<'_>, stores: &Stores) -> anyhow::Result<Ledger> {
+    let (store, clock) = (Arc::clone(&stores.ledger), Arc::clone(&platform.clock));
+    let config = &platform.config.ledger;
+    Ok(Ledger::new(config, store, clock, platform.registry())?)
 }
 
 /// Starts the worker that removes expired data.
-fn clean_up(parts: &Parts<'_>, identity: Arc<identity::Service>, ledger: Ledger) {
-    parts.runner.start(Worker {
-        name: CLEANUP,
-        trigger: Trigger::Interval(parts.workers.cleanup_interval),
+fn clean_up(platform: &Platform<'_>, identity: Arc<identity::Service>, ledger: Ledger) {
+    platform.workers.start(Worker {
+        name: "cleanup",
+        trigger: Trigger::Interval(platform.config.workers.cleanup_interval),
         deadline: Duration::from_mins(1),
         single: true,
         run: Box::new(move || {
@@ -242,10 +215,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
             http_server::connection::ended::ConnectionEnds::DESCRIPTORS,
         ),
         ("Database", db::DbMetrics::DESCRIPTORS),
-        (
-            "Rate limits",
-            http_server::rate_limit::RateLimitMetrics::DESCRIPTORS,
-        ),
+        ("Rate limits", limits::RateLimitMetrics::DESCRIPTORS),
         ("Identity", IdentityMetrics::DESCRIPTORS),
         ("Ledger", ledger::LedgerMetrics::DESCRIPTORS),
         ("Faults", FaultMetrics::DESCRIPTORS),

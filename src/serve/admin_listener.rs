@@ -1,74 +1,72 @@
-//! The contents of the admin listener, and the parts that it shares with the public one.
+//! The admin listener. It is opened first and closed last.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use admin::{Admin, AdminMetrics, Build, Info, Pages, Profiler, Switches};
-use db::{Database, migrate as migrations};
-use http_server::connection::ended::ConnectionEnds;
-use http_server::observe::HttpMetrics;
-use lifecycle::Lifecycle;
-use prometheus::Registry;
-use request::faults;
-use request::faults::{FaultMetrics, Faults};
-use settings::clock::SharedClock;
-use telemetry::Telemetry;
+use db::migrate as migrations;
+use http_server::connection::listener;
+use http_server::connection::listener::ReservedPort;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
-use crate::app;
-use crate::config::Config;
+use super::listeners::listener_config;
+use crate::platform::Platform;
 
 /// The pages of `docs/runbooks`, listed by the build script.
 const RUNBOOKS: Pages = include!(concat!(env!("OUT_DIR"), "/runbooks.rs"));
 
-/// Data about the requests of the public listener, shared by both listeners.
-pub(super) struct Requests {
-    pub(super) metrics: HttpMetrics,
-    pub(super) ended: ConnectionEnds,
-    /// Method and route template of every operation.
-    pub(super) operations: Vec<(&'static str, String)>,
-    faults: Faults,
-    may_fail: bool,
+/// The task of the listener.
+#[derive(Default)]
+pub(super) struct AdminListener {
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Requests {
-    pub(super) fn new(
-        config: &Config,
-        max_connections: u32,
-        registry: &Registry,
-        clock: &SharedClock,
-    ) -> anyhow::Result<Self> {
-        let operations = operations(&app::openapi());
-        let fault_metrics = FaultMetrics::register(registry)?;
-        let metrics = HttpMetrics::register(registry)?;
-        metrics.in_flight_max.set(config.http.max_in_flight.into());
-        metrics.bodies_max.set(config.http.max_bodies.into());
-        metrics.connections_max.set(max_connections.into());
-        let workers = app::WORKERS.map(|name| (faults::RUN, faults::worker_path(name)));
-        let targets = operations.iter().cloned().chain(workers);
-        Ok(Self {
-            metrics,
-            ended: ConnectionEnds::register(registry)?.with_every_reason(),
-            faults: Faults::new(targets, Arc::clone(clock), fault_metrics),
-            operations,
-            may_fail: config.admin.fault_injection,
-        })
+impl AdminListener {
+    /// Opens the listener and returns its address.
+    ///
+    /// # Errors
+    /// When the port cannot be opened.
+    pub(super) fn open(
+        &self,
+        platform: &Platform<'_>,
+        port: ReservedPort,
+    ) -> anyhow::Result<SocketAddr> {
+        let socket = port.listen("admin")?;
+        let address = socket.local_addr()?;
+        let routes = admin(platform)?.routes(&platform.health);
+        let max_connections = platform.config.admin.max_connections;
+        // The hard token does not end scrapes. They end with the process.
+        let (stop, kill) = (self.stop.clone(), CancellationToken::new());
+        let config = listener_config(platform, "admin", max_connections, stop.clone(), kill);
+        let serving = listener::serve(socket, routes, config);
+        let task = platform
+            .lifecycle
+            .spawn_until("admin listener", stop, serving);
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        Ok(address)
     }
 
-    /// The faults, or `None` if fault injection is disabled.
-    pub(super) fn faults(&self) -> Option<&Faults> {
-        self.may_fail.then_some(&self.faults)
+    /// Closes the listener after its last answers.
+    pub(super) async fn close(&self) {
+        self.stop.cancel();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(task) = task {
+            // The supervising task has reported a panic.
+            let _joined = task.await;
+        }
     }
 }
 
-/// The contents of the admin listener.
-pub(super) fn shown(
-    config: &Config,
-    telemetry: &Telemetry,
-    lifecycle: &Lifecycle,
-    database: &Database,
-    clock: &SharedClock,
-    requests: &Requests,
-) -> anyhow::Result<Admin> {
-    let (pool, faults) = (database.clone(), requests.faults.clone());
+/// The contents of the listener.
+fn admin(platform: &Platform<'_>) -> anyhow::Result<Admin> {
+    let (config, telemetry) = (platform.config, platform.telemetry);
+    let (pool, faults) = (platform.database.clone(), platform.faults.clone());
     Ok(Admin {
         registry: telemetry.registry.clone(),
         exemplars: telemetry.exemplars.clone(),
@@ -86,18 +84,18 @@ pub(super) fn shown(
             build(),
             &config.environment,
             config.profile,
-            &**clock,
-            migrations::known(database),
+            &*platform.clock,
+            migrations::known(&platform.database),
         ),
         switches: Switches::new(
             &telemetry.logs,
             &config.telemetry.log_filter,
             &telemetry.traces,
-            clock,
-            lifecycle,
+            &platform.clock,
+            &platform.lifecycle,
         ),
-        faults: requests.faults().cloned(),
-        profiler: Profiler::new(lifecycle),
+        faults: platform.injectable_faults().cloned(),
+        profiler: Profiler::new(&platform.lifecycle),
         runbooks: RUNBOOKS,
     })
 }
@@ -113,23 +111,4 @@ fn build() -> Build {
         rust: env!("BUILD_RUSTC"),
         features: compiled.map(|(name, _)| name).collect(),
     }
-}
-
-/// Method and route template of every operation.
-fn operations(document: &utoipa::openapi::OpenApi) -> Vec<(&'static str, String)> {
-    let mut operations = Vec::new();
-    for (path, item) in &document.paths.paths {
-        for (method, operation) in [
-            ("GET", &item.get),
-            ("POST", &item.post),
-            ("PUT", &item.put),
-            ("PATCH", &item.patch),
-            ("DELETE", &item.delete),
-        ] {
-            if operation.is_some() {
-                operations.push((method, path.clone()));
-            }
-        }
-    }
-    operations
 }

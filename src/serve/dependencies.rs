@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use db::{Database, DbError, ProbeError, ReachError, migrate as migrations};
 use futures_util::FutureExt as _;
-use http_server::rate_limit::Limits;
 use identity::bootstrap::{self, BootstrapError};
 use identity::store::IdentityStore;
 use lifecycle::health::{Health, Schedule};
@@ -14,10 +13,45 @@ use settings::clock::Clock;
 
 use crate::SERVICE;
 use crate::config::Config;
+use crate::platform::Platform;
+
+/// Waits for the database, applies the missing migrations when the process is to do that, and
+/// creates the first administrator. Readiness checks watch the database from here on.
+pub(super) async fn prepare_database(
+    platform: &Platform<'_>,
+    users: &dyn IdentityStore,
+) -> anyhow::Result<()> {
+    let (config, database) = (platform.config, &platform.database);
+    watch_database(&platform.health, database);
+    reach(config, database).await?;
+    if config.database.migrate_on_start {
+        migrate(config, database)
+            .await
+            .context("migrations failed")?;
+    }
+    watch_migrations(&platform.health, database);
+    first_administrator(config, database, users, &*platform.clock).await
+}
+
+/// Starts the rate limits, and watches their shared backend. Without it the local limits apply.
+/// Operators should see that, but the process stays in service.
+pub(super) async fn start_rate_limits(platform: &Platform<'_>) {
+    platform.rate_limits.start(&platform.lifecycle).await;
+    if let Some(is_up) = platform.rate_limits.backend() {
+        let probe = move || {
+            let answer = is_up().then_some(()).ok_or("the local limiter decides");
+            std::future::ready(answer).boxed()
+        };
+        let schedule = Schedule::default();
+        platform
+            .health
+            .add_check("redis", false, schedule, Arc::new(probe));
+    }
+}
 
 /// Waits for the database with backoff. Errors that waiting cannot fix end the start, for example
 /// wrong credentials or a missing database.
-pub(super) async fn reach(config: &Config, database: &Database) -> anyhow::Result<()> {
+async fn reach(config: &Config, database: &Database) -> anyhow::Result<()> {
     let mut pause = Duration::from_millis(100);
     loop {
         let bound = config.database.acquire_timeout;
@@ -39,7 +73,7 @@ pub(super) async fn reach(config: &Config, database: &Database) -> anyhow::Resul
 
 /// Applies the missing migrations. If the server stops answering or cannot be written meanwhile, it
 /// waits and tries again.
-pub(super) async fn migrate(config: &Config, database: &Database) -> anyhow::Result<()> {
+async fn migrate(config: &Config, database: &Database) -> anyhow::Result<()> {
     let bound = config.database.acquire_timeout;
     let tell = |line: &str| tracing::warn!("{line}");
     loop {
@@ -67,7 +101,7 @@ pub(super) async fn migrate(config: &Config, database: &Database) -> anyhow::Res
 
 /// Creates the first administrator, if one is configured. If migrations run separately, it waits
 /// for them, because the process is not ready before they have run.
-pub(super) async fn first_administrator(
+async fn first_administrator(
     config: &Config,
     database: &Database,
     store: &dyn IdentityStore,
@@ -95,7 +129,7 @@ pub(super) async fn first_administrator(
     }
 }
 
-pub(super) fn watch_database(health: &Health, database: &Database) {
+fn watch_database(health: &Health, database: &Database) {
     let reachable = database.clone();
     health.add_check(
         "database",
@@ -115,7 +149,7 @@ pub(super) fn watch_database(health: &Health, database: &Database) {
     );
 }
 
-pub(super) fn watch_migrations(health: &Health, database: &Database) {
+fn watch_migrations(health: &Health, database: &Database) {
     let migrated = database.clone();
     health.add_check(
         "migrations",
@@ -136,17 +170,4 @@ pub(super) fn watch_migrations(health: &Health, database: &Database) {
             })
         }),
     );
-}
-
-/// Watches the shared backend of the rate limits. Without it the local limits apply. Operators
-/// should see that, but the process stays in service.
-pub(super) fn watch_limits(health: &Health, limits: &Limits) {
-    if let Some(is_up) = limits.backend() {
-        let probe = move || {
-            let answer = is_up().then_some(()).ok_or("the local limiter decides");
-            std::future::ready(answer).boxed()
-        };
-        let schedule = Schedule::default();
-        health.add_check("redis", false, schedule, Arc::new(probe));
-    }
 }

@@ -142,7 +142,14 @@ fn exported(page: &str) -> BTreeMap<String, String> {
 #[test]
 fn cores_know_no_protocol() {
     let protocols = ["http", "hyper", "axum", "tower", "tonic"];
-    for core in ["settings", "lifecycle", "request", "db"] {
+    for core in [
+        "settings",
+        "lifecycle",
+        "request",
+        "limits",
+        "db",
+        "workers",
+    ] {
         let manifest = root().join("crates").join(core).join("Cargo.toml");
         let manifest = std::fs::read_to_string(manifest).unwrap();
         for line in manifest.lines() {
@@ -373,4 +380,35 @@ fn every_migration_stands_in_both_folders_under_the_same_name() {
         names
     };
     assert_eq!(names("sqlite"), names("postgres"));
+}
+
+#[test]
+fn documents_name_sources_that_exist() {
+    let root = root();
+    let sources: Vec<String> = ["src", "crates", "tests", "benches", "examples"]
+        .iter()
+        .flat_map(|folder| files(&root.join(folder), "rs"))
+        .map(|path| format!("/{}", path.strip_prefix(root).unwrap().display()))
+        .chain(["/build.rs".to_owned()])
+        .collect();
+    let mut pages = files(&root.join("docs"), "md");
+    pages.push(root.join("README.md"));
+    let mut checked = 0;
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for name in text.split('`').filter(|name| name.ends_with(".rs")) {
+            if name.contains([' ', '{', '*', '\n']) {
+                continue;
+            }
+            checked += 1;
+            assert!(
+                sources
+                    .iter()
+                    .any(|path| path.ends_with(&format!("/{name}"))),
+                "{} names `{name}`, which does not exist",
+                page.display()
+            );
+        }
+    }
+    assert!(checked > 50, "{checked} names were found");
 }

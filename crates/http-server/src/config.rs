@@ -50,12 +50,12 @@ settings! {
         /// Maximum number of requests in progress. Further requests are answered at once with 503
         /// `OVERLOADED` and counted.
         pub max_in_flight("max_in_flight"): u32 = Same("1024"), check at_least_one;
-        /// Maximum number of places that one client may hold in the upper half of
+        /// Maximum number of permits that one client may hold in the upper half of
         /// `http.max_in_flight`. A client is an IPv4 address or an IPv6 /64. A /48 may hold twice
         /// as many. Further requests are answered with 503 `OVERLOADED` and counted.
         pub max_in_flight_per_client("max_in_flight_per_client"): u32 = Same("128"), check at_least_one;
         /// Maximum number of request bodies that arrive at the same time. A request whose body
-        /// arrives takes no place of `http.max_in_flight`. Further requests are answered with 503
+        /// arrives takes no permit of `http.max_in_flight`. Further requests are answered with 503
         /// `OVERLOADED` and counted.
         pub max_bodies("max_bodies"): u32 = Same("1024"), check at_least_one;
         /// Maximum number of arriving bodies of one client, as a part of `http.max_bodies`. Further

@@ -79,6 +79,26 @@ pub fn complete(document: &mut OpenApi, codes: &[&'static Code]) {
     }
 }
 
+/// Method and route template of every operation of a document.
+#[must_use]
+pub fn operations(document: &OpenApi) -> Vec<(&'static str, String)> {
+    let mut operations = Vec::new();
+    for (path, item) in &document.paths.paths {
+        for (method, operation) in [
+            ("GET", &item.get),
+            ("POST", &item.post),
+            ("PUT", &item.put),
+            ("PATCH", &item.patch),
+            ("DELETE", &item.delete),
+        ] {
+            if operation.is_some() {
+                operations.push((method, path.clone()));
+            }
+        }
+    }
+    operations
+}
+
 /// Sets the codes of a response that an operation leaves to other parts of the service.
 pub fn name_codes(operation: &mut Operation, status: &str, codes: &[&Code]) {
     if let Some(RefOr::T(response)) = operation.responses.responses.get_mut(status) {

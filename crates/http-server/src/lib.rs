@@ -36,7 +36,7 @@ pub mod observe;
 pub mod page;
 pub mod probes;
 pub mod problem;
-pub mod rate_limit;
+mod rate_limit;
 pub mod stream;
 
 pub use authenticate::{AuthenticateLayer, RequireAdmin, RequirePrincipal};
@@ -45,5 +45,5 @@ pub use connection::tls::{Tls, TlsMetrics};
 pub use extract::{Json, Path, Query};
 pub use fault_layer::FaultLayer;
 pub use problem::ProblemResponse;
-pub use rate_limit::Limits;
+pub use rate_limit::RateLimitLayer;
 pub use stream::StreamLayer;

@@ -68,9 +68,9 @@ mod tests {
     use super::StreamLayer;
     use crate::connection::Serve as _;
     use crate::observe::{HttpMetrics, Observer, RouteTable};
-    use crate::rate_limit::{Limits, RateLimitMetrics};
-    use crate::{Config, middleware, rate_limit};
+    use crate::{Config, middleware};
     use lifecycle::{Lifecycle, LifecycleMetrics};
+    use limits::{RateLimitMetrics, RateLimits};
     use settings::{Layers, Reader};
     use telemetry::{self, Telemetry};
 
@@ -113,26 +113,28 @@ mod tests {
         std::panic::set_hook(hook);
         let registry = &telemetry.registry;
         let metrics = HttpMetrics::register(registry).unwrap();
-        let limits = Limits::new(
-            &rate_limit::Config::read(&mut reader),
+        let limits = RateLimits::new(
+            &limits::rate::Config::read(&mut reader),
             &RateLimitMetrics::register(registry).unwrap(),
         )
         .unwrap();
         let router = Router::new()
             .route("/stream", get(slow).layer(StreamLayer))
             .route("/plain", get(slow));
-        let parts = middleware::Parts {
-            config: &Config::read(&mut reader),
-            observer: Arc::new(Observer::new(
-                RouteTable::new(metrics.clone(), telemetry.exemplars.clone(), [], []),
-                telemetry.logs.clone(),
-                telemetry.traces.clone(),
-                100,
-            )),
-            limits: &limits,
-            lifecycle: Lifecycle::new(LifecycleMetrics::register(registry).unwrap()),
-        };
-        let service = middleware::around(router, Router::new(), parts);
+        let observer = Observer::new(
+            RouteTable::new(metrics.clone(), telemetry.exemplars.clone(), [], []),
+            telemetry.logs.clone(),
+            telemetry.traces.clone(),
+            100,
+        );
+        let service = middleware::around(
+            router,
+            Router::new(),
+            &Config::read(&mut reader),
+            Arc::new(observer),
+            &limits,
+            Lifecycle::new(LifecycleMetrics::register(registry).unwrap()),
+        );
         let peer = "192.0.2.1:4711".parse().unwrap();
         let ask = async |path: &str| {
             let request = axum::http::Request::get(path).header("host", "x");

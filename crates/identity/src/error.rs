@@ -1,7 +1,7 @@
 //! Errors of the identity slice, in one enum for all of its routes.
 
 use db::DbError;
-use http_server::rate_limit::TooSoon;
+use limits::RateLimitExceeded;
 use request::Problem;
 
 use super::password::HashError;
@@ -36,7 +36,7 @@ pub enum IdentityError {
     Kept(Problem),
     /// Too many guesses of a password, from one address or at one user.
     #[error(transparent)]
-    TooSoon(#[from] TooSoon),
+    RateLimitExceeded(#[from] RateLimitExceeded),
     /// No place, thread or memory for a password hash.
     #[error("no place to hash a password")]
     Overloaded,

@@ -54,7 +54,7 @@ fn outcome<T>(result: &Result<T, IdentityError>) -> Outcome {
     match result {
         Ok(_) => Outcome::Success,
         Err(IdentityError::RefreshRotated) => Outcome::Rotated,
-        Err(IdentityError::TooSoon(_)) => Outcome::Limited,
+        Err(IdentityError::RateLimitExceeded(_)) => Outcome::Limited,
         Err(IdentityError::Overloaded) => Outcome::Overloaded,
         Err(IdentityError::Database(_) | IdentityError::Defect(_)) => Outcome::Error,
         Err(_) => Outcome::Failure,
@@ -156,7 +156,7 @@ impl Service {
     /// long as one with an unknown address and gets the same answer.
     ///
     /// # Errors
-    /// [`IdentityError::InvalidCredentials`], [`IdentityError::TooSoon`],
+    /// [`IdentityError::InvalidCredentials`], [`IdentityError::RateLimitExceeded`],
     /// [`IdentityError::Overloaded`], or a failure.
     pub async fn login(
         &self,

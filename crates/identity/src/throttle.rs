@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use http_server::rate_limit::{Limit, LimitKey, Limits, TooSoon};
+use limits::{LimitKey, RateLimit, RateLimitExceeded, RateLimits};
 use quick_cache::sync::Cache;
 use request::RequestContext;
 use uuid::Uuid;
@@ -35,8 +35,8 @@ pub enum Account<'a> {
 
 /// The limits of guesses. `None` where limits are off.
 pub struct Throttle {
-    address: Option<Limit>,
-    account: Option<Limit>,
+    address: Option<RateLimit>,
+    account: Option<RateLimit>,
     familiar: Cache<(LimitKey, LimitKey), Arc<AtomicU32>>,
     allowance: u32,
 }
@@ -52,20 +52,20 @@ pub struct Guess<'a> {
 impl Throttle {
     /// The throttle of a process, with the limits of the configuration.
     #[must_use]
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &RateLimits) -> Self {
         Self {
             address: limits.auth.clone(),
             account: limits.account.clone(),
             familiar: Cache::new(REMEMBERED),
-            allowance: limits.account.as_ref().map_or(0, Limit::burst),
+            allowance: limits.account.as_ref().map_or(0, RateLimit::burst),
         }
     }
 
     /// Takes one guess at a login. A layer before the route applies the limit by address.
     ///
     /// # Errors
-    /// [`TooSoon`].
-    pub async fn login(&self, account: Account<'_>) -> Result<Guess<'_>, TooSoon> {
+    /// [`RateLimitExceeded`].
+    pub async fn login(&self, account: Account<'_>) -> Result<Guess<'_>, RateLimitExceeded> {
         self.guess(match account {
             Account::Of(user) => LimitKey::account("login", user.as_bytes()),
             Account::Unknown(email) => LimitKey::account("login", email.as_str().as_bytes()),
@@ -76,8 +76,8 @@ impl Throttle {
     /// Takes one guess at the confirmation of the own password, also from the limit by address.
     ///
     /// # Errors
-    /// [`TooSoon`].
-    pub async fn confirmation(&self, user: Uuid) -> Result<Guess<'_>, TooSoon> {
+    /// [`RateLimitExceeded`].
+    pub async fn confirmation(&self, user: Uuid) -> Result<Guess<'_>, RateLimitExceeded> {
         if let (Some(limit), Some(client)) = (&self.address, client()) {
             limit.take(client).await?;
         }
@@ -85,7 +85,7 @@ impl Throttle {
             .await
     }
 
-    async fn guess(&self, account: LimitKey) -> Result<Guess<'_>, TooSoon> {
+    async fn guess(&self, account: LimitKey) -> Result<Guess<'_>, RateLimitExceeded> {
         let Some(limit) = &self.account else {
             return Ok(Guess {
                 throttle: self,

@@ -65,7 +65,7 @@ on_both! {
             ("authentication", "identity::"),
             ("an access token is refused", "identity::"),
             ("waited for a database connection", "db::"),
-            ("no place for the request", "http_server::guard"),
+            ("refused by a concurrency limit", "limits::concurrency"),
         ];
         for (message, target) in decisions {
             let found = eventually(message, async || {

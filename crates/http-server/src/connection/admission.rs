@@ -1,6 +1,6 @@
 //! Admission of connections, and refusal of those beyond a limit.
 //!
-//! A refusal needs a file descriptor for a moment too. So refusals have places of their own. When
+//! A refusal needs a file descriptor for a moment too. So refusals have permits of their own. When
 //! no descriptor is free, the listener gives up a spare one to accept and close a waiting
 //! connection.
 
@@ -36,7 +36,7 @@ const PROBE_HEAD: usize = 1_024;
 /// The limits of a listener's connections.
 #[derive(Clone)]
 pub struct Admission {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     per_client: Option<Arc<PerClient>>,
     refusals: Arc<Semaphore>,
     /// Refused connections, by reason.
@@ -53,9 +53,9 @@ struct PerClient {
     warned: Mutex<Option<Instant>>,
 }
 
-/// An admitted connection. Its place is free again when this is dropped.
+/// An admitted connection. Its permit is free again when this is dropped.
 pub(crate) struct ConnectionPermit {
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     _share: Option<Share>,
 }
 
@@ -81,13 +81,13 @@ impl Admission {
     /// Admits at most `max_connections` at once, and counts refused connections by reason.
     #[must_use]
     pub fn new(max_connections: u32, refused: IntCounterVec) -> Self {
-        let semaphore = |places: u32| {
+        let semaphore = |permits: u32| {
             Arc::new(Semaphore::new(
-                usize::try_from(places).unwrap_or(Semaphore::MAX_PERMITS),
+                usize::try_from(permits).unwrap_or(Semaphore::MAX_PERMITS),
             ))
         };
         Self {
-            places: semaphore(max_connections),
+            permits: semaphore(max_connections),
             per_client: None,
             refusals: semaphore(REFUSALS),
             refused,
@@ -108,21 +108,21 @@ impl Admission {
         }
     }
 
-    /// Takes a place for a connection with `peer`.
+    /// Takes a permit for a connection with `peer`.
     pub(crate) fn admit(&self, peer: IpAddr) -> Result<ConnectionPermit, Reason> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let place = place.map_err(|_| Reason::Connections)?;
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        let permit = permit.map_err(|_| Reason::Connections)?;
         let share = match &self.per_client {
             Some(clients) => clients.take(peer.to_canonical())?,
             None => None,
         };
         Ok(ConnectionPermit {
-            _place: place,
+            _permit: permit,
             _share: share,
         })
     }
 
-    /// Takes a place for a refusal with an answer. `None` when the connection must be closed
+    /// Takes a permit for a refusal with an answer. `None` when the connection must be closed
     /// without one.
     pub(crate) fn refusal(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.refusals).try_acquire_owned().ok()

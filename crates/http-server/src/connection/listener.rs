@@ -102,11 +102,11 @@ pub async fn serve(listener: TcpListener, service: impl Serve, serving: Listener
             }
             Err(reason) => match serving.admission.refusal() {
                 // A TLS client cannot read an answer without a handshake.
-                Some(place) if serving.tls.is_none() => {
+                Some(permit) if serving.tls.is_none() => {
                     connections.spawn(async move {
                         let refusing = refuse_or_probe(stream, peer, service, serving, reason);
                         let _late = tokio::time::timeout(REFUSAL_TIMEOUT, refusing).await;
-                        drop(place);
+                        drop(permit);
                     });
                 }
                 _ => serving.admission.count(reason),

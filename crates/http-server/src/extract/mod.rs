@@ -12,13 +12,13 @@ use http::request::Parts;
 use http::{HeaderMap, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use limits::concurrency::Overloaded;
 use request::problem::codes;
 use request::{BodyLimits, FieldError, Problem, RequestContext};
 use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::extract::coding::{Codings, Undecodable};
-use crate::guard::NoPlace;
 use crate::problem::ProblemResponse;
 
 /// A JSON body of a request or an answer.
@@ -72,7 +72,7 @@ where
 ///
 /// # Errors
 /// 408 when the body is too slow, 413 when it is too large, or 415 when a coding is unknown. 400
-/// when it breaks off or cannot be decoded, or 503 when no place is free for it.
+/// when it breaks off or cannot be decoded, or 503 when a concurrency limit is reached.
 pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
     let Some(codings) = Codings::of(request.headers()) else {
         return Err(Problem::new(
@@ -102,8 +102,8 @@ fn unreadable(error: &(dyn std::error::Error + 'static), limits: BodyLimits) -> 
     if cause::<LengthLimitError>(error).is_some() {
         return too_large(limits);
     }
-    match cause::<NoPlace>(error) {
-        Some(full) => full.problem(),
+    match cause::<Overloaded>(error) {
+        Some(overloaded) => overloaded.into(),
         None => Problem::new(codes::INVALID_BODY, "The body ended early."),
     }
 }

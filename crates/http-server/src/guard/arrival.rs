@@ -1,91 +1,92 @@
-//! Arriving request bodies. While its body arrives, a request holds a place among the bodies and
-//! none among the requests in progress. So a client that sends slowly blocks no other client.
+//! Arriving request bodies. While its body arrives, a request holds a permit for a body and none
+//! for a request in progress. So a client that sends slowly blocks no other client.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use limits::concurrency::{BodyPermit, Concurrency, Overloaded, Permit};
 
-use crate::guard::places::{BodyPlace, NoPlace, Place, Places};
-
-/// The place of a request with a body, shared by the guard and the body.
-pub(crate) struct PlaceHolder {
-    places: &'static Places,
-    held: Mutex<PlaceState>,
+/// The permit of a request with a body, shared by the guard and the body.
+pub(crate) struct PermitHolder {
+    concurrency: &'static Concurrency,
+    held: Mutex<HeldPermit>,
 }
 
-/// The place that a request holds.
-enum PlaceState {
+/// The permit that a request holds.
+enum HeldPermit {
     /// The request is in progress.
-    Place { _place: Place },
+    InFlight { _permit: Permit },
     /// The body is awaited.
-    Body { _body: BodyPlace },
+    Body { _permit: BodyPermit },
     /// The request has ended or was refused.
     Nothing,
 }
 
-impl PlaceHolder {
-    pub(crate) fn new(places: &'static Places, place: Place) -> Arc<Self> {
+impl PermitHolder {
+    pub(crate) fn new(concurrency: &'static Concurrency, permit: Permit) -> Arc<Self> {
         Arc::new(Self {
-            places,
-            held: Mutex::new(PlaceState::Place { _place: place }),
+            concurrency,
+            held: Mutex::new(HeldPermit::InFlight { _permit: permit }),
         })
     }
 
-    /// Frees the place at the end of the request.
-    pub(crate) fn leave(&self) {
-        self.set(PlaceState::Nothing);
+    /// Frees the permit at the end of the request.
+    pub(crate) fn release(&self) {
+        *self.held() = HeldPermit::Nothing;
     }
 
-    fn set(&self, held: PlaceState) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    fn held(&self) -> MutexGuard<'_, HeldPermit> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Exchanges the place for one among the bodies.
-    fn await_body(&self) -> Result<(), NoPlace> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let PlaceState::Place { .. } = &*held {
-            *held = PlaceState::Nothing;
-            let body = self.places.take_body()?;
-            *held = PlaceState::Body { _body: body };
+    /// Exchanges the permit of a request in progress for one of a body.
+    fn await_body(&self) -> Result<(), Overloaded> {
+        let mut held = self.held();
+        if let HeldPermit::InFlight { .. } = &*held {
+            *held = HeldPermit::Nothing;
+            *held = HeldPermit::Body {
+                _permit: self.concurrency.admit_body()?,
+            };
         }
         Ok(())
     }
 
-    /// Exchanges the place among the bodies for one among the requests in progress.
-    fn resume(&self) -> Result<(), NoPlace> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let PlaceState::Body { .. } = &*held {
-            *held = PlaceState::Nothing;
-            let place = self.places.take()?;
-            *held = PlaceState::Place { _place: place };
+    /// Exchanges the permit of a body for one of a request in progress.
+    fn resume(&self) -> Result<(), Overloaded> {
+        let mut held = self.held();
+        if let HeldPermit::Body { .. } = &*held {
+            *held = HeldPermit::Nothing;
+            *held = HeldPermit::InFlight {
+                _permit: self.concurrency.admit()?,
+            };
         }
         Ok(())
     }
 
-    /// Exchanges the place in the same way for work that continues without the rest of the body.
-    /// That work has begun already, so it gets a place even beyond the limit.
-    fn resume_unasked(&self) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let PlaceState::Body { .. } = &*held {
-            *held = PlaceState::Place {
-                _place: self.places.take_unasked(),
+    /// Exchanges the permit in the same way for work that continues without the rest of the body.
+    /// That work has begun already, so it gets a permit even beyond the limit.
+    fn resume_begun_work(&self) {
+        let mut held = self.held();
+        if let HeldPermit::Body { .. } = &*held {
+            *held = HeldPermit::InFlight {
+                _permit: self.concurrency.admit_begun_work(),
             };
         }
     }
 }
 
-/// The body of a request, which gives up the request's place while it is awaited.
+/// The body of a request, which exchanges the request's permit while it is awaited.
 pub(crate) struct ArrivingBody {
     inner: Body,
-    holder: Arc<PlaceHolder>,
+    holder: Arc<PermitHolder>,
 }
 
 impl ArrivingBody {
-    pub(crate) fn new(inner: Body, holder: Arc<PlaceHolder>) -> Self {
+    pub(crate) fn new(inner: Body, holder: Arc<PermitHolder>) -> Self {
         Self { inner, holder }
     }
 }
@@ -107,7 +108,7 @@ impl HttpBody for ArrivingBody {
         };
         match changed {
             Ok(()) => Poll::Ready(ready!(polled)),
-            Err(full) => Poll::Ready(Some(Err(axum::Error::new(full)))),
+            Err(overloaded) => Poll::Ready(Some(Err(axum::Error::new(overloaded)))),
         }
     }
 
@@ -122,6 +123,6 @@ impl HttpBody for ArrivingBody {
 
 impl Drop for ArrivingBody {
     fn drop(&mut self) {
-        self.holder.resume_unasked();
+        self.holder.resume_begun_work();
     }
 }

@@ -1,7 +1,8 @@
 //! One layer for everything that ends a request early: load shedding (at once, without a queue),
 //! the deadline, and panics (answered, while the process continues).
 //!
-//! A request holds a place while it is in progress, and none while its body arrives (`arrival.rs`).
+//! A request holds a permit while it is in progress, and another one while its body arrives
+//! (`arrival.rs`).
 //! Streams have no deadline. The timer is created only when the inner work is not ready at its
 //! first poll. Most requests need none.
 
@@ -16,6 +17,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::Request;
 use http_body::Body as _;
+use limits::concurrency::{Concurrency, Overloaded, Permit};
 use pin_project_lite::pin_project;
 use request::Problem;
 use request::problem::codes;
@@ -23,9 +25,7 @@ use telemetry::logs::CaughtPanic;
 use tokio::time::Sleep;
 use tower::{Layer, Service};
 
-use crate::guard::arrival::{ArrivingBody, PlaceHolder};
-use crate::guard::places::{NoPlace, Place, PlaceLimits, Places};
-use crate::observe::HttpMetrics;
+use crate::guard::arrival::{ArrivingBody, PermitHolder};
 use crate::problem::ProblemResponse;
 use crate::stream::is_stream;
 
@@ -36,17 +36,16 @@ pub struct GuardLayer(&'static GuardState);
 
 struct GuardState {
     request_timeout: Duration,
-    places: Places,
+    concurrency: Concurrency,
 }
 
 impl GuardLayer {
-    /// A layer that admits requests within `limits`, each for `request_timeout`. `metrics` counts
-    /// the requests that it sheds.
+    /// A layer that admits requests within the limits, each for `request_timeout`.
     #[must_use]
-    pub fn new(limits: PlaceLimits, request_timeout: Duration, metrics: HttpMetrics) -> Self {
+    pub fn new(concurrency: Concurrency, request_timeout: Duration) -> Self {
         Self(Box::leak(Box::new(GuardState {
             request_timeout,
-            places: Places::new(limits, metrics),
+            concurrency,
         })))
     }
 }
@@ -69,22 +68,22 @@ pub struct Guard<S> {
     shared: &'static GuardState,
 }
 
-/// The place of a request in progress.
-enum HeldPlace {
+/// Whether a request was admitted.
+enum Admission {
     /// The request has no body, or all of it has arrived.
-    Place { _place: Place },
-    /// The body may give up the place.
-    Shared(Arc<PlaceHolder>),
-    /// No place was free.
-    Refused(NoPlace),
+    Admitted { _permit: Permit },
+    /// The body may exchange the permit.
+    WithBody(Arc<PermitHolder>),
+    /// A limit was reached.
+    Refused(Overloaded),
     /// The work was ended at the deadline.
-    Nothing,
+    Ended,
 }
 
-impl Drop for HeldPlace {
+impl Drop for Admission {
     fn drop(&mut self) {
-        if let Self::Shared(holder) = self {
-            holder.leave();
+        if let Self::WithBody(holder) = self {
+            holder.release();
         }
     }
 }
@@ -102,25 +101,25 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let places = &self.shared.places;
+        let concurrency = &self.shared.concurrency;
         // Not `then`, because a closure would move the request once more.
-        let (inner, hold) = match places.take() {
-            Err(full) => (None, HeldPlace::Refused(full)),
-            Ok(place) if request.body().is_end_stream() => {
-                let hold = HeldPlace::Place { _place: place };
-                (Some(self.inner.call(request)), hold)
+        let (inner, admission) = match concurrency.admit() {
+            Err(overloaded) => (None, Admission::Refused(overloaded)),
+            Ok(permit) if request.body().is_end_stream() => {
+                let admitted = Admission::Admitted { _permit: permit };
+                (Some(self.inner.call(request)), admitted)
             }
-            Ok(place) => {
-                let holder = PlaceHolder::new(places, place);
+            Ok(permit) => {
+                let holder = PermitHolder::new(concurrency, permit);
                 let body_holder = Arc::clone(&holder);
                 let request = request.map(|body| Body::new(ArrivingBody::new(body, body_holder)));
-                (Some(self.inner.call(request)), HeldPlace::Shared(holder))
+                (Some(self.inner.call(request)), Admission::WithBody(holder))
             }
         };
         GuardFuture {
             inner,
             sleep: None,
-            hold,
+            admission,
             shared: self.shared,
         }
     }
@@ -133,7 +132,7 @@ pin_project! {
         inner: Option<F>,
         // Boxed, because it is rare and would enlarge the future that every request moves.
         sleep: Option<Pin<Box<Sleep>>>,
-        hold: HeldPlace,
+        admission: Admission,
         shared: &'static GuardState,
     }
 }
@@ -147,8 +146,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
-            let problem = match this.hold {
-                HeldPlace::Refused(full) => full.problem(),
+            let problem = match this.admission {
+                Admission::Refused(overloaded) => Problem::from(&*overloaded),
                 _ => unreachable!("polled after the end"),
             };
             return Poll::Ready(Ok(ProblemResponse(problem).into_response()));
@@ -176,8 +175,8 @@ where
         match sleep.as_mut().poll(cx) {
             Poll::Ready(()) => {
                 this.inner.set(None);
-                *this.hold = HeldPlace::Nothing;
-                tracing::debug!(?timeout, "the request took too long and is given up");
+                *this.admission = Admission::Ended;
+                tracing::debug!(?timeout, "the request exceeded its deadline");
                 let problem = Problem::new(
                     codes::DEADLINE_EXCEEDED,
                     "The request took longer than this service allows.",
@@ -193,18 +192,23 @@ where
 mod tests {
     use super::*;
     use axum::body::Body;
+    use limits::ConcurrencyLimits;
     use prometheus::Registry;
     use tower::ServiceExt as _;
 
+    use crate::observe::HttpMetrics;
+
     fn layer(max_in_flight: u32, request_timeout: Duration) -> GuardLayer {
-        let metrics = HttpMetrics::register(&Registry::new()).unwrap();
-        let limits = PlaceLimits {
+        let registry = Registry::new();
+        let metrics = HttpMetrics::register(&registry).unwrap();
+        let limits = ConcurrencyLimits {
             in_flight: max_in_flight,
             in_flight_per_client: max_in_flight,
             bodies: 1,
             bodies_per_client: 1,
         };
-        GuardLayer::new(limits, request_timeout, metrics)
+        let concurrency = Concurrency::new(limits, metrics.concurrency());
+        GuardLayer::new(concurrency, request_timeout)
     }
 
     async fn call<F>(
@@ -227,13 +231,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_an_internal_error_and_gives_its_place_back() {
+    async fn a_panic_is_an_internal_error_and_frees_its_permit() {
         let layer = layer(1, Duration::from_secs(1));
         for _ in 0..2 {
             let answer = call(&layer, || async { panic!("of a handler") }).await;
             assert_eq!(answer, (500, Some("INTERNAL")));
         }
-        assert_eq!(layer.0.places.in_flight(), 0);
+        assert_eq!(layer.0.concurrency.in_flight(), 0);
     }
 
     #[tokio::test]
@@ -243,7 +247,7 @@ mod tests {
         let answer = call(&layer, std::future::pending).await;
         assert_eq!(answer, (503, Some("DEADLINE_EXCEEDED")));
         assert!(began.elapsed() >= Duration::from_millis(30));
-        assert_eq!(layer.0.places.in_flight(), 0);
+        assert_eq!(layer.0.concurrency.in_flight(), 0);
     }
 
     #[tokio::test]
@@ -251,6 +255,5 @@ mod tests {
         let layer = layer(0, Duration::from_secs(1));
         let answer = call(&layer, || async { unreachable!("it must not run") }).await;
         assert_eq!(answer, (503, Some("OVERLOADED")));
-        assert_eq!(layer.0.places.shed("in_flight"), 1);
     }
 }

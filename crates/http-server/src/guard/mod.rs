@@ -2,7 +2,5 @@
 
 mod arrival;
 mod layer;
-mod places;
 
 pub use layer::{Guard, GuardLayer};
-pub use places::{NoPlace, PlaceLimits};

@@ -15,6 +15,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use lifecycle::Lifecycle;
+use limits::{Concurrency, ConcurrencyLimits, RateLimits};
 use request::problem::codes;
 use request::{BodyLimits, Problem};
 use tower::ServiceBuilder;
@@ -26,38 +27,29 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::client_address::ClientAddress;
 use crate::config::Config;
 use crate::connection::Serve;
-use crate::guard::{GuardLayer, PlaceLimits};
+use crate::guard::GuardLayer;
 use crate::middleware::admit::AdmitLayer;
 use crate::middleware::header_gate::HeaderGate;
 use crate::middleware::probe_bypass::ProbeBypass;
 use crate::observe::{Observation, ObserveLayer, Observer, REQUEST_ID, RouteLookup};
 use crate::problem::ProblemResponse;
-use crate::rate_limit::Limits;
-
-/// The parts that the layers are made of.
-pub struct Parts<'a> {
-    /// The listener's configuration.
-    pub config: &'a Config,
-    /// Writes the record of every request.
-    pub observer: Arc<Observer>,
-    /// Rate limits.
-    pub limits: &'a Limits,
-    /// Lifecycle of the process. Answers in a drain close their connection. Requests that are cut
-    /// are reported to it.
-    pub lifecycle: Lifecycle,
-}
+use crate::rate_limit::RateLimitLayer;
 
 /// Puts the layers around all routes and unknown paths. Requests for `probes` bypass the layers.
 ///
+/// `observer` writes the record of every request. Answers in a drain of `lifecycle` close their
+/// connection, and requests that are cut are reported to it.
+///
 /// The layers are around the router as a whole, as one type. As layers of the router, each would
 /// cost a box and a clone of the inner service at every request.
-pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + Sync + use<> {
-    let Parts {
-        config,
-        observer,
-        limits,
-        lifecycle,
-    } = parts;
+pub fn around(
+    router: Router,
+    probes: Router,
+    config: &Config,
+    observer: Arc<Observer>,
+    rate_limits: &RateLimits,
+    lifecycle: Lifecycle,
+) -> impl Serve + Sync + use<> {
     let metrics = observer.routes.metrics().clone();
     let router = router
         .fallback(not_found)
@@ -83,17 +75,21 @@ pub fn around(router: Router, probes: Router, parts: Parts<'_>) -> impl Serve + 
         .layer(option_layer(cors(config)))
         // 3. Load shedding, deadline, panics.
         .layer(GuardLayer::new(
-            PlaceLimits {
-                in_flight: config.max_in_flight,
-                in_flight_per_client: config.max_in_flight_per_client,
-                bodies: config.max_bodies,
-                bodies_per_client: config.max_bodies_per_client,
-            },
+            Concurrency::new(
+                ConcurrencyLimits {
+                    in_flight: config.max_in_flight,
+                    in_flight_per_client: config.max_in_flight_per_client,
+                    bodies: config.max_bodies,
+                    bodies_per_client: config.max_bodies_per_client,
+                },
+                metrics.concurrency(),
+            ),
             config.request_timeout,
-            metrics,
         ))
         // 4. Rate limit by client address, so that refusals are cheap and precede any work.
-        .layer(option_layer(limits.address.clone()))
+        .layer(option_layer(RateLimitLayer::new(
+            rate_limits.address.as_ref(),
+        )))
         // 5. Checks of the head: no host, too long, too large, not acceptable.
         .layer(AdmitLayer {
             max_body_bytes: config.max_body_bytes.as_usize(),

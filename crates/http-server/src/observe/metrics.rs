@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use limits::concurrency::ConcurrencyMetrics;
 use prometheus::{
     Counter, CounterVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
@@ -28,7 +29,7 @@ metrics! {
         /// share in use is `http_requests_in_flight` less `http_request_bodies_arriving`, divided
         /// by this.
         pub in_flight_max: IntGauge = "http_requests_in_flight_max";
-        /// Requests in flight whose body is still arriving. They take no place of
+        /// Requests in flight whose body is still arriving. They take no permit of
         /// `http.max_in_flight`.
         pub bodies: IntGauge = "http_request_bodies_arriving";
         /// Maximum request bodies that are awaited (`http.max_bodies`). Further requests are
@@ -65,6 +66,17 @@ metrics! {
         /// `http.client_address_header` was missing beside the other header, or an element of it
         /// was not an address. The requests count for the address of the last known proxy.
         pub unreadable_forwarded: IntCounter = "client_address_unreadable_total";
+    }
+}
+
+impl HttpMetrics {
+    /// The series that the limits of concurrency change.
+    #[must_use]
+    pub fn concurrency(&self) -> ConcurrencyMetrics {
+        ConcurrencyMetrics {
+            shed: self.shed.clone(),
+            bodies: self.bodies.clone(),
+        }
     }
 }
 

@@ -145,7 +145,7 @@ impl From<IdentityError> for Problem {
                 "The user has changed since the version that If-Match names.",
             ),
             IdentityError::Kept(problem) => problem,
-            IdentityError::TooSoon(refusal) => refusal.into(),
+            IdentityError::RateLimitExceeded(refusal) => refusal.into(),
             IdentityError::Overloaded => Self::new(
                 problem::codes::OVERLOADED,
                 "Too many passwords are being checked at once; try again.",

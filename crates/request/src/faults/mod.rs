@@ -22,8 +22,6 @@ use time::OffsetDateTime;
 use crate::fields::Fields;
 use crate::problem::Problem;
 
-pub use worker::{RUN, worker_path};
-
 metrics! {
     /// Fault injection.
     pub struct FaultMetrics {
@@ -114,8 +112,8 @@ struct Inner {
     /// Read on every request. The other fields are only read while a fault is set.
     any: AtomicBool,
     faults: Mutex<BTreeMap<String, Fault>>,
-    /// Methods of each route template.
-    routes: BTreeMap<String, Vec<&'static str>>,
+    /// Methods of each route template, and the runs of each worker.
+    targets: Mutex<BTreeMap<String, Vec<&'static str>>>,
     clock: SharedClock,
     metrics: FaultMetrics,
 }
@@ -129,9 +127,9 @@ impl Faults {
         clock: SharedClock,
         metrics: FaultMetrics,
     ) -> Self {
-        let mut routes = BTreeMap::<_, Vec<_>>::new();
+        let mut targets = BTreeMap::<_, Vec<_>>::new();
         for (method, route) in operations {
-            routes.entry(route).or_default().push(method);
+            targets.entry(route).or_default().push(method);
         }
         for kind in KINDS {
             metrics.injected.with_label_values(&[kind]);
@@ -139,7 +137,7 @@ impl Faults {
         let inner = Inner {
             any: AtomicBool::new(false),
             faults: Mutex::default(),
-            routes,
+            targets: Mutex::new(targets),
             clock,
             metrics,
         };
@@ -228,7 +226,7 @@ impl Faults {
             return None;
         }
         let handled = if method == "HEAD" { "GET" } else { method };
-        if !self.inner.routes.get(route)?.contains(&handled) {
+        if !self.targets().get(route)?.contains(&handled) {
             return None;
         }
         let mut faults = self.faults();
@@ -241,6 +239,13 @@ impl Faults {
     pub fn injected(&self, kind: &'static str, route: &str) {
         self.inner.metrics.injected.with_label_values(&[kind]).inc();
         tracing::info!(kind, route, "fault injected");
+    }
+
+    fn targets(&self) -> MutexGuard<'_, BTreeMap<String, Vec<&'static str>>> {
+        self.inner
+            .targets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn faults(&self) -> MutexGuard<'_, BTreeMap<String, Fault>> {
@@ -268,7 +273,7 @@ impl Faults {
     }
 
     fn known(&self, path: &str) -> Result<(), InvalidValue> {
-        if self.inner.routes.contains_key(path) {
+        if self.targets().contains_key(path) {
             Ok(())
         } else {
             Err(InvalidValue {

@@ -4,15 +4,19 @@
 use crate::faults::Faults;
 
 /// The method of workers, beside the methods of routes.
-pub const RUN: &str = "RUN";
+const RUN: &str = "RUN";
 
 /// The path of a worker in a fault: `worker:cleanup`.
-#[must_use]
-pub fn worker_path(name: &str) -> String {
+fn worker_path(name: &str) -> String {
     format!("worker:{name}")
 }
 
 impl Faults {
+    /// Accepts faults of a worker.
+    pub fn add_worker(&self, name: &str) {
+        self.targets().insert(worker_path(name), vec![RUN]);
+    }
+
     /// Applies the fault of a worker before its work begins.
     ///
     /// # Errors

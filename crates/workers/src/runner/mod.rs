@@ -139,6 +139,9 @@ impl Runner {
             self.metrics.runs.with_label_values(&labels);
         }
         self.metrics.duration.with_label_values(&[worker.name]);
+        if let Some(faults) = &self.faults {
+            faults.add_worker(worker.name);
+        }
         let beat = Beat::new();
         self.watch(&worker, &beat);
         let runner = self.clone();

@@ -1,49 +1,101 @@
-//! The service that a limit puts around an inner one.
+//! Applies a [`RateLimit`] to requests, with `tower_governor`.
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use futures_util::future::BoxFuture;
 use governor::clock::QuantaInstant;
 use governor::middleware::NoOpMiddleware;
 use http::Request;
+use limits::{LimitKey, RateLimit};
 use pin_project_lite::pin_project;
 use prometheus::IntCounter;
+use request::Problem;
 use tower::{Layer, Service};
-use tower_governor::GovernorLayer;
-use tower_governor::governor::Governor;
+use tower_governor::GovernorError;
+use tower_governor::governor::{Governor, GovernorConfig, GovernorConfigBuilder};
+use tower_governor::key_extractor::KeyExtractor;
 
-use crate::rate_limit::keys::ContextKey;
-use crate::rate_limit::limit::Limit;
+use crate::problem::ProblemResponse;
 
 type Local<S> = Governor<ContextKey, NoOpMiddleware<QuantaInstant>, CountAllowed<S>, Body>;
+
+/// Installs a rate limit.
+#[derive(Clone)]
+pub struct RateLimitLayer {
+    limit: RateLimit,
+    config: Arc<GovernorConfig<ContextKey, NoOpMiddleware<QuantaInstant>>>,
+}
+
+impl RateLimitLayer {
+    /// A layer for this limit. `None` when there is no limit.
+    #[must_use]
+    pub fn new(limit: Option<&RateLimit>) -> Option<Self> {
+        let limit = limit?.clone();
+        let config = GovernorConfigBuilder::default()
+            .key_extractor(ContextKey(limit.clone()))
+            .finish()?;
+        Some(Self {
+            limit,
+            config: Arc::new(config),
+        })
+    }
+}
+
+impl<S> Layer<S> for RateLimitLayer {
+    type Service = RateLimitService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let allowed = self.limit.allowed();
+        let limit = self.limit.clone();
+        let mut local = Governor::new(CountAllowed { inner, allowed }, &self.config)
+            .error_handler(move |error| refuse_locally(&limit, &error));
+        // In place of the limiter that the builder made. This one also decides without HTTP.
+        local.limiter = self.limit.limiter();
+        RateLimitService {
+            limit: self.limit.clone(),
+            local,
+        }
+    }
+}
+
+/// Takes the key from the request's context.
+#[derive(Clone)]
+pub struct ContextKey(RateLimit);
+
+impl KeyExtractor for ContextKey {
+    type Key = LimitKey;
+
+    fn extract<T>(&self, _: &Request<T>) -> Result<LimitKey, GovernorError> {
+        self.0
+            .admitted_key()
+            .ok_or(GovernorError::UnableToExtractKey)
+    }
+}
+
+fn refuse_locally(limit: &RateLimit, error: &GovernorError) -> Response {
+    match error {
+        GovernorError::TooManyRequests { wait_time, .. } => {
+            refuse(limit, Duration::from_secs(*wait_time))
+        }
+        _ => ProblemResponse(Problem::internal(error.clone())).into_response(),
+    }
+}
+
+fn refuse(limit: &RateLimit, wait: Duration) -> Response {
+    ProblemResponse::from(limit.exceeded(wait)).into_response()
+}
 
 /// The shared buckets decide when there are any, else the limiter of this process.
 #[derive(Clone)]
 pub struct RateLimitService<S> {
-    limit: Limit,
+    limit: RateLimit,
     local: Local<S>,
-}
-
-impl<S> Layer<S> for Limit {
-    type Service = RateLimitService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        let refusing = self.clone();
-        let local = GovernorLayer::new(self.governing())
-            .error_handler(move |error| refusing.refuse_locally(&error))
-            .layer(CountAllowed {
-                inner,
-                allowed: self.allowed(),
-            });
-        RateLimitService {
-            limit: self.clone(),
-            local,
-        }
-    }
 }
 
 impl<S> Service<Request<Body>> for RateLimitService<S>
@@ -60,7 +112,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Some(asked) = self.limit.ask() else {
+        let Some(decision) = self.limit.shared_decision() else {
             return RateLimitFuture::Local {
                 future: self.local.call(request),
             };
@@ -70,9 +122,9 @@ where
         let waiting = self.local.clone();
         let mut local = std::mem::replace(&mut self.local, waiting);
         let future = Box::pin(async move {
-            match asked.await {
+            match decision.await {
                 Some(Ok(())) => local.inner.call(request).await,
-                Some(Err(wait)) => Ok(limit.refuse(wait)),
+                Some(Err(wait)) => Ok(refuse(&limit, wait)),
                 None => local.call(request).await,
             }
         });

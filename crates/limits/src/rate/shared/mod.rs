@@ -14,8 +14,8 @@ use redis::IntoConnectionInfo as _;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 
-use crate::rate_limit::keys::LimitKey;
-use crate::rate_limit::metrics::RateLimitMetrics;
+use crate::rate::keys::LimitKey;
+use crate::rate::metrics::RateLimitMetrics;
 pub(crate) use script::Pace;
 
 /// A connection on which the script has run.

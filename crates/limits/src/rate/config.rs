@@ -5,8 +5,8 @@ use std::time::Duration;
 use settings::check::{at_least_one, positive, rate};
 use settings::{RawValue, Reader, Secret, Setting, settings};
 
-use crate::rate_limit::shared;
-use crate::rate_limit::shared::Pace;
+use crate::rate::shared;
+use crate::rate::shared::Pace;
 
 /// Location of the state of the limiters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

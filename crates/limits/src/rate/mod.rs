@@ -3,7 +3,6 @@
 
 mod config;
 mod keys;
-mod layer;
 mod limit;
 mod metrics;
 mod refusal;
@@ -11,6 +10,6 @@ mod shared;
 
 pub use config::{Config, LimitBackend};
 pub use keys::LimitKey;
-pub use limit::{Limit, Limits};
+pub use limit::{KeyedLimiter, RateLimit, RateLimits};
 pub use metrics::RateLimitMetrics;
-pub use refusal::TooSoon;
+pub use refusal::RateLimitExceeded;

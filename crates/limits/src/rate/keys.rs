@@ -2,16 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use http::Request;
 use prometheus::IntGauge;
 use quanta::Instant;
 use request::RequestContext;
-use tower_governor::GovernorError;
-use tower_governor::key_extractor::KeyExtractor;
 use uuid::Uuid;
 
 /// The key of a bucket. Requests with the same key share it.
@@ -78,34 +75,18 @@ fn half_sha256(parts: &[&[u8]]) -> u128 {
 pub(crate) enum KeyedBy {
     Address,
     Principal,
-    /// None. The caller of [`crate::rate_limit::limit::Limit::take`] passes the key.
+    /// None. The caller of [`RateLimit::take`](crate::RateLimit::take) passes the key.
     Caller,
 }
 
-/// Takes the key from the request context, and admits it to the table.
-#[derive(Clone)]
-pub struct ContextKey {
-    pub(crate) by: KeyedBy,
-    pub(crate) table: Arc<KeyTable>,
-}
-
-impl ContextKey {
-    /// The key of the current request, whether or not the table has a place for it.
-    pub(crate) fn current(&self) -> Option<LimitKey> {
-        RequestContext::with(|context| match self.by {
-            KeyedBy::Address => context.map(|context| LimitKey::address(context.client_address)),
-            KeyedBy::Principal => context?.principal.get().copied().map(LimitKey::Principal),
-            KeyedBy::Caller => None,
+impl KeyedBy {
+    /// The key of the current request.
+    pub(crate) fn current(self) -> Option<LimitKey> {
+        RequestContext::with(|context| match self {
+            Self::Address => context.map(|context| LimitKey::address(context.client_address)),
+            Self::Principal => context?.principal.get().copied().map(LimitKey::Principal),
+            Self::Caller => None,
         })
-    }
-}
-
-impl KeyExtractor for ContextKey {
-    type Key = LimitKey;
-
-    fn extract<T>(&self, _: &Request<T>) -> Result<LimitKey, GovernorError> {
-        let key = self.current().ok_or(GovernorError::UnableToExtractKey)?;
-        Ok(self.table.admit(key))
     }
 }
 

@@ -1,64 +1,62 @@
 //! Rate limits: GCRA, keyed by client address before authentication and by principal after it.
 //!
-//! tower_governor decides in this process. This module adds rates in requests a second, refusals as
+//! governor decides in this process. This module adds rates in requests a second, refusals as
 //! problems with an exact `Retry-After`, counted decisions, and a table of keys that is swept and
 //! bounded. With the backend `redis` the buckets that all replicas share decide instead, while the
 //! server answers.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::response::{IntoResponse as _, Response};
-use governor::clock::{Clock as _, QuantaInstant};
-use governor::middleware::NoOpMiddleware;
+use governor::clock::Clock as _;
+use governor::{DefaultKeyedRateLimiter, Quota};
 use lifecycle::Lifecycle;
 use prometheus::IntCounter;
-use request::Problem;
-use tower_governor::GovernorError;
-use tower_governor::governor::{GovernorConfig, GovernorConfigBuilder};
 
-use crate::problem::ProblemResponse;
-use crate::rate_limit::config::{Config, LimitBackend};
-use crate::rate_limit::keys::{ContextKey, KeyTable, KeyedBy, LimitKey};
-use crate::rate_limit::metrics::RateLimitMetrics;
-use crate::rate_limit::refusal::TooSoon;
-use crate::rate_limit::shared::{Pace, SharedBuckets};
+use crate::rate::config::{Config, LimitBackend};
+use crate::rate::keys::{KeyTable, KeyedBy, LimitKey};
+use crate::rate::metrics::RateLimitMetrics;
+use crate::rate::refusal::RateLimitExceeded;
+use crate::rate::shared::{Pace, SharedBuckets};
 
 /// Interval of the sweeps that remove unused keys.
 const SWEEP: Duration = Duration::from_secs(10);
 
-pub(crate) type LocalLimiter = GovernorConfig<ContextKey, NoOpMiddleware<QuantaInstant>>;
+/// The limiter of this process: GCRA with a bucket for each key.
+pub type KeyedLimiter = DefaultKeyedRateLimiter<LimitKey>;
 
 /// One limiter: a rate, its table of keys and its counters.
 #[derive(Clone)]
-pub struct Limit(Arc<LimitState>);
+pub struct RateLimit(Arc<LimitState>);
 
 struct LimitState {
     name: &'static str,
     policy: Arc<str>,
     pace: Pace,
-    local: Arc<LocalLimiter>,
+    local: Arc<KeyedLimiter>,
     shared: Option<Arc<SharedBuckets>>,
-    key: ContextKey,
+    keyed_by: KeyedBy,
+    table: KeyTable,
     allowed: IntCounter,
     rejected: IntCounter,
 }
 
 /// The limiters of a process. They are `None` when limiting is off.
 #[derive(Clone)]
-pub struct Limits {
+pub struct RateLimits {
     /// Every request, by client address.
-    pub address: Option<Limit>,
+    pub address: Option<RateLimit>,
     /// Every authenticated request, by principal.
-    pub principal: Option<Limit>,
+    pub principal: Option<RateLimit>,
     /// The stricter limit of routes that take credentials, by client address.
-    pub auth: Option<Limit>,
+    pub auth: Option<RateLimit>,
     /// Every check of a password, by its account.
-    pub account: Option<Limit>,
+    pub account: Option<RateLimit>,
     shared: Option<Arc<SharedBuckets>>,
 }
 
-impl Limits {
+impl RateLimits {
     /// Creates the limiters and their series.
     ///
     /// # Errors
@@ -82,9 +80,8 @@ impl Limits {
             }
             let keys = metrics.keys.with_label_values(&[name]);
             let pace = Pace::new(per_second, burst);
-            let table = Arc::new(KeyTable::new(config.max_keys, pace.refill(), keys));
-            let key = ContextKey { by, table };
-            let limit = || Limit::new(name, pace, key, shared.clone(), metrics);
+            let table = KeyTable::new(config.max_keys, pace.refill(), keys);
+            let limit = || RateLimit::new(name, pace, (by, table), shared.clone(), metrics);
             config.enabled.then(limit).flatten()
         };
         let default = (config.default_per_second, config.default_burst);
@@ -151,65 +148,61 @@ impl Limits {
             .into_iter()
             .flatten()
         {
-            limit.0.key.table.sweep(|| {
-                let limiter = limit.0.local.limiter();
-                limiter.retain_recent();
-                limiter.shrink_to_fit();
+            limit.0.table.sweep(|| {
+                limit.0.local.retain_recent();
+                limit.0.local.shrink_to_fit();
             });
         }
     }
 }
 
-impl Limit {
+impl RateLimit {
     fn new(
         name: &'static str,
         pace: Pace,
-        key: ContextKey,
+        (keyed_by, table): (KeyedBy, KeyTable),
         shared: Option<Arc<SharedBuckets>>,
         metrics: &RateLimitMetrics,
     ) -> Option<Self> {
-        // The period of tower_governor is the time in which one token returns.
-        let local = GovernorConfigBuilder::default()
-            .key_extractor(key.clone())
-            .period(pace.period)
-            .burst_size(pace.burst)
-            .finish()?;
+        let quota = Quota::with_period(pace.period)?.allow_burst(NonZeroU32::new(pace.burst)?);
         let window = pace.refill().as_secs_f64().ceil();
         let policy = format!("\"{name}\";q={};w={window}", pace.burst);
         Some(Self(Arc::new(LimitState {
             name,
             policy: policy.into(),
             pace,
-            local: Arc::new(local),
+            local: Arc::new(KeyedLimiter::keyed(quota)),
             shared,
-            key,
+            keyed_by,
+            table,
             allowed: metrics.decisions.with_label_values(&[name, "allowed"]),
             rejected: metrics.decisions.with_label_values(&[name, "rejected"]),
         })))
     }
 
-    /// Requests the decision of the shared buckets for the current request. `None` when the local
-    /// limiter decides alone.
-    pub(crate) fn ask(
+    /// The decision of the shared buckets on the current request: `Ok`, or the time to wait. `None`
+    /// when the local limiter decides. The future returns `None` when the shared buckets do not
+    /// answer in time.
+    pub fn shared_decision(
         &self,
     ) -> Option<impl Future<Output = Option<Result<(), Duration>>> + Send + use<>> {
-        self.ask_about(self.0.key.current()?)
+        self.shared_decision_on(self.0.keyed_by.current()?)
     }
 
-    fn ask_about(
+    fn shared_decision_on(
         &self,
         key: LimitKey,
     ) -> Option<impl Future<Output = Option<Result<(), Duration>>> + Send + use<>> {
         let shared = Arc::clone(self.0.shared.as_ref()?);
         let live = shared.live()?;
-        let parts = Arc::clone(&self.0);
+        let state = Arc::clone(&self.0);
         Some(async move {
-            let decision = shared.decide(&live, parts.name, key, parts.pace).await;
+            let decision = shared.decide(&live, state.name, key, state.pace).await;
             if decision == Some(Ok(())) {
                 // The local limiter counts the request too. So a client that has used up its share
                 // gets no new one when the local limiter takes over.
-                let key = parts.key.table.admit(key);
-                let _followed = parts.local.limiter().check_key(&key);
+                let key = state.table.admit(key);
+                let _followed = state.local.check_key(&key);
             }
             decision
         })
@@ -218,15 +211,14 @@ impl Limit {
     /// Decides in a handler, where a layer does not have the key.
     ///
     /// # Errors
-    /// [`TooSoon`] when the limit is reached.
-    pub async fn take(&self, key: LimitKey) -> Result<(), TooSoon> {
-        let shared = match self.ask_about(key) {
-            Some(asked) => asked.await,
+    /// [`RateLimitExceeded`] when the limit is reached.
+    pub async fn take(&self, key: LimitKey) -> Result<(), RateLimitExceeded> {
+        let shared = match self.shared_decision_on(key) {
+            Some(decision) => decision.await,
             None => None,
         };
         let decision = shared.unwrap_or_else(|| {
-            let limiter = self.0.local.limiter();
-            let key = self.0.key.table.admit(key);
+            let (limiter, key) = (&self.0.local, self.0.table.admit(key));
             limiter
                 .check_key(&key)
                 .map_err(|until| until.wait_time_from(limiter.clock().now()))
@@ -236,7 +228,7 @@ impl Limit {
                 self.0.allowed.inc();
                 Ok(())
             }
-            Err(wait) => Err(self.too_soon(wait)),
+            Err(wait) => Err(self.exceeded(wait)),
         }
     }
 
@@ -246,33 +238,32 @@ impl Limit {
         self.0.pace.burst
     }
 
-    /// The limiter of this process.
-    pub(crate) fn governing(&self) -> Arc<LocalLimiter> {
+    /// The key of the current request, as it may be passed to [`RateLimit::limiter`]. `None`
+    /// outside of a request, and where no principal is authenticated.
+    #[must_use]
+    pub fn admitted_key(&self) -> Option<LimitKey> {
+        Some(self.0.table.admit(self.0.keyed_by.current()?))
+    }
+
+    /// The limiter of this process, for adapters that call it themselves. Its decisions are counted
+    /// with [`RateLimit::allowed`] and [`RateLimit::exceeded`].
+    #[must_use]
+    pub fn limiter(&self) -> Arc<KeyedLimiter> {
         Arc::clone(&self.0.local)
     }
 
     /// Counter of the allowed requests.
-    pub(crate) fn allowed(&self) -> IntCounter {
+    #[must_use]
+    pub fn allowed(&self) -> IntCounter {
         self.0.allowed.clone()
     }
 
-    pub(crate) fn refuse_locally(&self, error: &GovernorError) -> Response {
-        match error {
-            GovernorError::TooManyRequests { wait_time, .. } => {
-                self.refuse(Duration::from_secs(*wait_time))
-            }
-            _ => ProblemResponse(Problem::internal(error.clone())).into_response(),
-        }
-    }
-
-    pub(crate) fn refuse(&self, wait: Duration) -> Response {
-        ProblemResponse::from(self.too_soon(wait)).into_response()
-    }
-
-    fn too_soon(&self, wait: Duration) -> TooSoon {
+    /// Counts a refusal.
+    #[must_use]
+    pub fn exceeded(&self, wait: Duration) -> RateLimitExceeded {
         self.0.rejected.inc();
         tracing::debug!(limiter = self.0.name, ?wait, "refused by a rate limit");
-        TooSoon {
+        RateLimitExceeded {
             limiter: self.0.name,
             policy: Arc::clone(&self.0.policy),
             wait,
@@ -285,9 +276,9 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::rate_limit::keys::LimitKey;
+    use crate::rate::keys::LimitKey;
 
-    fn limits(per_second: f64, max_keys: u32) -> Limits {
+    fn limits(per_second: f64, max_keys: u32) -> RateLimits {
         let config = Config {
             enabled: true,
             default_per_second: per_second,
@@ -303,14 +294,14 @@ mod tests {
             redis_prefix: String::new(),
         };
         let metrics = RateLimitMetrics::register(&prometheus::Registry::new()).unwrap();
-        Limits::new(&config, &metrics).unwrap()
+        RateLimits::new(&config, &metrics).unwrap()
     }
 
-    /// Decides a request of this client in the same way as tower_governor.
-    fn ask(limit: &Limit, client: u32) -> bool {
+    /// Decides a request of this client in the same way as an adapter.
+    fn ask(limit: &RateLimit, client: u32) -> bool {
         let key = LimitKey::address(Ipv4Addr::from_bits(client).into());
-        let key = limit.0.key.table.admit(key);
-        limit.0.local.limiter().check_key(&key).is_ok()
+        let key = limit.0.table.admit(key);
+        limit.0.local.check_key(&key).is_ok()
     }
 
     #[test]
@@ -323,7 +314,7 @@ mod tests {
                 limits.sweep();
             }
             passed += u32::from(ask(limit, client));
-            assert!(limit.0.local.limiter().len() <= 1_001);
+            assert!(limit.0.local.len() <= 1_001);
         }
         assert_eq!(passed, 1_000 + 2, "each its first, and the others a burst");
     }
@@ -336,6 +327,6 @@ mod tests {
             ask(limit, client);
         }
         limits.sweep();
-        assert_eq!(limit.0.local.limiter().len(), 0);
+        assert_eq!(limit.0.local.len(), 0);
     }
 }

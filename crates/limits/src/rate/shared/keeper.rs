@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::rate_limit::shared::script::Pace;
-use crate::rate_limit::shared::{BackendFailure, LiveConnection, SharedBuckets, script};
+use crate::rate::shared::script::Pace;
+use crate::rate::shared::{BackendFailure, LiveConnection, SharedBuckets, script};
 
 /// Maximum time for name resolution, connection, greeting and script together.
 const CONNECT: Duration = Duration::from_secs(1);

@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use axum::body::Body;
 use db::{Database, DbMetrics, migrate as migrations};
 use http::{Request, header};
-use http_server::rate_limit::Limits;
 use hyper_util::rt::TokioIo;
 use identity::store::Promotion;
+use limits::RateLimits;
 use settings::clock::{SharedClock, SystemClock};
 use telemetry::Exemplars;
 use uuid::Uuid;
@@ -22,7 +22,7 @@ use crate::config::Config;
 ///
 /// # Errors
 /// When the database cannot be reached or a migration fails.
-pub async fn migrate(config: &Config, tell: fn(&str)) -> anyhow::Result<()> {
+pub(crate) async fn migrate(config: &Config, tell: fn(&str)) -> anyhow::Result<()> {
     let database = offline(config)?;
     database.exposed_files().iter().for_each(|line| tell(line));
     let bound = config.database.acquire_timeout;
@@ -42,16 +42,16 @@ pub async fn migrate(config: &Config, tell: fn(&str)) -> anyhow::Result<()> {
 
 /// The result of `check`.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub(crate) struct Findings {
     /// One line for each dependency that failed.
-    pub failures: Vec<String>,
+    pub(crate) failures: Vec<String>,
     /// Missing migrations that `serve` applies at its start.
-    pub pending: Vec<String>,
+    pub(crate) pending: Vec<String>,
 }
 
 /// Reaches every dependency. Every step has a time limit. `tell` gets findings that are not
 /// failures but should be fixed.
-pub async fn check(config: &Config, tell: fn(&str)) -> Findings {
+pub(crate) async fn check(config: &Config, tell: fn(&str)) -> Findings {
     let mut found = Findings::default();
     let database = match offline(config) {
         Ok(database) => database,
@@ -66,7 +66,7 @@ pub async fn check(config: &Config, tell: fn(&str)) -> Findings {
         Err(failure) => found.failures.push(failure),
     }
     close(&database, config.database.acquire_timeout).await;
-    if let Err(error) = Limits::check(&config.rate_limit).await {
+    if let Err(error) = RateLimits::check(&config.rate_limit).await {
         found.failures.push(format!("redis: {error:#}"));
     }
     found
@@ -76,7 +76,7 @@ pub async fn check(config: &Config, tell: fn(&str)) -> Findings {
 ///
 /// # Errors
 /// When the database cannot be reached, lacks migrations or has no such user.
-pub async fn promote(config: &Config, user: Uuid) -> anyhow::Result<String> {
+pub(crate) async fn promote(config: &Config, user: Uuid) -> anyhow::Result<String> {
     let database = offline(config)?;
     let outcome = promote_on(config, &database, user).await;
     close(&database, config.database.acquire_timeout).await;
@@ -144,7 +144,7 @@ fn offline(config: &Config) -> anyhow::Result<Database> {
 
 /// The URL of the liveness check of a service with this configuration.
 #[must_use]
-pub fn liveness_url(config: &Config) -> String {
+pub(crate) fn liveness_url(config: &Config) -> String {
     let mut address = config.admin.addr;
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
@@ -156,7 +156,7 @@ pub fn liveness_url(config: &Config) -> String {
 ///
 /// # Errors
 /// When no answer arrives in time, or an answer with another status.
-pub async fn healthcheck(url: &str, timeout: Duration) -> anyhow::Result<()> {
+pub(crate) async fn healthcheck(url: &str, timeout: Duration) -> anyhow::Result<()> {
     let status = tokio::time::timeout(timeout, get_status(url))
         .await
         .with_context(|| format!("no answer from {url} within {timeout:?}"))??;

@@ -1,21 +1,19 @@
-//! Places: limits of requests in progress and of arriving bodies, in all and of one client.
+//! Limits of the requests in progress and of the bodies that are awaited, in all and of one client.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use prometheus::IntCounter;
+use prometheus::{IntCounterVec, IntGauge};
 use request::problem::codes;
 use request::{Problem, RequestContext, Share, Shares};
 
-use crate::observe::HttpMetrics;
-
 /// Limits of a listener's requests.
 #[derive(Debug, Clone, Copy)]
-pub struct PlaceLimits {
+pub struct ConcurrencyLimits {
     /// Maximum requests in progress.
     pub in_flight: u32,
-    /// Maximum places of one client in the upper half of `in_flight`.
+    /// Maximum permits of one client in the upper half of `in_flight`.
     pub in_flight_per_client: u32,
     /// Maximum request bodies that are awaited.
     pub bodies: u32,
@@ -23,24 +21,31 @@ pub struct PlaceLimits {
     pub bodies_per_client: u32,
 }
 
-/// No place is free, and the reason was counted. The answer is 503 `OVERLOADED`.
+/// The series of a listener that its limits change.
+#[derive(Clone)]
+pub struct ConcurrencyMetrics {
+    /// Refused requests, by reason.
+    pub shed: IntCounterVec,
+    /// Bodies that are awaited.
+    pub bodies: IntGauge,
+}
+
+/// A limit is reached, and the refusal was counted. The answer is 503 `OVERLOADED`.
 #[derive(Debug, thiserror::Error)]
-#[error("no place is free: {reason}")]
-pub struct NoPlace {
+#[error("the limit {reason} is reached")]
+pub struct Overloaded {
     reason: &'static str,
 }
 
-impl NoPlace {
-    /// The problem for the client.
-    #[must_use]
-    pub fn problem(&self) -> Problem {
-        let detail = match self.reason {
+impl From<&Overloaded> for Problem {
+    fn from(overloaded: &Overloaded) -> Self {
+        let detail = match overloaded.reason {
             CLIENT_IN_FLIGHT => "Too many requests of this client are in work.",
             BODIES => "Too many request bodies are awaited.",
             CLIENT_BODIES => "Too many request bodies of this client are awaited.",
             _ => "Too many requests are in work.",
         };
-        Problem::new(codes::OVERLOADED, detail).retry_after(1)
+        Self::new(codes::OVERLOADED, detail).retry_after(1)
     }
 }
 
@@ -49,20 +54,22 @@ const CLIENT_IN_FLIGHT: &str = "client_in_flight";
 const BODIES: &str = "bodies";
 const CLIENT_BODIES: &str = "client_bodies";
 
-/// The places of a listener. They exist as long as the process.
-pub(crate) struct Places {
-    limits: PlaceLimits,
-    /// Below this number in progress, places are not counted by client.
+/// The permits of a listener. It exists as long as the process.
+pub struct Concurrency {
+    limits: ConcurrencyLimits,
+    /// Below this number in progress, permits are not counted by client.
     open: u32,
     in_flight: AtomicU32,
     in_flight_of: Arc<Shares>,
     bodies: AtomicU32,
     bodies_of: Arc<Shares>,
-    metrics: HttpMetrics,
+    metrics: ConcurrencyMetrics,
 }
 
-impl Places {
-    pub(crate) fn new(limits: PlaceLimits, metrics: HttpMetrics) -> Self {
+impl Concurrency {
+    /// Permits within these limits.
+    #[must_use]
+    pub fn new(limits: ConcurrencyLimits, metrics: ConcurrencyMetrics) -> Self {
         Self {
             limits,
             open: limits.in_flight / 2,
@@ -74,55 +81,55 @@ impl Places {
         }
     }
 
-    /// Takes a place for the request that is being polled.
+    /// Admits the request that is being polled.
     ///
     /// # Errors
-    /// When all places are taken, or this client holds its share.
-    pub(crate) fn take(&'static self) -> Result<Place, NoPlace> {
+    /// When all permits are taken, or this client holds its share.
+    pub fn admit(&'static self) -> Result<Permit, Overloaded> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         if before < self.open {
-            return Ok(Place {
-                places: self,
+            return Ok(Permit {
+                concurrency: self,
                 _share: None,
             });
         }
-        self.take_scarce(before)
+        self.admit_to_upper_half(before)
     }
 
     /// In the upper half each client is counted, which takes a lock.
     #[cold]
-    fn take_scarce(&'static self, before: u32) -> Result<Place, NoPlace> {
+    fn admit_to_upper_half(&'static self, before: u32) -> Result<Permit, Overloaded> {
         let share = if before >= self.limits.in_flight {
             Err(IN_FLIGHT)
         } else {
             self.in_flight_of.take(client()).ok_or(CLIENT_IN_FLIGHT)
         };
         match share {
-            Ok(share) => Ok(Place {
-                places: self,
+            Ok(share) => Ok(Permit {
+                concurrency: self,
                 _share: Some(Box::new(share)),
             }),
             Err(reason) => {
                 self.in_flight.fetch_sub(1, Ordering::Relaxed);
-                Err(self.full(reason))
+                Err(self.refuse(reason))
             }
         }
     }
 
-    /// Takes a place beyond all limits, for work that has begun already.
-    pub(crate) fn take_unasked(&'static self) -> Place {
+    /// A permit beyond all limits, for work that has begun already.
+    pub fn admit_begun_work(&'static self) -> Permit {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Place {
-            places: self,
+        Permit {
+            concurrency: self,
             _share: None,
         }
     }
 
-    /// Takes a place among the bodies for the request that is being polled.
+    /// Admits the body of the request that is being polled.
     ///
     /// # Errors
-    /// When all places are taken, or this client holds its share.
-    pub(crate) fn take_body(&'static self) -> Result<BodyPlace, NoPlace> {
+    /// When all permits are taken, or this client holds its share.
+    pub fn admit_body(&'static self) -> Result<BodyPermit, Overloaded> {
         let before = self.bodies.fetch_add(1, Ordering::Relaxed);
         let share = if before >= self.limits.bodies {
             Err(BODIES)
@@ -132,33 +139,28 @@ impl Places {
         match share {
             Ok(share) => {
                 self.metrics.bodies.inc();
-                Ok(BodyPlace {
-                    places: self,
+                Ok(BodyPermit {
+                    concurrency: self,
                     _share: share,
                 })
             }
             Err(reason) => {
                 self.bodies.fetch_sub(1, Ordering::Relaxed);
-                Err(self.full(reason))
+                Err(self.refuse(reason))
             }
         }
     }
 
-    fn full(&self, reason: &'static str) -> NoPlace {
-        let shed: IntCounter = self.metrics.shed.with_label_values(&[reason]);
-        shed.inc();
-        tracing::debug!(reason, "no place for the request");
-        NoPlace { reason }
+    fn refuse(&self, reason: &'static str) -> Overloaded {
+        self.metrics.shed.with_label_values(&[reason]).inc();
+        tracing::debug!(reason, "refused by a concurrency limit");
+        Overloaded { reason }
     }
 
-    #[cfg(test)]
-    pub(crate) fn in_flight(&self) -> u32 {
+    /// Requests in progress.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn shed(&self, reason: &str) -> u64 {
-        self.metrics.shed.with_label_values(&[reason]).get()
     }
 }
 
@@ -168,28 +170,30 @@ fn client() -> IpAddr {
         .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
-/// A place among the requests in progress. It is free again when this is dropped.
-pub(crate) struct Place {
-    places: &'static Places,
-    /// Boxed, because it is rare and a place moves with every request.
+/// Permits a request in progress. It is free again when this is dropped.
+#[must_use]
+pub struct Permit {
+    concurrency: &'static Concurrency,
+    /// Boxed, because it is rare and a permit moves with every request.
     _share: Option<Box<Share>>,
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.places.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.concurrency.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A place among the awaited bodies. It is free again when this is dropped.
-pub(crate) struct BodyPlace {
-    places: &'static Places,
+/// Permits a body that is awaited. It is free again when this is dropped.
+#[must_use]
+pub struct BodyPermit {
+    concurrency: &'static Concurrency,
     _share: Share,
 }
 
-impl Drop for BodyPlace {
+impl Drop for BodyPermit {
     fn drop(&mut self) {
-        self.places.bodies.fetch_sub(1, Ordering::Relaxed);
-        self.places.metrics.bodies.dec();
+        self.concurrency.bodies.fetch_sub(1, Ordering::Relaxed);
+        self.concurrency.metrics.bodies.dec();
     }
 }

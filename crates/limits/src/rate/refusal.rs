@@ -1,4 +1,4 @@
-//! The answer to a request that a rate limit refuses.
+//! The refusal of a request by a rate limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use request::problem::codes;
 /// A refusal by a limiter.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("refused by the limiter {limiter} for {wait:?}")]
-pub struct TooSoon {
+pub struct RateLimitExceeded {
     pub(crate) limiter: &'static str,
     pub(crate) policy: Arc<str>,
     pub(crate) wait: Duration,
 }
 
-impl From<TooSoon> for Problem {
+impl From<RateLimitExceeded> for Problem {
     /// Rounds the wait up to seconds, so that a client that honours `Retry-After` is not refused
     /// again. tower_governor rounds it down.
-    fn from(refusal: TooSoon) -> Self {
+    fn from(refusal: RateLimitExceeded) -> Self {
         let seconds = refusal.wait.as_secs() + 1;
         let state = format!("\"{}\";r=0;t={seconds}", refusal.limiter);
         Self::new(
