@@ -19,7 +19,7 @@ use http_server::rate_limit::Limits;
 use identity::access::AccessTokens;
 use identity::keyring::Keyring;
 use identity::store::{ErasureHook, IdentityStore};
-use identity::throttle::Throttle;
+use identity::throttle::PasswordThrottle;
 use identity::{self, IdentityMetrics};
 use lifecycle::Lifecycle;
 use prometheus::Registry;
@@ -32,7 +32,7 @@ use tower::util::option_layer;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
-use workers::{self, Next, Runner, Trigger, Worker};
+use workers::{self, NextRun, Runner, Trigger, Worker};
 
 #[cfg(feature = "postgres")]
 use identity::store::PostgresIdentityStore;
@@ -151,7 +151,7 @@ fn router<S: Clone + Send + Sync + 'static>(
 fn identity(parts: &Parts<'_>) -> anyhow::Result<Arc<identity::Service>> {
     let config = parts.auth;
     let metrics = IdentityMetrics::register(parts.registry)?;
-    let throttle = Throttle::new(parts.limits);
+    let throttle = PasswordThrottle::new(parts.limits);
     let keyring = Keyring::new(config)?;
     keyring.watch(parts.lifecycle);
     let tokens = AccessTokens::new(config, keyring, Arc::clone(parts.clock));
@@ -173,17 +173,17 @@ fn clean_up(parts: &Parts<'_>, identity: Arc<identity::Service>, ledger: Ledger)
         name: CLEANUP,
         trigger: Trigger::Interval(parts.workers.cleanup_interval),
         deadline: Duration::from_mins(1),
-        single: true,
+        exclusive: true,
         run: Box::new(move || {
             let (identity, ledger) = (Arc::clone(&identity), ledger.clone());
             Box::pin(async move {
                 let tokens = identity.remove_expired_tokens().await?;
                 if workers::stopping() {
-                    return Ok(Next::InTime);
+                    return Ok(NextRun::AsScheduled);
                 }
                 let idempotency_keys = ledger.remove_expired_idempotency_keys().await?;
                 tracing::debug!(tokens, idempotency_keys, "removed what had expired");
-                Ok(Next::InTime)
+                Ok(NextRun::AsScheduled)
             })
         }),
     });

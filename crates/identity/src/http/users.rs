@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::{State, UserBody};
 use crate::domain::{Email, Name, Password, User, UserChange};
-use crate::store::Expected;
+use crate::store::ExpectedVersion;
 
 /// Changes of the own account. A field that is left out, or null, stays.
 #[derive(Deserialize, ToSchema)]
@@ -61,13 +61,13 @@ pub(super) struct PasswordChange {
     new_password: String,
 }
 
-const MISSING: InvalidValue = InvalidValue {
+const REQUIRED: InvalidValue = InvalidValue {
     code: "REQUIRED",
     message: "is required",
 };
 
 /// The path is the same for every user, so caches must not share an answer between callers.
-const PRIVATE: [(HeaderName, HeaderValue); 2] = [
+const PRIVATE_CACHE_HEADERS: [(HeaderName, HeaderValue); 2] = [
     (
         header::CACHE_CONTROL,
         HeaderValue::from_static("private, no-cache"),
@@ -75,15 +75,15 @@ const PRIVATE: [(HeaderName, HeaderValue); 2] = [
     (header::VARY, HeaderValue::from_static("authorization")),
 ];
 
-fn answer(user: User) -> Response {
+fn user_response(user: User) -> Response {
     let tag = [(header::ETAG, etag::tag(user.version))];
-    (PRIVATE, tag, Json(UserBody::from(user))).into_response()
+    (PRIVATE_CACHE_HEADERS, tag, Json(UserBody::from(user))).into_response()
 }
 
-fn expected(IfMatch(condition): IfMatch) -> Expected {
+fn expected_version(IfMatch(condition): IfMatch) -> ExpectedVersion {
     match condition {
-        Condition::Absent | Condition::Anything => Expected::Any,
-        Condition::Versions(versions) => Expected::OneOf(versions),
+        Condition::Absent | Condition::Anything => ExpectedVersion::Any,
+        Condition::Versions(versions) => ExpectedVersion::OneOf(versions),
     }
 }
 
@@ -108,14 +108,14 @@ fn expected(IfMatch(condition): IfMatch) -> Expected {
 pub(super) async fn read(
     AxumState(service): AxumState<State>,
     RequirePrincipal(principal): RequirePrincipal,
-    known: IfNoneMatch,
+    if_none_match: IfNoneMatch,
 ) -> Result<Response, ProblemResponse> {
     let user = service.user(principal.user).await?;
-    if known.names(user.version) {
+    if if_none_match.names(user.version) {
         let tag = [(header::ETAG, etag::tag(user.version))];
-        return Ok((StatusCode::NOT_MODIFIED, PRIVATE, tag).into_response());
+        return Ok((StatusCode::NOT_MODIFIED, PRIVATE_CACHE_HEADERS, tag).into_response());
     }
-    Ok(answer(user))
+    Ok(user_response(user))
 }
 
 /// Changes the name or the address of the own account. A new address requires the password.
@@ -146,10 +146,10 @@ pub(super) async fn read(
 pub(super) async fn update(
     AxumState(service): AxumState<State>,
     RequirePrincipal(principal): RequirePrincipal,
-    base: IfMatch,
+    if_match: IfMatch,
     Json(body): Json<Change>,
 ) -> Result<Response, ProblemResponse> {
-    let expected = expected(base);
+    let expected = expected_version(if_match);
     let mut fields = Fields::default();
     let name = body
         .name
@@ -158,7 +158,7 @@ pub(super) async fn update(
         .email
         .map(|email| fields.take("email", Email::parse(&email)));
     let current = email.as_ref().and_then(|_| {
-        let current = body.current_password.ok_or(MISSING);
+        let current = body.current_password.ok_or(REQUIRED);
         fields.take("current_password", current)
     });
     let change = UserChange {
@@ -168,13 +168,13 @@ pub(super) async fn update(
     let change = fields.finish(Some(change))?;
     let user = match current {
         Some(current) => {
-            let current = Password::presented(current);
+            let current = Password::for_verification(current);
             let (id, expected) = (principal.user, expected);
             service.update_address(id, current, expected, change).await
         }
         None => service.update(principal.user, expected, change).await,
     }?;
-    Ok(answer(user))
+    Ok(user_response(user))
 }
 
 /// Erases the own account. It requires the password. Personal data is removed and tokens are
@@ -206,14 +206,14 @@ pub(super) async fn update(
 pub(super) async fn erase(
     AxumState(service): AxumState<State>,
     RequirePrincipal(principal): RequirePrincipal,
-    base: IfMatch,
+    if_match: IfMatch,
     body: Option<Json<Erasure>>,
 ) -> Result<StatusCode, ProblemResponse> {
-    let expected = expected(base);
+    let expected = expected_version(if_match);
     let mut fields = Fields::default();
     let current = body.map(|Json(body)| body.current_password);
-    let current = fields.take("current_password", current.ok_or(MISSING));
-    let current = Password::presented(fields.finish(current)?);
+    let current = fields.take("current_password", current.ok_or(REQUIRED));
+    let current = Password::for_verification(fields.finish(current)?);
     service.erase(principal.user, current, expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -253,7 +253,7 @@ pub(super) async fn change_password(
         Password::parse(body.new_password, Some(&own)),
     );
     let new = fields.finish(new)?;
-    let current = Password::presented(body.current_password);
+    let current = Password::for_verification(body.current_password);
     service
         .change_password(principal.user, current, new)
         .await?;
