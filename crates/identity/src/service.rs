@@ -236,7 +236,7 @@ impl Service {
                 tracing::warn!(
                     %user,
                     %family,
-                    "a refresh token was reused after its rotation; all refresh tokens of this login were revoked"
+                    "a refresh token was reused after its rotation; its family was revoked"
                 );
                 (Err(IdentityError::InvalidRefreshToken), Outcome::Reused)
             }

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::refresh_token::{RefreshTokenState, RotationOutcome, RotationRequest, StoredToken};
-use super::{ChangeError, ExpectedVersion, FirstAdministrator, NewUser, Promotion};
+use super::{ChangeError, ExpectedVersion, FirstAdministrator, NewTokenFamily, NewUser, Promotion};
 use crate::domain::{User, UserChange};
 
 /// Queries inside a transaction. The connections of both backends implement them.
@@ -16,8 +16,9 @@ pub(crate) trait Queries: Send {
     fn lock_user(&mut self, id: Uuid)
     -> impl Future<Output = Result<Option<User>, DbError>> + Send;
 
-    /// Whether this is the stored password hash of a user. The caller has locked the user.
-    fn has_password_hash(
+    /// Whether this is the stored password hash of a user. If it is, the user cannot change until the
+    /// transaction ends.
+    fn lock_password_hash(
         &mut self,
         id: Uuid,
         password_hash: &str,
@@ -32,6 +33,30 @@ pub(crate) trait Queries: Send {
         user: &User,
         now: OffsetDateTime,
     ) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    /// Replaces the password hash after an upgrade of the parameters.
+    fn upgrade_password_hash(
+        &mut self,
+        id: Uuid,
+        upgraded_hash: &str,
+    ) -> impl Future<Output = Result<(), DbError>> + Send;
+
+    /// Replaces the password hash of a new password and raises the token epoch. Returns false if
+    /// `verified_hash` is not the stored hash.
+    fn replace_password_hash(
+        &mut self,
+        id: Uuid,
+        verified_hash: &str,
+        new_hash: &str,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<bool, DbError>> + Send;
+
+    /// Removes the personal data and the refresh tokens of a user.
+    fn erase_user(
+        &mut self,
+        id: Uuid,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<(), DbError>> + Send;
 
     /// Whether there is an administrator.
     fn administrator_exists(&mut self) -> impl Future<Output = Result<bool, DbError>> + Send;
@@ -56,10 +81,23 @@ pub(crate) trait Queries: Send {
         request: &RotationRequest,
     ) -> impl Future<Output = Result<Option<StoredToken>, DbError>> + Send;
 
+    /// Adds a token family with its first token.
+    fn insert_family(
+        &mut self,
+        family: &NewTokenFamily,
+    ) -> impl Future<Output = Result<(), DbError>> + Send;
+
     /// Revokes a token family.
     fn revoke_family(
         &mut self,
         family: Uuid,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<(), DbError>> + Send;
+
+    /// Revokes all token families of a user.
+    fn revoke_families_of(
+        &mut self,
+        user: Uuid,
         now: OffsetDateTime,
     ) -> impl Future<Output = Result<(), DbError>> + Send;
 
@@ -82,7 +120,7 @@ pub(crate) async fn lock_for_change(
     let user = queries.lock_user(id).await?;
     let user = user.ok_or(ChangeError::NoSuchUser)?;
     if let Some(hash) = verified_hash
-        && !queries.has_password_hash(id, hash).await?
+        && !queries.lock_password_hash(id, hash).await?
     {
         return Err(ChangeError::PasswordChanged);
     }
@@ -108,6 +146,42 @@ pub(crate) async fn update_user(
         written.map_err(ChangeError::from_write)?;
     }
     Ok(changed)
+}
+
+/// Replaces the password hash, raises the token epoch and revokes every refresh token of the user.
+pub(crate) async fn change_password(
+    queries: &mut impl Queries,
+    id: Uuid,
+    verified_hash: &str,
+    new_hash: &str,
+    now: OffsetDateTime,
+) -> Result<(), ChangeError> {
+    let replaced = queries.replace_password_hash(id, verified_hash, new_hash, now);
+    if !replaced.await? {
+        return Err(ChangeError::PasswordChanged);
+    }
+    queries.revoke_families_of(id, now).await?;
+    Ok(())
+}
+
+/// Adds a token family, unless the password was changed since it was verified.
+pub(crate) async fn create_token_family(
+    queries: &mut impl Queries,
+    family: &NewTokenFamily,
+) -> Result<bool, DbError> {
+    // The lock delays a change of the password until the family exists, so that the change revokes
+    // it.
+    let unchanged = queries.lock_password_hash(family.user, &family.verified_hash);
+    if !unchanged.await? {
+        return Ok(false);
+    }
+    if let Some(upgraded_hash) = &family.upgraded_hash {
+        queries
+            .upgrade_password_hash(family.user, upgraded_hash)
+            .await?;
+    }
+    queries.insert_family(family).await?;
+    Ok(true)
 }
 
 /// Adds the first administrator if there is none and the address is free.

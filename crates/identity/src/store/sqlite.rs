@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use db::{Db, DbError};
-use settings::clock::{from_micros, to_micros};
+use settings::clock::from_micros;
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -193,32 +193,8 @@ impl IdentityStore for SqliteIdentityStore {
     ) -> Result<(), ChangeError> {
         self.db
             .run("change_password", async {
-                let now = to_micros(now);
                 let mut tx = self.db.begin().await?;
-                let changed = sqlx::query!(
-                    "UPDATE users SET password_hash = ?3, token_epoch = token_epoch + 1,
-                                      updated_at = ?4
-                     WHERE id = ?1 AND password_hash = ?2",
-                    id,
-                    verified_hash,
-                    new_hash,
-                    now,
-                )
-                .execute(&mut *tx)
-                .await
-                .map_err(DbError::from)?;
-                if changed.rows_affected() == 0 {
-                    return Err(ChangeError::PasswordChanged);
-                }
-                sqlx::query!(
-                    "UPDATE refresh_families SET revoked_at = ?2
-                     WHERE user_id = ?1 AND revoked_at IS NULL",
-                    id,
-                    now,
-                )
-                .execute(&mut *tx)
-                .await
-                .map_err(DbError::from)?;
+                decisions::change_password(&mut *tx, id, verified_hash, new_hash, now).await?;
                 tx.commit().await.map_err(DbError::from)?;
                 Ok(())
             })
@@ -239,22 +215,7 @@ impl IdentityStore for SqliteIdentityStore {
                 for hook in &self.hooks {
                     hook.erase(&mut tx, id).await?;
                 }
-                let now = to_micros(now);
-                sqlx::query!("DELETE FROM refresh_families WHERE user_id = ?1", id)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(DbError::from)?;
-                sqlx::query!(
-                    "UPDATE users
-                     SET email = NULL, name = NULL, password_hash = NULL, role = 'user',
-                         version = version + 1, updated_at = ?2, erased_at = ?2
-                     WHERE id = ?1",
-                    id,
-                    now,
-                )
-                .execute(&mut *tx)
-                .await
-                .map_err(DbError::from)?;
+                tx.erase_user(id, now).await?;
                 tx.commit().await.map_err(DbError::from)?;
                 Ok(())
             })
@@ -296,7 +257,14 @@ impl IdentityStore for SqliteIdentityStore {
     }
 
     async fn create_token_family(&self, family: NewTokenFamily) -> Result<bool, DbError> {
-        tokens::create_family(&self.db, &family).await
+        self.db
+            .run("open_refresh_family", async {
+                let mut tx = self.db.begin().await?;
+                let created = decisions::create_token_family(&mut *tx, &family).await?;
+                tx.commit().await?;
+                Ok(created)
+            })
+            .await
     }
 
     async fn rotate(&self, request: RotationRequest) -> Result<RotationOutcome, DbError> {

@@ -5,11 +5,12 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::tokens::insert_token;
 use crate::domain::User;
 use crate::store::decisions::Queries;
 use crate::store::refresh_token::StoredToken;
-use crate::store::{NewUser, RotationRequest, UserRow, stored_claims};
+use crate::store::{
+    NewTokenFamily, NewUser, RefreshTokenHash, RotationRequest, UserRow, stored_claims,
+};
 
 impl Queries for PgConnection {
     async fn lock_user(&mut self, id: Uuid) -> Result<Option<User>, DbError> {
@@ -24,9 +25,10 @@ impl Queries for PgConnection {
         Ok(row.map(User::from))
     }
 
-    async fn has_password_hash(&mut self, id: Uuid, password_hash: &str) -> Result<bool, DbError> {
+    async fn lock_password_hash(&mut self, id: Uuid, password_hash: &str) -> Result<bool, DbError> {
         let found = sqlx::query_scalar!(
-            "SELECT id FROM users WHERE id = $1 AND password_hash = $2",
+            "SELECT id FROM users WHERE id = $1 AND password_hash = $2
+             FOR NO KEY UPDATE",
             id,
             password_hash,
         )
@@ -65,6 +67,59 @@ impl Queries for PgConnection {
             user.email.as_str(),
             user.name.as_str(),
             user.version,
+            now,
+        )
+        .execute(self)
+        .await?;
+        Ok(())
+    }
+
+    async fn upgrade_password_hash(
+        &mut self,
+        id: Uuid,
+        upgraded_hash: &str,
+    ) -> Result<(), DbError> {
+        sqlx::query!(
+            "UPDATE users SET password_hash = $2 WHERE id = $1",
+            id,
+            upgraded_hash
+        )
+        .execute(self)
+        .await?;
+        Ok(())
+    }
+
+    async fn replace_password_hash(
+        &mut self,
+        id: Uuid,
+        verified_hash: &str,
+        new_hash: &str,
+        now: OffsetDateTime,
+    ) -> Result<bool, DbError> {
+        let replaced = sqlx::query!(
+            "UPDATE users SET password_hash = $3, token_epoch = token_epoch + 1,
+                              updated_at = $4
+             WHERE id = $1 AND password_hash = $2",
+            id,
+            verified_hash,
+            new_hash,
+            now,
+        )
+        .execute(self)
+        .await?;
+        Ok(replaced.rows_affected() > 0)
+    }
+
+    async fn erase_user(&mut self, id: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
+        sqlx::query!("DELETE FROM refresh_families WHERE user_id = $1", id)
+            .execute(&mut *self)
+            .await?;
+        sqlx::query!(
+            "UPDATE users
+             SET email = NULL, name = NULL, password_hash = NULL, role = 'user',
+                 version = version + 1, updated_at = $2, erased_at = $2
+             WHERE id = $1",
+            id,
             now,
         )
         .execute(self)
@@ -141,11 +196,37 @@ impl Queries for PgConnection {
         }))
     }
 
+    async fn insert_family(&mut self, family: &NewTokenFamily) -> Result<(), DbError> {
+        sqlx::query!(
+            "INSERT INTO refresh_families (id, user_id, created_at, expires_at)
+             VALUES ($1, $2, $3, $4)",
+            family.id,
+            family.user,
+            family.now,
+            family.expires_at,
+        )
+        .execute(&mut *self)
+        .await?;
+        insert_token(self, family.token, family.id, family.now, family.expires_at).await
+    }
+
     async fn revoke_family(&mut self, family: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
         sqlx::query!(
             "UPDATE refresh_families SET revoked_at = $2 WHERE id = $1",
             family,
             now
+        )
+        .execute(self)
+        .await?;
+        Ok(())
+    }
+
+    async fn revoke_families_of(&mut self, user: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
+        sqlx::query!(
+            "UPDATE refresh_families SET revoked_at = $2
+             WHERE user_id = $1 AND revoked_at IS NULL",
+            user,
+            now,
         )
         .execute(self)
         .await?;
@@ -180,4 +261,24 @@ impl Queries for PgConnection {
         )
         .await
     }
+}
+
+async fn insert_token(
+    connection: &mut PgConnection,
+    token: RefreshTokenHash,
+    family: Uuid,
+    now: OffsetDateTime,
+    expires_at: OffsetDateTime,
+) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO refresh_tokens (token_hash, family_id, issued_at, expires_at)
+         VALUES ($1, $2, $3, $4)",
+        token.as_slice(),
+        family,
+        now,
+        expires_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
