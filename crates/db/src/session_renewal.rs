@@ -19,7 +19,8 @@ pub(crate) enum SessionAction {
     Close,
 }
 
-/// The two points in time, and the counter of closed sessions.
+/// Two points in time, which decide about the sessions that are older, and the counters of failed
+/// and of closed sessions.
 pub(crate) struct SessionRenewal {
     origin: Instant,
     /// Nanoseconds after `origin`. Sessions that were opened earlier are closed.

@@ -27,7 +27,7 @@ metrics! {
     /// Background work.
     pub struct WorkerMetrics {
         /// Runs by outcome. `ok`, `failed` and `timeout` have ended. `skipped` had not begun,
-        /// because another replica had the turn or a drain started. `cut` was ended by a shutdown.
+        /// because another replica had the lock or a drain started. `cut` was ended by a shutdown.
         pub runs: IntCounterVec = "worker_runs_total"["worker", "outcome"];
         /// Duration of a run in seconds.
         pub duration: HistogramVec = "worker_run_duration_seconds"["worker"], buckets LATENCY;
@@ -187,7 +187,7 @@ impl Runner {
                 return;
             }
             heartbeat.record(outcome.is_good());
-            timer.after(outcome, &worker.trigger);
+            timer.after_run(outcome, &worker.trigger);
         }
     }
 }

@@ -10,6 +10,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The doubling ends at the worker's own pause, or at this time if the pause is shorter.
 const LAST_RETRY: Duration = Duration::from_mins(1);
 
+/// The pause before the next run of a worker.
 pub(crate) struct RunTimer {
     pause: Duration,
     failures: u32,
@@ -26,7 +27,8 @@ impl RunTimer {
         }
     }
 
-    pub(crate) fn after(&mut self, outcome: Outcome, trigger: &Trigger) {
+    /// Sets the pause after a run.
+    pub(crate) fn after_run(&mut self, outcome: Outcome, trigger: &Trigger) {
         self.wakes_early = outcome.is_good();
         self.failures = if outcome.is_good() {
             0
@@ -52,6 +54,7 @@ impl RunTimer {
         }
     }
 
+    /// Waits until the next run.
     pub(crate) async fn next_run(&self, trigger: &Trigger) {
         let sleep = tokio::time::sleep(self.pause);
         match trigger {
@@ -81,15 +84,15 @@ mod tests {
         let mut timer = RunTimer::new(&trigger);
         let seconds = |timer: &RunTimer| timer.pause_without_jitter(&trigger).as_secs();
         for expected in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
-            timer.after(Outcome::Failed, &trigger);
+            timer.after_run(Outcome::Failed, &trigger);
             assert_eq!(seconds(&timer), expected);
             let jittered =
                 timer.pause.as_secs_f64() / timer.pause_without_jitter(&trigger).as_secs_f64();
             assert!((0.9..=1.1).contains(&jittered));
         }
-        timer.after(Outcome::Ok(NextRun::AsScheduled), &trigger);
+        timer.after_run(Outcome::Ok(NextRun::AsScheduled), &trigger);
         assert_eq!(seconds(&timer), 300);
-        timer.after(Outcome::Ok(NextRun::AtOnce), &trigger);
+        timer.after_run(Outcome::Ok(NextRun::AtOnce), &trigger);
         assert_eq!(timer.pause, Duration::ZERO);
     }
 
@@ -98,7 +101,7 @@ mod tests {
         let trigger = Trigger::Interval(Duration::from_millis(10));
         let mut timer = RunTimer::new(&trigger);
         for _ in 0..20 {
-            timer.after(Outcome::Timeout, &trigger);
+            timer.after_run(Outcome::Timeout, &trigger);
         }
         assert_eq!(timer.pause_without_jitter(&trigger), LAST_RETRY);
     }
