@@ -20,8 +20,8 @@ use crate::store::ExpectedVersion;
 /// Changes of the own account. A field that is left out, or null, stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "name": "Ada King" }))]
-pub(super) struct Change {
+#[schema(as = Change, example = json!({ "name": "Ada King" }))]
+pub(super) struct UserChangeBody {
     /// 1 to 100 characters, at least one of them visible. Control characters and controls of text
     /// direction are refused.
     #[schema(min_length = 1, max_length = 100)]
@@ -38,8 +38,8 @@ pub(super) struct Change {
 /// Confirmation of the erasure of the own account.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "current_password": "correct horse battery staple" }))]
-pub(super) struct Erasure {
+#[schema(as = Erasure, example = json!({ "current_password": "correct horse battery staple" }))]
+pub(super) struct ErasureBody {
     /// The present password.
     #[schema(format = Password)]
     current_password: String,
@@ -126,7 +126,7 @@ pub(super) async fn read(
     tag = "users",
     security(("bearer" = [])),
     params(("If-Match" = Option<String>, Header, description = "ETag that the change starts from")),
-    request_body = Change,
+    request_body = UserChangeBody,
     responses(
         (status = 200, body = UserBody, headers(("ETag" = String, description = "Version of the user")), description = "The user, changed"),
         (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY, INVALID_HEADER"),
@@ -147,7 +147,7 @@ pub(super) async fn update(
     AxumState(service): AxumState<State>,
     RequirePrincipal(principal): RequirePrincipal,
     if_match: IfMatch,
-    Json(body): Json<Change>,
+    Json(body): Json<UserChangeBody>,
 ) -> Result<Response, ProblemResponse> {
     let expected = expected_version(if_match);
     let mut fields = Fields::default();
@@ -186,7 +186,7 @@ pub(super) async fn update(
     tag = "users",
     security(("bearer" = [])),
     params(("If-Match" = Option<String>, Header, description = "ETag that the deletion starts from")),
-    request_body = Erasure,
+    request_body = ErasureBody,
     responses(
         (status = 204, description = "Erased"),
         (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY, INVALID_HEADER"),
@@ -207,7 +207,7 @@ pub(super) async fn erase(
     AxumState(service): AxumState<State>,
     RequirePrincipal(principal): RequirePrincipal,
     if_match: IfMatch,
-    body: Option<Json<Erasure>>,
+    body: Option<Json<ErasureBody>>,
 ) -> Result<StatusCode, ProblemResponse> {
     let expected = expected_version(if_match);
     let mut fields = Fields::default();
