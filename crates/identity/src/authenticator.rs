@@ -2,7 +2,7 @@
 //!
 //! Two bounded caches save work. A verified token is cached by its SHA-256 until it expires or the
 //! keys change, which saves the check of the signature. The role and the token epoch of a user are
-//! cached for [`STATE_TTL`], which saves a query. For that time a replica still accepts an erased
+//! cached for `STATE_TTL`, which saves a query. For that time a replica still accepts an erased
 //! user, a withdrawn role or a token of an earlier epoch if another replica made the change.
 
 use std::sync::Arc;
