@@ -58,7 +58,10 @@ async fn main() -> anyhow::Result<()> {
             println!("Using the service at {}", arguments.url);
             None
         }
-        Ok(answer) => bail!("{ready} answers {}: not ready", answer.status()),
+        Ok(answer) => bail!(
+            "the service is not ready: {ready} answers {}",
+            answer.status()
+        ),
         Err(_) => Some(OwnService::start(&http, &mut arguments).await?),
     };
     let result = tour(
@@ -104,10 +107,7 @@ impl OwnService {
         };
         arguments.url = format!("http://127.0.0.1:{public}");
         arguments.admin_url = format!("http://127.0.0.1:{admin}");
-        println!(
-            "Nobody is serving; started a service of our own at {}",
-            arguments.url
-        );
+        println!("No service answered; started one at {}", arguments.url);
         let deadline = Instant::now() + Duration::from_secs(15);
         loop {
             let answer = http
@@ -265,10 +265,10 @@ async fn tour(client: &Client, arguments: &Arguments) -> anyhow::Result<()> {
             .as_i64()
             .context("the deposit has no amount")?;
     }
-    println!("Two users, an account each, and 1000.00 EUR deposited into both");
+    println!("Created two users with an account each and deposited 1000.00 EUR into both");
 
     let (trace, waits) = transfers(client, &alice, &bob, &run).await?;
-    println!("Told to wait {waits} times (429 or 503), and waited");
+    println!("Waited {waits} times after an answer with Retry-After (429 or 503)");
 
     println!("\nBalances (EUR)");
     let mut held = 0;
@@ -288,9 +288,9 @@ async fn tour(client: &Client, arguments: &Arguments) -> anyhow::Result<()> {
     let system = -deposited;
     println!("  {:<16} {:>12}", "system account", euros(system));
     println!("  {:<16} {:>12}", "sum", euros(held + system));
-    ensure!(held + system == 0, "money was lost or made");
+    ensure!(held + system == 0, "the sum of all balances is not zero");
 
-    println!("\nMetrics that moved");
+    println!("\nMetrics that have increased");
     let after = scrape(client, &arguments.admin_url).await?;
     for (series, value) in &after {
         let moved = value - before.get(series).copied().unwrap_or(0.0);

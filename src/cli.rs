@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use identity::keys::KeySet;
+use identity::signing_keys::SigningKeySet;
 use settings::{EffectiveValue, Problem, Profile};
 use telemetry::{LogFormat, logs};
 
@@ -263,7 +263,7 @@ fn print_openapi() -> anyhow::Result<()> {
 fn keygen(out: Option<&std::path::Path>) -> anyhow::Result<()> {
     use anyhow::Context as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    let keys = KeySet::generate()?;
+    let keys = SigningKeySet::generate()?;
     let Some(path) = out else { return print(&keys) };
     match std::fs::OpenOptions::new()
         .write(true)

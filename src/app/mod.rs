@@ -19,7 +19,7 @@ use http_server::problem;
 use identity::access::AccessTokens;
 use identity::keyring::Keyring;
 use identity::store::{ErasureHook, IdentityStore};
-use identity::throttle::Throttle;
+use identity::throttle::PasswordThrottle;
 use identity::{self, IdentityMetrics};
 use request::faults::{FaultMetrics, Faults};
 use request::problem::Code;
@@ -30,7 +30,7 @@ use tower::util::option_layer;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
-use workers::{self, Next, Trigger, Worker};
+use workers::{self, NextRun, Trigger, Worker};
 
 #[cfg(feature = "postgres")]
 use identity::store::PostgresIdentityStore;
@@ -123,7 +123,7 @@ fn router<S: Clone + Send + Sync + 'static>(
 fn identity(platform: &Platform<'_>, stores: &Stores) -> anyhow::Result<Arc<identity::Service>> {
     let config = &platform.config.auth;
     let metrics = IdentityMetrics::register(platform.registry())?;
-    let throttle = Throttle::new(&platform.rate_limits);
+    let throttle = PasswordThrottle::new(&platform.rate_limits);
     let keyring = Keyring::new(config)?;
     keyring.watch(&platform.lifecycle);
     let clock = Arc::clone(&platform.clock);
@@ -146,17 +146,17 @@ fn clean_up(platform: &Platform<'_>, identity: Arc<identity::Service>, ledger: L
         name: "cleanup",
         trigger: Trigger::Interval(platform.config.workers.cleanup_interval),
         deadline: Duration::from_mins(1),
-        single: true,
+        exclusive: true,
         run: Box::new(move || {
             let (identity, ledger) = (Arc::clone(&identity), ledger.clone());
             Box::pin(async move {
                 let tokens = identity.remove_expired_tokens().await?;
                 if workers::stopping() {
-                    return Ok(Next::InTime);
+                    return Ok(NextRun::AsScheduled);
                 }
                 let idempotency_keys = ledger.remove_expired_idempotency_keys().await?;
                 tracing::debug!(tokens, idempotency_keys, "removed what had expired");
-                Ok(Next::InTime)
+                Ok(NextRun::AsScheduled)
             })
         }),
     });

@@ -24,16 +24,16 @@ use request::problem::codes;
 use request::{Problem, RequestContext};
 use settings::{Profile, Secret};
 
-use crate::guesses::Guesses;
 use crate::metrics::AdminMetrics;
 use crate::not_found::not_found;
+use crate::token_attempts::TokenAttempts;
 
 /// The rules by profile and configuration.
 pub(crate) struct Access {
     profile: Profile,
     /// Digest of the token. Digests have one length, so the length of the token is not revealed.
     digest: Option<digest::Digest>,
-    guesses: Guesses,
+    attempts: TokenAttempts,
     accepted: IntCounter,
     refused: IntCounter,
     limited: IntCounter,
@@ -50,7 +50,7 @@ impl Access {
         Self {
             profile,
             digest: token.map(|token| sha256(token.expose())),
-            guesses: Guesses::new(max_token_guesses),
+            attempts: TokenAttempts::new(max_token_guesses),
             accepted: checks("accepted"),
             refused: checks("refused"),
             limited: checks("limited"),
@@ -92,7 +92,7 @@ impl Access {
         };
         let client = RequestContext::with(|context| context.map(|context| context.client_address));
         let client = client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        match self.guesses.judge(client, Instant::now(), is_right) {
+        match self.attempts.verify(client, Instant::now(), is_right) {
             Ok(true) => {
                 self.accepted.inc();
                 Ok(())

@@ -36,12 +36,12 @@ impl Config {
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             reader.refuse(
                 "admin.token",
-                "holds more than visible ASCII characters, which no `Authorization` carries",
+                "has characters other than visible ASCII, which `Authorization` cannot carry",
             );
         } else if reader.profile() == Profile::Production && token.len() < SHORTEST_TOKEN {
             reader.refuse(
                 "admin.token",
-                "is shorter than 32 characters; make one with `openssl rand -hex 32`",
+                "is shorter than 32 characters; create one with `openssl rand -hex 32`",
             );
         }
     }

@@ -17,7 +17,6 @@ mod access;
 mod config;
 mod context;
 mod faults;
-mod guesses;
 mod info;
 mod listener;
 mod metrics;
@@ -27,6 +26,7 @@ pub mod profile;
 mod revertible;
 mod runbooks;
 mod switches;
+mod token_attempts;
 
 pub use config::Config;
 pub use info::{Build, Info};

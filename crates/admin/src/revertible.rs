@@ -42,7 +42,7 @@ struct Inner<T> {
     name: &'static str,
     apply: Apply<T>,
     clock: SharedClock,
-    shown: Mutex<SwitchState<T>>,
+    state: Mutex<SwitchState<T>>,
     changed: Notify,
 }
 
@@ -66,21 +66,21 @@ impl<T: Clone + Send + 'static> Revertible<T> {
             name,
             apply,
             clock,
-            shown: Mutex::new(SwitchState { value, then: None }),
+            state: Mutex::new(SwitchState { value, then: None }),
             changed: Notify::new(),
         }));
         let (returning, stop) = (own.clone(), lifecycle.soft());
         lifecycle.spawn(name, async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = returning.keep_returning() => {}
+                () = returning.restore_when_due() => {}
             }
         });
         own
     }
 
     pub(crate) fn get(&self) -> SwitchState<T> {
-        self.shown().clone()
+        self.state().clone()
     }
 
     /// Applies a value, permanently or for a time. A pending return is replaced. The value that
@@ -90,13 +90,13 @@ impl<T: Clone + Send + 'static> Revertible<T> {
     }
 
     fn set_at(&self, now: Instant, value: T, ttl: Option<Ttl>) -> Result<SwitchState<T>, String> {
-        let mut shown = self.shown();
+        let mut state = self.state();
         (self.0.apply)(&value)?;
-        let before = match shown.then.take() {
+        let before = match state.then.take() {
             Some(pending) => pending.value,
-            None => shown.value.clone(),
+            None => state.value.clone(),
         };
-        *shown = SwitchState {
+        *state = SwitchState {
             value,
             then: ttl.map(|ttl| ScheduledReturn {
                 value: before,
@@ -106,12 +106,12 @@ impl<T: Clone + Send + 'static> Revertible<T> {
             }),
         };
         self.0.changed.notify_one();
-        Ok(shown.clone())
+        Ok(state.clone())
     }
 
-    async fn keep_returning(&self) {
+    async fn restore_when_due(&self) {
         loop {
-            let due = self.shown().then.as_ref().map(|then| then.due);
+            let due = self.state().then.as_ref().map(|then| then.due);
             let returning = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(due).await,
@@ -120,26 +120,30 @@ impl<T: Clone + Send + 'static> Revertible<T> {
             };
             tokio::select! {
                 () = self.0.changed.notified() => {}
-                () = returning => self.give_back(Instant::now()),
+                () = returning => self.restore_if_due(Instant::now()),
             }
         }
     }
 
-    fn give_back(&self, now: Instant) {
-        let mut shown = self.shown();
+    fn restore_if_due(&self, now: Instant) {
+        let mut state = self.state();
         // A new return may have been set since this one was due.
-        let Some(then) = shown.then.take_if(|then| then.due <= now) else {
+        let Some(then) = state.then.take_if(|then| then.due <= now) else {
             return;
         };
         if let Err(error) = (self.0.apply)(&then.value) {
-            tracing::error!(task = self.0.name, error, "an old value cannot return");
+            tracing::error!(
+                task = self.0.name,
+                error,
+                "the previous value could not be restored"
+            );
             return;
         }
-        shown.value = then.value;
+        state.value = then.value;
     }
 
-    fn shown(&self) -> MutexGuard<'_, SwitchState<T>> {
-        self.0.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, SwitchState<T>> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -151,13 +155,13 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     /// A value with a time that the test sets.
-    struct Rig {
+    struct TestSwitch {
         value: Revertible<u32>,
         applied: Arc<AtomicU32>,
         now: Instant,
     }
 
-    impl Rig {
+    impl TestSwitch {
         fn new() -> Self {
             let registry = prometheus::Registry::new();
             let lifecycle = Lifecycle::new(LifecycleMetrics::register(&registry).unwrap());
@@ -189,7 +193,7 @@ mod tests {
         /// Moves the time forward. Returns the shown value, which must equal the applied one.
         fn after(&mut self, seconds: u64) -> u32 {
             self.now += Duration::from_secs(seconds);
-            self.value.give_back(self.now);
+            self.value.restore_if_due(self.now);
             let shown = self.value.get().value;
             assert_eq!(shown, self.applied.load(Ordering::SeqCst));
             shown
@@ -198,44 +202,44 @@ mod tests {
 
     #[tokio::test]
     async fn a_value_with_a_time_returns_and_one_without_stays() {
-        let mut rig = Rig::new();
-        rig.set(2, Some(10)).unwrap();
-        assert_eq!(rig.after(9), 2);
-        assert_eq!(rig.after(1), 1);
-        assert_eq!(rig.value.get().then, None);
-        rig.set(3, None).unwrap();
-        assert_eq!(rig.after(3_600), 3);
+        let mut switch = TestSwitch::new();
+        switch.set(2, Some(10)).unwrap();
+        assert_eq!(switch.after(9), 2);
+        assert_eq!(switch.after(1), 1);
+        assert_eq!(switch.value.get().then, None);
+        switch.set(3, None).unwrap();
+        assert_eq!(switch.after(3_600), 3);
     }
 
     #[tokio::test]
     async fn overlapping_times_return_to_what_was_before_the_first() {
-        let mut rig = Rig::new();
-        rig.set(2, Some(10)).unwrap();
-        assert_eq!(rig.after(5), 2);
-        let shown = rig.set(3, Some(20)).unwrap();
+        let mut switch = TestSwitch::new();
+        switch.set(2, Some(10)).unwrap();
+        assert_eq!(switch.after(5), 2);
+        let shown = switch.set(3, Some(20)).unwrap();
         assert_eq!(shown.then.map(|then| then.value), Some(1));
-        assert_eq!(rig.after(10), 3, "the first return was replaced");
-        assert_eq!(rig.after(10), 1);
+        assert_eq!(switch.after(10), 3, "the first return was replaced");
+        assert_eq!(switch.after(10), 1);
         // A shorter time replaces a longer one.
-        rig.set(4, Some(100)).unwrap();
-        rig.set(5, Some(10)).unwrap();
-        assert_eq!(rig.after(11), 1);
+        switch.set(4, Some(100)).unwrap();
+        switch.set(5, Some(10)).unwrap();
+        assert_eq!(switch.after(11), 1);
     }
 
     #[tokio::test]
     async fn a_lasting_value_cancels_a_pending_return() {
-        let mut rig = Rig::new();
-        rig.set(2, Some(10)).unwrap();
-        rig.set(3, None).unwrap();
-        assert_eq!(rig.after(20), 3);
+        let mut switch = TestSwitch::new();
+        switch.set(2, Some(10)).unwrap();
+        switch.set(3, None).unwrap();
+        assert_eq!(switch.after(20), 3);
     }
 
     #[tokio::test]
     async fn a_refused_value_changes_nothing() {
-        let mut rig = Rig::new();
-        rig.set(2, Some(10)).unwrap();
-        assert_eq!(rig.set(13, Some(99)), Err("unlucky".to_owned()));
-        assert_eq!(rig.after(9), 2);
-        assert_eq!(rig.after(1), 1);
+        let mut switch = TestSwitch::new();
+        switch.set(2, Some(10)).unwrap();
+        assert_eq!(switch.set(13, Some(99)), Err("unlucky".to_owned()));
+        assert_eq!(switch.after(9), 2);
+        assert_eq!(switch.after(1), 1);
     }
 }

@@ -42,23 +42,23 @@ impl Switches {
     ) -> Self {
         let filtered = logs.clone();
         let set_filter = move |filter: &String| {
-            let say = || tracing::warn!(filter, "the log filter changes");
+            let log_change = || tracing::warn!(filter, "the log filter was changed");
             // Logged before the change, because the new filter can suppress the line. If the old
             // filter suppresses it, it is logged after the change.
-            let heard = tracing::enabled!(tracing::Level::WARN);
-            if heard {
-                say();
+            let is_logged = tracing::enabled!(tracing::Level::WARN);
+            if is_logged {
+                log_change();
             }
             filtered.set_filter(filter)?;
-            if !heard {
-                say();
+            if !is_logged {
+                log_change();
             }
             Ok(())
         };
         let sampling = traces.sampling().clone();
         let ratio = sampling.ratio();
         let set_ratio = move |ratio: &f64| {
-            tracing::warn!(ratio, "the share of sampled traces changes");
+            tracing::warn!(ratio, "the sampling ratio of traces was changed");
             sampling.set_ratio(*ratio);
             Ok(())
         };

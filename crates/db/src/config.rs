@@ -56,7 +56,7 @@ impl Setting for DatabaseUrl {
             Some("sqlite" | "postgres" | "postgresql") => {}
             _ => return Err(format!("is not {}", Self::KIND)),
         }
-        readable(url)
+        check_url(url)
             .map(|()| Self(url.to_owned()))
             // The driver's message may repeat parts of the URL, and so a password.
             .map_err(|_| format!("is not {}", Self::KIND))
@@ -77,7 +77,7 @@ impl Setting for DatabaseUrl {
 ///
 /// # Errors
 /// The error of the driver.
-fn readable(url: &str) -> Result<(), sqlx::Error> {
+fn check_url(url: &str) -> Result<(), sqlx::Error> {
     #[cfg(feature = "sqlite")]
     if url.starts_with("sqlite:") {
         return sqlx::sqlite::SqliteConnectOptions::from_str(url).map(|_| ());
@@ -129,11 +129,11 @@ impl Config {
         {
             reader.refuse(
                 "database.url",
-                "is SQLite, which production refuses; use Postgres or set database.allow_sqlite",
+                "is SQLite, which production does not allow; use Postgres or set database.allow_sqlite",
             );
         }
         if self.pooler != Pooler::None && self.url.backend() == Backend::Sqlite {
-            reader.refuse("database.pooler", "is for Postgres");
+            reader.refuse("database.pooler", "must be none for SQLite");
         }
         if self.pooler == Pooler::Transaction && self.migrate_on_start {
             reader.refuse(
@@ -144,7 +144,7 @@ impl Config {
         if self.min_connections > self.max_connections {
             reader.refuse(
                 "database.min_connections",
-                "is more than database.max_connections",
+                "must not be greater than database.max_connections",
             );
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::Config;
 #[cfg(feature = "postgres")]
 use crate::pooler::{self, Pooler};
-use crate::renewal::{Before, Renewal};
+use crate::session_renewal::{SessionAction, SessionRenewal};
 
 fn pool_options<B: sqlx::Database>(config: &Config) -> sqlx::pool::PoolOptions<B> {
     sqlx::pool::PoolOptions::new()
@@ -23,10 +23,10 @@ fn pool_options<B: sqlx::Database>(config: &Config) -> sqlx::pool::PoolOptions<B
 /// A connection that has been idle for longer is pinged before its next use. In a busy pool no
 /// connection is idle for so long. In a quiet pool the round trip does not matter, and no request
 /// fails because the server was restarted.
-pub(crate) const TRUSTED_IDLE: Duration = Duration::from_secs(1);
-/// Limit of that ping.
+pub(crate) const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// Time limit of that ping.
 #[cfg(feature = "postgres")]
-const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Creates the pool of SQLite. It uses WAL, so that readers do not wait for the writer, and
 /// `synchronous=FULL`, so that a committed transaction survives a power cut.
@@ -34,7 +34,10 @@ const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 /// # Errors
 /// When the folder of the file cannot be created.
 #[cfg(feature = "sqlite")]
-pub(crate) fn sqlite(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<sqlx::SqlitePool> {
+pub(crate) fn sqlite(
+    config: &Config,
+    renewal: Arc<SessionRenewal>,
+) -> anyhow::Result<sqlx::SqlitePool> {
     use anyhow::Context as _;
     use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
     let options = SqliteConnectOptions::from_str(config.url.expose())?
@@ -51,21 +54,21 @@ pub(crate) fn sqlite(config: &Config, renewal: Arc<Renewal>) -> anyhow::Result<s
         .filter(|path| !path.as_os_str().is_empty());
     if let Some(folder) = folder {
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     }
     let pool = pool_options(config).before_acquire(move |_, met| {
-        let before = renewal.before_use(met.age, Duration::ZERO);
-        if before == Before::Close {
-            renewal.count(renewal.reason());
+        let action = renewal.action_before_use(met.age, Duration::ZERO);
+        if action == SessionAction::Close {
+            renewal.count_discarded(renewal.reason());
         }
-        Box::pin(std::future::ready(Ok(before != Before::Close)))
+        Box::pin(std::future::ready(Ok(action != SessionAction::Close)))
     });
     Ok(pool.connect_lazy_with(options))
 }
 
-/// Address of the server in the spans of queries. Empty for an embedded database.
+/// The server of the database, as the spans of queries name it. Empty for an embedded database.
 #[derive(Debug, Default)]
-pub(crate) struct Peer {
+pub(crate) struct Server {
     pub(crate) address: Option<String>,
     pub(crate) port: Option<u16>,
     /// Name of the database.
@@ -75,7 +78,7 @@ pub(crate) struct Peer {
     pub(crate) pooler: Pooler,
 }
 
-impl Peer {
+impl Server {
     /// The server that this pool connects to.
     #[cfg(feature = "postgres")]
     pub(crate) fn of(pool: &sqlx::PgPool, pooler: Pooler) -> Self {
@@ -117,7 +120,7 @@ pub(crate) fn postgres_options(
 pub(crate) fn postgres(
     service: &str,
     config: &Config,
-    renewal: Arc<Renewal>,
+    renewal: Arc<SessionRenewal>,
 ) -> anyhow::Result<sqlx::PgPool> {
     use sqlx::{Connection as _, Executor as _};
     let settings = pooler::SessionSettings::new(config.statement_timeout);
@@ -139,17 +142,17 @@ pub(crate) fn postgres(
         })
     });
     let pool = pool.before_acquire(move |connection: &mut sqlx::PgConnection, met| {
-        let before = renewal.before_use(met.age, met.idle_for);
-        if before == Before::Close {
-            renewal.count(renewal.reason());
+        let action = renewal.action_before_use(met.age, met.idle_for);
+        if action == SessionAction::Close {
+            renewal.count_discarded(renewal.reason());
         }
         Box::pin(async move {
-            match before {
-                Before::Close => return Ok(false),
-                Before::Use if met.idle_for < TRUSTED_IDLE => return Ok(true),
-                Before::Use | Before::Ask => {}
+            match action {
+                SessionAction::Close => return Ok(false),
+                SessionAction::Use if met.idle_for < PING_AFTER_IDLE => return Ok(true),
+                SessionAction::Use | SessionAction::Ping => {}
             }
-            match tokio::time::timeout(SIGN_OF_LIFE, connection.ping()).await {
+            match tokio::time::timeout(PING_TIMEOUT, connection.ping()).await {
                 Ok(Ok(())) => Ok(true),
                 // The connection is closed and the pool tries the next one.
                 Ok(Err(_)) | Err(_) => Ok(false),

@@ -10,15 +10,15 @@ use telemetry::traces;
 use tracing::Instrument as _;
 
 use crate::config::{Backend, Config};
-use crate::connect::{self, Peer};
+use crate::connect::{self, Server};
 use crate::error::DbError;
+#[cfg(feature = "sqlite")]
+use crate::file_state::FileState;
 use crate::lease::{Lease, Transaction};
 use crate::metrics::DbMetrics;
 use crate::query;
-use crate::renewal::Renewal;
 use crate::schema::Schema;
-#[cfg(feature = "sqlite")]
-use crate::storage;
+use crate::session_renewal::SessionRenewal;
 use crate::warm::WarmPool;
 #[cfg(feature = "sqlite")]
 use crate::writer::{self, WriteTransaction};
@@ -41,12 +41,12 @@ pub struct Db<B: sqlx::Database> {
     /// Client-side limit of a store method: acquire timeout plus statement timeout.
     deadline: Duration,
     metrics: Arc<DbMetrics>,
-    pub(crate) peer: Arc<Peer>,
+    pub(crate) server: Arc<Server>,
     exemplars: Exemplars,
     #[cfg(feature = "sqlite")]
     writers: writer::Queue,
     #[cfg(feature = "sqlite")]
-    pub(crate) file: Arc<storage::File>,
+    pub(crate) file: Arc<FileState>,
 }
 
 impl<B: sqlx::Database> Clone for Db<B> {
@@ -56,7 +56,7 @@ impl<B: sqlx::Database> Clone for Db<B> {
             schema: self.schema,
             deadline: self.deadline,
             metrics: Arc::clone(&self.metrics),
-            peer: Arc::clone(&self.peer),
+            server: Arc::clone(&self.server),
             exemplars: self.exemplars.clone(),
             #[cfg(feature = "sqlite")]
             writers: Arc::clone(&self.writers),
@@ -67,7 +67,7 @@ impl<B: sqlx::Database> Clone for Db<B> {
 }
 
 /// Shorter waits are not logged: taking a free connection takes microseconds.
-const WORTH_TELLING: Duration = Duration::from_millis(1);
+const MIN_LOGGED_WAIT: Duration = Duration::from_millis(1);
 
 impl<B: sqlx::Database> Db<B> {
     /// Takes a connection. The wait is measured, and a wait that times out is counted.
@@ -77,11 +77,11 @@ impl<B: sqlx::Database> Db<B> {
     pub async fn acquire(&self) -> Result<Lease<B>, DbError> {
         let began = Instant::now();
         let acquired = Lease::acquire(&self.warm).await;
-        self.waited(began);
-        acquired.map_err(|error| self.refused(error))
+        self.record_wait(began);
+        acquired.map_err(|error| self.acquire_error(error))
     }
 
-    fn record(&self, query_type: &'static str, seconds: f64, trace_id: Option<TraceId>) {
+    fn record_duration(&self, query_type: &'static str, seconds: f64, trace_id: Option<TraceId>) {
         let duration = &self.metrics.query_duration;
         duration.with_label_values(&[query_type]).observe(seconds);
         if let Some(trace_id) = trace_id {
@@ -94,18 +94,18 @@ impl<B: sqlx::Database> Db<B> {
     }
 
     /// Records a wait for a connection, or on SQLite for the turn to write.
-    fn waited(&self, began: Instant) {
+    fn record_wait(&self, began: Instant) {
         let waited = began.elapsed();
         self.metrics.pool_wait.observe(waited.as_secs_f64());
-        if waited >= WORTH_TELLING {
+        if waited >= MIN_LOGGED_WAIT {
             tracing::debug!(?waited, "waited for a database connection");
         }
     }
 
-    fn refused(&self, error: sqlx::Error) -> DbError {
+    fn acquire_error(&self, error: sqlx::Error) -> DbError {
         if matches!(error, sqlx::Error::PoolTimedOut) {
             self.metrics.pool_timeouts.inc();
-            tracing::debug!("no database connection came free in time");
+            tracing::debug!("the wait for a database connection exceeded its time limit");
         }
         DbError::from(error)
     }
@@ -148,9 +148,9 @@ impl<B: sqlx::Database> Db<B> {
                 error.r#type = tracing::field::Empty,
                 db.system.name = system_name(B::NAME),
                 db.operation.name = query_type,
-                db.namespace = self.peer.namespace,
-                server.address = self.peer.address,
-                server.port = self.peer.port,
+                db.namespace = self.server.namespace,
+                server.address = self.server.address,
+                server.port = self.server.port,
                 db.response.status_code = tracing::field::Empty,
             );
             let ended = traces::SpanEnd(&span);
@@ -164,12 +164,12 @@ impl<B: sqlx::Database> Db<B> {
         } else {
             bounded.await
         };
-        self.record(query_type, began.elapsed().as_secs_f64(), trace_id);
+        self.record_duration(query_type, began.elapsed().as_secs_f64(), trace_id);
         result.unwrap_or_else(|_| {
-            tracing::debug!(query_type, "a query is given up at its deadline");
+            tracing::debug!(query_type, "a query exceeded its time limit");
             let slow = std::io::Error::new(
                 std::io::ErrorKind::TimedOut,
-                "no answer within the time for a connection and a statement",
+                "no result within database.acquire_timeout plus database.statement_timeout",
             );
             Err(DbError::Unavailable(sqlx::Error::Io(slow)).into())
         })
@@ -196,14 +196,14 @@ impl Db<sqlx::Sqlite> {
         let began = Instant::now();
         let transaction = async {
             let bound = self.warm.pool.options().get_acquire_timeout();
-            let turn = writer::permit(&self.writers, bound).await?;
+            let permit = writer::permit(&self.writers, bound).await?;
             let lease = Lease::acquire(&self.warm).await?;
             let transaction = Transaction::begin(lease, "BEGIN IMMEDIATE").await?;
-            Ok(WriteTransaction::new(transaction, turn))
+            Ok(WriteTransaction::new(transaction, permit))
         };
         let transaction = transaction.await;
-        self.waited(began);
-        transaction.map_err(|error| self.refused(error))
+        self.record_wait(began);
+        transaction.map_err(|error| self.acquire_error(error))
     }
 }
 
@@ -233,7 +233,7 @@ impl Db<sqlx::Postgres> {
         E: From<DbError> + Send,
         F: Future<Output = Result<T, E>> + Send,
     {
-        self.observe(query_type, query::run_again(work)).await
+        self.observe(query_type, query::run_with_retry(work)).await
     }
 }
 
@@ -250,7 +250,7 @@ impl Database {
     ) -> anyhow::Result<Self> {
         metrics.max.set(i64::from(config.max_connections));
         let deadline = config.acquire_timeout + config.statement_timeout;
-        let renewal = Renewal::new(Arc::clone(&metrics));
+        let renewal = SessionRenewal::new(Arc::clone(&metrics));
         Ok(match config.url.backend() {
             #[cfg(feature = "sqlite")]
             Backend::Sqlite => Self::Sqlite(Db {
@@ -258,7 +258,7 @@ impl Database {
                 schema,
                 deadline,
                 metrics,
-                peer: Arc::default(),
+                server: Arc::default(),
                 exemplars,
                 #[cfg(feature = "sqlite")]
                 writers: writer::Queue::default(),
@@ -269,7 +269,7 @@ impl Database {
             Backend::Postgres => {
                 let pool = connect::postgres(schema.service, config, Arc::clone(&renewal))?;
                 Self::Postgres(Db {
-                    peer: Arc::new(Peer::of(&pool, config.pooler)),
+                    server: Arc::new(Server::of(&pool, config.pooler)),
                     warm: WarmPool::new(pool, renewal),
                     schema,
                     deadline,
@@ -282,7 +282,7 @@ impl Database {
                 })
             }
             #[allow(unreachable_patterns)]
-            other => anyhow::bail!("this binary was built without {other:?}"),
+            other => anyhow::bail!("this binary was built without support for {other:?}"),
         })
     }
 

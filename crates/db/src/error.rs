@@ -22,13 +22,13 @@ impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         let fault = Fault::of(&error);
         // The query still holds the session that failed.
-        query::remember(fault);
+        query::record_fault(fault);
         let error = if fault.is_unavailable() {
             Self::Unavailable(error)
         } else {
             Self::Failed(error)
         };
-        if !query::repeats(fault) {
+        if !query::is_retried_after(fault) {
             error.mark_span();
         }
         error

@@ -1,31 +1,31 @@
-//! Work that at most one process may do at a time.
+//! A lock for work that at most one process may do at a time.
 
 use std::time::Duration;
 
 use crate::database::Database;
 use crate::error::DbError;
 
-/// Limit of the time to end the session.
+/// Time limit to close the session.
 #[cfg(feature = "postgres")]
-const GOODBYE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The right to do the work. It ends when it is dropped and when its process ends.
+/// The lock. It is released when it is dropped and when its process ends.
 pub struct ExclusiveLock {
     /// A separate connection with an open transaction that holds the lock. A long run thus takes no
-    /// place of the pool, and a pooler keeps the session for it until the end. SQLite serves one
+    /// connection of the pool, and a pooler keeps the session for it until the end. SQLite serves one
     /// process and needs no lock.
     #[cfg(feature = "postgres")]
     session: Option<sqlx::PgConnection>,
 }
 
 impl ExclusiveLock {
-    /// Checks that the right is still valid, because a restarted server has lost the lock. It must
+    /// Checks that the lock is still held, because a restarted server has lost it. It must
     /// be called more often than `idle_in_transaction_session_timeout`.
     ///
     /// # Errors
-    /// When the right cannot be confirmed within `bound`.
+    /// When the lock cannot be verified within `bound`.
     #[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
-    pub async fn confirm(&mut self, bound: Duration) -> Result<(), DbError> {
+    pub async fn verify(&mut self, bound: Duration) -> Result<(), DbError> {
         #[cfg(feature = "postgres")]
         if let Some(session) = &mut self.session {
             use sqlx::Connection as _;
@@ -39,24 +39,24 @@ impl ExclusiveLock {
         Ok(())
     }
 
-    /// Gives the right back and closes the session in order.
-    pub async fn end(self) {
+    /// Releases the lock and closes the session in order.
+    pub async fn release(self) {
         #[cfg(feature = "postgres")]
         if let Some(mut session) = self.session {
             use sqlx::{Connection as _, Executor as _};
             // The lock ends with the socket in any case. A pooler keeps a session that is left
             // between two transactions.
-            let goodbye = async {
+            let close = async {
                 session.execute(sqlx::raw_sql("ROLLBACK")).await?;
                 session.close().await
             };
-            let _closed = tokio::time::timeout(GOODBYE, goodbye).await;
+            let _closed = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
         }
     }
 }
 
 impl Database {
-    /// Takes the right to do the work `name`. Returns `None` while another process has it.
+    /// Takes the lock of the work `name`. Returns `None` while another process holds it.
     ///
     /// # Errors
     /// When the database cannot be reached.
@@ -75,17 +75,17 @@ impl Database {
                 let mut session = options.connect().await?;
                 session.execute(sqlx::raw_sql("BEGIN")).await?;
                 let taken = sqlx::query_scalar::<_, bool>("SELECT pg_try_advisory_xact_lock($1)")
-                    .bind(key(db.schema.service, name))
+                    .bind(lock_key(db.schema.service, name))
                     .fetch_one(&mut session)
                     .await?;
-                let turn = ExclusiveLock {
+                let lock = ExclusiveLock {
                     session: Some(session),
                 };
                 if !taken {
-                    turn.end().await;
+                    lock.release().await;
                     return Ok(None);
                 }
-                Ok(Some(turn))
+                Ok(Some(lock))
             }
         }
     }
@@ -94,7 +94,7 @@ impl Database {
 /// FNV-1a over the names of the service and the work. Advisory locks are numbers, and several
 /// services may share a database.
 #[cfg(feature = "postgres")]
-fn key(service: &str, name: &str) -> i64 {
+fn lock_key(service: &str, name: &str) -> i64 {
     let text = [service, "/", name].concat();
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -11,12 +11,12 @@ pub(crate) enum Fault {
     /// A lock, a deadlock or a timeout. The session remains usable.
     Busy,
     /// The session is no longer usable and is closed.
-    Session(Reason),
+    Session(DiscardReason),
 }
 
 /// The reason why a session is closed early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Reason {
+pub(crate) enum DiscardReason {
     /// The connection broke, or the server ended it.
     Lost,
     /// The server rejected this service: password, role or database.
@@ -39,18 +39,18 @@ pub(crate) enum Reason {
     Silent,
 }
 
-/// The consequence for the other sessions.
+/// The effect of a fault on the other sessions of the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Others {
+pub(crate) enum OtherSessions {
     /// They remain in use.
     Keep,
     /// Each is pinged before its next use.
-    Ask,
+    Ping,
     /// They have the same fault and are closed.
     Close,
 }
 
-impl Reason {
+impl DiscardReason {
     /// Every reason. The series of all of them exist from the start.
     pub(crate) const ALL: [Self; 9] = [
         Self::Lost,
@@ -79,14 +79,16 @@ impl Reason {
         }
     }
 
-    /// The consequence for the sessions beside this one.
-    pub(crate) const fn others(self) -> Others {
+    /// The effect of a fault on the other sessions of the pool.
+    pub(crate) const fn other_sessions(self) -> OtherSessions {
         match self {
             // The cause is most often the network or the whole server.
-            Self::Lost | Self::Silent => Others::Ask,
+            Self::Lost | Self::Silent => OtherSessions::Ping,
             // They use the same server, file, page or plan.
-            Self::ReadOnly | Self::ReadOnlyFile | Self::Corrupt | Self::StalePlan => Others::Close,
-            Self::Refused | Self::Resources | Self::Storage | Self::State => Others::Keep,
+            Self::ReadOnly | Self::ReadOnlyFile | Self::Corrupt | Self::StalePlan => {
+                OtherSessions::Close
+            }
+            Self::Refused | Self::Resources | Self::Storage | Self::State => OtherSessions::Keep,
         }
     }
 }
@@ -95,7 +97,7 @@ impl Fault {
     /// Returns true if another try may succeed without a change of this program.
     pub(crate) const fn is_unavailable(self) -> bool {
         match self {
-            Self::Statement | Self::Session(Reason::State) => false,
+            Self::Statement | Self::Session(DiscardReason::State) => false,
             Self::Busy | Self::Session(_) => true,
         }
     }
@@ -103,7 +105,7 @@ impl Fault {
     /// Returns true if the fault may disappear while the process waits at the start. Wrong
     /// credentials and files that are damaged or cannot be opened need a person.
     pub(crate) const fn is_transient(self) -> bool {
-        use Reason::{Corrupt, ReadOnlyFile, Refused, Storage};
+        use DiscardReason::{Corrupt, ReadOnlyFile, Refused, Storage};
         self.is_unavailable()
             && !matches!(
                 self,
@@ -119,7 +121,7 @@ impl Fault {
             sqlx::Error::WorkerCrashed
             | sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_) => Self::Session(Reason::Lost),
+            | sqlx::Error::Protocol(_) => Self::Session(DiscardReason::Lost),
             sqlx::Error::Database(error) => of_database(&**error),
             _ => Self::Statement,
         }
@@ -148,7 +150,7 @@ fn of_database(error: &dyn sqlx::error::DatabaseError) -> Fault {
 /// `ended` is true if the server ended the session with this error.
 #[cfg(feature = "postgres")]
 fn of_postgres(code: &str, routine: Option<&str>, ended: bool) -> Fault {
-    use Reason::{Corrupt, Lost, ReadOnly, Refused, Resources, StalePlan, State, Storage};
+    use DiscardReason::{Corrupt, Lost, ReadOnly, Refused, Resources, StalePlan, State, Storage};
     match (code, code.get(..2).unwrap_or_default()) {
         // The error "cached plan must not change result type". Any other 0A000 is a defect.
         ("0A000", _) if routine == Some("RevalidateCachedQuery") => Fault::Session(StalePlan),
@@ -183,12 +185,12 @@ const fn of_sqlite(code: u32) -> Fault {
         // BUSY, LOCKED, INTERRUPT, PROTOCOL (the lock of the log).
         5 | 6 | 9 | 15 => Fault::Busy,
         // NOMEM, FULL.
-        7 | 13 => Fault::Session(Reason::Resources),
-        8 => Fault::Session(Reason::ReadOnlyFile),
+        7 | 13 => Fault::Session(DiscardReason::Resources),
+        8 => Fault::Session(DiscardReason::ReadOnlyFile),
         // PERM, IOERR, CANTOPEN, NOLFS.
-        3 | 10 | 14 | 22 => Fault::Session(Reason::Storage),
+        3 | 10 | 14 | 22 => Fault::Session(DiscardReason::Storage),
         // CORRUPT, NOTADB.
-        11 | 26 => Fault::Session(Reason::Corrupt),
+        11 | 26 => Fault::Session(DiscardReason::Corrupt),
         _ => Fault::Statement,
     }
 }
@@ -199,8 +201,10 @@ mod tests {
 
     #[cfg(feature = "postgres")]
     #[test]
-    fn the_classes_of_postgres_say_what_becomes_of_the_session() {
-        use Reason::{Corrupt, Lost, ReadOnly, Refused, Resources, StalePlan, State, Storage};
+    fn the_classes_of_postgres_decide_whether_the_session_is_closed() {
+        use DiscardReason::{
+            Corrupt, Lost, ReadOnly, Refused, Resources, StalePlan, State, Storage,
+        };
         for (code, ended, fault) in [
             ("08006", false, Fault::Session(Lost)),
             ("08P01", true, Fault::Session(Lost)),
@@ -236,17 +240,17 @@ mod tests {
 
     #[cfg(feature = "sqlite")]
     #[test]
-    fn the_primary_codes_of_sqlite_say_what_becomes_of_the_session() {
+    fn the_primary_codes_of_sqlite_decide_whether_the_session_is_closed() {
         // Includes extended codes: SQLITE_IOERR_WRITE (778), SQLITE_CONSTRAINT_UNIQUE (2067).
         for (code, fault) in [
             (5, Fault::Busy),
             (6, Fault::Busy),
-            (8, Fault::Session(Reason::ReadOnlyFile)),
-            (778, Fault::Session(Reason::Storage)),
-            (11, Fault::Session(Reason::Corrupt)),
-            (13, Fault::Session(Reason::Resources)),
-            (14, Fault::Session(Reason::Storage)),
-            (26, Fault::Session(Reason::Corrupt)),
+            (8, Fault::Session(DiscardReason::ReadOnlyFile)),
+            (778, Fault::Session(DiscardReason::Storage)),
+            (11, Fault::Session(DiscardReason::Corrupt)),
+            (13, Fault::Session(DiscardReason::Resources)),
+            (14, Fault::Session(DiscardReason::Storage)),
+            (26, Fault::Session(DiscardReason::Corrupt)),
             (1, Fault::Statement),
             (2067, Fault::Statement),
         ] {
@@ -255,10 +259,10 @@ mod tests {
     }
 
     #[test]
-    fn a_defect_of_the_state_is_no_outage_and_still_ends_the_session() {
-        assert!(!Fault::Session(Reason::State).is_unavailable());
-        assert!(Fault::Session(Reason::Refused).is_unavailable());
-        assert!(!Fault::Session(Reason::Refused).is_transient());
+    fn a_defect_of_the_state_closes_the_session_but_is_no_outage() {
+        assert!(!Fault::Session(DiscardReason::State).is_unavailable());
+        assert!(Fault::Session(DiscardReason::Refused).is_unavailable());
+        assert!(!Fault::Session(DiscardReason::Refused).is_transient());
         assert!(Fault::Busy.is_transient());
     }
 }

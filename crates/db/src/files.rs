@@ -4,7 +4,7 @@ use crate::database::Database;
 
 /// Permission bits of users who are neither the owner nor in the group.
 #[cfg(feature = "sqlite")]
-const OTHERS: u32 = 0o006;
+const OTHER_USERS: u32 = 0o006;
 
 impl Database {
     /// One line for each file of the database that every user of this machine can open. New files
@@ -15,7 +15,7 @@ impl Database {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(db) => {
                 let options = db.warm.pool.connect_options();
-                exposed(options.get_filename())
+                describe_exposed(options.get_filename())
             }
             #[cfg(feature = "postgres")]
             Self::Postgres(_) => Vec::new(),
@@ -24,7 +24,7 @@ impl Database {
 }
 
 #[cfg(feature = "sqlite")]
-fn exposed(database: &std::path::Path) -> Vec<String> {
+fn describe_exposed(database: &std::path::Path) -> Vec<String> {
     use std::os::unix::fs::PermissionsExt as _;
     let beside = |suffix: &str| {
         let mut path = database.as_os_str().to_owned();
@@ -36,7 +36,7 @@ fn exposed(database: &std::path::Path) -> Vec<String> {
         .into_iter()
         .filter_map(|path| {
             let mode = path.metadata().ok()?.permissions().mode() & 0o777;
-            (mode & OTHERS != 0).then(|| {
+            (mode & OTHER_USERS != 0).then(|| {
                 let path = path.display();
                 format!("{path} can be opened by every user of this machine (mode {mode:o}); run chmod 600 {path}")
             })

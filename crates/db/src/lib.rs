@@ -49,19 +49,19 @@ mod database;
 mod error;
 mod exclusive_lock;
 mod fault;
+#[cfg(feature = "sqlite")]
+mod file_state;
 mod files;
-mod inspect;
 mod lease;
 mod metrics;
 pub mod migrate;
 mod pooler;
+mod pooler_check;
 mod probe;
 mod query;
 mod reach;
-mod renewal;
 mod schema;
-#[cfg(feature = "sqlite")]
-mod storage;
+mod session_renewal;
 mod warm;
 #[cfg(feature = "sqlite")]
 mod writer;

@@ -17,14 +17,14 @@ use crate::error::DbError;
 use crate::pooler::Pooler;
 #[cfg(feature = "postgres")]
 use crate::reach::ReachError;
-use crate::schema::tolerant;
+use crate::schema::ignoring_unknown_versions;
 
 /// Interval of the messages about a lock that another migrator holds, and of the checks that the
 /// server still answers.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Applies the missing migrations and returns them. Several processes may do this at once. The
-/// others wait for the lock of the first without a limit and report that through `tell`. The wait
+/// others wait for the lock of the first without a limit and report that through `report`. The wait
 /// ends if the server stops answering.
 ///
 /// # Errors
@@ -35,44 +35,44 @@ pub async fn run(
     database: &Database,
     url: &DatabaseUrl,
     bound: Duration,
-    tell: fn(&str),
+    report: fn(&str),
 ) -> anyhow::Result<Vec<String>> {
     match database {
         #[cfg(feature = "sqlite")]
         Database::Sqlite(_) => {
             let work = sqlite(&database.schema().sqlite, url);
-            patiently(
+            report_while_waiting(
                 work,
                 "waiting for another migrator or a long migration",
-                tell,
+                report,
             )
             .await
         }
         #[cfg(feature = "postgres")]
         Database::Postgres(db) => {
             anyhow::ensure!(
-                db.peer.pooler != Pooler::Transaction,
+                db.server.pooler != Pooler::Transaction,
                 "{}: database.pooler is transaction, and the lock of migrations belongs to a session: give migrate the URL of the server itself, and database.pooler=none",
                 database.place()
             );
             database.inspect_pooler(bound).await?;
-            postgres(database, url, bound, tell).await
+            postgres(database, url, bound, report).await
         }
     }
 }
 
 /// Waits for `work` and reports at intervals that it still waits.
 #[cfg(feature = "sqlite")]
-async fn patiently<T>(
+async fn report_while_waiting<T>(
     work: impl Future<Output = anyhow::Result<T>>,
-    waiting: &str,
-    tell: fn(&str),
+    message: &str,
+    report: fn(&str),
 ) -> anyhow::Result<T> {
     let mut work = std::pin::pin!(work);
     loop {
-        match tokio::time::timeout(PATIENCE, &mut work).await {
+        match tokio::time::timeout(REPORT_INTERVAL, &mut work).await {
             Ok(done) => return done,
-            Err(_) => tell(waiting),
+            Err(_) => report(message),
         }
     }
 }
@@ -91,14 +91,16 @@ async fn sqlite(embedded: &Migrator, url: &DatabaseUrl) -> anyhow::Result<Vec<St
     let path = options.get_filename().with_extension("migrate.lock");
     let lock = tokio::task::spawn_blocking(move || {
         let file = std::fs::File::create(&path)
-            .with_context(|| format!("cannot make the lock file {}", path.display()))?;
+            .with_context(|| format!("cannot create the lock file {}", path.display()))?;
         file.lock().context("cannot lock the migrations")?;
         anyhow::Ok(file)
     })
     .await??;
     let mut connection = options.connect().await?;
     let missing = missing(embedded, &applied_sqlite(&mut connection).await?);
-    tolerant(embedded).run(&mut connection).await?;
+    ignoring_unknown_versions(embedded)
+        .run(&mut connection)
+        .await?;
     // Released when the history is written.
     drop(lock);
     Ok(missing)
@@ -112,7 +114,7 @@ async fn postgres(
     database: &Database,
     url: &DatabaseUrl,
     bound: Duration,
-    tell: fn(&str),
+    report: fn(&str),
 ) -> anyhow::Result<Vec<String>> {
     use sqlx::{ConnectOptions as _, Executor as _};
     let schema = database.schema();
@@ -126,16 +128,18 @@ async fn postgres(
     // Another migrator may apply some migrations first, while this one waits for the lock.
     let mut work = std::pin::pin!(async {
         let applied = applied_postgres(&mut connection).await?;
-        tolerant(&schema.postgres).run(&mut connection).await?;
+        ignoring_unknown_versions(&schema.postgres)
+            .run(&mut connection)
+            .await?;
         Ok(missing(&schema.postgres, &applied))
     });
     loop {
-        match tokio::time::timeout(PATIENCE, &mut work).await {
+        match tokio::time::timeout(REPORT_INTERVAL, &mut work).await {
             Ok(Ok(missing)) => return Ok(missing),
             Ok(Err(error)) => return Err(database.migration_failed(error)),
             Err(_) => match database.reach(bound).await {
                 Err(silent @ ReachError::Silent { .. }) => return Err(silent.into()),
-                _ => tell("waiting for another migrator's lock or a long migration"),
+                _ => report("waiting for another migrator's lock or a long migration"),
             },
         }
     }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::fault::{Fault, Reason};
+use crate::fault::{DiscardReason, Fault};
 
 /// A connection that was returned before its query has ended.
 pub(crate) trait ReturnedConnection: Send {
@@ -15,9 +15,9 @@ pub(crate) trait ReturnedConnection: Send {
 struct Query {
     returned: Option<Box<dyn ReturnedConnection>>,
     /// The reason why its session is no longer usable.
-    fault: Option<Reason>,
+    fault: Option<DiscardReason>,
     /// The query runs once more if its plan is stale.
-    repeats: bool,
+    retries_stale_plan: bool,
 }
 
 tokio::task_local! {
@@ -25,7 +25,7 @@ tokio::task_local! {
 }
 
 /// Accesses the query that runs on this task, if there is one.
-fn of_query<T>(with: impl FnOnce(&mut Query) -> T) -> Option<T> {
+fn with_current_query<T>(with: impl FnOnce(&mut Query) -> T) -> Option<T> {
     let with = |query: &RefCell<Query>| {
         query
             .try_borrow_mut()
@@ -37,9 +37,11 @@ fn of_query<T>(with: impl FnOnce(&mut Query) -> T) -> Option<T> {
 
 /// Hands a connection to the query that runs on this task. It is returned if no query runs, or if
 /// the query already holds one.
-pub(crate) fn leave(returned: Box<dyn ReturnedConnection>) -> Option<Box<dyn ReturnedConnection>> {
+pub(crate) fn hand_over(
+    returned: Box<dyn ReturnedConnection>,
+) -> Option<Box<dyn ReturnedConnection>> {
     let mut returned = Some(returned);
-    of_query(|query| {
+    with_current_query(|query| {
         if query.returned.is_none() {
             query.returned = returned.take();
         }
@@ -49,22 +51,23 @@ pub(crate) fn leave(returned: Box<dyn ReturnedConnection>) -> Option<Box<dyn Ret
 
 /// Records the fault of the session that the running query holds. The first fault counts, because
 /// later ones follow from it.
-pub(crate) fn remember(fault: Fault) {
+pub(crate) fn record_fault(fault: Fault) {
     if let Fault::Session(reason) = fault {
-        of_query(|query| {
+        with_current_query(|query| {
             query.fault.get_or_insert(reason);
         });
     }
 }
 
 /// The reason why the session of the running query is no longer usable.
-pub(crate) fn fault() -> Option<Reason> {
-    of_query(|query| query.fault).flatten()
+pub(crate) fn session_fault() -> Option<DiscardReason> {
+    with_current_query(|query| query.fault).flatten()
 }
 
-/// Returns true if the running query runs once more after this fault.
-pub(crate) fn repeats(fault: Fault) -> bool {
-    fault == Fault::Session(Reason::StalePlan) && of_query(|query| query.repeats) == Some(true)
+/// Returns true if the running query is run once more after this fault.
+pub(crate) fn is_retried_after(fault: Fault) -> bool {
+    fault == Fault::Session(DiscardReason::StalePlan)
+        && with_current_query(|query| query.retries_stale_plan) == Some(true)
 }
 
 /// Runs a query and decides about its connection. The connection is kept if the query ends well. It
@@ -75,30 +78,31 @@ pub(crate) async fn run<T, E>(work: impl Future<Output = Result<T, E>>) -> Resul
 }
 
 /// Runs a query, and once more on another session if its plan was stale.
-pub(crate) async fn run_again<T, E, F>(work: impl Fn() -> F) -> Result<T, E>
+pub(crate) async fn run_with_retry<T, E, F>(work: impl Fn() -> F) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,
 {
     match attempt(work(), true).await {
         // Boxed, because it is seldom needed.
-        (Err(_), Some(Reason::StalePlan)) => Box::pin(run(work())).await,
+        (Err(_), Some(DiscardReason::StalePlan)) => Box::pin(run(work())).await,
         (result, _) => result,
     }
 }
 
 async fn attempt<T, E>(
     work: impl Future<Output = Result<T, E>>,
-    repeats: bool,
-) -> (Result<T, E>, Option<Reason>) {
+    retries_stale_plan: bool,
+) -> (Result<T, E>, Option<DiscardReason>) {
     let query = Query {
-        repeats,
+        retries_stale_plan,
         ..Query::default()
     };
     QUERY
         .scope(RefCell::new(query), async {
             let result = work.await;
             let (returned, fault) =
-                of_query(|query| (query.returned.take(), query.fault)).unwrap_or_default();
+                with_current_query(|query| (query.returned.take(), query.fault))
+                    .unwrap_or_default();
             if let (Ok(_), Some(returned)) = (&result, returned) {
                 returned.keep();
             }

@@ -64,7 +64,7 @@ impl Database {
                 .display()
                 .to_string(),
             #[cfg(feature = "postgres")]
-            Self::Postgres(db) => match (&db.peer.address, db.peer.port) {
+            Self::Postgres(db) => match (&db.server.address, db.server.port) {
                 (Some(host), Some(port)) if host.contains(':') => format!("[{host}]:{port}"),
                 (Some(host), Some(port)) => format!("{host}:{port}"),
                 (host, _) => host.clone().unwrap_or_default(),

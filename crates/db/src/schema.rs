@@ -31,7 +31,7 @@ impl Schema {
 
 /// Copies a migrator and makes it ignore versions in the history that this binary lacks. An older
 /// binary can then serve on a newer schema during a rollout.
-pub(crate) fn tolerant(embedded: &Migrator) -> Migrator {
+pub(crate) fn ignoring_unknown_versions(embedded: &Migrator) -> Migrator {
     let migrations: Vec<Migration> = embedded.iter().cloned().collect();
     let mut migrator = Migrator::with_migrations(migrations);
     migrator.set_ignore_missing(true);

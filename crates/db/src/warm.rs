@@ -3,7 +3,7 @@
 //! sqlx pings the server whenever a connection returns to its pool. This costs a round trip for
 //! every query, and on SQLite two thread switches. A connection whose last query was answered
 //! completely needs no ping, so it waits here for the next query instead of returning. It returns
-//! to the pool if it is not used within [`TRUSTED_IDLE`], and after [`RECHECK`] in any case. The
+//! to the pool if it is not used within [`PING_AFTER_IDLE`], and after [`RECHECK`] in any case. The
 //! idle timeout and lifetime of the pool therefore still apply.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,9 +16,9 @@ use sqlx::pool::PoolConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::connect::TRUSTED_IDLE;
-use crate::fault::{Others, Reason};
-use crate::renewal::Renewal;
+use crate::connect::PING_AFTER_IDLE;
+use crate::fault::{DiscardReason, OtherSessions};
+use crate::session_renewal::SessionRenewal;
 
 /// Time that a connection is used without passing through the pool.
 const RECHECK: Duration = Duration::from_secs(10);
@@ -28,111 +28,123 @@ pub(crate) struct WarmPool<B: sqlx::Database> {
     pub(crate) pool: Pool<B>,
     /// One permit for each connection of the pool. Its holder finds a connection here or in the
     /// pool. Permits are given in the order of the requests.
-    places: Arc<Semaphore>,
-    idle: Mutex<Vec<Idle<B>>>,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<IdleConnection<B>>>,
     /// True while a task returns unused connections to the pool.
-    cooling: AtomicBool,
-    /// Decides which sessions are still trusted.
-    pub(crate) renewal: Arc<Renewal>,
+    is_returning: AtomicBool,
+    /// Decides which sessions are closed or pinged before their next use.
+    pub(crate) renewal: Arc<SessionRenewal>,
 }
 
 /// A connection between the pool and a query.
 pub(crate) struct BorrowedConnection<B: sqlx::Database> {
     pub(crate) connection: PoolConnection<B>,
-    /// Time at which the pool returned it.
-    pub(crate) since: Instant,
+    /// Time at which the pool handed it out.
+    pub(crate) acquired_at: Instant,
 }
 
-struct Idle<B: sqlx::Database> {
+struct IdleConnection<B: sqlx::Database> {
     borrowed: BorrowedConnection<B>,
-    since: Instant,
+    idle_since: Instant,
 }
 
 /// The right to one connection.
 pub(crate) type ConnectionPermit = OwnedSemaphorePermit;
 
 impl<B: sqlx::Database> WarmPool<B> {
-    pub(crate) fn new(pool: Pool<B>, renewal: Arc<Renewal>) -> Arc<Self> {
+    pub(crate) fn new(pool: Pool<B>, renewal: Arc<SessionRenewal>) -> Arc<Self> {
         let size = usize::try_from(pool.options().get_max_connections()).unwrap_or(usize::MAX);
         Arc::new(Self {
             pool,
-            places: Arc::new(Semaphore::new(size.min(Semaphore::MAX_PERMITS))),
+            permits: Arc::new(Semaphore::new(size.min(Semaphore::MAX_PERMITS))),
             idle: Mutex::default(),
-            cooling: AtomicBool::new(false),
+            is_returning: AtomicBool::new(false),
             renewal,
         })
     }
 
-    /// A connection with its place, as soon as one is free.
+    /// A connection with its permit, as soon as one is free.
     pub(crate) async fn acquire(
         &self,
     ) -> Result<(BorrowedConnection<B>, ConnectionPermit), sqlx::Error> {
         let bound = self.pool.options().get_acquire_timeout();
         let acquired = tokio::time::timeout(bound, async {
-            let place = Arc::clone(&self.places).acquire_owned().await;
-            let place = place.map_err(|_| sqlx::Error::PoolClosed)?;
-            let borrowed = if let Some(borrowed) = self.warmest() {
+            let permit = Arc::clone(&self.permits).acquire_owned().await;
+            let permit = permit.map_err(|_| sqlx::Error::PoolClosed)?;
+            let borrowed = if let Some(borrowed) = self.take_last_used() {
                 borrowed
             } else {
                 // Taken before the connection: a renewal in between then also covers this
                 // connection.
-                let since = Instant::now();
+                let acquired_at = Instant::now();
                 // Boxed, because the future is large and seldom needed.
                 let connection = Box::pin(self.pool.acquire()).await?;
-                BorrowedConnection { connection, since }
+                BorrowedConnection {
+                    connection,
+                    acquired_at,
+                }
             };
-            Ok((borrowed, place))
+            Ok((borrowed, permit))
         });
         acquired.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// Takes the connection that was used last, unless it has waited for too long.
-    fn warmest(&self) -> Option<BorrowedConnection<B>> {
-        let mut idle = self.waiting();
-        let last = idle.pop_if(|last| last.since.elapsed() < TRUSTED_IDLE)?;
+    fn take_last_used(&self) -> Option<BorrowedConnection<B>> {
+        let mut idle = self.idle_connections();
+        let last = idle.pop_if(|last| last.idle_since.elapsed() < PING_AFTER_IDLE)?;
         Some(last.borrowed)
     }
 
     /// Keeps a connection whose last answer was read completely.
-    pub(crate) fn keep(self: &Arc<Self>, borrowed: BorrowedConnection<B>, place: ConnectionPermit) {
-        if !self.renewal.trusts(borrowed.since) {
+    pub(crate) fn keep(
+        self: &Arc<Self>,
+        borrowed: BorrowedConnection<B>,
+        permit: ConnectionPermit,
+    ) {
+        if !self.renewal.is_valid(borrowed.acquired_at) {
             let reason = self.renewal.reason();
-            return discard(self, borrowed.connection, Some(place), reason);
+            return discard(self, borrowed.connection, Some(permit), reason);
         }
-        let since = Instant::now();
-        let fresh = since.duration_since(borrowed.since) < RECHECK;
+        let idle_since = Instant::now();
+        let fresh = idle_since.duration_since(borrowed.acquired_at) < RECHECK;
         let refused = {
-            let mut waiting = self.waiting();
+            let mut waiting = self.idle_connections();
             // Checked under the lock, so that no connection is added after `close` has emptied the
             // list.
-            if fresh && !self.places.is_closed() {
-                waiting.push(Idle { borrowed, since });
+            if fresh && !self.permits.is_closed() {
+                waiting.push(IdleConnection {
+                    borrowed,
+                    idle_since,
+                });
                 None
             } else {
                 Some(borrowed)
             }
         };
         if let Some(borrowed) = refused {
-            return settle(give_back, borrowed, place, self);
+            return return_in_background(return_to_pool, borrowed, permit, self);
         }
-        drop(place);
-        if !self.cooling.swap(true, Ordering::AcqRel) {
-            background(Arc::clone(self).cool_down());
+        drop(permit);
+        if !self.is_returning.swap(true, Ordering::AcqRel) {
+            background(Arc::clone(self).return_unused());
         }
     }
 
     /// Returns unused connections to the pool until none is left.
-    async fn cool_down(self: Arc<Self>) {
+    async fn return_unused(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(TRUSTED_IDLE).await;
-            for borrowed in self.cold(TRUSTED_IDLE) {
-                background(give_back(borrowed.connection, Arc::clone(&self)));
+            tokio::time::sleep(PING_AFTER_IDLE).await;
+            for borrowed in self.take_idle_for(PING_AFTER_IDLE) {
+                background(return_to_pool(borrowed.connection, Arc::clone(&self)));
             }
-            if self.waiting().is_empty() {
-                self.cooling.store(false, Ordering::Release);
+            if self.idle_connections().is_empty() {
+                self.is_returning.store(false, Ordering::Release);
                 // A connection may have been added in between, when this task was still marked as
                 // running.
-                if self.waiting().is_empty() || self.cooling.swap(true, Ordering::AcqRel) {
+                if self.idle_connections().is_empty()
+                    || self.is_returning.swap(true, Ordering::AcqRel)
+                {
                     return;
                 }
             }
@@ -140,89 +152,90 @@ impl<B: sqlx::Database> WarmPool<B> {
     }
 
     /// Removes the connections that have waited for at least `age`.
-    fn cold(&self, age: Duration) -> Vec<BorrowedConnection<B>> {
-        let mut idle = self.waiting();
+    fn take_idle_for(&self, age: Duration) -> Vec<BorrowedConnection<B>> {
+        let mut idle = self.idle_connections();
         // Connections with the longest wait are at the front.
-        let warm = idle.partition_point(|one| one.since.elapsed() >= age);
+        let warm = idle.partition_point(|one| one.idle_since.elapsed() >= age);
         idle.drain(..warm).map(|one| one.borrowed).collect()
     }
 
     /// Applies a fault to the other sessions. `since` is the time at which the failed session came
     /// out of the pool.
-    pub(crate) fn failed(self: &Arc<Self>, since: Instant, reason: Reason) {
-        self.renewal.failed(reason);
-        match reason.others() {
-            Others::Ask => {
-                self.renewal.ask_older();
-                for borrowed in self.cold(Duration::ZERO) {
-                    background(give_back(borrowed.connection, Arc::clone(self)));
+    pub(crate) fn handle_fault(self: &Arc<Self>, since: Instant, reason: DiscardReason) {
+        self.renewal.record_failure(reason);
+        match reason.other_sessions() {
+            OtherSessions::Ping => {
+                self.renewal.ping_older();
+                for borrowed in self.take_idle_for(Duration::ZERO) {
+                    background(return_to_pool(borrowed.connection, Arc::clone(self)));
                 }
             }
             // The renewal has handled the faults of sessions from before it.
-            Others::Close if self.renewal.trusts(since) => self.renew(reason),
-            Others::Keep | Others::Close => {}
+            OtherSessions::Close if self.renewal.is_valid(since) => self.renew(reason),
+            OtherSessions::Keep | OtherSessions::Close => {}
         }
     }
 
     /// Closes every idle session. Sessions in use are closed when they return.
-    pub(crate) fn renew(self: &Arc<Self>, reason: Reason) {
+    pub(crate) fn renew(self: &Arc<Self>, reason: DiscardReason) {
         self.renewal.close_older(reason);
-        for borrowed in self.cold(Duration::ZERO) {
+        for borrowed in self.take_idle_for(Duration::ZERO) {
             discard(self, borrowed.connection, None, reason);
         }
     }
 
     /// Idle connections, here and in the pool.
     pub(crate) fn idle(&self) -> usize {
-        self.waiting().len() + self.pool.num_idle()
+        self.idle_connections().len() + self.pool.num_idle()
     }
 
     /// Closes every connection as soon as it has returned.
     pub(crate) async fn close(&self) {
-        self.places.close();
-        for borrowed in self.cold(Duration::ZERO) {
+        self.permits.close();
+        for borrowed in self.take_idle_for(Duration::ZERO) {
             drop(borrowed);
         }
         self.pool.close().await;
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<Idle<B>>> {
+    fn idle_connections(&self) -> MutexGuard<'_, Vec<IdleConnection<B>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Time for a connection to finish the work that its user left.
-pub(crate) const SETTLE: Duration = Duration::from_millis(500);
+pub(crate) const RETURN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Gives a connection back, or closes it when that takes longer than [`SETTLE`].
-pub(crate) type Settle<B> = fn(PoolConnection<B>, Arc<WarmPool<B>>) -> BoxFuture<'static, ()>;
+/// Gives a connection back, or closes it when that takes longer than [`RETURN_TIMEOUT`].
+pub(crate) type ReturnConnection<B> =
+    fn(PoolConnection<B>, Arc<WarmPool<B>>) -> BoxFuture<'static, ()>;
 
-/// Returns a connection in a task. Its place becomes free when the task has ended.
-pub(crate) fn settle<B: sqlx::Database>(
-    how: Settle<B>,
+/// Returns a connection in a task. Its permit becomes free when the task has ended.
+pub(crate) fn return_in_background<B: sqlx::Database>(
+    return_connection: ReturnConnection<B>,
     borrowed: BorrowedConnection<B>,
-    place: ConnectionPermit,
-    home: &Arc<WarmPool<B>>,
+    permit: ConnectionPermit,
+    pool: &Arc<WarmPool<B>>,
 ) {
-    let home = Arc::clone(home);
+    let pool = Arc::clone(pool);
     background(async move {
-        how(borrowed.connection, home).await;
-        drop(place);
+        return_connection(borrowed.connection, pool).await;
+        drop(permit);
     });
 }
 
-/// Closes and counts a connection in a task. Its place becomes free when the task has ended.
+/// Closes and counts a connection in a task. Its permit becomes free when the task has ended.
 pub(crate) fn discard<B: sqlx::Database>(
-    home: &WarmPool<B>,
+    pool: &WarmPool<B>,
     connection: PoolConnection<B>,
-    place: Option<ConnectionPermit>,
-    reason: Reason,
+    permit: Option<ConnectionPermit>,
+    reason: DiscardReason,
 ) {
-    home.renewal.count(reason);
+    pool.renewal.count_discarded(reason);
     background(async move {
         // This future owns the connection, so dropping it closes the socket.
-        let _closed = timeout(SETTLE, connection.close()).await;
-        drop(place);
+        let _closed = timeout(RETURN_TIMEOUT, connection.close()).await;
+        drop(permit);
     });
 }
 
@@ -235,17 +248,20 @@ pub(crate) fn background(task: impl Future<Output = ()> + Send + 'static) {
     }
 }
 
-pub(crate) fn give_back<B: sqlx::Database>(
+pub(crate) fn return_to_pool<B: sqlx::Database>(
     mut connection: PoolConnection<B>,
-    home: Arc<WarmPool<B>>,
+    pool: Arc<WarmPool<B>>,
 ) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let since = Instant::now();
         // This future owns the connection from here on, so dropping it closes the socket.
-        if timeout(SETTLE, connection.return_to_pool()).await.is_err() {
-            home.renewal.count(Reason::Silent);
-            home.failed(since, Reason::Silent);
-            tracing::debug!("closed a connection that did not come back in time");
+        if timeout(RETURN_TIMEOUT, connection.return_to_pool())
+            .await
+            .is_err()
+        {
+            pool.renewal.count_discarded(DiscardReason::Silent);
+            pool.handle_fault(since, DiscardReason::Silent);
+            tracing::debug!("a connection was closed because its return to the pool took too long");
         }
     })
 }

@@ -56,10 +56,10 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let remembered = credentials(request.headers())
+        let cached = credentials(request.headers())
             .ok()
-            .and_then(|credentials| self.authenticator.remembered(credentials));
-        if let Some(principal) = remembered {
+            .and_then(|credentials| self.authenticator.cached_principal(credentials));
+        if let Some(principal) = cached {
             identify(&mut request, principal);
             return Either::Left(self.inner.call(request));
         }

@@ -9,15 +9,15 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::keyring::Keyring;
-use super::store::Access;
+use super::store::AuthorizationClaims;
 use crate::Config;
 
 /// Tolerated difference between the clocks of two replicas, in seconds. The contract allows 5 s.
 const LEEWAY: i64 = 2;
 /// Media type of access tokens (RFC 9068, section 2.1).
-const TYPE: &str = "at+jwt";
-/// `client_id` of tokens from `/auth/login`. It stands for the service's own clients.
-const CLIENT: &str = "first-party";
+const TOKEN_TYPE: &str = "at+jwt";
+/// `client_id` of tokens from `/auth/login`. All clients of the service share it.
+const CLIENT_ID: &str = "first-party";
 
 /// Signs and verifies access tokens.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ struct Claims<'a> {
 /// Claims that verification reads. All but the epoch are required. The library compares issuer and
 /// audience. The times are compared here, so that they follow the service's clock.
 #[derive(Deserialize)]
-struct Verifiable {
+struct DecodedClaims {
     exp: i64,
     nbf: i64,
     sub: Uuid,
@@ -65,30 +65,30 @@ pub struct VerifiedToken {
     pub expires_at: i64,
     /// Token epoch of the user at the time of signing.
     pub epoch: i64,
-    /// Generation of the keys that verified the token.
-    pub generation: u64,
+    /// Number of the key generation that verified the token.
+    pub key_generation: u64,
 }
 
-/// The token is not one of this service, or not valid now. Clients do not get the reason.
+/// The token was not issued by this service, or is not valid now. Clients do not get the reason.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the token was refused")]
-pub struct TokenRefused;
+#[error("the access token is not valid")]
+pub struct InvalidToken;
 
 /// Logs the reason at debug, because the client does not get it. The reason is a constant, because
 /// an error of the parser may repeat parts of the token.
-fn refused(reason: &'static str) -> TokenRefused {
-    tracing::debug!(reason, "an access token is refused");
-    TokenRefused
+fn invalid(reason: &'static str) -> InvalidToken {
+    tracing::debug!(reason, "an access token was rejected");
+    InvalidToken
 }
 
-fn reason(error: &jsonwebtoken::errors::Error) -> &'static str {
+fn rejection_reason(error: &jsonwebtoken::errors::Error) -> &'static str {
     use jsonwebtoken::errors::ErrorKind;
     match error.kind() {
         ErrorKind::InvalidSignature => "signature",
         ErrorKind::InvalidIssuer => "issuer",
         ErrorKind::InvalidAudience => "audience",
         ErrorKind::InvalidAlgorithm => "algorithm",
-        ErrorKind::MissingRequiredClaim(_) => "a claim is missing",
+        ErrorKind::MissingRequiredClaim(_) => "missing claim",
         _ => "malformed",
     }
 }
@@ -122,12 +122,16 @@ impl AccessTokens {
     ///
     /// # Errors
     /// If the key cannot sign, which is a defect.
-    pub fn sign(&self, user: Uuid, access: Access) -> jsonwebtoken::errors::Result<String> {
+    pub fn sign(
+        &self,
+        user: Uuid,
+        authorization: AuthorizationClaims,
+    ) -> jsonwebtoken::errors::Result<String> {
         let now = self.clock.now().unix_timestamp();
-        let generation = self.keyring.present();
-        let key = generation.keys.signing();
+        let generation = self.keyring.current();
+        let key = generation.keys.signing_key();
         let header = Header {
-            typ: Some(TYPE.to_owned()),
+            typ: Some(TOKEN_TYPE.to_owned()),
             kid: Some(key.kid.clone()),
             ..Header::new(key.algorithm)
         };
@@ -140,64 +144,64 @@ impl AccessTokens {
             iat: now,
             sub: user,
             jti: new_id(),
-            client_id: CLIENT,
-            role: access.role.as_str(),
-            token_epoch: access.epoch,
+            client_id: CLIENT_ID,
+            role: authorization.role.as_str(),
+            token_epoch: authorization.epoch,
         };
-        jsonwebtoken::encode(&header, &claims, &key.encoding)
+        jsonwebtoken::encode(&header, &claims, &key.encoding_key)
     }
 
     /// Verifies signature, type, issuer, audience and times.
     ///
     /// # Errors
-    /// [`TokenRefused`].
-    pub fn verify(&self, token: &str) -> Result<VerifiedToken, TokenRefused> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| refused("malformed"))?;
+    /// [`InvalidToken`].
+    pub fn verify(&self, token: &str) -> Result<VerifiedToken, InvalidToken> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| invalid("malformed"))?;
         // Other JWTs of this issuer are not accepted as access tokens (RFC 9068, section 4).
         // Extensions in `crit` are not supported, so such tokens are rejected (RFC 7515, section
         // 4.1.11).
         let is_access_token = header.typ.as_deref().is_some_and(|found| {
             let found = found.to_ascii_lowercase();
-            found == TYPE || found.strip_prefix("application/") == Some(TYPE)
+            found == TOKEN_TYPE || found.strip_prefix("application/") == Some(TOKEN_TYPE)
         });
         if !is_access_token || header.crit.is_some() {
-            return Err(refused("no access token"));
+            return Err(invalid("not an access token"));
         }
-        let generation = self.keyring.present();
+        let generation = self.keyring.current();
         // The `kid` selects the key, and the key has one algorithm. The `alg` of the header selects
         // nothing.
         let key = header
             .kid
             .as_deref()
             .and_then(|kid| generation.keys.find(kid))
-            .ok_or_else(|| refused("unknown key"))?;
+            .ok_or_else(|| invalid("unknown key"))?;
         let mut validation = Validation::new(key.algorithm);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);
         validation.validate_exp = false;
         validation.validate_nbf = false;
-        let claims = jsonwebtoken::decode::<Verifiable>(token, &key.decoding, &validation)
-            .map_err(|error| refused(reason(&error)))?
+        let claims = jsonwebtoken::decode::<DecodedClaims>(token, &key.decoding_key, &validation)
+            .map_err(|error| invalid(rejection_reason(&error)))?
             .claims;
         let now = self.clock.now().unix_timestamp();
         if claims.exp.saturating_add(LEEWAY) <= now || claims.nbf.saturating_sub(LEEWAY) > now {
-            return Err(refused("expired or not yet valid"));
+            return Err(invalid("expired or not yet valid"));
         }
         Ok(VerifiedToken {
             user: claims.sub,
             expires_at: claims.exp,
             epoch: claims.token_epoch,
-            generation: generation.number,
+            key_generation: generation.number,
         })
     }
 
     /// Whether a token that was verified earlier is still valid: it has not expired and the keys
     /// are the same.
     #[must_use]
-    pub fn still_holds(&self, token: &VerifiedToken) -> bool {
+    pub fn is_still_valid(&self, token: &VerifiedToken) -> bool {
         token.expires_at > self.now().unix_timestamp()
-            && token.generation == self.keyring.present().number
+            && token.key_generation == self.keyring.current().number
     }
 
     fn now(&self) -> OffsetDateTime {

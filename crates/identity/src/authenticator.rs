@@ -2,7 +2,7 @@
 //!
 //! Two bounded caches save work. A verified token is cached by its SHA-256 until it expires or the
 //! keys change, which saves the check of the signature. The role and the token epoch of a user are
-//! cached for [`STATE_LIFE`], which saves a query. For that time a replica still accepts an erased
+//! cached for `STATE_TTL`, which saves a query. For that time a replica still accepts an erased
 //! user, a withdrawn role or a token of an earlier epoch if another replica made the change.
 
 use std::sync::Arc;
@@ -16,106 +16,111 @@ use request::{AuthError, Authenticator, Credentials, Principal};
 use uuid::Uuid;
 
 use super::access::{AccessTokens, VerifiedToken};
-use super::metrics::{Attempts, Outcome};
-use super::store::{Access, IdentityStore};
+use super::metrics::{Outcome, OutcomeCounters};
+use super::store::{AuthorizationClaims, IdentityStore};
 
 /// Lifetime of a cached user state. The contract allows 10 s.
-const STATE_LIFE: Duration = Duration::from_secs(5);
+const STATE_TTL: Duration = Duration::from_secs(5);
 /// Capacity of each cache.
-const REMEMBERED: usize = 10_000;
+const CACHE_CAPACITY: usize = 10_000;
 /// Longest access token that is read, in bytes. All tokens that the service signs are shorter.
-const MAX_TOKEN: usize = 4_096;
+const MAX_TOKEN_BYTES: usize = 4_096;
 
 /// The authenticator for access tokens.
 pub struct TokenAuthenticator {
     tokens: AccessTokens,
     store: Arc<dyn IdentityStore>,
-    verified: Cache<[u8; 32], VerifiedToken>,
-    states: Cache<Uuid, UserState>,
-    attempts: Attempts,
+    /// By the SHA-256 of the token.
+    verified_tokens: Cache<[u8; 32], VerifiedToken>,
+    user_states: Cache<Uuid, UserState>,
+    outcomes: OutcomeCounters,
 }
 
 #[derive(Clone, Copy)]
 struct UserState {
     /// `None` if the user is erased.
-    access: Option<Access>,
+    claims: Option<AuthorizationClaims>,
     read_at: Instant,
 }
 
 impl TokenAuthenticator {
     /// An authenticator with empty caches.
     #[must_use]
-    pub fn new(tokens: AccessTokens, store: Arc<dyn IdentityStore>, attempts: Attempts) -> Self {
+    pub fn new(
+        tokens: AccessTokens,
+        store: Arc<dyn IdentityStore>,
+        outcomes: OutcomeCounters,
+    ) -> Self {
         Self {
             tokens,
             store,
-            verified: Cache::new(REMEMBERED),
-            states: Cache::new(REMEMBERED),
-            attempts,
+            verified_tokens: Cache::new(CACHE_CAPACITY),
+            user_states: Cache::new(CACHE_CAPACITY),
+            outcomes,
         }
     }
 
-    /// Removes a user from the cache after a change.
-    pub fn forget(&self, user: Uuid) {
-        self.states.remove(&user);
+    /// Removes the state of a user from the cache after a change.
+    pub fn evict_user(&self, user: Uuid) {
+        self.user_states.remove(&user);
     }
 
     fn verify(&self, token: &str) -> Option<VerifiedToken> {
-        if token.len() > MAX_TOKEN {
+        if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
         let key: [u8; 32] = sha256(token.as_bytes());
-        if let Some(verified) = self.verified_before(&key) {
+        if let Some(verified) = self.cached_token(&key) {
             return Some(verified);
         }
         let verified = self.tokens.verify(token).ok()?;
-        self.verified.insert(key, verified);
+        self.verified_tokens.insert(key, verified);
         Some(verified)
     }
 
-    fn verified_before(&self, key: &[u8; 32]) -> Option<VerifiedToken> {
-        let known = self.verified.get(key)?;
-        if self.tokens.still_holds(&known) {
-            return Some(known);
+    fn cached_token(&self, key: &[u8; 32]) -> Option<VerifiedToken> {
+        let cached = self.verified_tokens.get(key)?;
+        if self.tokens.is_still_valid(&cached) {
+            return Some(cached);
         }
-        self.verified.remove(key);
+        self.verified_tokens.remove(key);
         None
     }
 
     /// The cached state of the user of a token. A token with a later epoch proves that the cached
-    /// state is old.
-    fn state(&self, token: &VerifiedToken) -> Option<UserState> {
-        let state = self.states.get(&token.user)?;
-        let holds = state.read_at.elapsed() < STATE_LIFE
+    /// state is out of date.
+    fn cached_state(&self, token: &VerifiedToken) -> Option<UserState> {
+        let state = self.user_states.get(&token.user)?;
+        let is_current = state.read_at.elapsed() < STATE_TTL
             && state
-                .access
-                .is_none_or(|access| access.epoch >= token.epoch);
-        holds.then_some(state)
+                .claims
+                .is_none_or(|claims| claims.epoch >= token.epoch);
+        is_current.then_some(state)
     }
 
-    /// The present role and epoch of the user of a token.
-    async fn access(&self, token: &VerifiedToken) -> Result<Option<Access>, DbError> {
-        if let Some(state) = self.state(token) {
-            return Ok(state.access);
+    /// The current role and epoch of the user of a token.
+    async fn claims(&self, token: &VerifiedToken) -> Result<Option<AuthorizationClaims>, DbError> {
+        if let Some(state) = self.cached_state(token) {
+            return Ok(state.claims);
         }
         // The lifetime starts before the query, because its result can be old on arrival.
         let read_at = Instant::now();
-        let access = self.store.access(token.user).await?;
-        self.states
-            .insert(token.user, UserState { access, read_at });
-        Ok(access)
+        let claims = self.store.authorization_claims(token.user).await?;
+        self.user_states
+            .insert(token.user, UserState { claims, read_at });
+        Ok(claims)
     }
 
-    async fn find(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError> {
+    async fn principal_of(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError> {
         let token = match credentials {
             Credentials::Bearer(token) => token,
             // API keys are not issued yet, so every key is refused.
             Credentials::ApiKey(_) => return Err(AuthError::Refused),
         };
         let token = self.verify(token).ok_or(AuthError::Refused)?;
-        // Uses the present role, not the role at the time of signing.
-        let access = self.access(&token).await.map_err(unchecked)?;
-        principal(&token, access).ok_or(AuthError::Refused)
+        // Uses the current role, not the role at the time of signing.
+        let claims = self.claims(&token).await.map_err(unchecked)?;
+        principal(&token, claims).ok_or(AuthError::Refused)
     }
 }
 
@@ -124,32 +129,32 @@ fn unchecked(error: DbError) -> AuthError {
 }
 
 /// A token is valid while its epoch equals the user's.
-fn principal(token: &VerifiedToken, access: Option<Access>) -> Option<Principal> {
-    let access = access.filter(|access| access.epoch == token.epoch)?;
+fn principal(token: &VerifiedToken, claims: Option<AuthorizationClaims>) -> Option<Principal> {
+    let claims = claims.filter(|claims| claims.epoch == token.epoch)?;
     Some(Principal {
         user: token.user,
-        role: access.role,
+        role: claims.role,
     })
 }
 
 #[async_trait]
 impl Authenticator for TokenAuthenticator {
-    fn remembered(&self, credentials: Credentials<'_>) -> Option<Principal> {
+    fn cached_principal(&self, credentials: Credentials<'_>) -> Option<Principal> {
         let Credentials::Bearer(token) = credentials else {
             return None;
         };
-        if token.len() > MAX_TOKEN {
+        if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
-        let token = self.verified_before(&sha256(token.as_bytes()))?;
-        let found = principal(&token, self.state(&token)?.access)?;
-        self.attempts.count(Outcome::Success);
-        Some(found)
+        let token = self.cached_token(&sha256(token.as_bytes()))?;
+        let principal = principal(&token, self.cached_state(&token)?.claims)?;
+        self.outcomes.count(Outcome::Success);
+        Some(principal)
     }
 
     async fn authenticate(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError> {
-        let result = self.find(credentials).await;
-        self.attempts.count(match &result {
+        let result = self.principal_of(credentials).await;
+        self.outcomes.count(match &result {
             Ok(_) => Outcome::Success,
             Err(AuthError::Refused) => Outcome::Failure,
             Err(AuthError::Unchecked(_)) => Outcome::Error,
@@ -172,49 +177,49 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::tests::{NOW, PLAIN, Stopped, USER, tokens};
-    use crate::keys::KeySet;
+    use crate::access::tests::{FixedClock, NOW, USER, USER_CLAIMS, tokens};
     use crate::metrics::{AttemptCounters, IdentityMetrics};
+    use crate::signing_keys::SigningKeySet;
     use crate::store::{PostgresIdentityStore, SqliteIdentityStore};
     use db::{Config, Database, DbMetrics};
     use settings::{Layers, Reader};
     use telemetry::Exemplars;
 
     /// An authenticator that has cached a token and the state of its user.
-    struct Seen {
+    struct CachedToken {
         authenticator: TokenAuthenticator,
-        clock: Arc<Stopped>,
+        clock: Arc<FixedClock>,
         metrics: IdentityMetrics,
         token: String,
     }
 
-    impl Seen {
+    impl CachedToken {
         fn new() -> Self {
-            let (tokens, clock) = tokens(&KeySet::generate().unwrap());
-            let token = tokens.sign(USER, PLAIN).unwrap();
+            let (tokens, clock) = tokens(&SigningKeySet::generate().unwrap());
+            let token = tokens.sign(USER, USER_CLAIMS).unwrap();
             let metrics = IdentityMetrics::register(&prometheus::Registry::new()).unwrap();
-            let attempts = AttemptCounters::new(&metrics).token;
-            let seen = Self {
-                authenticator: TokenAuthenticator::new(tokens, store(), attempts),
+            let outcomes = AttemptCounters::new(&metrics).token;
+            let cached = Self {
+                authenticator: TokenAuthenticator::new(tokens, unused_store(), outcomes),
                 clock,
                 metrics,
                 token,
             };
-            seen.authenticator.verify(&seen.token).unwrap();
-            seen.read(Some(PLAIN), Duration::ZERO);
-            seen
+            cached.authenticator.verify(&cached.token).unwrap();
+            cached.cache_state(Some(USER_CLAIMS), Duration::ZERO);
+            cached
         }
 
         /// Caches a state of the user that was read `age` ago.
-        fn read(&self, access: Option<Access>, age: Duration) {
+        fn cache_state(&self, claims: Option<AuthorizationClaims>, age: Duration) {
             let read_at = Instant::now().checked_sub(age).unwrap();
-            let state = UserState { access, read_at };
-            self.authenticator.states.insert(USER, state);
+            let state = UserState { claims, read_at };
+            self.authenticator.user_states.insert(USER, state);
         }
 
-        fn remembered(&self) -> Option<Principal> {
+        fn principal(&self) -> Option<Principal> {
             self.authenticator
-                .remembered(Credentials::Bearer(&self.token))
+                .cached_principal(Credentials::Bearer(&self.token))
         }
 
         fn counted(&self, outcome: &str) -> u64 {
@@ -226,7 +231,7 @@ mod tests {
     static SCHEMA: db::Schema = db::Schema::without_migrations("test");
 
     /// A store that is never queried, because the tests read from the caches only.
-    fn store() -> Arc<dyn IdentityStore> {
+    fn unused_store() -> Arc<dyn IdentityStore> {
         let config = Config::read(&mut Reader::new(Layers::default()));
         let metrics = DbMetrics::register(&prometheus::Registry::new()).unwrap();
         match Database::new(&SCHEMA, &config, Arc::new(metrics), Exemplars::default()).unwrap() {
@@ -236,57 +241,66 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_principal_that_is_remembered_is_counted_as_any_other() {
-        let seen = Seen::new();
+    async fn a_cached_principal_is_counted_as_any_other() {
+        let cached = CachedToken::new();
         let principal = Principal {
             user: USER,
-            role: PLAIN.role,
+            role: USER_CLAIMS.role,
         };
-        assert_eq!(seen.remembered(), Some(principal));
-        assert_eq!(seen.counted("success"), 1);
+        assert_eq!(cached.principal(), Some(principal));
+        assert_eq!(cached.counted("success"), 1);
         // A miss is not counted here. `authenticate` counts it.
-        seen.authenticator.forget(USER);
-        assert_eq!(seen.remembered(), None);
-        let key = Credentials::ApiKey(&seen.token);
-        assert_eq!(seen.authenticator.remembered(key), None);
-        assert_eq!((seen.counted("success"), seen.counted("failure")), (1, 0));
+        cached.authenticator.evict_user(USER);
+        assert_eq!(cached.principal(), None);
+        let key = Credentials::ApiKey(&cached.token);
+        assert_eq!(cached.authenticator.cached_principal(key), None);
+        assert_eq!(
+            (cached.counted("success"), cached.counted("failure")),
+            (1, 0)
+        );
     }
 
     #[tokio::test]
-    async fn a_users_state_is_remembered_for_its_life_and_no_longer() {
-        let seen = Seen::new();
-        seen.read(Some(PLAIN), STATE_LIFE / 2);
-        assert!(seen.remembered().is_some());
-        seen.read(Some(PLAIN), STATE_LIFE);
-        assert_eq!(seen.remembered(), None);
+    async fn a_users_state_is_cached_until_its_ttl() {
+        let cached = CachedToken::new();
+        cached.cache_state(Some(USER_CLAIMS), STATE_TTL / 2);
+        assert!(cached.principal().is_some());
+        cached.cache_state(Some(USER_CLAIMS), STATE_TTL);
+        assert_eq!(cached.principal(), None);
     }
 
     #[tokio::test]
-    async fn only_a_token_of_the_users_epoch_is_remembered() {
-        let seen = Seen::new();
+    async fn a_token_of_another_epoch_has_no_cached_principal() {
+        let cached = CachedToken::new();
         for (epoch, why) in [
-            (PLAIN.epoch + 1, "tokens ended before their time"),
-            (PLAIN.epoch - 1, "the state is older than the token"),
+            (USER_CLAIMS.epoch + 1, "the tokens were revoked early"),
+            (USER_CLAIMS.epoch - 1, "the state is older than the token"),
         ] {
-            seen.read(Some(Access { epoch, ..PLAIN }), Duration::ZERO);
-            assert_eq!(seen.remembered(), None, "{why}");
+            cached.cache_state(
+                Some(AuthorizationClaims {
+                    epoch,
+                    ..USER_CLAIMS
+                }),
+                Duration::ZERO,
+            );
+            assert_eq!(cached.principal(), None, "{why}");
         }
-        seen.read(None, Duration::ZERO);
-        assert_eq!(seen.remembered(), None, "the user was erased");
+        cached.cache_state(None, Duration::ZERO);
+        assert_eq!(cached.principal(), None, "the user was erased");
     }
 
     #[tokio::test]
-    async fn a_token_is_not_remembered_beyond_its_expiry_and_its_keys() {
-        let seen = Seen::new();
-        let ttl = i64::try_from(seen.authenticator.tokens.ttl().as_secs()).unwrap();
-        seen.clock.put(NOW + ttl - 1);
-        assert!(seen.remembered().is_some());
-        seen.clock.put(NOW + ttl);
-        assert_eq!(seen.remembered(), None, "it has expired");
+    async fn a_cached_token_ends_with_its_expiry_and_its_keys() {
+        let cached = CachedToken::new();
+        let ttl = i64::try_from(cached.authenticator.tokens.ttl().as_secs()).unwrap();
+        cached.clock.set(NOW + ttl - 1);
+        assert!(cached.principal().is_some());
+        cached.clock.set(NOW + ttl);
+        assert_eq!(cached.principal(), None, "the token has expired");
 
-        let seen = Seen::new();
-        let keys = KeySet::parse(&KeySet::generate().unwrap()).unwrap();
-        seen.authenticator.tokens.keyring().replace(keys);
-        assert_eq!(seen.remembered(), None, "the keys are others");
+        let cached = CachedToken::new();
+        let keys = SigningKeySet::parse(&SigningKeySet::generate().unwrap()).unwrap();
+        cached.authenticator.tokens.keyring().replace(keys);
+        assert_eq!(cached.principal(), None, "the keys were replaced");
     }
 }

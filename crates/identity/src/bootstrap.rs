@@ -12,18 +12,18 @@ use super::store::{FirstAdministrator, IdentityStore, NewUser};
 use crate::Config;
 
 /// Name of the first administrator, until it is changed.
-const NAME: &str = "Administrator";
+const INITIAL_NAME: &str = "Administrator";
 
 /// Reasons why the first administrator could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// The address or the password is not acceptable. `validate` reports it first.
-    #[error("auth.bootstrap_admin_{field} {why}")]
+    #[error("auth.bootstrap_admin_{field} {reason}")]
     InvalidValue {
         /// `email` or `password`.
         field: &'static str,
         /// The rule that it breaks.
-        why: &'static str,
+        reason: &'static str,
     },
     /// The password could not be hashed.
     #[error(transparent)]
@@ -35,15 +35,15 @@ pub enum BootstrapError {
 
 /// Rejects a configuration whose administrator could not be created.
 pub fn validate(config: &Config, reader: &mut Reader) {
-    if let Some(Err(BootstrapError::InvalidValue { field, why })) = parse(config) {
-        reader.refuse(&format!("auth.bootstrap_admin_{field}"), why);
+    if let Some(Err(BootstrapError::InvalidValue { field, reason })) = parse(config) {
+        reader.refuse(&format!("auth.bootstrap_admin_{field}"), reason);
     }
 }
 
 fn parse(config: &Config) -> Option<Result<(Email, Password), BootstrapError>> {
     let email = config.bootstrap_admin_email.as_ref()?.expose();
     let password = config.bootstrap_admin_password.as_ref()?;
-    let invalid = |field, why| BootstrapError::InvalidValue { field, why };
+    let invalid = |field, reason| BootstrapError::InvalidValue { field, reason };
     let email = Email::parse(email).map_err(|error| invalid("email", error.message));
     let password = Password::parse(password.expose().to_owned(), email.as_ref().ok())
         .map_err(|error| invalid("password", error.message));
@@ -77,14 +77,14 @@ pub async fn bootstrap(
     if store.has_administrator().await? {
         return Ok(());
     }
-    if let Some(holder) = store.credentials(&email).await? {
-        warn_of(holder.user, program);
+    if let Some(registered) = store.credentials(&email).await? {
+        warn_address_taken(registered.user, program);
         return Ok(());
     }
     let user = User {
         id: new_id(),
         email,
-        name: Name::stored(NAME.to_owned()),
+        name: Name::stored(INITIAL_NAME.to_owned()),
         role: Role::Admin,
         created_at: clock.now(),
         version: 1,
@@ -97,20 +97,20 @@ pub async fn bootstrap(
     };
     match store.create_first_administrator(new).await? {
         FirstAdministrator::Created => {
-            tracing::info!(user = %id, "the first administrator was made");
+            tracing::info!(user = %id, "the first administrator was created");
         }
         // Another process created the administrator first.
         FirstAdministrator::NotNeeded => {}
-        FirstAdministrator::AddressTaken { user } => warn_of(user, program),
+        FirstAdministrator::AddressTaken { user } => warn_address_taken(user, program),
     }
     Ok(())
 }
 
-fn warn_of(user: Uuid, program: &str) {
+fn warn_address_taken(user: Uuid, program: &str) {
     tracing::warn!(
         %user,
         command = format!("{program} admin promote --id {user}"),
-        "there is no administrator, and the first administrator's address belongs to a user \
-         who registered it; if you know that user, run the command"
+        "no administrator exists, and another user has registered the address of the first \
+         administrator; if you trust that user, run the command"
     );
 }

@@ -49,21 +49,21 @@ impl Config {
     pub fn development_admin(&self) -> Option<(&'static str, &'static str)> {
         let email = self.bootstrap_admin_email.as_ref()?.expose();
         let password = self.bootstrap_admin_password.as_ref()?.expose();
-        let known = (DEVELOPMENT_EMAIL, DEVELOPMENT_PASSWORD);
-        ((email, password) == known).then_some(known)
+        let defaults = (DEVELOPMENT_EMAIL, DEVELOPMENT_PASSWORD);
+        ((email, password) == defaults).then_some(defaults)
     }
 
     /// Validates rules that span keys or depend on the profile.
     pub fn validate(&self, reader: &mut Reader) {
         match &self.keys {
             Some(source) => {
-                if let Err(why) = crate::keys::KeySet::parse(source.content.expose()) {
-                    reader.refuse("auth.keys", &why.to_string());
+                if let Err(error) = crate::signing_keys::SigningKeySet::parse(source.content.expose()) {
+                    reader.refuse("auth.keys", &error.to_string());
                 }
             }
             None if reader.profile() == Profile::Production => reader.refuse(
                 "auth.keys",
-                "is not set, and production refuses generated keys; the keygen subcommand makes a set",
+                "is not set, and production does not allow generated keys; create a key set with the keygen subcommand",
             ),
             None => {}
         }
@@ -71,7 +71,7 @@ impl Config {
         if reader.profile() == Profile::Production && password == Some(DEVELOPMENT_PASSWORD) {
             reader.refuse(
                 "auth.bootstrap_admin_password",
-                "is the one of development, which production refuses",
+                "is the development password, which production does not allow",
             );
         }
         if self.bootstrap_admin_email.is_some() != self.bootstrap_admin_password.is_some() {

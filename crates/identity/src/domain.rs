@@ -8,16 +8,16 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 mod email;
-mod guessing;
+mod weak_passwords;
 
 pub use email::Email;
 
 /// Longest name, in characters.
-const MAX_NAME: usize = 100;
+const MAX_NAME_CHARS: usize = 100;
 /// Shortest password, in characters.
-const MIN_PASSWORD: usize = 12;
+const MIN_PASSWORD_CHARS: usize = 12;
 /// Longest password, in bytes. Argon2 accepts longer ones, but a server does not need them.
-const MAX_PASSWORD: usize = 256;
+const MAX_PASSWORD_BYTES: usize = 256;
 
 /// Name of a user.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Name {
         let invalid = |code, message| Err(InvalidValue { code, message });
         if name.is_empty() {
             invalid("TOO_SHORT", "must not be empty")
-        } else if name.chars().count() > MAX_NAME {
+        } else if name.chars().count() > MAX_NAME_CHARS {
             invalid("TOO_LONG", "must have 100 characters at most")
         } else if !is_plain_line(name) {
             invalid(
@@ -72,39 +72,39 @@ impl std::fmt::Debug for Name {
 pub struct Password(SecretString);
 
 impl Password {
-    /// Checks the length, and that the password is not one of those that are guessed first (NIST SP
-    /// 800-63B, section 3.1.1.2). `own` is the address of the user, if it is known. Its words count
-    /// as guessed first too.
+    /// Checks the length, and that the password is not a weak one (NIST SP 800-63B, section
+    /// 3.1.1.2). `own_address` is the address of the user, if it is known. Its words count as
+    /// common words.
     ///
     /// # Errors
     /// The rule that the password breaks.
-    pub fn parse(text: String, own: Option<&Email>) -> Result<Self, InvalidValue> {
-        let password = Self::presented(text);
+    pub fn parse(text: String, own_address: Option<&Email>) -> Result<Self, InvalidValue> {
+        let password = Self::for_verification(text);
         let text = password.expose();
-        if text.chars().count() < MIN_PASSWORD {
+        if text.chars().count() < MIN_PASSWORD_CHARS {
             Err(InvalidValue {
                 code: "TOO_SHORT",
                 message: "must have 12 characters at least",
             })
-        } else if text.len() > MAX_PASSWORD {
+        } else if text.len() > MAX_PASSWORD_BYTES {
             Err(InvalidValue {
                 code: "TOO_LONG",
                 message: "must have 256 bytes at most",
             })
-        } else if guessing::is_guessed_first(text, own.map(Email::as_str)) {
+        } else if weak_passwords::is_weak(text, own_address.map(Email::as_str)) {
             Err(InvalidValue {
                 code: "TOO_COMMON",
-                message: "is guessed first: it consists of common words, a sequence, a repetition or your address",
+                message: "is too easy to guess: it consists of common words, a sequence, a repetition or your address",
             })
         } else {
             Ok(password)
         }
     }
 
-    /// A password that a client sent as proof, of any length. A wrong one of any length must get
-    /// the same answer.
+    /// A password that a client sent to log in or to confirm an operation. Its length is not
+    /// checked, so that every wrong password gets the same answer.
     #[must_use]
-    pub fn presented(text: String) -> Self {
+    pub fn for_verification(text: String) -> Self {
         Self(SecretString::from(text))
     }
 
@@ -117,7 +117,7 @@ impl Password {
     /// Whether a password of this length can have been accepted when it was chosen.
     #[must_use]
     pub fn is_hashable(&self) -> bool {
-        self.expose().len() <= MAX_PASSWORD
+        self.expose().len() <= MAX_PASSWORD_BYTES
     }
 }
 
@@ -138,7 +138,7 @@ pub struct User {
     pub version: i64,
 }
 
-/// Changes that a user requests. `None` keeps the present value.
+/// Changes that a user requests. `None` keeps the current value.
 #[derive(Debug, Clone, Default)]
 pub struct UserChange {
     /// A new name.
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_counted_in_characters_below_and_bytes_above() {
+    fn the_minimum_is_in_characters_and_the_maximum_in_bytes() {
         let parse = |text: String| Password::parse(text, None).map(|_| ());
         assert!(parse("äßöüéè".repeat(2) + "ç").is_ok());
         assert!(parse("äßöüéè".repeat(21) + "çñ").is_ok());
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_visible_change_counts() {
+    fn only_a_real_change_raises_the_version() {
         let user = User {
             id: Uuid::nil(),
             email: Email::parse("ada@example.org").unwrap(),

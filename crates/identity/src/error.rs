@@ -5,7 +5,7 @@ use limits::RateLimitExceeded;
 use request::Problem;
 
 use super::password::HashError;
-use super::store::{ChangeError, EraseError};
+use super::store::ChangeError;
 
 /// Reasons why a request is refused.
 #[derive(Debug, thiserror::Error)]
@@ -16,29 +16,29 @@ pub enum IdentityError {
     /// Unknown user or wrong password. Clients do not learn which.
     #[error("wrong credentials")]
     InvalidCredentials,
-    /// The present password, required as confirmation, is wrong.
+    /// The current password, required as confirmation, is wrong.
     #[error("wrong password")]
     WrongPassword,
     /// Unknown, expired, revoked or reused.
-    #[error("the refresh token was refused")]
-    RefreshRefused,
+    #[error("the refresh token is not valid")]
+    InvalidRefreshToken,
     /// The token was rotated within the grace period.
-    #[error("the refresh token was rotated a moment ago")]
-    RefreshRotated,
+    #[error("the refresh token was rotated within the grace period")]
+    RefreshTokenRotated,
     /// The user is erased.
     #[error("there is no such user")]
-    Gone,
+    NoSuchUser,
     /// The version is not one of `If-Match`.
     #[error("the user has changed")]
-    Stale,
+    VersionMismatch,
     /// A part of the service refuses the erasure. The client gets this problem.
     #[error("the erasure was refused")]
-    Kept(Problem),
-    /// Too many guesses of a password, from one address or at one user.
+    ErasureRefused(Problem),
+    /// Too many wrong passwords, from one address or for one user.
     #[error(transparent)]
-    RateLimitExceeded(#[from] RateLimitExceeded),
-    /// No place, thread or memory for a password hash.
-    #[error("no place to hash a password")]
+    RateLimited(#[from] RateLimitExceeded),
+    /// No permit, thread or memory for a password hash.
+    #[error("no capacity to hash a password")]
     Overloaded,
     /// The database failed.
     #[error(transparent)]
@@ -52,7 +52,7 @@ impl From<HashError> for IdentityError {
     fn from(error: HashError) -> Self {
         match error {
             HashError::Overloaded(_) => Self::Overloaded,
-            HashError::Failed(why) => Self::Defect(why),
+            HashError::Failed(reason) => Self::Defect(reason),
         }
     }
 }
@@ -60,23 +60,12 @@ impl From<HashError> for IdentityError {
 impl From<ChangeError> for IdentityError {
     fn from(error: ChangeError) -> Self {
         match error {
-            ChangeError::Gone => Self::Gone,
-            ChangeError::Stale => Self::Stale,
-            ChangeError::Unconfirmed => Self::WrongPassword,
+            ChangeError::NoSuchUser => Self::NoSuchUser,
+            ChangeError::VersionMismatch => Self::VersionMismatch,
+            ChangeError::PasswordChanged => Self::WrongPassword,
             ChangeError::EmailTaken => Self::EmailTaken,
+            ChangeError::ErasureRefused(problem) => Self::ErasureRefused(problem),
             ChangeError::Database(error) => Self::Database(error),
-        }
-    }
-}
-
-impl From<EraseError> for IdentityError {
-    fn from(error: EraseError) -> Self {
-        match error {
-            EraseError::Gone => Self::Gone,
-            EraseError::Stale => Self::Stale,
-            EraseError::Unconfirmed => Self::WrongPassword,
-            EraseError::Kept(problem) => Self::Kept(problem),
-            EraseError::Database(error) => Self::Database(error),
         }
     }
 }

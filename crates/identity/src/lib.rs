@@ -3,11 +3,12 @@
 //! | module | content |
 //! | --- | --- |
 //! | [`domain`] | users, and the rules for addresses, names and passwords |
-//! | [`password`] | password hashes with Argon2id, on own threads and with a limit |
+//! | [`password`] | password hashes with Argon2id, with a limit on concurrent hashes |
 //! | [`access`] | access tokens (RFC 9068): signing and verifying |
-//! | [`keyring`] | the keys in use, replaced when their file changes |
+//! | [`keyring`] | the signing keys in use, replaced when their file changes |
+//! | [`signing_keys`] | signing keys as a JWK set |
 //! | [`authenticator`] | the principal behind an access token, cached where that is safe |
-//! | [`throttle`] | limits of password guesses |
+//! | [`throttle`] | limits of password attempts |
 //! | [`service`] | operations, independent of HTTP |
 //! | [`error`] | errors of the operations |
 //! | [`http`] | routes |
@@ -32,10 +33,10 @@ pub mod domain;
 pub mod error;
 pub mod http;
 pub mod keyring;
-pub mod keys;
 pub mod metrics;
 pub mod password;
 pub mod service;
+pub mod signing_keys;
 pub mod store;
 pub mod throttle;
 

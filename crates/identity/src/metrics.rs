@@ -46,9 +46,9 @@ pub enum Outcome {
 
 use Outcome::{Error, Failure, Limited, Overloaded, Reused, Rotated, Success};
 
-/// The counters of one kind, one for each possible outcome. They start at zero.
+/// The counters of one kind of attempt, one for each possible outcome. They start at zero.
 #[derive(Clone)]
-pub struct Attempts {
+pub struct OutcomeCounters {
     kind: &'static str,
     counters: Vec<(Outcome, IntCounter)>,
 }
@@ -57,12 +57,12 @@ pub struct Attempts {
 #[derive(Clone)]
 #[expect(missing_docs, reason = "the help of the metric explains the names")]
 pub struct AttemptCounters {
-    pub login: Attempts,
-    pub register: Attempts,
-    pub refresh: Attempts,
-    pub logout: Attempts,
-    pub confirmation: Attempts,
-    pub token: Attempts,
+    pub login: OutcomeCounters,
+    pub register: OutcomeCounters,
+    pub refresh: OutcomeCounters,
+    pub logout: OutcomeCounters,
+    pub confirmation: OutcomeCounters,
+    pub token: OutcomeCounters,
 }
 
 impl Outcome {
@@ -79,7 +79,7 @@ impl Outcome {
     }
 }
 
-impl Attempts {
+impl OutcomeCounters {
     fn new(metrics: &IdentityMetrics, kind: &'static str, outcomes: &[Outcome]) -> Self {
         let counter = |outcome: &Outcome| {
             let labels = [kind, outcome.as_str()];
@@ -96,9 +96,12 @@ impl Attempts {
         tracing::debug!(
             kind = self.kind,
             outcome = outcome.as_str(),
-            "authentication"
+            "an authentication attempt has ended"
         );
-        let counter = self.counters.iter().find(|(known, _)| *known == outcome);
+        let counter = self
+            .counters
+            .iter()
+            .find(|(counted, _)| *counted == outcome);
         if let Some((_, counter)) = counter {
             counter.inc();
         }
@@ -125,7 +128,7 @@ impl HashMetrics {
         }
     }
 
-    /// Records how long a hash waited for its place.
+    /// Records how long a hash waited for its permit.
     pub fn waited(&self, wait: Duration) {
         self.wait.observe(wait.as_secs_f64());
     }
@@ -140,18 +143,22 @@ impl AttemptCounters {
     /// Creates every series.
     #[must_use]
     pub fn new(metrics: &IdentityMetrics) -> Self {
-        let guessed = [Success, Failure, Limited, Overloaded, Error];
+        let password_outcomes = [Success, Failure, Limited, Overloaded, Error];
         Self {
-            login: Attempts::new(metrics, "login", &guessed),
-            confirmation: Attempts::new(metrics, "confirmation", &guessed),
-            register: Attempts::new(metrics, "register", &[Success, Failure, Overloaded, Error]),
-            refresh: Attempts::new(
+            login: OutcomeCounters::new(metrics, "login", &password_outcomes),
+            confirmation: OutcomeCounters::new(metrics, "confirmation", &password_outcomes),
+            register: OutcomeCounters::new(
+                metrics,
+                "register",
+                &[Success, Failure, Overloaded, Error],
+            ),
+            refresh: OutcomeCounters::new(
                 metrics,
                 "refresh",
                 &[Success, Failure, Rotated, Reused, Error],
             ),
-            logout: Attempts::new(metrics, "logout", &[Success, Error]),
-            token: Attempts::new(metrics, "token", &[Success, Failure, Error]),
+            logout: OutcomeCounters::new(metrics, "logout", &[Success, Error]),
+            token: OutcomeCounters::new(metrics, "token", &[Success, Failure, Error]),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Password hashing with Argon2id (RFC 9106), on own threads and with a limit.
+//! Password hashing with Argon2id (RFC 9106), each hash on its own thread, with a limit on
+//! concurrent hashes.
 
 use std::sync::{Arc, LazyLock};
 use std::task::Poll;
@@ -24,58 +25,68 @@ static ARGON2: LazyLock<Argon2<'static>> = LazyLock::new(|| {
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 });
 
-/// Reasons why a password was neither hashed nor compared.
+/// Reasons why a password was neither hashed nor verified.
 #[derive(Debug, thiserror::Error)]
 pub enum HashError {
     /// Too many hashes at once, or no memory or thread. It can be tried again.
-    #[error("no place to hash a password: {0}")]
+    #[error("no capacity to hash a password: {0}")]
     Overloaded(&'static str),
     /// A defect: an unreadable stored hash, no randomness, or a panic.
     #[error("password hashing failed: {0}")]
     Failed(String),
 }
 
-/// Result of comparing a password with a stored hash.
+/// Result of verifying a password against a stored hash.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verified {
+pub enum PasswordVerification {
     /// The password is wrong.
     Wrong,
     /// The password is right.
     Right {
-        /// The password hashed with the present parameters, if the stored hash has others.
-        rehashed: Option<String>,
+        /// The password hashed with the current parameters, if the stored hash has others.
+        upgraded_hash: Option<String>,
     },
 }
 
 /// Hashes passwords, with a limit on concurrent hashes, because each uses 19 MiB while it runs. A
 /// limited number of further ones waits for a short time, in order of arrival.
 #[derive(Clone)]
-pub struct Hasher {
-    places: Arc<Semaphore>,
-    /// Half of the places, rounded up. Changes and confirmations are limited to them, so that the
+pub struct PasswordHasher {
+    permits: Arc<Semaphore>,
+    /// Half of the permits, rounded up. Changes and confirmations are limited to them, so that the
     /// others stay free for logins.
-    confirmations: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
-    timeout: Duration,
+    confirmation_permits: Arc<Semaphore>,
+    queue_permits: Arc<Semaphore>,
+    queue_timeout: Duration,
     metrics: HashMetrics,
 }
 
-/// The right to run a hash, until it is dropped.
-type Place = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
+/// The right to run one hash, until it is dropped: the permit of a confirmation, if the hash is
+/// one, and the permit that every hash needs.
+type HashPermit = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
 
-impl Hasher {
+/// The use of a hash, which decides on the permits that it needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HashPurpose {
+    /// A registration or a login.
+    LogIn,
+    /// The own password, required again, or its change.
+    Confirm,
+}
+
+impl PasswordHasher {
     /// A hasher with the limits of the configuration.
     #[must_use]
     pub fn new(config: &Config, metrics: HashMetrics) -> Self {
-        let permits = |count: u32| {
+        let semaphore = |count: u32| {
             let count = usize::try_from(count).unwrap_or(usize::MAX);
             Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)))
         };
         Self {
-            places: permits(config.max_concurrent_hashes),
-            confirmations: permits(config.max_concurrent_hashes.div_ceil(2)),
-            queue: permits(config.max_queued_hashes),
-            timeout: config.hash_queue_timeout,
+            permits: semaphore(config.max_concurrent_hashes),
+            confirmation_permits: semaphore(config.max_concurrent_hashes.div_ceil(2)),
+            queue_permits: semaphore(config.max_queued_hashes),
+            queue_timeout: config.hash_queue_timeout,
             metrics,
         }
     }
@@ -85,11 +96,11 @@ impl Hasher {
     /// # Errors
     /// [`HashError`].
     pub async fn hash(&self, password: Password) -> Result<String, HashError> {
-        self.run(false, move || hash(&password)).await
+        self.run(HashPurpose::LogIn, move || hash(&password)).await
     }
 
-    /// Compares a password with a stored hash. Without a stored hash (an unknown user) it takes as
-    /// long and the password is wrong.
+    /// Verifies a password against a stored hash. Without a stored hash (an unknown user) it takes
+    /// as long and the password is wrong.
     ///
     /// # Errors
     /// [`HashError`].
@@ -97,21 +108,29 @@ impl Hasher {
         &self,
         password: Password,
         stored: Option<String>,
-    ) -> Result<Verified, HashError> {
-        self.run(false, move || verify(&password, stored.as_deref()))
-            .await
+    ) -> Result<PasswordVerification, HashError> {
+        self.run(HashPurpose::LogIn, move || {
+            verify(&password, stored.as_deref())
+        })
+        .await
     }
 
-    /// Compares the own password, required as confirmation, with its hash.
+    /// Verifies the own password, required again as confirmation, against its hash.
     ///
     /// # Errors
     /// [`HashError`].
-    pub async fn confirm(&self, password: Password, stored: String) -> Result<Verified, HashError> {
-        self.run(true, move || verify(&password, Some(&stored)))
-            .await
+    pub async fn confirm(
+        &self,
+        password: Password,
+        stored: String,
+    ) -> Result<PasswordVerification, HashError> {
+        self.run(HashPurpose::Confirm, move || {
+            verify(&password, Some(&stored))
+        })
+        .await
     }
 
-    /// Hashes a new password if the present one is right, otherwise returns `None`.
+    /// Hashes a new password if the current one is right, otherwise returns `None`.
     ///
     /// # Errors
     /// [`HashError`].
@@ -121,24 +140,26 @@ impl Hasher {
         stored: String,
         new: Password,
     ) -> Result<Option<String>, HashError> {
-        self.run(true, move || match verify(&current, Some(&stored))? {
-            Verified::Wrong => Ok(None),
-            Verified::Right { .. } => hash(&new).map(Some),
+        self.run(HashPurpose::Confirm, move || {
+            match verify(&current, Some(&stored))? {
+                PasswordVerification::Wrong => Ok(None),
+                PasswordVerification::Right { .. } => hash(&new).map(Some),
+            }
         })
         .await
     }
 
     async fn run<T: Send + 'static>(
         &self,
-        confirms: bool,
+        purpose: HashPurpose,
         work: impl FnOnce() -> Result<T, HashError> + Send + 'static,
     ) -> Result<T, HashError> {
         let result = async {
-            let place = self.place(confirms).await?;
-            run_on_thread(STACK, move || {
-                // The work holds the place instead of the request, so that a client that
+            let permit = self.permit(purpose).await?;
+            run_on_thread(STACK_BYTES, move || {
+                // The thread holds the permit instead of the request, so that a client that
                 // disconnects does not free it early.
-                let _place = place;
+                let _permit = permit;
                 work()
             })
             .await
@@ -150,76 +171,77 @@ impl Hasher {
         result
     }
 
-    async fn place(&self, confirms: bool) -> Result<Place, HashError> {
+    async fn permit(&self, purpose: HashPurpose) -> Result<HashPermit, HashError> {
         let began = Instant::now();
-        let taking = async {
-            // Takes the scarcer permit first, so that a task that waits for it holds no place.
-            let of_half = if confirms {
-                Some(Arc::clone(&self.confirmations).acquire_owned().await?)
+        let acquiring = async {
+            // Takes the scarcer permit first, so that a task that waits for it holds no other.
+            let confirmation = if purpose == HashPurpose::Confirm {
+                let permits = Arc::clone(&self.confirmation_permits);
+                Some(permits.acquire_owned().await?)
             } else {
                 None
             };
-            let place = Arc::clone(&self.places).acquire_owned().await?;
-            Ok((of_half, place))
+            let permit = Arc::clone(&self.permits).acquire_owned().await?;
+            Ok((confirmation, permit))
         };
-        let mut taking = std::pin::pin!(taking);
-        let place = match futures_util::poll!(taking.as_mut()) {
-            Poll::Ready(place) => place,
+        let mut acquiring = std::pin::pin!(acquiring);
+        let permit = match futures_util::poll!(acquiring.as_mut()) {
+            Poll::Ready(permit) => permit,
             Poll::Pending => {
-                let queued = self.queue.try_acquire();
-                let _queued = queued.map_err(|_| HashError::Overloaded(QUEUE_FULL))?;
-                tokio::time::timeout(self.timeout, taking)
+                let queue_permit = self.queue_permits.try_acquire();
+                let _queue_permit = queue_permit.map_err(|_| HashError::Overloaded(QUEUE_FULL))?;
+                tokio::time::timeout(self.queue_timeout, acquiring)
                     .await
                     .map_err(|_| HashError::Overloaded(QUEUE_TIMEOUT))?
             }
         };
         self.metrics.waited(began.elapsed());
-        place.map_err(|error: AcquireError| failed(&error))
+        permit.map_err(|error: AcquireError| defect(&error))
     }
 }
 
-/// Hashes one password at the start. It takes no place, because the start hashes one password only.
+/// Hashes one password at the start. It needs no permit, because the start hashes one password only.
 ///
 /// # Errors
 /// [`HashError`].
 pub async fn hash_at_start(password: Password) -> Result<String, HashError> {
-    run_on_thread(STACK, move || hash(&password)).await
+    run_on_thread(STACK_BYTES, move || hash(&password)).await
 }
 
-/// Stack of the thread of a hash. Argon2 keeps its memory on the heap.
-const STACK: usize = 256 << 10;
+/// Stack size of the thread of a hash. Argon2 keeps its memory on the heap.
+const STACK_BYTES: usize = 256 << 10;
 
 /// Runs a hash on its own thread. The thread costs a thousandth of the hash, and the hash does not
 /// wait behind other blocking work. If the system refuses the thread, this returns an error. The
 /// pool of Tokio would panic.
 async fn run_on_thread<T: Send + 'static>(
-    stack: usize,
+    stack_bytes: usize,
     work: impl FnOnce() -> Result<T, HashError> + Send + 'static,
 ) -> Result<T, HashError> {
-    let (done, result) = oneshot::channel();
+    let (sender, result) = oneshot::channel();
     std::thread::Builder::new()
         .name("password-hash".to_owned())
-        .stack_size(stack)
+        .stack_size(stack_bytes)
         .spawn(move || {
             // The receiver is gone if the client has disconnected.
-            let _left = done.send(work());
+            let _unreceived = sender.send(work());
         })
         .map_err(|_| HashError::Overloaded(NO_THREAD))?;
     // A panic drops the sender. The panic hook has logged and counted it.
     result
         .await
-        .map_err(|_| HashError::Failed("a panic".to_owned()))?
+        .map_err(|_| HashError::Failed("the thread panicked".to_owned()))?
 }
 
 /// A lack of memory is an overload, because memory becomes available again.
-fn refused(error: Error) -> HashError {
+fn hash_error(error: Error) -> HashError {
     match error {
         Error::OutOfMemory => HashError::Overloaded(NO_MEMORY),
-        other => failed(&other),
+        other => defect(&other),
     }
 }
 
-fn failed(error: &impl std::fmt::Display) -> HashError {
+fn defect(error: &impl std::fmt::Display) -> HashError {
     HashError::Failed(error.to_string())
 }
 
@@ -227,37 +249,39 @@ fn hash(password: &Password) -> Result<String, HashError> {
     ARGON2
         .hash_password(password.expose().as_bytes())
         .map(|hash: PasswordHash| hash.to_string())
-        .map_err(refused)
+        .map_err(hash_error)
 }
 
-fn verify(password: &Password, stored: Option<&str>) -> Result<Verified, HashError> {
+fn verify(password: &Password, stored: Option<&str>) -> Result<PasswordVerification, HashError> {
     let Some(stored) = stored.filter(|_| password.is_hashable()) else {
         // Hashes with a fixed salt, so that the time is the same. The result is discarded.
         let mut discarded = [0; 32];
         let bytes = &password.expose().as_bytes();
         ARGON2
             .hash_password_into(&bytes[..bytes.len().min(256)], &[0; 16], &mut discarded)
-            .map_err(|error| refused(error.into()))?;
-        return Ok(Verified::Wrong);
+            .map_err(|error| hash_error(error.into()))?;
+        return Ok(PasswordVerification::Wrong);
     };
-    let stored = PasswordHash::new(stored).map_err(|error| failed(&error))?;
+    let stored = PasswordHash::new(stored).map_err(|error| defect(&error))?;
     match ARGON2.verify_password(password.expose().as_bytes(), &stored) {
-        Ok(()) if is_current(&stored) => Ok(Verified::Right { rehashed: None }),
-        Ok(()) => Ok(Verified::Right {
-            rehashed: Some(hash(password)?),
+        Ok(()) if has_current_parameters(&stored) => Ok(PasswordVerification::Right {
+            upgraded_hash: None,
         }),
-        Err(Error::PasswordInvalid) => Ok(Verified::Wrong),
-        Err(error) => Err(refused(error)),
+        Ok(()) => Ok(PasswordVerification::Right {
+            upgraded_hash: Some(hash(password)?),
+        }),
+        Err(Error::PasswordInvalid) => Ok(PasswordVerification::Wrong),
+        Err(error) => Err(hash_error(error)),
     }
 }
 
-fn is_current(stored: &PasswordHash) -> bool {
-    let ours = ARGON2.params();
+fn has_current_parameters(stored: &PasswordHash) -> bool {
+    let current = ARGON2.params();
     stored.algorithm.as_str() == Algorithm::Argon2id.as_str()
         && stored.version == Some(Version::V0x13.into())
         && Params::try_from(stored).is_ok_and(|params| {
             (params.m_cost(), params.t_cost(), params.p_cost())
-                == (ours.m_cost(), ours.t_cost(), ours.p_cost())
+                == (current.m_cost(), current.t_cost(), current.p_cost())
         })
 }
 
@@ -268,7 +292,7 @@ mod tests {
     use settings::{Layers, Reader};
 
     fn password(text: &str) -> Password {
-        Password::presented(text.to_owned())
+        Password::for_verification(text.to_owned())
     }
 
     #[test]
@@ -281,23 +305,31 @@ mod tests {
     }
 
     #[test]
-    fn only_the_password_fits_its_hash() {
+    fn only_the_password_matches_its_hash() {
         let stored = hash(&password("correct horse battery")).unwrap();
         let right = verify(&password("correct horse battery"), Some(&stored)).unwrap();
-        assert_eq!(right, Verified::Right { rehashed: None });
+        assert_eq!(
+            right,
+            PasswordVerification::Right {
+                upgraded_hash: None
+            }
+        );
         for (wrong, stored) in [
             ("correct horse batterz", Some(stored.as_str())),
             ("", Some(stored.as_str())),
             (&*"x".repeat(100_000), Some(stored.as_str())),
             ("correct horse battery", None),
         ] {
-            assert_eq!(verify(&password(wrong), stored).unwrap(), Verified::Wrong);
+            assert_eq!(
+                verify(&password(wrong), stored).unwrap(),
+                PasswordVerification::Wrong
+            );
         }
         assert!(verify(&password("x"), Some("not a hash")).is_err());
     }
 
     #[test]
-    fn a_hash_with_older_parameters_is_replaced() {
+    fn a_hash_with_older_parameters_is_upgraded() {
         let older = Argon2::new(
             Algorithm::Argon2id,
             Version::V0x13,
@@ -308,25 +340,27 @@ mod tests {
             &password("correct horse battery"),
             Some(&stored.to_string()),
         );
-        let Verified::Right {
-            rehashed: Some(fresh),
+        let PasswordVerification::Right {
+            upgraded_hash: Some(upgraded),
         } = verified.unwrap()
         else {
-            panic!("not replaced")
+            panic!("not upgraded")
         };
-        assert!(is_current(&PasswordHash::new(&fresh).unwrap()));
+        assert!(has_current_parameters(
+            &PasswordHash::new(&upgraded).unwrap()
+        ));
     }
 
-    fn hasher(places: u32, queued: u32, timeout: Duration) -> Hasher {
+    fn hasher(permits: u32, queued: u32, timeout: Duration) -> PasswordHasher {
         let mut config = crate::Config::read(&mut Reader::new(Layers::default()));
-        config.max_concurrent_hashes = places;
+        config.max_concurrent_hashes = permits;
         config.max_queued_hashes = queued;
         config.hash_queue_timeout = timeout;
         let metrics = IdentityMetrics::register(&prometheus::Registry::new()).unwrap();
-        Hasher::new(&config, HashMetrics::new(&metrics))
+        PasswordHasher::new(&config, HashMetrics::new(&metrics))
     }
 
-    async fn refusal(hasher: &Hasher) -> Option<&'static str> {
+    async fn overload_reason(hasher: &PasswordHasher) -> Option<&'static str> {
         match hasher.hash(password("correct horse battery")).await {
             Err(HashError::Overloaded(reason)) => Some(reason),
             _ => None,
@@ -336,27 +370,29 @@ mod tests {
     #[tokio::test]
     async fn the_queue_is_bounded_in_length_and_in_time() {
         let hasher = hasher(1, 1, Duration::from_millis(1));
-        let held = Arc::clone(&hasher.places).try_acquire_owned().unwrap();
-        assert_eq!(refusal(&hasher).await, Some(QUEUE_TIMEOUT));
-        let queued = Arc::clone(&hasher.queue).try_acquire_owned().unwrap();
-        assert_eq!(refusal(&hasher).await, Some(QUEUE_FULL));
+        let held = Arc::clone(&hasher.permits).try_acquire_owned().unwrap();
+        assert_eq!(overload_reason(&hasher).await, Some(QUEUE_TIMEOUT));
+        let queued = Arc::clone(&hasher.queue_permits)
+            .try_acquire_owned()
+            .unwrap();
+        assert_eq!(overload_reason(&hasher).await, Some(QUEUE_FULL));
         drop((held, queued));
-        assert_eq!(refusal(&hasher).await, None);
+        assert_eq!(overload_reason(&hasher).await, None);
     }
 
     #[tokio::test]
-    async fn confirmations_leave_places_to_logins() {
+    async fn confirmations_leave_permits_for_logins() {
         let hasher = hasher(2, 0, Duration::ZERO);
-        let _confirming = hasher.place(true).await.unwrap();
-        let second = hasher.place(true).await;
+        let _confirming = hasher.permit(HashPurpose::Confirm).await.unwrap();
+        let second = hasher.permit(HashPurpose::Confirm).await;
         assert!(matches!(second, Err(HashError::Overloaded(QUEUE_FULL))));
-        assert!(hasher.place(false).await.is_ok());
+        assert!(hasher.permit(HashPurpose::LogIn).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_thread_that_is_refused_is_an_overload() {
         let run = |stack| run_on_thread(stack, || Ok(7));
-        assert!(matches!(run(STACK).await, Ok(7)));
+        assert!(matches!(run(STACK_BYTES).await, Ok(7)));
         // Larger than any address space.
         let refused = run(1 << 50).await;
         assert!(matches!(refused, Err(HashError::Overloaded(NO_THREAD))));
@@ -364,13 +400,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_of_a_hash_is_a_defect() {
-        let panicked = run_on_thread::<()>(STACK, || panic!("a defect")).await;
+        let panicked = run_on_thread::<()>(STACK_BYTES, || panic!("a defect")).await;
         assert!(matches!(panicked, Err(HashError::Failed(_))));
     }
 
     #[test]
     fn memory_that_is_refused_is_an_overload_and_no_defect() {
-        let kind = |error| matches!(refused(error), HashError::Overloaded(NO_MEMORY));
+        let kind = |error| matches!(hash_error(error), HashError::Overloaded(NO_MEMORY));
         assert!(kind(Error::OutOfMemory) && kind(argon2::Error::OutOfMemory.into()));
         assert!(!kind(Error::RngFailure));
     }

@@ -19,20 +19,23 @@ use super::authenticator::{TokenAuthenticator, sha256};
 use super::domain::{Email, Name, Password, User};
 use super::error::IdentityError;
 use super::metrics::{AttemptCounters, HashMetrics, IdentityMetrics, Outcome};
-use super::password::{Hasher, Verified};
-use super::store::{Access, IdentityStore, NewFamily, NewUser, Rotated, Rotation, TokenHash};
-use super::throttle::{Account, Throttle};
+use super::password::{PasswordHasher, PasswordVerification};
+use super::store::{
+    AuthorizationClaims, IdentityStore, NewTokenFamily, NewUser, RefreshTokenHash, RotationOutcome,
+    RotationRequest,
+};
+use super::throttle::{LoginAccount, PasswordThrottle};
 use crate::Config;
 
 /// Length of a refresh token in bytes. 256 bits are more than RFC 6749, section 10.10, asks for.
-const REFRESH_BYTES: usize = 32;
+const REFRESH_TOKEN_BYTES: usize = 32;
 
 /// The identity service.
 pub struct Service {
     store: Arc<dyn IdentityStore>,
-    hasher: Hasher,
-    throttle: Throttle,
-    tokens: AccessTokens,
+    hasher: PasswordHasher,
+    throttle: PasswordThrottle,
+    access_tokens: AccessTokens,
     authenticator: Arc<TokenAuthenticator>,
     attempts: AttemptCounters,
     clock: SharedClock,
@@ -41,20 +44,20 @@ pub struct Service {
 }
 
 /// A pair of tokens for a client.
-pub struct Tokens {
+pub struct TokenPair {
     /// For `Authorization: Bearer`.
-    pub access: SecretString,
+    pub access_token: SecretString,
     /// Lifetime of the access token.
     pub expires_in: Duration,
     /// For the next refresh.
-    pub refresh: SecretString,
+    pub refresh_token: SecretString,
 }
 
 fn outcome<T>(result: &Result<T, IdentityError>) -> Outcome {
     match result {
         Ok(_) => Outcome::Success,
-        Err(IdentityError::RefreshRotated) => Outcome::Rotated,
-        Err(IdentityError::RateLimitExceeded(_)) => Outcome::Limited,
+        Err(IdentityError::RefreshTokenRotated) => Outcome::Rotated,
+        Err(IdentityError::RateLimited(_)) => Outcome::Limited,
         Err(IdentityError::Overloaded) => Outcome::Overloaded,
         Err(IdentityError::Database(_) | IdentityError::Defect(_)) => Outcome::Error,
         Err(_) => Outcome::Failure,
@@ -67,19 +70,22 @@ impl Service {
     pub fn new(
         config: &Config,
         store: Arc<dyn IdentityStore>,
-        tokens: AccessTokens,
+        access_tokens: AccessTokens,
         metrics: &IdentityMetrics,
-        throttle: Throttle,
+        throttle: PasswordThrottle,
         clock: SharedClock,
     ) -> Self {
         let attempts = AttemptCounters::new(metrics);
-        let authenticator =
-            TokenAuthenticator::new(tokens.clone(), Arc::clone(&store), attempts.token.clone());
+        let authenticator = TokenAuthenticator::new(
+            access_tokens.clone(),
+            Arc::clone(&store),
+            attempts.token.clone(),
+        );
         Self {
             store,
-            hasher: Hasher::new(config, HashMetrics::new(metrics)),
+            hasher: PasswordHasher::new(config, HashMetrics::new(metrics)),
             throttle,
-            tokens,
+            access_tokens,
             authenticator: Arc::new(authenticator),
             attempts,
             clock,
@@ -97,7 +103,7 @@ impl Service {
     /// The public keys, as a JWK set.
     #[must_use]
     pub fn public_keys(&self) -> serde_json::Value {
-        self.tokens.keyring().present().keys.public()
+        self.access_tokens.keyring().current().keys.public_jwk_set()
     }
 
     /// Removes expired refresh tokens and returns their number.
@@ -118,12 +124,12 @@ impl Service {
         name: Name,
         password: Password,
     ) -> Result<User, IdentityError> {
-        let result = self.create(email, name, password).await;
+        let result = self.create_user(email, name, password).await;
         self.attempts.register.count(outcome(&result));
         result
     }
 
-    async fn create(
+    async fn create_user(
         &self,
         email: Email,
         name: Name,
@@ -146,133 +152,142 @@ impl Service {
         Ok(user)
     }
 
-    /// Counts a registration that was rejected before it was tried.
-    pub fn registration_refused(&self) {
+    /// Counts a registration whose fields are not valid.
+    pub fn count_invalid_registration(&self) {
         self.attempts.register.count(Outcome::Failure);
     }
 
-    /// Logs in and opens a family of refresh tokens. `emails` are the possible forms of one
+    /// Logs in and creates a family of refresh tokens. `emails` are the possible forms of one
     /// address. The first form that belongs to a user counts. Without any form, the login takes as
     /// long as one with an unknown address and gets the same answer.
     ///
     /// # Errors
-    /// [`IdentityError::InvalidCredentials`], [`IdentityError::RateLimitExceeded`],
+    /// [`IdentityError::InvalidCredentials`], [`IdentityError::RateLimited`],
     /// [`IdentityError::Overloaded`], or a failure.
     pub async fn login(
         &self,
         emails: impl Iterator<Item = Email> + Send,
         password: Password,
-    ) -> Result<Tokens, IdentityError> {
-        let result = self.open(emails, password).await;
+    ) -> Result<TokenPair, IdentityError> {
+        let result = self.log_in(emails, password).await;
         self.attempts.login.count(outcome(&result));
         result
     }
 
-    async fn open(
+    async fn log_in(
         &self,
         emails: impl Iterator<Item = Email> + Send,
         password: Password,
-    ) -> Result<Tokens, IdentityError> {
-        let (mut found, mut unknown) = (None, None);
+    ) -> Result<TokenPair, IdentityError> {
+        let (mut credentials, mut unknown) = (None, None);
         for email in emails {
-            found = self.store.credentials(&email).await?;
-            if found.is_some() {
+            credentials = self.store.credentials(&email).await?;
+            if credentials.is_some() {
                 break;
             }
             // A login counts as one attempt, even if its address has two forms.
             unknown.get_or_insert(email);
         }
-        let account = match (&found, &unknown) {
-            (Some(found), _) => Some(Account::Of(found.user)),
-            (None, Some(email)) => Some(Account::Unknown(email)),
+        let account = match (&credentials, &unknown) {
+            (Some(credentials), _) => Some(LoginAccount::Known(credentials.user)),
+            (None, Some(email)) => Some(LoginAccount::Unknown(email)),
             (None, None) => None,
         };
-        let guess = match account {
+        let permit = match account {
             Some(account) => Some(self.throttle.login(account).await?),
             None => None,
         };
-        let hash = found.as_ref().map(|found| found.password_hash.clone());
-        let verified = self.hasher.verify(password, hash).await?;
-        let (Some(found), Verified::Right { rehashed }) = (found, verified) else {
+        let hash = credentials
+            .as_ref()
+            .map(|stored| stored.password_hash.clone());
+        let verification = self.hasher.verify(password, hash).await?;
+        let (Some(credentials), PasswordVerification::Right { upgraded_hash }) =
+            (credentials, verification)
+        else {
             return Err(IdentityError::InvalidCredentials);
         };
-        if let Some(guess) = guess {
-            guess.was_right();
+        if let Some(permit) = permit {
+            permit.succeeded();
         }
         let now = self.clock.now();
-        let (refresh, token) = new_refresh_token()?;
-        let family = NewFamily {
+        let (refresh_token, token_hash) = new_refresh_token()?;
+        let family = NewTokenFamily {
             id: new_id(),
-            user: found.user,
-            verified_hash: found.password_hash,
-            rehashed,
-            token,
+            user: credentials.user,
+            verified_hash: credentials.password_hash,
+            upgraded_hash,
+            token: token_hash,
             expires_at: now + self.refresh_ttl,
             now,
         };
-        if !self.store.open_family(family).await? {
+        if !self.store.create_token_family(family).await? {
             return Err(IdentityError::InvalidCredentials);
         }
-        self.tokens(found.user, found.access, refresh)
+        self.token_pair(credentials.user, credentials.claims, refresh_token)
     }
 
     /// Rotates a refresh token.
     ///
     /// # Errors
-    /// [`IdentityError::RefreshRefused`], [`IdentityError::RefreshRotated`], or a failure.
-    pub async fn refresh(&self, presented: &SecretString) -> Result<Tokens, IdentityError> {
-        let (result, outcome) = match self.rotate(presented).await {
-            Ok((Rotated::Reused { user, family }, _)) => {
+    /// [`IdentityError::InvalidRefreshToken`], [`IdentityError::RefreshTokenRotated`], or a failure.
+    pub async fn refresh(&self, refresh_token: &SecretString) -> Result<TokenPair, IdentityError> {
+        let (result, outcome) = match self.rotate(refresh_token).await {
+            Ok((RotationOutcome::Reused { user, family }, _)) => {
                 tracing::warn!(
                     %user,
                     %family,
-                    "a refresh token was used again after its rotation: its family is revoked"
+                    "a refresh token was reused after its rotation; its family was revoked"
                 );
-                (Err(IdentityError::RefreshRefused), Outcome::Reused)
+                (Err(IdentityError::InvalidRefreshToken), Outcome::Reused)
             }
-            Ok((Rotated::Done { user, access }, refresh)) => {
-                let result = self.tokens(user, access, refresh);
+            Ok((RotationOutcome::Rotated { user, claims }, successor)) => {
+                let result = self.token_pair(user, claims, successor);
                 let outcome = outcome(&result);
                 (result, outcome)
             }
-            Ok((Rotated::WithinGrace, _)) => (Err(IdentityError::RefreshRotated), Outcome::Rotated),
-            Ok((Rotated::Refused, _)) => (Err(IdentityError::RefreshRefused), Outcome::Failure),
+            Ok((RotationOutcome::WithinGrace, _)) => {
+                (Err(IdentityError::RefreshTokenRotated), Outcome::Rotated)
+            }
+            Ok((RotationOutcome::Invalid, _)) => {
+                (Err(IdentityError::InvalidRefreshToken), Outcome::Failure)
+            }
             Err(error) => (Err(error), Outcome::Error),
         };
         self.attempts.refresh.count(outcome);
         result
     }
 
+    /// Asks the store to rotate a refresh token. Also returns the successor.
     async fn rotate(
         &self,
-        presented: &SecretString,
-    ) -> Result<(Rotated, SecretString), IdentityError> {
+        refresh_token: &SecretString,
+    ) -> Result<(RotationOutcome, SecretString), IdentityError> {
         let now = self.clock.now();
-        let (refresh, successor) = new_refresh_token()?;
-        let rotation = Rotation {
-            presented: sha256(presented.expose_secret().as_bytes()),
-            successor,
+        let (successor, successor_hash) = new_refresh_token()?;
+        let request = RotationRequest {
+            token: sha256(refresh_token.expose_secret().as_bytes()),
+            successor: successor_hash,
             expires_at: now + self.refresh_ttl,
             grace: self.refresh_grace,
             now,
         };
-        Ok((self.store.rotate(rotation).await?, refresh))
+        Ok((self.store.rotate(request).await?, successor))
     }
 
-    fn tokens(
+    fn token_pair(
         &self,
         user: Uuid,
-        access: Access,
-        refresh: SecretString,
-    ) -> Result<Tokens, IdentityError> {
-        let access = self
-            .tokens
-            .sign(user, access)
+        claims: AuthorizationClaims,
+        refresh_token: SecretString,
+    ) -> Result<TokenPair, IdentityError> {
+        let access_token = self
+            .access_tokens
+            .sign(user, claims)
             .map_err(|error| IdentityError::Defect(error.to_string()))?;
-        Ok(Tokens {
-            access: access.into(),
-            expires_in: self.tokens.ttl(),
-            refresh,
+        Ok(TokenPair {
+            access_token: access_token.into(),
+            expires_in: self.access_tokens.ttl(),
+            refresh_token,
         })
     }
 
@@ -280,11 +295,11 @@ impl Service {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn logout(&self, presented: &SecretString) -> Result<(), IdentityError> {
-        let token = sha256(presented.expose_secret().as_bytes());
+    pub async fn logout(&self, refresh_token: &SecretString) -> Result<(), IdentityError> {
+        let token = sha256(refresh_token.expose_secret().as_bytes());
         let result = self
             .store
-            .revoke_family(token, self.clock.now())
+            .revoke_token_family(token, self.clock.now())
             .await
             .map_err(IdentityError::from);
         self.attempts.logout.count(outcome(&result));
@@ -293,8 +308,8 @@ impl Service {
 }
 
 /// Generates a refresh token and the hash that is stored.
-fn new_refresh_token() -> Result<(SecretString, TokenHash), IdentityError> {
-    let mut bytes = [0; REFRESH_BYTES];
+fn new_refresh_token() -> Result<(SecretString, RefreshTokenHash), IdentityError> {
+    let mut bytes = [0; REFRESH_TOKEN_BYTES];
     aws_lc_rs::rand::fill(&mut bytes)
         .map_err(|_| IdentityError::Defect("no randomness".to_owned()))?;
     let token = BASE64URL.encode(bytes);

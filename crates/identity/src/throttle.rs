@@ -19,92 +19,93 @@ use uuid::Uuid;
 
 use super::domain::Email;
 
-/// Limit of stored pairs of account and client address. Beyond it, pairs that were not used for a
-/// long time are dropped and lose their allowance only.
-const REMEMBERED: usize = 10_000;
+/// Capacity of the cache of allowances. Beyond it, allowances that were not used for a long time are
+/// dropped.
+const CACHE_CAPACITY: usize = 10_000;
 
-/// The account whose password is guessed at a login.
+/// The account of a login attempt.
 #[derive(Debug, Clone, Copy)]
-pub enum Account<'a> {
+pub enum LoginAccount<'a> {
     /// The account of a user.
-    Of(Uuid),
+    Known(Uuid),
     /// An address without a user. It has the same limit, so that the limit does not reveal whether
     /// a user exists.
     Unknown(&'a Email),
 }
 
-/// The limits of guesses. `None` where limits are off.
-pub struct Throttle {
-    address: Option<RateLimit>,
-    account: Option<RateLimit>,
-    familiar: Cache<(LimitKey, LimitKey), Arc<AtomicU32>>,
-    allowance: u32,
+/// The limits of password attempts. `None` where limits are off.
+pub struct PasswordThrottle {
+    address_limit: Option<RateLimit>,
+    account_limit: Option<RateLimit>,
+    /// Attempts that are left, by account and client address.
+    allowances: Cache<(LimitKey, LimitKey), Arc<AtomicU32>>,
+    full_allowance: u32,
 }
 
-/// The permission for one guess.
+/// The permission to verify one password.
 #[must_use]
-pub struct Guess<'a> {
-    throttle: &'a Throttle,
-    /// Account and client address.
-    from: Option<(LimitKey, LimitKey)>,
+pub struct AttemptPermit<'a> {
+    throttle: &'a PasswordThrottle,
+    /// Account and client address, the key of the allowance.
+    allowance_key: Option<(LimitKey, LimitKey)>,
 }
 
-impl Throttle {
+impl PasswordThrottle {
     /// The throttle of a process, with the limits of the configuration.
     #[must_use]
     pub fn new(limits: &RateLimits) -> Self {
         Self {
-            address: limits.auth.clone(),
-            account: limits.account.clone(),
-            familiar: Cache::new(REMEMBERED),
-            allowance: limits.account.as_ref().map_or(0, RateLimit::burst),
+            address_limit: limits.auth.clone(),
+            account_limit: limits.account.clone(),
+            allowances: Cache::new(CACHE_CAPACITY),
+            full_allowance: limits.account.as_ref().map_or(0, RateLimit::burst),
         }
     }
 
-    /// Takes one guess at a login. A layer before the route applies the limit by address.
+    /// Permits one login attempt. A layer before the route applies the limit by address.
     ///
     /// # Errors
     /// [`RateLimitExceeded`].
-    pub async fn login(&self, account: Account<'_>) -> Result<Guess<'_>, RateLimitExceeded> {
-        self.guess(match account {
-            Account::Of(user) => LimitKey::account("login", user.as_bytes()),
-            Account::Unknown(email) => LimitKey::account("login", email.as_str().as_bytes()),
+    pub async fn login(&self, account: LoginAccount<'_>) -> Result<AttemptPermit<'_>, RateLimitExceeded> {
+        self.permit(match account {
+            LoginAccount::Known(user) => LimitKey::account("login", user.as_bytes()),
+            LoginAccount::Unknown(email) => LimitKey::account("login", email.as_str().as_bytes()),
         })
         .await
     }
 
-    /// Takes one guess at the confirmation of the own password, also from the limit by address.
+    /// Permits one confirmation of the own password. It also counts for the limit by address.
     ///
     /// # Errors
     /// [`RateLimitExceeded`].
-    pub async fn confirmation(&self, user: Uuid) -> Result<Guess<'_>, RateLimitExceeded> {
-        if let (Some(limit), Some(client)) = (&self.address, client()) {
+    pub async fn confirmation(&self, user: Uuid) -> Result<AttemptPermit<'_>, RateLimitExceeded> {
+        if let (Some(limit), Some(client)) = (&self.address_limit, client_key()) {
             limit.take(client).await?;
         }
-        self.guess(LimitKey::account("confirmation", user.as_bytes()))
+        self.permit(LimitKey::account("confirmation", user.as_bytes()))
             .await
     }
 
-    async fn guess(&self, account: LimitKey) -> Result<Guess<'_>, RateLimitExceeded> {
-        let Some(limit) = &self.account else {
-            return Ok(Guess {
+    async fn permit(&self, account: LimitKey) -> Result<AttemptPermit<'_>, RateLimitExceeded> {
+        let Some(limit) = &self.account_limit else {
+            return Ok(AttemptPermit {
                 throttle: self,
-                from: None,
+                allowance_key: None,
             });
         };
-        let from = client().map(|client| (account, client));
-        if !from.is_some_and(|from| self.spend(&from)) {
+        let allowance_key = client_key().map(|client| (account, client));
+        if !allowance_key.is_some_and(|key| self.spend_allowance(&key)) {
             limit.take(account).await?;
         }
-        Ok(Guess {
+        Ok(AttemptPermit {
             throttle: self,
-            from,
+            allowance_key,
         })
     }
 
-    /// Spends one of the allowance of a client address. Returns false if there is none left.
-    fn spend(&self, from: &(LimitKey, LimitKey)) -> bool {
-        self.familiar.get(from).is_some_and(|left| {
+    /// Spends one attempt of an allowance. Returns false if none is left.
+    fn spend_allowance(&self, key: &(LimitKey, LimitKey)) -> bool {
+        self.allowances.get(key).is_some_and(|left| {
             left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 left.checked_sub(1)
             })
@@ -113,17 +114,17 @@ impl Throttle {
     }
 }
 
-impl Guess<'_> {
-    /// Refills the allowance after a right guess.
-    pub fn was_right(self) {
-        if let Some(from) = self.from {
-            let full = Arc::new(AtomicU32::new(self.throttle.allowance));
-            self.throttle.familiar.insert(from, full);
+impl AttemptPermit<'_> {
+    /// Refills the allowance after a right password.
+    pub fn succeeded(self) {
+        if let Some(key) = self.allowance_key {
+            let full = Arc::new(AtomicU32::new(self.throttle.full_allowance));
+            self.throttle.allowances.insert(key, full);
         }
     }
 }
 
 /// The client address of the current request.
-fn client() -> Option<LimitKey> {
+fn client_key() -> Option<LimitKey> {
     RequestContext::with(|context| context.map(|context| LimitKey::address(context.client_address)))
 }

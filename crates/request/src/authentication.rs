@@ -71,7 +71,7 @@ pub enum AuthError {
 pub trait Authenticator: Send + Sync + 'static {
     /// The principal of credentials that were verified a moment ago, from a cache. `None` if they
     /// have to be verified.
-    fn remembered(&self, credentials: Credentials<'_>) -> Option<Principal>;
+    fn cached_principal(&self, credentials: Credentials<'_>) -> Option<Principal>;
 
     /// Verifies credentials.
     ///

@@ -4,16 +4,16 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use workers::{Next, Trigger};
+//! use workers::{NextRun, Trigger};
 //!
 //! // Every five minutes, and again at once while work remains.
 //! let trigger = Trigger::Interval(Duration::from_secs(300));
 //! assert!(matches!(trigger, Trigger::Interval(_)));
-//! assert_ne!(Next::InTime, Next::AtOnce);
+//! assert_ne!(NextRun::AsScheduled, NextRun::AtOnce);
 //! ```
 
 mod config;
 mod runner;
 
 pub use config::Config;
-pub use runner::{Next, Runner, Trigger, Worker, WorkerMetrics, stopping};
+pub use runner::{NextRun, Runner, Trigger, Worker, WorkerMetrics, stopping};

@@ -227,7 +227,7 @@ async fn one_profile_runs_at_a_time_and_ends_with_its_client() {
         .client
         .get(service.admin("/debug/pprof/profile?seconds=60"));
     let waiting = tokio::spawn(long.send());
-    is_taken(&service, "a CPU profile is taken").await;
+    is_taken(&service, "a CPU profile was started").await;
     for path in ["/debug/pprof/heap?seconds=1", "/debug/pprof/profile"] {
         let refused = get(&service, path).await;
         assert_eq!(refused.status, 409, "{path}");
@@ -264,7 +264,7 @@ async fn profiles_are_bounded_and_do_not_delay_the_exit() {
         .client
         .get(service.admin("/debug/pprof/heap?seconds=60"));
     let waiting = tokio::spawn(long.send());
-    is_taken(&service, "a heap profile is taken").await;
+    is_taken(&service, "a heap profile was started").await;
     let began = Instant::now();
     assert_eq!(service.terminate().await, Some(0));
     assert!(began.elapsed() < Duration::from_secs(10));

@@ -68,17 +68,16 @@ async fn a_temporary_log_filter_is_reverted() {
     .await;
     // Lines from before the revert precede the line that announces it.
     eventually("the announcement", async || {
-        let changes = service
-            .logs()
-            .into_iter()
-            .filter(|line| line["message"] == "the log filter changes" && line["filter"] == "info");
+        let changes = service.logs().into_iter().filter(|line| {
+            line["message"] == "the log filter was changed" && line["filter"] == "info"
+        });
         (changes.count() == 1).then_some(())
     })
     .await;
     let lines = service.logs();
-    let returned = lines
-        .iter()
-        .position(|line| line["message"] == "the log filter changes" && line["filter"] == "info");
+    let returned = lines.iter().position(|line| {
+        line["message"] == "the log filter was changed" && line["filter"] == "info"
+    });
     // The readiness check has queried the database several times since.
     let checked = service
         .metrics()
@@ -109,7 +108,7 @@ async fn silencing_and_resuming_the_log_are_logged() {
         eventually(filter, async || {
             let lines = service.logs();
             let announces = lines.iter().any(|line| {
-                line["message"] == "the log filter changes" && line["filter"] == filter
+                line["message"] == "the log filter was changed" && line["filter"] == filter
             });
             announces.then_some(())
         })

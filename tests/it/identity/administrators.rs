@@ -1,6 +1,6 @@
 //! Administrators in the store.
 
-use identity::store::{Expected, FirstAdministrator, Promotion};
+use identity::store::{ExpectedVersion, FirstAdministrator, Promotion};
 use request::Role;
 use settings::clock::{Clock as _, SystemClock};
 
@@ -36,7 +36,7 @@ on_both! {
         store.create_user(user).await.unwrap();
         assert_eq!(store.promote(id, now).await.unwrap(), Promotion::Promoted);
         assert_eq!(store.promote(id, now).await.unwrap(), Promotion::AlreadyAdministrator);
-        store.erase_user(id, None, Expected::Any, now).await.unwrap();
+        store.erase_user(id, None, ExpectedVersion::Any, now).await.unwrap();
         assert_eq!(store.promote(id, now).await.unwrap(), Promotion::NoSuchUser);
     }
 }

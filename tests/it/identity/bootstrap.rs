@@ -55,7 +55,7 @@ on_both! {
         login(&later, EMAIL, "another passphrase of root").await.is(401);
         let made = |service: &Service| {
             let is_line = |line: &serde_json::Value| {
-                line["message"] == "the first administrator was made"
+                line["message"] == "the first administrator was created"
             };
             service.logs().iter().filter(|line| is_line(line)).count()
         };

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use db::{self, Database, DbError, DbMetrics};
 use identity::domain::{Email, Name, User, UserChange};
 use identity::store::{
-    ChangeError, EraseError, ErasureError, ErasureHook, Expected, IdentityStore, NewUser,
+    ChangeError, ErasureError, ErasureHook, ExpectedVersion, IdentityStore, NewUser,
     PostgresIdentityStore, SqliteIdentityStore,
 };
 use request::problem::codes;
@@ -32,7 +32,7 @@ impl Slice {
         self.asked.lock().unwrap().push(user);
         if self.holds_money {
             let kept = Problem::new(codes::FORBIDDEN, "The user still has something.");
-            return Err(ErasureError::Kept(kept));
+            return Err(ErasureError::Refused(kept));
         }
         Ok(())
     }
@@ -120,8 +120,8 @@ on_both! {
         let new = new_user(Role::User);
         let user = new.user.clone();
         store.create_user(new).await.unwrap();
-        let refused = store.erase_user(user.id, None, Expected::Any, SystemClock.now()).await;
-        assert!(matches!(refused, Err(EraseError::Kept(_))), "{refused:?}");
+        let refused = store.erase_user(user.id, None, ExpectedVersion::Any, SystemClock.now()).await;
+        assert!(matches!(refused, Err(ChangeError::ErasureRefused(_))), "{refused:?}");
         assert_eq!(*asked.lock().unwrap(), [user.id]);
         assert_eq!(store.user(user.id).await.unwrap(), Some(user), "its own write included");
     }
@@ -135,15 +135,15 @@ on_both! {
         let user = new.user.clone();
         store.create_user(new).await.unwrap();
         let now = SystemClock.now();
-        let stale = store.erase_user(user.id, None, Expected::OneOf(vec![7]), now).await;
-        assert!(matches!(stale, Err(EraseError::Stale)), "{stale:?}");
-        store.erase_user(user.id, None, Expected::OneOf(vec![1]), now).await.unwrap();
-        let again = store.erase_user(user.id, None, Expected::Any, now).await;
-        assert!(matches!(again, Err(EraseError::Gone)), "{again:?}");
+        let stale = store.erase_user(user.id, None, ExpectedVersion::OneOf(vec![7]), now).await;
+        assert!(matches!(stale, Err(ChangeError::VersionMismatch)), "{stale:?}");
+        store.erase_user(user.id, None, ExpectedVersion::OneOf(vec![1]), now).await.unwrap();
+        let again = store.erase_user(user.id, None, ExpectedVersion::Any, now).await;
+        assert!(matches!(again, Err(ChangeError::NoSuchUser)), "{again:?}");
         assert_eq!(*asked.lock().unwrap(), [user.id]);
         assert_eq!(store.user(user.id).await.unwrap(), None);
-        assert_eq!(store.access(user.id).await.unwrap(), None);
-        let change = store.update_user(user.id, None, Expected::Any, UserChange::default(), now).await;
-        assert!(matches!(change, Err(ChangeError::Gone)), "{change:?}");
+        assert_eq!(store.authorization_claims(user.id).await.unwrap(), None);
+        let change = store.update_user(user.id, None, ExpectedVersion::Any, UserChange::default(), now).await;
+        assert!(matches!(change, Err(ChangeError::NoSuchUser)), "{change:?}");
     }
 }

@@ -97,7 +97,7 @@ on_both! {
         std::fs::write(&path, "{\"keys\": [").unwrap();
         eventually("the warning", async || {
             service.logs().into_iter().find(|line| {
-                line["message"].as_str().is_some_and(|text| text.contains("key file is broken"))
+                line["message"].as_str().is_some_and(|text| text.contains("key file is not valid"))
             })
         })
         .await;

@@ -236,7 +236,7 @@ on_both! {
         let scrape = scrape.text().await.unwrap();
         let lines = eventually("the warning", async || {
             let lines = service.stdout().join("\n") + &service.stderr().join("\n");
-            lines.contains("its family is revoked").then_some(lines)
+            lines.contains("its family was revoked").then_some(lines)
         })
         .await;
         let next = next.text("refresh_token");

@@ -57,7 +57,7 @@ on_both! {
         eventually("the warning", async || {
             service.logs().into_iter().find(|line| {
                 line["level"] == "warn" && line["message"].as_str().is_some_and(|message| {
-                    message.contains("its family is revoked")
+                    message.contains("its family was revoked")
                 })
             })
         })

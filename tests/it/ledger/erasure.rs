@@ -15,7 +15,7 @@ on_both! {
         ledger.open(owner, "EUR").await;
         let account = ledger.open_with(owner, "USD", 1).await;
         let refused = ledger.erase(owner, true).await;
-        assert!(matches!(refused, Err(ErasureError::Kept(_))));
+        assert!(matches!(refused, Err(ErasureError::Refused(_))));
         ledger.send(&deposit(account, 1), None).await.expect("the account is open");
     }
 

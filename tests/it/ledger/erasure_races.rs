@@ -9,8 +9,8 @@ use gantry::app::ledger::store::sqlite::SqliteLedger;
 use gantry::app::ledger::store::{OpenError, TransferError};
 use identity::domain::{Email, Name, User};
 use identity::store::{
-    Expected, IdentityStore, NewFamily, NewUser, PostgresIdentityStore, Rotated, Rotation,
-    SqliteIdentityStore,
+    ExpectedVersion, IdentityStore, NewTokenFamily, NewUser, PostgresIdentityStore,
+    RotationOutcome, RotationRequest, SqliteIdentityStore,
 };
 use request::Role;
 use serde_json::{Value, json};
@@ -68,21 +68,21 @@ fn new_account(owner: Uuid) -> NewAccount {
     }
 }
 
-fn family(user: Uuid, token: [u8; 32]) -> NewFamily {
-    NewFamily {
+fn family(user: Uuid, token: [u8; 32]) -> NewTokenFamily {
+    NewTokenFamily {
         id: new_id(),
         user,
         verified_hash: HASH.to_owned(),
-        rehashed: None,
+        upgraded_hash: None,
         token,
         expires_at: now() + time::Duration::DAY,
         now: now(),
     }
 }
 
-fn rotation(presented: [u8; 32]) -> Rotation {
-    Rotation {
-        presented,
+fn rotation(old: [u8; 32]) -> RotationRequest {
+    RotationRequest {
+        token: old,
         successor: token(),
         expires_at: now() + time::Duration::DAY,
         grace: std::time::Duration::ZERO,
@@ -147,8 +147,8 @@ on_both! {
         let closed = ledger.open(gone, "EUR").await;
         let target = ledger.open(other, "EUR").await;
         let old = token();
-        assert!(identity.open_family(family(gone, old)).await.unwrap());
-        identity.erase_user(gone, None, Expected::Any, now()).await.unwrap();
+        assert!(identity.create_token_family(family(gone, old)).await.unwrap());
+        identity.erase_user(gone, None, ExpectedVersion::Any, now()).await.unwrap();
 
         let opened = ledger.store.open_account(&new_account(gone)).await;
         assert!(matches!(opened, Err(OpenError::Erased)), "{opened:?}");
@@ -158,8 +158,8 @@ on_both! {
         assert_refused(&ledger, &deposit(target, 1), gone, "deposit").await;
         let unclaimed = ledger.send(&payment(gone, closed, target, 1), None).await;
         assert!(matches!(unclaimed, Err(TransferError::Erased)), "{unclaimed:?}");
-        assert!(!identity.open_family(family(gone, token())).await.unwrap());
-        assert_eq!(identity.rotate(rotation(old)).await.unwrap(), Rotated::Refused);
+        assert!(!identity.create_token_family(family(gone, token())).await.unwrap());
+        assert_eq!(identity.rotate(rotation(old)).await.unwrap(), RotationOutcome::Invalid);
 
         assert_nothing_left(&ledger).await;
         assert_eq!(ledger.transfers().await, 0);
@@ -190,7 +190,7 @@ on_both! {
         for round in 0..12 {
             let gone = user(&identity).await;
             let old = token();
-            assert!(identity.open_family(family(gone, old)).await.unwrap());
+            assert!(identity.create_token_family(family(gone, old)).await.unwrap());
             let account = new_account(gone);
             let order = payment(gone, new_id(), target, 1);
             let held = claim(gone, "k", &order);
@@ -199,13 +199,13 @@ on_both! {
                 for _ in 0..round * 4 {
                     tokio::task::yield_now().await;
                 }
-                identity.erase_user(gone, None, Expected::Any, now()).await
+                identity.erase_user(gone, None, ExpectedVersion::Any, now()).await
             };
             let (erased, ..) = tokio::join!(
                 erase,
                 ledger.store.open_account(&account),
                 ledger.send(&order, Some(&held)),
-                identity.open_family(family(gone, token())),
+                identity.create_token_family(family(gone, token())),
                 identity.rotate(rotation(old)),
             );
             erased.unwrap();

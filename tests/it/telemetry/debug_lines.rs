@@ -62,8 +62,8 @@ on_both! {
             futures_util::future::join_all(asked).await
         };
         let decisions = [
-            ("authentication", "identity::"),
-            ("an access token is refused", "identity::"),
+            ("an authentication attempt has ended", "identity::"),
+            ("an access token was rejected", "identity::"),
             ("waited for a database connection", "db::"),
             ("refused by a concurrency limit", "limits::concurrency"),
         ];
@@ -79,7 +79,7 @@ on_both! {
             assert!(found["target"].as_str().unwrap().contains(target), "{found}");
             assert_eq!(found["request_id"].as_str().map(str::len), Some(36), "{found}");
         }
-        let refused = line(&service, "an access token is refused").unwrap();
+        let refused = line(&service, "an access token was rejected").unwrap();
         assert_eq!(refused["reason"], "malformed");
         // No line contains the token.
         assert!(!service.stdout().concat().contains(&token));

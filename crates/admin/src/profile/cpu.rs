@@ -29,7 +29,7 @@ pub(crate) async fn profile(
 ) -> Result<Response, ProblemResponse> {
     let time = wanted.time()?;
     let permit = profiler.begin()?;
-    tracing::info!(seconds = time.as_secs(), "a CPU profile is taken");
+    tracing::info!(seconds = time.as_secs(), "a CPU profile was started");
     let guard = ProfilerGuardBuilder::default()
         .frequency(FREQUENCY)
         .blocklist(&NOT_UNWOUND)

@@ -27,11 +27,11 @@ const DUMP: &[u8] = b"prof.dump\0";
 /// Reasons why there is no profile.
 #[derive(Debug, thiserror::Error)]
 enum HeapError {
-    #[error("the allocator refused: {0}")]
+    #[error("the allocator returned an error: {0}")]
     Allocator(tikv_jemalloc_ctl::Error),
-    #[error("the file in memory failed: {0}")]
+    #[error("the in-memory file of the profile failed: {0}")]
     File(#[from] std::io::Error),
-    #[error("the allocator wrote something that is no heap profile")]
+    #[error("the dump of the allocator is not a heap profile")]
     Format,
 }
 
@@ -46,7 +46,7 @@ pub(crate) async fn profile(
         return Err(ProblemResponse(Problem::new(INVALID_QUERY, detail)));
     }
     let permit = profiler.begin()?;
-    tracing::info!(seconds = time.as_secs(), "a heap profile is taken");
+    tracing::info!(seconds = time.as_secs(), "a heap profile was started");
     let sampling = Sampling::start().map_err(Problem::internal)?;
     tokio::time::sleep(time).await;
     let profile = tokio::task::spawn_blocking(move || {
@@ -75,7 +75,7 @@ impl Sampling {
 impl Drop for Sampling {
     fn drop(&mut self) {
         if let Err(error) = ACTIVE.name().write(self.before) {
-            tracing::error!(%error, "heap sampling goes on");
+            tracing::error!(%error, "heap sampling could not be stopped");
         }
     }
 }

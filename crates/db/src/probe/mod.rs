@@ -6,7 +6,7 @@ mod sqlite;
 use crate::database::Database;
 use crate::error::DbError;
 #[cfg(feature = "postgres")]
-use crate::fault::{Fault, Reason};
+use crate::fault::{DiscardReason, Fault};
 #[cfg(feature = "postgres")]
 use crate::query;
 
@@ -49,7 +49,7 @@ impl Database {
                     let answer = sqlx::query_scalar::<_, bool>(IS_READ_ONLY);
                     let is_read_only = answer.fetch_one(&mut *connection).await;
                     if is_read_only.map_err(DbError::from)? {
-                        query::remember(Fault::Session(Reason::ReadOnly));
+                        query::record_fault(Fault::Session(DiscardReason::ReadOnly));
                         return Err(ProbeError::ReadOnly);
                     }
                     Ok(())

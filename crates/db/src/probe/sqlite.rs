@@ -9,39 +9,39 @@ use tokio::sync::oneshot;
 
 use crate::database::Db;
 use crate::error::DbError;
-use crate::fault::Reason;
+use crate::fault::DiscardReason;
 use crate::probe::ProbeError;
 use crate::{query, warm};
 
 /// Time between two writes of the check while no session fails. Each write costs a sync of the
 /// disk. After a failure every run of the check writes.
-const WRITE_EVERY: Duration = Duration::from_secs(5);
+const WRITE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Db<sqlx::Sqlite> {
     /// Checks that the sessions have this file open, that no damage is known, and that the file can
     /// be written.
     pub(crate) async fn probe_file(&self) -> Result<(), ProbeError> {
-        self.same_file().await?;
-        if self.warm.renewal.is_corrupt() && !self.inspect() {
+        self.check_file_identity().await?;
+        if self.warm.renewal.is_corrupt() && !self.integrity_is_confirmed() {
             return Err(ProbeError::Corrupt);
         }
         let failures = self.warm.renewal.failures();
         let is_recent = self
             .file
-            .known()
+            .lock()
             .written
-            .is_some_and(|(at, before)| before == failures && at.elapsed() < WRITE_EVERY);
+            .is_some_and(|(at, before)| before == failures && at.elapsed() < WRITE_INTERVAL);
         if is_recent {
             return query::run(self.read_header()).await;
         }
         let written = query::run(self.write_header()).await;
-        self.file.known().written = written.is_ok().then(|| (Instant::now(), failures));
+        self.file.lock().written = written.is_ok().then(|| (Instant::now(), failures));
         written
     }
 
     /// Closes the sessions of a file that was removed or replaced, because their writes would be
     /// lost.
-    async fn same_file(&self) -> Result<(), ProbeError> {
+    async fn check_file_identity(&self) -> Result<(), ProbeError> {
         let options = self.warm.pool.connect_options();
         let path = options.get_filename().to_owned();
         if is_in_memory(&path) {
@@ -50,25 +50,25 @@ impl Db<sqlx::Sqlite> {
         let found = tokio::task::spawn_blocking(move || identity(path)).await;
         let found = found.ok().flatten();
         let changed = {
-            let mut known = self.file.known();
-            let before = known.identity;
+            let mut state = self.file.lock();
+            let before = state.identity;
             if found.is_some() {
-                known.identity = found;
+                state.identity = found;
             }
             before.is_some() && before != found
         };
         if changed {
-            self.warm.renew(Reason::Storage);
-            self.file.known().written = None;
-            self.warm.renewal.is_whole();
+            self.warm.renew(DiscardReason::Storage);
+            self.file.lock().written = None;
+            self.warm.renewal.mark_intact();
         }
         found.map(|_| ()).ok_or(ProbeError::Missing)
     }
 
     async fn read_header(&self) -> Result<(), ProbeError> {
         let mut connection = self.acquire().await?;
-        let asked = sqlx::query("SELECT count(*) FROM sqlite_master");
-        asked
+        let query = sqlx::query("SELECT count(*) FROM sqlite_master");
+        query
             .execute(&mut *connection)
             .await
             .map_err(DbError::from)?;
@@ -92,34 +92,34 @@ impl Db<sqlx::Sqlite> {
         Ok(())
     }
 
-    /// Returns true if damaged data is intact again. The inspection may take long, so a separate
+    /// Returns true if damaged data is intact again. The check may take long, so a separate
     /// task runs it, one at a time. The check reads its result.
-    fn inspect(&self) -> bool {
-        let mut known = self.file.known();
-        let Some(inspection) = &mut known.inspection else {
+    fn integrity_is_confirmed(&self) -> bool {
+        let mut state = self.file.lock();
+        let Some(check) = &mut state.integrity_check else {
             let (sender, receiver) = oneshot::channel();
-            let inspection = self.inspection();
+            let check = self.integrity_check();
             warm::background(async move {
                 // The receiver is gone when the process ends.
-                let _unheard = sender.send(inspection.await);
+                let _unreceived = sender.send(check.await);
             });
-            known.inspection = Some(receiver);
+            state.integrity_check = Some(receiver);
             return false;
         };
-        let is_whole = match inspection.try_recv() {
-            Ok(is_whole) => is_whole,
+        let is_intact = match check.try_recv() {
+            Ok(is_intact) => is_intact,
             Err(oneshot::error::TryRecvError::Empty) => return false,
             Err(oneshot::error::TryRecvError::Closed) => false,
         };
-        known.inspection = None;
-        if is_whole {
-            self.warm.renewal.is_whole();
+        state.integrity_check = None;
+        if is_intact {
+            self.warm.renewal.mark_intact();
         }
-        is_whole
+        is_intact
     }
 
     /// Runs `PRAGMA quick_check` on a separate connection.
-    fn inspection(&self) -> impl Future<Output = bool> + use<> {
+    fn integrity_check(&self) -> impl Future<Output = bool> + use<> {
         let options = self.warm.pool.connect_options();
         async move {
             let Ok(mut connection) = options.connect().await else {

@@ -10,44 +10,44 @@ use settings::clock::Clock;
 use settings::{Layers, RawValue, Reader, SecretSource, Setting as _};
 
 use super::*;
-use crate::keys::KeySet;
+use crate::signing_keys::SigningKeySet;
 
 /// A clock that shows the time set by the test.
-pub(crate) struct Stopped(AtomicI64);
+pub(crate) struct FixedClock(AtomicI64);
 
-impl Stopped {
-    pub(crate) fn put(&self, seconds: i64) {
+impl FixedClock {
+    pub(crate) fn set(&self, seconds: i64) {
         self.0.store(seconds, Ordering::Relaxed);
     }
 }
 
-impl Clock for Stopped {
+impl Clock for FixedClock {
     fn now(&self) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(self.0.load(Ordering::Relaxed)).unwrap()
     }
 }
 
 pub(crate) const NOW: i64 = 1_800_000_000;
-const ADMIN: Access = access(Role::Admin);
-pub(crate) const PLAIN: Access = access(Role::User);
+const ADMIN_CLAIMS: AuthorizationClaims = claims_of(Role::Admin);
+pub(crate) const USER_CLAIMS: AuthorizationClaims = claims_of(Role::User);
 
-const fn access(role: Role) -> Access {
-    Access { role, epoch: 3 }
+const fn claims_of(role: Role) -> AuthorizationClaims {
+    AuthorizationClaims { role, epoch: 3 }
 }
 
 pub(crate) const USER: Uuid = Uuid::from_u128(7);
 
-pub(crate) fn tokens(keys: &str) -> (AccessTokens, Arc<Stopped>) {
+pub(crate) fn tokens(keys: &str) -> (AccessTokens, Arc<FixedClock>) {
     let mut config = Config::read(&mut Reader::new(Layers::default()));
     config.keys = Some(SecretSource::parse(&RawValue::text(keys)).unwrap());
     config.issuer = "issuer".to_owned();
     config.audience = "audience".to_owned();
-    let clock = Arc::new(Stopped(AtomicI64::new(NOW)));
+    let clock = Arc::new(FixedClock(AtomicI64::new(NOW)));
     let keyring = Keyring::new(&config).unwrap();
     (AccessTokens::new(&config, keyring, clock.clone()), clock)
 }
 
-fn part(token: &str, index: usize) -> Value {
+fn decoded_part(token: &str, index: usize) -> Value {
     let part = token.split('.').nth(index).unwrap();
     serde_json::from_slice(&BASE64URL.decode(part).unwrap()).unwrap()
 }
@@ -59,13 +59,16 @@ fn hs256(secret: &[u8]) -> String {
 
 #[test]
 fn a_token_has_the_shape_of_rfc_9068() {
-    for keys in [KeySet::generate().unwrap(), hs256(&[1; 32])] {
+    for keys in [SigningKeySet::generate().unwrap(), hs256(&[1; 32])] {
         let (tokens, _) = tokens(&keys);
-        let token = tokens.sign(USER, ADMIN).unwrap();
-        let header = part(&token, 0);
+        let token = tokens.sign(USER, ADMIN_CLAIMS).unwrap();
+        let header = decoded_part(&token, 0);
         assert_eq!(header["typ"], "at+jwt");
-        assert_eq!(header["kid"], tokens.keyring.present().keys.signing().kid);
-        let claims = part(&token, 1);
+        assert_eq!(
+            header["kid"],
+            tokens.keyring.current().keys.signing_key().kid
+        );
+        let claims = decoded_part(&token, 1);
         assert_eq!(claims["iss"], "issuer");
         assert_eq!(claims["aud"], "audience");
         assert_eq!(claims["sub"], USER.to_string());
@@ -81,9 +84,9 @@ fn a_token_has_the_shape_of_rfc_9068() {
 }
 
 #[test]
-fn times_hold_within_the_leeway() {
-    let (tokens, clock) = tokens(&KeySet::generate().unwrap());
-    let token = tokens.sign(USER, PLAIN).unwrap();
+fn times_are_compared_with_the_leeway() {
+    let (tokens, clock) = tokens(&SigningKeySet::generate().unwrap());
+    let token = tokens.sign(USER, USER_CLAIMS).unwrap();
     let verified = tokens.verify(&token).unwrap();
     for (offset, valid) in [
         (-LEEWAY - 1, false),
@@ -92,24 +95,24 @@ fn times_hold_within_the_leeway() {
         (900 + LEEWAY - 1, true),
         (900 + LEEWAY, false),
     ] {
-        clock.put(NOW + offset);
+        clock.set(NOW + offset);
         assert_eq!(tokens.verify(&token).is_ok(), valid, "{offset}");
     }
-    clock.put(NOW + 899);
-    assert!(tokens.still_holds(&verified));
-    clock.put(NOW + 900);
-    assert!(!tokens.still_holds(&verified), "remembered beyond exp");
+    clock.set(NOW + 899);
+    assert!(tokens.is_still_valid(&verified));
+    clock.set(NOW + 900);
+    assert!(!tokens.is_still_valid(&verified), "valid after exp");
 }
 
 #[test]
-fn new_keys_void_what_was_verified_under_the_old_ones() {
-    let (tokens, _) = tokens(&KeySet::generate().unwrap());
-    let token = tokens.sign(USER, PLAIN).unwrap();
+fn a_token_verified_with_replaced_keys_is_no_longer_valid() {
+    let (tokens, _) = tokens(&SigningKeySet::generate().unwrap());
+    let token = tokens.sign(USER, USER_CLAIMS).unwrap();
     let verified = tokens.verify(&token).unwrap();
-    let keys = KeySet::parse(&KeySet::generate().unwrap()).unwrap();
+    let keys = SigningKeySet::parse(&SigningKeySet::generate().unwrap()).unwrap();
     tokens.keyring.replace(keys);
-    assert!(!tokens.still_holds(&verified));
-    assert_eq!(tokens.verify(&token), Err(TokenRefused));
+    assert!(!tokens.is_still_valid(&verified));
+    assert_eq!(tokens.verify(&token), Err(InvalidToken));
 }
 
 /// Signs `claims` under `header` with an HS256 secret.
@@ -129,7 +132,7 @@ fn claims() -> Value {
 }
 
 #[test]
-fn every_claim_that_counts_is_required_and_compared() {
+fn every_verified_claim_is_required_and_compared() {
     let (tokens, _) = tokens(&hs256(&[1; 32]));
     let header = json!({"alg": "HS256", "typ": "at+jwt", "kid": "shared"});
     let verified = tokens.verify(&forge(&header, &claims(), &[1; 32])).unwrap();
@@ -138,7 +141,7 @@ fn every_claim_that_counts_is_required_and_compared() {
         let mut claims = claims();
         claims.as_object_mut().unwrap().remove(missing);
         let token = forge(&header, &claims, &[1; 32]);
-        assert_eq!(tokens.verify(&token), Err(TokenRefused), "{missing}");
+        assert_eq!(tokens.verify(&token), Err(InvalidToken), "{missing}");
     }
     for (name, value) in [
         ("iss", json!("other")),
@@ -152,7 +155,7 @@ fn every_claim_that_counts_is_required_and_compared() {
         let mut claims = claims();
         claims[name] = value;
         let token = forge(&header, &claims, &[1; 32]);
-        assert_eq!(tokens.verify(&token), Err(TokenRefused), "{name}");
+        assert_eq!(tokens.verify(&token), Err(InvalidToken), "{name}");
     }
 }
 
@@ -169,27 +172,27 @@ fn the_header_chooses_neither_type_nor_algorithm_nor_key() {
         json!({"alg": "HS256", "typ": "at+jwt", "kid": "shared", "crit": ["exp"]}),
     ] {
         let token = forge(&header, &claims(), &[1; 32]);
-        assert_eq!(tokens.verify(&token), Err(TokenRefused), "{header}");
+        assert_eq!(tokens.verify(&token), Err(InvalidToken), "{header}");
     }
     let good = json!({"alg": "HS256", "typ": "at+jwt", "kid": "shared"});
     let foreign = forge(&good, &claims(), &[2; 32]);
-    assert_eq!(tokens.verify(&foreign), Err(TokenRefused));
+    assert_eq!(tokens.verify(&foreign), Err(InvalidToken));
     let (head, _) = foreign.rsplit_once('.').unwrap();
     for token in [head, &format!("{head}."), "", "a.b.c", "...."] {
-        assert_eq!(tokens.verify(token), Err(TokenRefused), "{token}");
+        assert_eq!(tokens.verify(token), Err(InvalidToken), "{token}");
     }
 }
 
 #[test]
 fn a_public_key_is_no_shared_secret() {
-    let keys = KeySet::generate().unwrap();
+    let keys = SigningKeySet::generate().unwrap();
     let (tokens, _) = tokens(&keys);
-    let public = tokens.keyring.present().keys.public();
+    let public = tokens.keyring.current().keys.public_jwk_set();
     let kid = public["keys"][0]["kid"].clone();
     let x = public["keys"][0]["x"].as_str().unwrap();
     let header = json!({"alg": "HS256", "typ": "at+jwt", "kid": kid});
     for secret in [x.as_bytes(), &BASE64URL.decode(x).unwrap()] {
         let token = forge(&header, &claims(), secret);
-        assert_eq!(tokens.verify(&token), Err(TokenRefused));
+        assert_eq!(tokens.verify(&token), Err(InvalidToken));
     }
 }

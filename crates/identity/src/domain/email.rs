@@ -5,18 +5,18 @@ use settings::validation::{InvalidValue, composed, has_compatibility_characters,
 
 /// Longest address that mail can be sent to, in bytes (RFC 5321, section 4.5.3.1.3, without the
 /// angle brackets of a path).
-const MAX_EMAIL: usize = 254;
+const MAX_EMAIL_BYTES: usize = 254;
 /// Longest part before the `@`, in bytes (RFC 5321, section 4.5.3.1.1).
-const MAX_LOCAL: usize = 64;
+const MAX_LOCAL_BYTES: usize = 64;
 /// Longest text that is parsed, in bytes. Normalising shortens a text to a third at most, so longer
 /// ones cannot fit.
-const MAX_TEXT: usize = 4 * MAX_EMAIL;
+const MAX_INPUT_BYTES: usize = 4 * MAX_EMAIL_BYTES;
 
 const TOO_LONG: InvalidValue = InvalidValue {
     code: "TOO_LONG",
     message: "must have 254 bytes at most",
 };
-const NO_ADDRESS: InvalidValue = InvalidValue {
+const NOT_AN_ADDRESS: InvalidValue = InvalidValue {
     code: "INVALID_EMAIL",
     message: "is not an e-mail address",
 };
@@ -24,7 +24,7 @@ const INVISIBLE: InvalidValue = InvalidValue {
     code: "INVALID_EMAIL",
     message: "must not contain blanks, control characters or invisible characters",
 };
-const VARIANTS: InvalidValue = InvalidValue {
+const COMPATIBILITY_CHARACTERS: InvalidValue = InvalidValue {
     code: "INVALID_EMAIL",
     message: "must not contain variants of characters before the @, such as letters of full width",
 };
@@ -46,16 +46,16 @@ impl Email {
     /// The rule that the address breaks.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let text = text.trim();
-        if text.len() > MAX_TEXT {
+        if text.len() > MAX_INPUT_BYTES {
             return Err(TOO_LONG);
         }
         if text.chars().any(is_invisible) {
             return Err(INVISIBLE);
         }
-        let (local, domain) = text.rsplit_once('@').ok_or(NO_ADDRESS)?;
+        let (local, domain) = text.rsplit_once('@').ok_or(NOT_AN_ADDRESS)?;
         let (local, domain) = (parse_local(local)?, parse_domain(domain)?);
         let address = format!("{local}@{domain}");
-        if address.len() > MAX_EMAIL {
+        if address.len() > MAX_EMAIL_BYTES {
             return Err(TOO_LONG);
         }
         Ok(Self(address))
@@ -64,13 +64,13 @@ impl Email {
     /// Candidates for a login: the address, then the form in which it was stored before addresses
     /// were normalised, if that differs. The second form lets the owner of an old address log in,
     /// even if the address would be rejected now.
-    pub fn presented(text: &str) -> impl Iterator<Item = Self> + use<> {
+    pub fn login_candidates(text: &str) -> impl Iterator<Item = Self> + use<> {
         let text = text.trim();
         let address = Self::parse(text).ok();
-        let fits = text.len() <= MAX_EMAIL && !text.contains(char::is_control);
-        let former = fits.then(|| Self(text.to_lowercase()));
-        let former = former.filter(|former| address.as_ref() != Some(former));
-        address.into_iter().chain(former)
+        let fits = text.len() <= MAX_EMAIL_BYTES && !text.contains(char::is_control);
+        let legacy = fits.then(|| Self(text.to_lowercase()));
+        let legacy = legacy.filter(|legacy| address.as_ref() != Some(legacy));
+        address.into_iter().chain(legacy)
     }
 
     /// An address that was parsed when it was stored.
@@ -89,13 +89,13 @@ impl Email {
 fn parse_local(text: &str) -> Result<String, InvalidValue> {
     let local = composed(&text.chars().flat_map(lower_case).collect::<String>());
     if has_compatibility_characters(&local) {
-        return Err(VARIANTS);
+        return Err(COMPATIBILITY_CHARACTERS);
     }
     let is_forbidden = |c: char| r#"<>()[],;:\"@"#.contains(c);
-    if (1..=MAX_LOCAL).contains(&local.len()) && !local.contains(is_forbidden) {
+    if (1..=MAX_LOCAL_BYTES).contains(&local.len()) && !local.contains(is_forbidden) {
         Ok(local)
     } else {
-        Err(NO_ADDRESS)
+        Err(NOT_AN_ADDRESS)
     }
 }
 
@@ -113,13 +113,13 @@ fn parse_domain(text: &str) -> Result<String, InvalidValue> {
             Hyphens::CheckFirstLast,
             DnsLength::Verify,
         )
-        .map_err(|_| NO_ADDRESS)?;
+        .map_err(|_| NOT_AN_ADDRESS)?;
     let (domain, valid) = domains.to_unicode(
         ascii.as_bytes(),
         AsciiDenyList::STD3,
         Hyphens::CheckFirstLast,
     );
-    valid.map_err(|_| NO_ADDRESS)?;
+    valid.map_err(|_| NOT_AN_ADDRESS)?;
     Ok(domain.into_owned())
 }
 
@@ -193,23 +193,23 @@ mod tests {
     }
 
     #[test]
-    fn a_login_finds_what_was_stored_before_characters_were_checked() {
-        let presented = |text: &str| {
-            let forms = Email::presented(text).map(|email| email.0);
+    fn a_login_finds_addresses_stored_before_characters_were_checked() {
+        let candidates = |text: &str| {
+            let forms = Email::login_candidates(text).map(|email| email.0);
             forms.collect::<Vec<_>>()
         };
-        let former = "a\u{200b}da@example.org";
-        assert_eq!(presented("A\u{200b}da@example.org"), [former]);
+        let legacy = "a\u{200b}da@example.org";
+        assert_eq!(candidates("A\u{200b}da@example.org"), [legacy]);
         let forms = ["josé@example.org", "jose\u{301}@example.org"];
-        assert_eq!(presented("JOSE\u{301}@example.org"), forms);
-        assert_eq!(presented("Ada@example.org"), ["ada@example.org"]);
+        assert_eq!(candidates("JOSE\u{301}@example.org"), forms);
+        assert_eq!(candidates("Ada@example.org"), ["ada@example.org"]);
         for text in ["a\0da@example.org", &"a".repeat(255)] {
-            assert!(presented(text).is_empty(), "{text:?}");
+            assert!(candidates(text).is_empty(), "{text:?}");
         }
     }
 
     #[test]
-    fn characters_that_nobody_sees_and_variants_are_refused() {
+    fn invisible_characters_and_compatibility_characters_are_rejected() {
         for c in "\u{ad}\u{34f}\u{61c}\u{200b}\u{200c}\u{200d}\u{200e}\u{202e}\u{2060}\u{2066}\u{3164}\u{feff}\u{fe0f}\u{e0061}\u{a0}\u{2800}".chars()
         {
             for text in [format!("a{c}da@example.org"), format!("ada@exam{c}ple.org")] {
@@ -222,7 +222,11 @@ mod tests {
             "ada²@example.org",
             "ſ@example.org",
         ] {
-            assert_eq!(Email::parse(text), Err(VARIANTS), "{text:?}");
+            assert_eq!(
+                Email::parse(text),
+                Err(COMPATIBILITY_CHARACTERS),
+                "{text:?}"
+            );
         }
     }
 }

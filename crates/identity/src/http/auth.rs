@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{State, UserBody};
 use crate::domain::{Email, Name, Password};
-use crate::service::Tokens;
+use crate::service::TokenPair;
 
 /// A registration.
 #[derive(Deserialize, ToSchema)]
@@ -84,12 +84,12 @@ pub(super) struct TokenBody {
 const NO_STORE: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
-fn answer(tokens: &Tokens) -> impl IntoResponse + use<> {
+fn token_response(tokens: &TokenPair) -> impl IntoResponse + use<> {
     let body = TokenBody {
-        access_token: tokens.access.expose_secret().to_owned(),
+        access_token: tokens.access_token.expose_secret().to_owned(),
         token_type: "Bearer",
         expires_in: tokens.expires_in.as_secs(),
-        refresh_token: tokens.refresh.expose_secret().to_owned(),
+        refresh_token: tokens.refresh_token.expose_secret().to_owned(),
     };
     ([NO_STORE], Json(body))
 }
@@ -125,7 +125,7 @@ pub(super) async fn register(
     let parsed = email.zip(name).zip(password);
     let ((email, name), password) = fields
         .finish(parsed)
-        .inspect_err(|_| service.registration_refused())?;
+        .inspect_err(|_| service.count_invalid_registration())?;
     let user = service.register(email, name, password).await?;
     Ok((StatusCode::CREATED, Json(UserBody::from(user))))
 }
@@ -156,10 +156,10 @@ pub(super) async fn login(
 ) -> Result<impl IntoResponse, ProblemResponse> {
     // A text that cannot be an address or a password counts as wrong. So the answer does not reveal
     // why a login failed.
-    let emails = Email::presented(&body.email);
-    let password = Password::presented(body.password);
+    let emails = Email::login_candidates(&body.email);
+    let password = Password::for_verification(body.password);
     let tokens = service.login(emails, password).await?;
-    Ok(answer(&tokens))
+    Ok(token_response(&tokens))
 }
 
 /// Exchanges a refresh token for a new pair. Each refresh token is valid once. Reuse after the
@@ -188,9 +188,9 @@ pub(super) async fn refresh(
     AxumState(service): AxumState<State>,
     Json(body): Json<RefreshRequest>,
 ) -> Result<impl IntoResponse, ProblemResponse> {
-    let presented = SecretString::from(body.refresh_token);
-    let tokens = service.refresh(&presented).await?;
-    Ok(answer(&tokens))
+    let refresh_token = SecretString::from(body.refresh_token);
+    let tokens = service.refresh(&refresh_token).await?;
+    Ok(token_response(&tokens))
 }
 
 /// Revokes a refresh token and all others of the same login. An unknown token is not an error,
@@ -217,7 +217,7 @@ pub(super) async fn logout(
     AxumState(service): AxumState<State>,
     Json(body): Json<RefreshRequest>,
 ) -> Result<StatusCode, ProblemResponse> {
-    let presented = SecretString::from(body.refresh_token);
-    service.logout(&presented).await?;
+    let refresh_token = SecretString::from(body.refresh_token);
+    service.logout(&refresh_token).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,7 +1,7 @@
 //! Routes of the slice, in groups that `app` puts behind different layers.
 
 mod auth;
-mod keys;
+mod jwks;
 mod users;
 
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub fn user_routes() -> OpenApiRouter<State> {
 
 /// The public keys. They need no authentication.
 pub fn key_routes() -> OpenApiRouter<State> {
-    OpenApiRouter::new().routes(routes!(keys::jwks))
+    OpenApiRouter::new().routes(routes!(jwks::get))
 }
 
 /// The security scheme that operations name in their `security`. A scheme for API keys follows when
@@ -113,9 +113,9 @@ impl From<User> for UserBody {
     }
 }
 
-/// `Retry-After` in seconds when all places for hashes are taken. A hash takes a few hundredths of
+/// `Retry-After` in seconds when too many hashes run. A hash takes a few hundredths of
 /// a second.
-const HASH_RETRY: u64 = 1;
+const HASH_RETRY_SECONDS: u64 = 1;
 
 impl From<IdentityError> for Problem {
     fn from(error: IdentityError) -> Self {
@@ -131,26 +131,26 @@ impl From<IdentityError> for Problem {
             IdentityError::WrongPassword => {
                 Self::new(codes::WRONG_PASSWORD, "The current password is wrong.")
             }
-            IdentityError::RefreshRefused => challenged(Self::new(
+            IdentityError::InvalidRefreshToken => challenged(Self::new(
                 codes::INVALID_REFRESH_TOKEN,
                 "The refresh token is unknown, expired or revoked; log in again.",
             )),
-            IdentityError::RefreshRotated => Self::new(
+            IdentityError::RefreshTokenRotated => Self::new(
                 codes::REFRESH_TOKEN_ROTATED,
                 "The refresh token was rotated a moment ago; use its successor.",
             ),
-            IdentityError::Gone => refused(),
-            IdentityError::Stale => Self::new(
+            IdentityError::NoSuchUser => refused(),
+            IdentityError::VersionMismatch => Self::new(
                 problem::codes::PRECONDITION_FAILED,
                 "The user has changed since the version that If-Match names.",
             ),
-            IdentityError::Kept(problem) => problem,
-            IdentityError::RateLimitExceeded(refusal) => refusal.into(),
+            IdentityError::ErasureRefused(problem) => problem,
+            IdentityError::RateLimited(refusal) => refusal.into(),
             IdentityError::Overloaded => Self::new(
                 problem::codes::OVERLOADED,
                 "Too many passwords are being checked at once; try again.",
             )
-            .retry_after(HASH_RETRY),
+            .retry_after(HASH_RETRY_SECONDS),
             IdentityError::Database(error) => error.into(),
             IdentityError::Defect(_) => Self::internal(error),
         }

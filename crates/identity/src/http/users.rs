@@ -15,13 +15,13 @@ use utoipa::ToSchema;
 
 use super::{State, UserBody};
 use crate::domain::{Email, Name, Password, User, UserChange};
-use crate::store::Expected;
+use crate::store::ExpectedVersion;
 
 /// Changes of the own account. A field that is left out, or null, stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "name": "Ada King" }))]
-pub(super) struct Change {
+#[schema(as = Change, example = json!({ "name": "Ada King" }))]
+pub(super) struct UserChangeBody {
     /// 1 to 100 characters, at least one of them visible. Control characters and controls of text
     /// direction are refused.
     #[schema(min_length = 1, max_length = 100)]
@@ -38,8 +38,8 @@ pub(super) struct Change {
 /// Confirmation of the erasure of the own account.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "current_password": "correct horse battery staple" }))]
-pub(super) struct Erasure {
+#[schema(as = Erasure, example = json!({ "current_password": "correct horse battery staple" }))]
+pub(super) struct ErasureBody {
     /// The present password.
     #[schema(format = Password)]
     current_password: String,
@@ -61,13 +61,13 @@ pub(super) struct PasswordChange {
     new_password: String,
 }
 
-const MISSING: InvalidValue = InvalidValue {
+const REQUIRED: InvalidValue = InvalidValue {
     code: "REQUIRED",
     message: "is required",
 };
 
 /// The path is the same for every user, so caches must not share an answer between callers.
-const PRIVATE: [(HeaderName, HeaderValue); 2] = [
+const PRIVATE_CACHE_HEADERS: [(HeaderName, HeaderValue); 2] = [
     (
         header::CACHE_CONTROL,
         HeaderValue::from_static("private, no-cache"),
@@ -75,15 +75,15 @@ const PRIVATE: [(HeaderName, HeaderValue); 2] = [
     (header::VARY, HeaderValue::from_static("authorization")),
 ];
 
-fn answer(user: User) -> Response {
+fn user_response(user: User) -> Response {
     let tag = [(header::ETAG, etag::tag(user.version))];
-    (PRIVATE, tag, Json(UserBody::from(user))).into_response()
+    (PRIVATE_CACHE_HEADERS, tag, Json(UserBody::from(user))).into_response()
 }
 
-fn expected(IfMatch(condition): IfMatch) -> Expected {
+fn expected_version(IfMatch(condition): IfMatch) -> ExpectedVersion {
     match condition {
-        Condition::Absent | Condition::Anything => Expected::Any,
-        Condition::Versions(versions) => Expected::OneOf(versions),
+        Condition::Absent | Condition::Anything => ExpectedVersion::Any,
+        Condition::Versions(versions) => ExpectedVersion::OneOf(versions),
     }
 }
 
@@ -108,14 +108,14 @@ fn expected(IfMatch(condition): IfMatch) -> Expected {
 pub(super) async fn read(
     AxumState(service): AxumState<State>,
     RequirePrincipal(principal): RequirePrincipal,
-    known: IfNoneMatch,
+    if_none_match: IfNoneMatch,
 ) -> Result<Response, ProblemResponse> {
     let user = service.user(principal.user).await?;
-    if known.names(user.version) {
+    if if_none_match.names(user.version) {
         let tag = [(header::ETAG, etag::tag(user.version))];
-        return Ok((StatusCode::NOT_MODIFIED, PRIVATE, tag).into_response());
+        return Ok((StatusCode::NOT_MODIFIED, PRIVATE_CACHE_HEADERS, tag).into_response());
     }
-    Ok(answer(user))
+    Ok(user_response(user))
 }
 
 /// Changes the name or the address of the own account. A new address requires the password.
@@ -126,7 +126,7 @@ pub(super) async fn read(
     tag = "users",
     security(("bearer" = [])),
     params(("If-Match" = Option<String>, Header, description = "ETag that the change starts from")),
-    request_body = Change,
+    request_body = UserChangeBody,
     responses(
         (status = 200, body = UserBody, headers(("ETag" = String, description = "Version of the user")), description = "The user, changed"),
         (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY, INVALID_HEADER"),
@@ -146,10 +146,10 @@ pub(super) async fn read(
 pub(super) async fn update(
     AxumState(service): AxumState<State>,
     RequirePrincipal(principal): RequirePrincipal,
-    base: IfMatch,
-    Json(body): Json<Change>,
+    if_match: IfMatch,
+    Json(body): Json<UserChangeBody>,
 ) -> Result<Response, ProblemResponse> {
-    let expected = expected(base);
+    let expected = expected_version(if_match);
     let mut fields = Fields::default();
     let name = body
         .name
@@ -158,7 +158,7 @@ pub(super) async fn update(
         .email
         .map(|email| fields.take("email", Email::parse(&email)));
     let current = email.as_ref().and_then(|_| {
-        let current = body.current_password.ok_or(MISSING);
+        let current = body.current_password.ok_or(REQUIRED);
         fields.take("current_password", current)
     });
     let change = UserChange {
@@ -168,13 +168,13 @@ pub(super) async fn update(
     let change = fields.finish(Some(change))?;
     let user = match current {
         Some(current) => {
-            let current = Password::presented(current);
+            let current = Password::for_verification(current);
             let (id, expected) = (principal.user, expected);
             service.update_address(id, current, expected, change).await
         }
         None => service.update(principal.user, expected, change).await,
     }?;
-    Ok(answer(user))
+    Ok(user_response(user))
 }
 
 /// Erases the own account. It requires the password. Personal data is removed and tokens are
@@ -186,7 +186,7 @@ pub(super) async fn update(
     tag = "users",
     security(("bearer" = [])),
     params(("If-Match" = Option<String>, Header, description = "ETag that the deletion starts from")),
-    request_body = Erasure,
+    request_body = ErasureBody,
     responses(
         (status = 204, description = "Erased"),
         (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY, INVALID_HEADER"),
@@ -206,14 +206,14 @@ pub(super) async fn update(
 pub(super) async fn erase(
     AxumState(service): AxumState<State>,
     RequirePrincipal(principal): RequirePrincipal,
-    base: IfMatch,
-    body: Option<Json<Erasure>>,
+    if_match: IfMatch,
+    body: Option<Json<ErasureBody>>,
 ) -> Result<StatusCode, ProblemResponse> {
-    let expected = expected(base);
+    let expected = expected_version(if_match);
     let mut fields = Fields::default();
     let current = body.map(|Json(body)| body.current_password);
-    let current = fields.take("current_password", current.ok_or(MISSING));
-    let current = Password::presented(fields.finish(current)?);
+    let current = fields.take("current_password", current.ok_or(REQUIRED));
+    let current = Password::for_verification(fields.finish(current)?);
     service.erase(principal.user, current, expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -253,7 +253,7 @@ pub(super) async fn change_password(
         Password::parse(body.new_password, Some(&own)),
     );
     let new = fields.finish(new)?;
-    let current = Password::presented(body.current_password);
+    let current = Password::for_verification(body.current_password);
     service
         .change_password(principal.user, current, new)
         .await?;

@@ -7,56 +7,56 @@ use uuid::Uuid;
 use super::{Service, outcome};
 use crate::domain::{Password, User, UserChange};
 use crate::error::IdentityError;
-use crate::password::Verified;
-use crate::store::Expected;
+use crate::password::PasswordVerification;
+use crate::store::ExpectedVersion;
 
-/// The stored hash of a password that was verified a moment ago.
-struct Confirmed(String);
+/// The stored hash that the password of a confirmation was verified against.
+struct VerifiedHash(String);
 
 impl Service {
     /// Returns a user.
     ///
     /// # Errors
-    /// [`IdentityError::Gone`], or a failure.
+    /// [`IdentityError::NoSuchUser`], or a failure.
     pub async fn user(&self, id: Uuid) -> Result<User, IdentityError> {
-        self.store.user(id).await?.ok_or(IdentityError::Gone)
+        self.store.user(id).await?.ok_or(IdentityError::NoSuchUser)
     }
 
     /// Applies changes that need no password, which are all but a new address.
     ///
     /// # Errors
-    /// [`IdentityError::Gone`], [`IdentityError::Stale`], or a failure.
+    /// [`IdentityError::NoSuchUser`], [`IdentityError::VersionMismatch`], or a failure.
     pub async fn update(
         &self,
         id: Uuid,
-        expected: Expected,
+        expected: ExpectedVersion,
         change: UserChange,
     ) -> Result<User, IdentityError> {
-        self.change(id, None, expected, change).await
+        self.update_user(id, None, expected, change).await
     }
 
     /// Changes the address and the other fields of the change.
     ///
     /// # Errors
-    /// [`IdentityError::TooSoon`], [`IdentityError::WrongPassword`], [`IdentityError::Overloaded`],
-    /// [`IdentityError::Gone`], [`IdentityError::Stale`], [`IdentityError::EmailTaken`], or a
+    /// [`IdentityError::RateLimited`], [`IdentityError::WrongPassword`], [`IdentityError::Overloaded`],
+    /// [`IdentityError::NoSuchUser`], [`IdentityError::VersionMismatch`], [`IdentityError::EmailTaken`], or a
     /// failure.
     pub async fn update_address(
         &self,
         id: Uuid,
         current: Password,
-        expected: Expected,
+        expected: ExpectedVersion,
         change: UserChange,
     ) -> Result<User, IdentityError> {
-        let Confirmed(hash) = self.confirm(id, current).await?;
-        self.change(id, Some(&hash), expected, change).await
+        let VerifiedHash(hash) = self.confirm(id, current).await?;
+        self.update_user(id, Some(&hash), expected, change).await
     }
 
-    async fn change(
+    async fn update_user(
         &self,
         id: Uuid,
         verified_hash: Option<&str>,
-        expected: Expected,
+        expected: ExpectedVersion,
         change: UserChange,
     ) -> Result<User, IdentityError> {
         let now = self.clock.now();
@@ -70,7 +70,7 @@ impl Service {
     /// expires.
     ///
     /// # Errors
-    /// [`IdentityError::WrongPassword`], [`IdentityError::Gone`], [`IdentityError::TooSoon`],
+    /// [`IdentityError::WrongPassword`], [`IdentityError::NoSuchUser`], [`IdentityError::RateLimited`],
     /// [`IdentityError::Overloaded`], or a failure.
     pub async fn change_password(
         &self,
@@ -89,55 +89,59 @@ impl Service {
         current: Password,
         new: Password,
     ) -> Result<(), IdentityError> {
-        let guess = self.throttle.confirmation(id).await?;
+        let permit = self.throttle.confirmation(id).await?;
         let stored = self.store.password_hash(id).await?;
-        let stored = stored.ok_or(IdentityError::Gone)?;
+        let stored = stored.ok_or(IdentityError::NoSuchUser)?;
         let hash = self.hasher.replace(current, stored.clone(), new).await?;
         let hash = hash.ok_or(IdentityError::WrongPassword)?;
-        guess.was_right();
+        permit.succeeded();
         let now = self.clock.now();
         self.store.change_password(id, &stored, &hash, now).await?;
-        self.authenticator.forget(id);
-        tracing::info!(user = %id, "password changed");
+        self.authenticator.evict_user(id);
+        tracing::info!(user = %id, "the password of a user was changed");
         Ok(())
     }
 
     /// Erases a user.
     ///
     /// # Errors
-    /// [`IdentityError::TooSoon`], [`IdentityError::WrongPassword`], [`IdentityError::Overloaded`],
-    /// [`IdentityError::Gone`], [`IdentityError::Stale`], [`IdentityError::Kept`], or a failure.
+    /// [`IdentityError::RateLimited`], [`IdentityError::WrongPassword`], [`IdentityError::Overloaded`],
+    /// [`IdentityError::NoSuchUser`], [`IdentityError::VersionMismatch`], [`IdentityError::ErasureRefused`], or a failure.
     pub async fn erase(
         &self,
         id: Uuid,
         current: Password,
-        expected: Expected,
+        expected: ExpectedVersion,
     ) -> Result<(), IdentityError> {
-        let Confirmed(hash) = self.confirm(id, current).await?;
+        let VerifiedHash(hash) = self.confirm(id, current).await?;
         self.store
             .erase_user(id, Some(&hash), expected, self.clock.now())
             .await?;
-        self.authenticator.forget(id);
-        tracing::info!(user = %id, "user erased");
+        self.authenticator.evict_user(id);
+        tracing::info!(user = %id, "a user was erased");
         Ok(())
     }
 
     /// Verifies the own password as confirmation of an operation.
-    async fn confirm(&self, id: Uuid, current: Password) -> Result<Confirmed, IdentityError> {
-        let result = self.verify_again(id, current).await;
+    async fn confirm(&self, id: Uuid, current: Password) -> Result<VerifiedHash, IdentityError> {
+        let result = self.verify_own_password(id, current).await;
         self.attempts.confirmation.count(outcome(&result));
         result
     }
 
-    async fn verify_again(&self, id: Uuid, current: Password) -> Result<Confirmed, IdentityError> {
-        let guess = self.throttle.confirmation(id).await?;
+    async fn verify_own_password(
+        &self,
+        id: Uuid,
+        current: Password,
+    ) -> Result<VerifiedHash, IdentityError> {
+        let permit = self.throttle.confirmation(id).await?;
         let stored = self.store.password_hash(id).await?;
-        let stored = stored.ok_or(IdentityError::Gone)?;
+        let stored = stored.ok_or(IdentityError::NoSuchUser)?;
         match self.hasher.confirm(current, stored.clone()).await? {
-            Verified::Wrong => Err(IdentityError::WrongPassword),
-            Verified::Right { .. } => {
-                guess.was_right();
-                Ok(Confirmed(stored))
+            PasswordVerification::Wrong => Err(IdentityError::WrongPassword),
+            PasswordVerification::Right { .. } => {
+                permit.succeeded();
+                Ok(VerifiedHash(stored))
             }
         }
     }

@@ -1,8 +1,9 @@
 //! Stores of users and refresh tokens. Each method is one transaction, except for the cleanup.
 
+mod decisions;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod refresh;
+mod refresh_token;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -14,16 +15,15 @@ use uuid::Uuid;
 
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresIdentityStore;
-pub(crate) use refresh::{FoundToken, TokenState};
-pub use refresh::{NewFamily, Rotated, Rotation, TokenHash};
+pub use refresh_token::{NewTokenFamily, RefreshTokenHash, RotationOutcome, RotationRequest};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteIdentityStore, is_erased};
 
 use super::domain::{Email, Name, User, UserChange};
 
-/// Tokens that one transaction of the cleanup removes. The batch is small, so that SQLite's write
-/// lock is held for a short time only.
-pub(crate) const CLEANUP_BATCH: u32 = 500;
+/// Limit of the rows that one transaction of the cleanup removes. The batch is small, so that
+/// SQLite's write lock is held for a short time only.
+pub const CLEANUP_BATCH: u32 = 500;
 
 /// A user to be created.
 #[derive(Debug, Clone)]
@@ -34,22 +34,22 @@ pub struct NewUser {
     pub password_hash: String,
 }
 
-/// Rights of a user's access tokens.
+/// The role and the token epoch of a user, which access tokens carry as claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Access {
+pub struct AuthorizationClaims {
     /// Role of the user.
     pub role: Role,
-    /// Raised when access tokens end early. Tokens contain it.
+    /// Raised when all access tokens of the user end early.
     pub epoch: i64,
 }
 
-/// Data that a login is compared with.
+/// The stored data that a login is verified against.
 #[derive(Clone)]
 pub struct StoredCredentials {
     /// The user of the credentials.
     pub user: Uuid,
     /// Role and epoch for the access token.
-    pub access: Access,
+    pub claims: AuthorizationClaims,
     /// Hash of Argon2id as a PHC string.
     pub password_hash: String,
 }
@@ -83,8 +83,8 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// A user who is not erased.
     async fn user(&self, id: Uuid) -> Result<Option<User>, DbError>;
 
-    /// The present role and epoch of a user. `None` for an unknown or erased user.
-    async fn access(&self, id: Uuid) -> Result<Option<Access>, DbError>;
+    /// The current role and token epoch of a user. `None` for an unknown or erased user.
+    async fn authorization_claims(&self, id: Uuid) -> Result<Option<AuthorizationClaims>, DbError>;
 
     /// The credentials of the user with this address.
     async fn credentials(&self, email: &Email) -> Result<Option<StoredCredentials>, DbError>;
@@ -92,20 +92,20 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// The password hash of a user who is not erased.
     async fn password_hash(&self, id: Uuid) -> Result<Option<String>, DbError>;
 
-    /// Changes name or address if `expected` accepts the present version, and `verified_hash`, if
+    /// Changes name or address if `expected` accepts the current version, and `verified_hash`, if
     /// there is one, is still the stored hash.
     async fn update_user(
         &self,
         id: Uuid,
         verified_hash: Option<&str>,
-        expected: Expected,
+        expected: ExpectedVersion,
         change: UserChange,
         now: OffsetDateTime,
     ) -> Result<User, ChangeError>;
 
     /// Replaces the password hash, revokes every refresh token of the user and raises the token
     /// epoch. If `verified_hash` is no longer the stored hash, it returns
-    /// [`ChangeError::Unconfirmed`].
+    /// [`ChangeError::PasswordChanged`].
     async fn change_password(
         &self,
         id: Uuid,
@@ -121,9 +121,9 @@ pub trait IdentityStore: Send + Sync + 'static {
         &self,
         id: Uuid,
         verified_hash: Option<&str>,
-        expected: Expected,
+        expected: ExpectedVersion,
         now: OffsetDateTime,
-    ) -> Result<(), EraseError>;
+    ) -> Result<(), ChangeError>;
 
     /// Whether there is an administrator.
     async fn has_administrator(&self) -> Result<bool, DbError>;
@@ -135,30 +135,59 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// Gives the role of an administrator to a user who is not erased.
     async fn promote(&self, id: Uuid, now: OffsetDateTime) -> Result<Promotion, DbError>;
 
-    /// Starts a family. Returns false if the login is void, see [`NewFamily::verified_hash`].
-    async fn open_family(&self, family: NewFamily) -> Result<bool, DbError>;
+    /// Adds a token family with its first token. Returns false if the password was changed since it
+    /// was verified, see [`NewTokenFamily::verified_hash`].
+    async fn create_token_family(&self, family: NewTokenFamily) -> Result<bool, DbError>;
 
     /// Replaces a refresh token by its successor. Of several calls at once, one succeeds.
-    async fn rotate(&self, rotation: Rotation) -> Result<Rotated, DbError>;
+    async fn rotate(&self, request: RotationRequest) -> Result<RotationOutcome, DbError>;
 
     /// Revokes the family of a token. An unknown token changes nothing.
-    async fn revoke_family(&self, token: TokenHash, now: OffsetDateTime) -> Result<(), DbError>;
+    async fn revoke_token_family(
+        &self,
+        token: RefreshTokenHash,
+        now: OffsetDateTime,
+    ) -> Result<(), DbError>;
 
-    /// Removes expired refresh tokens, and families without any, in batches of short transactions.
-    /// Returns the number of tokens.
-    async fn remove_expired_tokens(&self, now: OffsetDateTime) -> Result<u64, DbError>;
+    /// Removes at most [`CLEANUP_BATCH`] expired refresh tokens. Returns their number.
+    async fn remove_token_batch(&self, now: OffsetDateTime) -> Result<u64, DbError>;
+
+    /// Removes at most [`CLEANUP_BATCH`] expired token families. Returns their number.
+    async fn remove_family_batch(&self, now: OffsetDateTime) -> Result<u64, DbError>;
+
+    /// Removes expired refresh tokens, then expired families, in batches of short transactions. It
+    /// stops between two batches if the worker should stop. Returns the number of tokens.
+    async fn remove_expired_tokens(&self, now: OffsetDateTime) -> Result<u64, DbError> {
+        let mut removed = 0;
+        loop {
+            let tokens = self.remove_token_batch(now).await?;
+            removed += tokens;
+            if workers::stopping() {
+                return Ok(removed);
+            }
+            if tokens < u64::from(CLEANUP_BATCH) {
+                break;
+            }
+        }
+        loop {
+            let families = self.remove_family_batch(now).await?;
+            if families < u64::from(CLEANUP_BATCH) || workers::stopping() {
+                return Ok(removed);
+            }
+        }
+    }
 }
 
 /// Versions from which a change may start (`If-Match`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expected {
+pub enum ExpectedVersion {
     /// Any version.
     Any,
     /// One of these versions. An empty list accepts none.
     OneOf(Vec<i64>),
 }
 
-impl Expected {
+impl ExpectedVersion {
     /// Whether a change may start from this version.
     #[must_use]
     pub fn accepts(&self, version: i64) -> bool {
@@ -194,21 +223,24 @@ pub enum Promotion {
     NoSuchUser,
 }
 
-/// Reasons why a user was not changed.
+/// Reasons why a user was not changed or erased.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// The user is erased or never existed.
     #[error("there is no such user")]
-    Gone,
+    NoSuchUser,
     /// The version is not an expected one.
-    #[error("the user has changed")]
-    Stale,
+    #[error("the user has another version")]
+    VersionMismatch,
     /// The password was changed since it was verified.
-    #[error("the password has changed")]
-    Unconfirmed,
+    #[error("the password was changed since it was verified")]
+    PasswordChanged,
     /// Another user has the address.
     #[error("the address is taken")]
     EmailTaken,
+    /// A hook refused the erasure. The client gets this problem.
+    #[error("the erasure was refused")]
+    ErasureRefused(Problem),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
@@ -224,26 +256,6 @@ impl ChangeError {
             Self::Database(error)
         }
     }
-}
-
-/// Reasons why a user was not erased.
-#[derive(Debug, thiserror::Error)]
-pub enum EraseError {
-    /// The user is erased already or never existed.
-    #[error("there is no such user")]
-    Gone,
-    /// The version is not an expected one.
-    #[error("the user has changed")]
-    Stale,
-    /// The password was changed since it was verified.
-    #[error("the password has changed")]
-    Unconfirmed,
-    /// A hook refused. The client gets this problem.
-    #[error("the erasure was refused")]
-    Kept(Problem),
-    /// The database failed.
-    #[error(transparent)]
-    Database(#[from] DbError),
 }
 
 /// The part that another slice has in the erasure of a user. It can refuse the erasure. It changes
@@ -262,24 +274,18 @@ pub trait ErasureHook<B: sqlx::Database>: Send + Sync + 'static {
 pub enum ErasureError {
     /// A hook refused. The client gets this problem.
     #[error("the erasure was refused")]
-    Kept(Problem),
+    Refused(Problem),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
 }
 
-impl From<ErasureError> for EraseError {
+impl From<ErasureError> for ChangeError {
     fn from(error: ErasureError) -> Self {
         match error {
-            ErasureError::Kept(problem) => Self::Kept(problem),
+            ErasureError::Refused(problem) => Self::ErasureRefused(problem),
             ErasureError::Database(error) => Self::Database(error),
         }
-    }
-}
-
-impl From<sqlx::Error> for EraseError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Database(error.into())
     }
 }
 
@@ -306,8 +312,9 @@ impl From<UserRow> for User {
     }
 }
 
-pub(crate) fn stored_access(role: &str, epoch: i64) -> Access {
-    Access {
+/// The claims of a user, from the columns of a row.
+pub(crate) fn stored_claims(role: &str, epoch: i64) -> AuthorizationClaims {
+    AuthorizationClaims {
         role: stored_role(role),
         epoch,
     }

@@ -1,22 +1,23 @@
 //! Users and refresh tokens on SQLite. A transaction takes the write lock at its beginning, so that
 //! data cannot change between its reads and its writes.
 
-mod administrators;
+mod queries;
 mod tokens;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use db::{Db, DbError};
-use settings::clock::{from_micros, to_micros};
+use settings::clock::from_micros;
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::decisions::{self, Queries as _};
 use super::{
-    Access, ChangeError, EraseError, ErasureHook, Expected, FirstAdministrator, IdentityStore,
-    NewFamily, NewUser, Promotion, Rotated, Rotation, StoredCredentials, TokenHash, UserRow,
-    stored_access,
+    AuthorizationClaims, ChangeError, ErasureHook, ExpectedVersion, FirstAdministrator,
+    IdentityStore, NewTokenFamily, NewUser, Promotion, RefreshTokenHash, RotationOutcome,
+    RotationRequest, StoredCredentials, UserRow, stored_claims,
 };
 use crate::domain::{Email, User, UserChange};
 
@@ -57,7 +58,8 @@ impl From<StoredUser> for User {
     }
 }
 
-async fn living_user(connection: &mut SqliteConnection, id: Uuid) -> Result<Option<User>, DbError> {
+/// A user who is not erased.
+async fn find_user(connection: &mut SqliteConnection, id: Uuid) -> Result<Option<User>, DbError> {
     let row = sqlx::query_as!(
         StoredUser,
         r#"SELECT id AS "id: Uuid", email AS "email!", name AS "name!", role,
@@ -68,50 +70,6 @@ async fn living_user(connection: &mut SqliteConnection, id: Uuid) -> Result<Opti
     .fetch_optional(connection)
     .await?;
     Ok(row.map(User::from))
-}
-
-/// Whether a password that was verified before the transaction is still the user's. The caller's
-/// transaction holds the write lock.
-async fn is_confirmed(
-    connection: &mut SqliteConnection,
-    id: Uuid,
-    verified_hash: Option<&str>,
-) -> Result<bool, DbError> {
-    let Some(hash) = verified_hash else {
-        return Ok(true);
-    };
-    let same = sqlx::query_scalar!(
-        r#"SELECT id AS "id: Uuid" FROM users WHERE id = ?1 AND password_hash = ?2"#,
-        id,
-        hash
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(same.is_some())
-}
-
-async fn insert_user(connection: &mut SqliteConnection, new: &NewUser) -> sqlx::Result<()> {
-    let NewUser {
-        user,
-        password_hash,
-    } = new;
-    let created_at = to_micros(user.created_at);
-    let (email, name, role) = (user.email.as_str(), user.name.as_str(), user.role.as_str());
-    sqlx::query!(
-        "INSERT INTO users
-             (id, email, name, password_hash, role, version, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
-        user.id,
-        email,
-        name,
-        password_hash,
-        role,
-        user.version,
-        created_at,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// Whether a user is erased. In a write transaction the answer holds until its end, so code that
@@ -136,7 +94,7 @@ impl IdentityStore for SqliteIdentityStore {
         self.db
             .run("create_user", async {
                 let mut tx = self.db.begin().await?;
-                insert_user(&mut tx, &new)
+                tx.insert_user(&new)
                     .await
                     .map_err(ChangeError::from_write)?;
                 tx.commit().await.map_err(DbError::from)?;
@@ -149,12 +107,12 @@ impl IdentityStore for SqliteIdentityStore {
         self.db
             .run("user", async {
                 let mut connection = self.db.acquire().await?;
-                living_user(&mut connection, id).await
+                find_user(&mut connection, id).await
             })
             .await
     }
 
-    async fn access(&self, id: Uuid) -> Result<Option<Access>, DbError> {
+    async fn authorization_claims(&self, id: Uuid) -> Result<Option<AuthorizationClaims>, DbError> {
         self.db
             .run("user_access", async {
                 let mut connection = self.db.acquire().await?;
@@ -164,7 +122,7 @@ impl IdentityStore for SqliteIdentityStore {
                 )
                 .fetch_optional(&mut *connection)
                 .await?;
-                Ok(row.map(|row| stored_access(&row.role, row.token_epoch)))
+                Ok(row.map(|row| stored_claims(&row.role, row.token_epoch)))
             })
             .await
     }
@@ -183,7 +141,7 @@ impl IdentityStore for SqliteIdentityStore {
                 .await?;
                 Ok(row.map(|row| StoredCredentials {
                     user: row.id,
-                    access: stored_access(&row.role, row.token_epoch),
+                    claims: stored_claims(&row.role, row.token_epoch),
                     password_hash: row.password_hash,
                 }))
             })
@@ -210,40 +168,18 @@ impl IdentityStore for SqliteIdentityStore {
         &self,
         id: Uuid,
         verified_hash: Option<&str>,
-        expected: Expected,
+        expected: ExpectedVersion,
         change: UserChange,
         now: OffsetDateTime,
     ) -> Result<User, ChangeError> {
         self.db
             .run("update_user", async {
                 let mut tx = self.db.begin().await?;
-                let user = living_user(&mut tx, id).await?.ok_or(ChangeError::Gone)?;
-                if !is_confirmed(&mut tx, id, verified_hash).await? {
-                    return Err(ChangeError::Unconfirmed);
-                }
-                if !expected.accepts(user.version) {
-                    return Err(ChangeError::Stale);
-                }
-                let changed = change.apply(&user);
-                if changed == user {
-                    return Ok(user);
-                }
-                let (email, name) = (changed.email.as_str(), changed.name.as_str());
-                let now = to_micros(now);
-                sqlx::query!(
-                    "UPDATE users SET email = ?2, name = ?3, version = ?4, updated_at = ?5
-                     WHERE id = ?1",
-                    id,
-                    email,
-                    name,
-                    changed.version,
-                    now,
-                )
-                .execute(&mut *tx)
-                .await
-                .map_err(ChangeError::from_write)?;
+                let user =
+                    decisions::update_user(&mut *tx, id, verified_hash, &expected, &change, now)
+                        .await?;
                 tx.commit().await.map_err(DbError::from)?;
-                Ok(changed)
+                Ok(user)
             })
             .await
     }
@@ -257,32 +193,8 @@ impl IdentityStore for SqliteIdentityStore {
     ) -> Result<(), ChangeError> {
         self.db
             .run("change_password", async {
-                let now = to_micros(now);
                 let mut tx = self.db.begin().await?;
-                let changed = sqlx::query!(
-                    "UPDATE users SET password_hash = ?3, token_epoch = token_epoch + 1,
-                                      updated_at = ?4
-                     WHERE id = ?1 AND password_hash = ?2",
-                    id,
-                    verified_hash,
-                    new_hash,
-                    now,
-                )
-                .execute(&mut *tx)
-                .await
-                .map_err(DbError::from)?;
-                if changed.rows_affected() == 0 {
-                    return Err(ChangeError::Unconfirmed);
-                }
-                sqlx::query!(
-                    "UPDATE refresh_families SET revoked_at = ?2
-                     WHERE user_id = ?1 AND revoked_at IS NULL",
-                    id,
-                    now,
-                )
-                .execute(&mut *tx)
-                .await
-                .map_err(DbError::from)?;
+                decisions::change_password(&mut *tx, id, verified_hash, new_hash, now).await?;
                 tx.commit().await.map_err(DbError::from)?;
                 Ok(())
             })
@@ -293,70 +205,92 @@ impl IdentityStore for SqliteIdentityStore {
         &self,
         id: Uuid,
         verified_hash: Option<&str>,
-        expected: Expected,
+        expected: ExpectedVersion,
         now: OffsetDateTime,
-    ) -> Result<(), EraseError> {
+    ) -> Result<(), ChangeError> {
         self.db
             .run("erase_user", async {
                 let mut tx = self.db.begin().await?;
-                let user = living_user(&mut tx, id).await?.ok_or(EraseError::Gone)?;
-                if !is_confirmed(&mut tx, id, verified_hash).await? {
-                    return Err(EraseError::Unconfirmed);
-                }
-                if !expected.accepts(user.version) {
-                    return Err(EraseError::Stale);
-                }
+                decisions::lock_for_change(&mut *tx, id, verified_hash, &expected).await?;
                 for hook in &self.hooks {
                     hook.erase(&mut tx, id).await?;
                 }
-                let now = to_micros(now);
-                sqlx::query!("DELETE FROM refresh_families WHERE user_id = ?1", id)
-                    .execute(&mut *tx)
-                    .await?;
-                sqlx::query!(
-                    "UPDATE users
-                     SET email = NULL, name = NULL, password_hash = NULL, role = 'user',
-                         version = version + 1, updated_at = ?2, erased_at = ?2
-                     WHERE id = ?1",
-                    id,
-                    now,
-                )
-                .execute(&mut *tx)
-                .await?;
-                tx.commit().await?;
+                tx.erase_user(id, now).await?;
+                tx.commit().await.map_err(DbError::from)?;
                 Ok(())
             })
             .await
     }
 
     async fn has_administrator(&self) -> Result<bool, DbError> {
-        administrators::exist(&self.db).await
+        self.db
+            .run("has_administrator", async {
+                let mut connection = self.db.acquire().await?;
+                connection.administrator_exists().await
+            })
+            .await
     }
 
     async fn create_first_administrator(
         &self,
         new: NewUser,
     ) -> Result<FirstAdministrator, DbError> {
-        administrators::create_first(&self.db, new).await
+        self.db
+            .run("create_first_administrator", async {
+                let mut tx = self.db.begin().await?;
+                let outcome = decisions::create_first_administrator(&mut *tx, &new).await?;
+                tx.commit().await?;
+                Ok(outcome)
+            })
+            .await
     }
 
     async fn promote(&self, id: Uuid, now: OffsetDateTime) -> Result<Promotion, DbError> {
-        administrators::promote(&self.db, id, now).await
+        self.db
+            .run("promote_user", async {
+                let mut tx = self.db.begin().await?;
+                let outcome = decisions::promote(&mut *tx, id, now).await?;
+                tx.commit().await?;
+                Ok(outcome)
+            })
+            .await
     }
 
-    async fn open_family(&self, family: NewFamily) -> Result<bool, DbError> {
-        tokens::open_family(&self.db, family).await
+    async fn create_token_family(&self, family: NewTokenFamily) -> Result<bool, DbError> {
+        self.db
+            .run("open_refresh_family", async {
+                let mut tx = self.db.begin().await?;
+                let created = decisions::create_token_family(&mut *tx, &family).await?;
+                tx.commit().await?;
+                Ok(created)
+            })
+            .await
     }
 
-    async fn rotate(&self, rotation: Rotation) -> Result<Rotated, DbError> {
-        tokens::rotate(&self.db, rotation).await
+    async fn rotate(&self, request: RotationRequest) -> Result<RotationOutcome, DbError> {
+        self.db
+            .run("rotate_refresh_token", async {
+                let mut tx = self.db.begin().await?;
+                let outcome = decisions::rotate(&mut *tx, &request).await?;
+                tx.commit().await?;
+                Ok(outcome)
+            })
+            .await
     }
 
-    async fn revoke_family(&self, token: TokenHash, now: OffsetDateTime) -> Result<(), DbError> {
-        tokens::revoke_family(&self.db, token, now).await
+    async fn revoke_token_family(
+        &self,
+        token: RefreshTokenHash,
+        now: OffsetDateTime,
+    ) -> Result<(), DbError> {
+        tokens::revoke_family_of(&self.db, token, now).await
     }
 
-    async fn remove_expired_tokens(&self, now: OffsetDateTime) -> Result<u64, DbError> {
-        tokens::remove_expired(&self.db, now).await
+    async fn remove_token_batch(&self, now: OffsetDateTime) -> Result<u64, DbError> {
+        tokens::remove_token_batch(&self.db, now).await
+    }
+
+    async fn remove_family_batch(&self, now: OffsetDateTime) -> Result<u64, DbError> {
+        tokens::remove_family_batch(&self.db, now).await
     }
 }

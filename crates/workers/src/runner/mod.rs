@@ -1,7 +1,7 @@
 //! Runs the workers of a process.
 
-mod pace;
 mod run;
+mod run_timer;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,9 +17,9 @@ pub use run::stopping;
 use db::Database;
 use lifecycle::Lifecycle;
 use lifecycle::health::{Health, Schedule};
-use pace::Pace;
 use request::SpanLink;
 use run::Outcome;
+use run_timer::RunTimer;
 use telemetry::metrics;
 use telemetry::metrics::LATENCY;
 
@@ -27,7 +27,7 @@ metrics! {
     /// Background work.
     pub struct WorkerMetrics {
         /// Runs by outcome. `ok`, `failed` and `timeout` have ended. `skipped` had not begun,
-        /// because another replica had the turn or a drain started. `cut` was ended by a shutdown.
+        /// because another replica had the lock or a drain started. `cut` was ended by a shutdown.
         pub runs: IntCounterVec = "worker_runs_total"["worker", "outcome"];
         /// Duration of a run in seconds.
         pub duration: HistogramVec = "worker_run_duration_seconds"["worker"], buckets LATENCY;
@@ -36,9 +36,9 @@ metrics! {
 
 /// The time of the next run, as a run returns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum NextRun {
     /// No work remains. The next run is at its regular time.
-    InTime,
+    AsScheduled,
     /// Work remains. The next run starts at once.
     AtOnce,
 }
@@ -66,11 +66,11 @@ pub struct Worker {
     /// Time limit of one run.
     pub deadline: Duration,
     /// True if at most one replica may run it at a time.
-    pub single: bool,
+    pub exclusive: bool,
     /// One run, the root of a trace. It links itself to its cause if that has a trace
     /// ([`SpanLink::link`]). It is dropped when it exceeds its deadline or the grace period of a
     /// drain. Before that, a drain waits for its next safe point. See [`stopping`].
-    pub run: Box<dyn Fn() -> BoxFuture<'static, anyhow::Result<Next>> + Send + Sync>,
+    pub run: Box<dyn Fn() -> BoxFuture<'static, anyhow::Result<NextRun>> + Send + Sync>,
 }
 
 /// Starts workers.
@@ -86,27 +86,27 @@ pub struct Runner {
 
 /// Time of the last successful run, and whether the last run succeeded.
 #[derive(Clone)]
-struct Beat(Arc<Mutex<(Instant, bool)>>);
+struct Heartbeat(Arc<Mutex<(Instant, bool)>>);
 
-impl Beat {
+impl Heartbeat {
     fn new() -> Self {
         Self(Arc::new(Mutex::new((Instant::now(), true))))
     }
 
-    fn note(&self, good: bool) {
-        let mut beat = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn record(&self, good: bool) {
+        let mut heartbeat = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if good {
-            beat.0 = Instant::now();
+            heartbeat.0 = Instant::now();
         }
-        beat.1 = good;
+        heartbeat.1 = good;
     }
 
-    /// Checks that the last run succeeded, at most `patience` ago.
-    fn holds(&self, patience: Duration) -> Result<(), &'static str> {
+    /// Checks that the last run succeeded, at most `max_age` ago.
+    fn check(&self, max_age: Duration) -> Result<(), &'static str> {
         let (last, good) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match (good, last.elapsed() <= patience) {
+        match (good, last.elapsed() <= max_age) {
             (true, true) => Ok(()),
-            (true, false) => Err("no run has ended in time"),
+            (true, false) => Err("no run has succeeded within the expected time"),
             (false, _) => Err("the last run failed"),
         }
     }
@@ -142,43 +142,45 @@ impl Runner {
         if let Some(faults) = &self.faults {
             faults.add_worker(worker.name);
         }
-        let beat = Beat::new();
-        self.watch(&worker, &beat);
+        let heartbeat = Heartbeat::new();
+        self.watch(&worker, &heartbeat);
         let runner = self.clone();
-        self.lifecycle
-            .spawn(worker.name, async move { runner.work(worker, &beat).await });
+        self.lifecycle.spawn(
+            worker.name,
+            async move { runner.work(worker, &heartbeat).await },
+        );
     }
 
-    fn watch(&self, worker: &Worker, beat: &Beat) {
+    fn watch(&self, worker: &Worker, heartbeat: &Heartbeat) {
         let pause = match worker.trigger {
             Trigger::Interval(interval) => interval,
             Trigger::Queue { poll, .. } => poll,
         };
         // A run may take its whole deadline, and one run may fail.
-        let patience = (pause.mul_f64(1.1) + worker.deadline) * 2;
-        let beat = beat.clone();
+        let max_age = (pause.mul_f64(1.1) + worker.deadline) * 2;
+        let heartbeat = heartbeat.clone();
         self.health.add_check(
             format!("worker_{}", worker.name),
             false,
             Schedule::default(),
             Arc::new(move || {
-                let held = beat.holds(patience);
-                Box::pin(async move { held })
+                let result = heartbeat.check(max_age);
+                Box::pin(async move { result })
             }),
         );
     }
 
-    async fn work(&self, worker: Worker, beat: &Beat) {
+    async fn work(&self, worker: Worker, heartbeat: &Heartbeat) {
         let soft = self.lifecycle.soft();
-        let mut pace = Pace::new(&worker.trigger);
+        let mut timer = RunTimer::new(&worker.trigger);
         let mut failed: Option<SpanLink> = None;
         loop {
             tokio::select! {
                 () = soft.cancelled() => return,
-                () = pace.next_run(&worker.trigger) => {}
+                () = timer.next_run(&worker.trigger) => {}
             }
             let began = Instant::now();
-            let outcome = run::once(&worker, self, &mut failed).await;
+            let outcome = run::run_once(&worker, self, &mut failed).await;
             let labels = [worker.name, outcome.as_str()];
             self.metrics.runs.with_label_values(&labels).inc();
             let duration = self.metrics.duration.with_label_values(&[worker.name]);
@@ -187,8 +189,8 @@ impl Runner {
                 self.lifecycle.report_unfinished("worker", worker.name);
                 return;
             }
-            beat.note(outcome.is_good());
-            pace.after(outcome, &worker.trigger);
+            heartbeat.record(outcome.is_good());
+            timer.after_run(outcome, &worker.trigger);
         }
     }
 }

@@ -7,15 +7,15 @@ use request::SpanLink;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::{Next, Runner, Worker};
+use crate::{NextRun, Runner, Worker};
 
-/// Interval at which a run confirms that it is still the only one.
-const TURN_CHECK: Duration = Duration::from_secs(2);
+/// Interval at which a run verifies that it still holds its lock.
+const LOCK_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    Ok(Next),
+    Ok(NextRun),
     Failed,
     Timeout,
     Skipped,
@@ -24,7 +24,7 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     pub(crate) const ALL: [Self; 5] = [
-        Self::Ok(Next::InTime),
+        Self::Ok(NextRun::AsScheduled),
         Self::Failed,
         Self::Timeout,
         Self::Skipped,
@@ -62,7 +62,7 @@ pub fn stopping() -> bool {
 
 /// Runs a worker once. Failures are logged inside of its span. `failed` stores the span of a failed
 /// run, and the next run links to it.
-pub(crate) async fn once(
+pub(crate) async fn run_once(
     worker: &Worker,
     runner: &Runner,
     failed: &mut Option<SpanLink>,
@@ -83,9 +83,9 @@ pub(crate) async fn once(
         }
         let outcome = tokio::select! {
             () = hard.cancelled() => Outcome::Cut,
-            outcome = tokio::time::timeout(worker.deadline, turn(worker, runner, &stop)) => {
+            outcome = tokio::time::timeout(worker.deadline, run_with_lock(worker, runner, &stop)) => {
                 outcome.unwrap_or_else(|_| {
-                    tracing::error!(worker = worker.name, deadline = ?worker.deadline, "run too long");
+                    tracing::error!(worker = worker.name, deadline = ?worker.deadline, "a worker run exceeded its time limit");
                     Outcome::Timeout
                 })
             }
@@ -103,15 +103,15 @@ pub(crate) async fn once(
         tracing::debug!(
             worker = worker.name,
             outcome = outcome.as_str(),
-            "a run has ended"
+            "a worker run has ended"
         );
     });
     outcome
 }
 
-/// Takes the turn first if at most one replica may run the worker.
-async fn turn(worker: &Worker, runner: &Runner, stop: &CancellationToken) -> Outcome {
-    if !worker.single {
+/// Runs a worker. Takes its lock first if at most one replica may run it at a time.
+async fn run_with_lock(worker: &Worker, runner: &Runner, stop: &CancellationToken) -> Outcome {
+    if !worker.exclusive {
         return work(worker, runner, stop).await;
     }
     // No work has begun, so a drain does not wait for a server that does not answer.
@@ -119,24 +119,24 @@ async fn turn(worker: &Worker, runner: &Runner, stop: &CancellationToken) -> Out
         () = stop.cancelled() => return Outcome::Skipped,
         taken = runner.database.try_exclusive_lock(worker.name) => taken,
     };
-    let mut turn = match taken {
-        Ok(Some(turn)) => turn,
+    let mut lock = match taken {
+        Ok(Some(lock)) => lock,
         Ok(None) => return Outcome::Skipped,
         Err(error) => return failed(worker, &error.into()),
     };
     let outcome = tokio::select! {
         outcome = work(worker, runner, stop) => outcome,
         // Another process may have begun. The remaining work belongs to its run.
-        lost = lost(&mut turn) => failed(worker, &lost.into()),
+        error = lock_loss(&mut lock) => failed(worker, &error.into()),
     };
-    turn.end().await;
+    lock.release().await;
     outcome
 }
 
-async fn lost(turn: &mut ExclusiveLock) -> DbError {
+async fn lock_loss(lock: &mut ExclusiveLock) -> DbError {
     loop {
-        tokio::time::sleep(TURN_CHECK).await;
-        if let Err(error) = turn.confirm(TURN_CHECK).await {
+        tokio::time::sleep(LOCK_CHECK_INTERVAL).await;
+        if let Err(error) = lock.verify(LOCK_CHECK_INTERVAL).await {
             return error;
         }
     }
@@ -157,6 +157,6 @@ async fn work(worker: &Worker, runner: &Runner, stop: &CancellationToken) -> Out
 
 fn failed(worker: &Worker, error: &anyhow::Error) -> Outcome {
     let error = format!("{error:#}");
-    tracing::error!(worker = worker.name, error, "run failed");
+    tracing::error!(worker = worker.name, error, "a worker run failed");
     Outcome::Failed
 }

@@ -14,13 +14,13 @@ use super::*;
 
 static SCHEMA: Schema = Schema::without_migrations("test");
 
-struct Rig {
+struct TestRunner {
     lifecycle: Lifecycle,
     metrics: WorkerMetrics,
     runner: Runner,
 }
 
-impl Rig {
+impl TestRunner {
     fn new() -> Self {
         let registry = Registry::new();
         let lifecycle = Lifecycle::new(LifecycleMetrics::register(&registry).unwrap());
@@ -47,13 +47,13 @@ impl Rig {
 
     fn start<F>(&self, trigger: Trigger, run: impl Fn() -> F + Send + Sync + 'static)
     where
-        F: Future<Output = anyhow::Result<Next>> + Send + 'static,
+        F: Future<Output = anyhow::Result<NextRun>> + Send + 'static,
     {
         self.runner.start(Worker {
             name: "test",
             trigger,
             deadline: Duration::from_millis(200),
-            single: true,
+            exclusive: true,
             run: Box::new(move || Box::pin(run())),
         });
     }
@@ -82,10 +82,10 @@ fn often() -> Trigger {
 
 #[tokio::test]
 async fn a_drain_waits_for_the_safe_point_of_a_run() {
-    let rig = Rig::new();
+    let test = TestRunner::new();
     let (began, steps) = (Arc::new(Notify::new()), Arc::new(AtomicU32::new(0)));
     let (run_began, run_steps) = (Arc::clone(&began), Arc::clone(&steps));
-    rig.start(often(), move || {
+    test.start(often(), move || {
         let (began, steps) = (Arc::clone(&run_began), Arc::clone(&run_steps));
         async move {
             began.notify_one();
@@ -93,43 +93,43 @@ async fn a_drain_waits_for_the_safe_point_of_a_run() {
                 steps.fetch_add(1, Ordering::Relaxed);
                 tokio::task::yield_now().await;
             }
-            Ok(Next::InTime)
+            Ok(NextRun::AsScheduled)
         }
     });
     began.notified().await;
-    assert_eq!(rig.end(Duration::from_secs(5)).await, 0);
-    assert_eq!((rig.runs("ok"), rig.runs("cut")), (1, 0));
+    assert_eq!(test.end(Duration::from_secs(5)).await, 0);
+    assert_eq!((test.runs("ok"), test.runs("cut")), (1, 0));
     assert!(steps.load(Ordering::Relaxed) > 0);
     assert!(!stopping(), "outside of a run nothing stops");
 }
 
 #[tokio::test]
 async fn a_run_without_a_safe_point_is_cut_by_name() {
-    let rig = Rig::new();
+    let test = TestRunner::new();
     let began = Arc::new(Notify::new());
     let run_began = Arc::clone(&began);
-    rig.start(often(), move || {
+    test.start(often(), move || {
         run_began.notify_one();
         std::future::pending()
     });
     began.notified().await;
-    assert_eq!(rig.end(Duration::from_millis(20)).await, 1);
-    assert_eq!(rig.runs("cut"), 1);
+    assert_eq!(test.end(Duration::from_millis(20)).await, 1);
+    assert_eq!(test.runs("cut"), 1);
 }
 
 #[tokio::test]
-async fn a_run_beyond_its_deadline_is_dropped_and_the_check_says_so() {
-    let rig = Rig::new();
-    rig.start(often(), std::future::pending);
-    while rig.runs("timeout") == 0 {
+async fn a_run_beyond_its_deadline_is_dropped() {
+    let test = TestRunner::new();
+    test.start(often(), std::future::pending);
+    while test.runs("timeout") == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(rig.end(Duration::from_secs(5)).await, 0);
+    assert_eq!(test.end(Duration::from_secs(5)).await, 0);
 }
 
 #[tokio::test]
 async fn a_queue_is_emptied_at_once_and_sleeps_until_it_is_woken() {
-    let rig = Rig::new();
+    let test = TestRunner::new();
     let wake = Arc::new(Notify::new());
     let waiting = Arc::new(AtomicU32::new(3));
     let (ended, ends) = tokio::sync::watch::channel(0);
@@ -140,14 +140,14 @@ async fn a_queue_is_emptied_at_once_and_sleeps_until_it_is_woken() {
         wake: Arc::clone(&wake),
         poll: Duration::from_hours(1),
     };
-    rig.start(trigger, move || {
+    test.start(trigger, move || {
         let before = left.fetch_sub(1, Ordering::Relaxed);
         ended.send_modify(|runs| *runs += 1);
         async move {
             Ok(if before > 1 {
-                Next::AtOnce
+                NextRun::AtOnce
             } else {
-                Next::InTime
+                NextRun::AsScheduled
             })
         }
     });
@@ -156,20 +156,23 @@ async fn a_queue_is_emptied_at_once_and_sleeps_until_it_is_woken() {
     waiting.store(1, Ordering::Relaxed);
     wake.notify_one();
     ends.wait_for(|runs| *runs == 4).await.unwrap();
-    assert_eq!(rig.end(Duration::from_secs(5)).await, 0);
-    assert_eq!(rig.runs("ok"), 4);
+    assert_eq!(test.end(Duration::from_secs(5)).await, 0);
+    assert_eq!(test.runs("ok"), 4);
 }
 
 #[test]
-fn a_beat_tells_late_from_failed() {
-    let beat = Beat::new();
-    assert_eq!(beat.holds(Duration::from_hours(1)), Ok(()));
-    assert_eq!(beat.holds(Duration::ZERO), Err("no run has ended in time"));
-    beat.note(false);
+fn a_heartbeat_distinguishes_late_from_failed() {
+    let heartbeat = Heartbeat::new();
+    assert_eq!(heartbeat.check(Duration::from_hours(1)), Ok(()));
     assert_eq!(
-        beat.holds(Duration::from_hours(1)),
+        heartbeat.check(Duration::ZERO),
+        Err("no run has succeeded within the expected time")
+    );
+    heartbeat.record(false);
+    assert_eq!(
+        heartbeat.check(Duration::from_hours(1)),
         Err("the last run failed")
     );
-    beat.note(true);
-    assert_eq!(beat.holds(Duration::from_hours(1)), Ok(()));
+    heartbeat.record(true);
+    assert_eq!(heartbeat.check(Duration::from_hours(1)), Ok(()));
 }

@@ -270,7 +270,7 @@ impl ErasureHook<Sqlite> for SqliteLedger {
                 .await
                 .map_err(DbError::from)?;
         if balances.iter().any(|balance| *balance != 0) {
-            return Err(ErasureError::Kept(StillHoldsMoney.into()));
+            return Err(ErasureError::Refused(StillHoldsMoney.into()));
         }
         sqlx::query!(
             "UPDATE accounts SET closed_at = ?2, name = ?3, version = version + 1

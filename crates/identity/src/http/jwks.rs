@@ -19,6 +19,6 @@ use super::State;
         }],
     })))
 )]
-pub(super) async fn jwks(AxumState(service): AxumState<State>) -> Json<Value> {
+pub(super) async fn get(AxumState(service): AxumState<State>) -> Json<Value> {
     Json(service.public_keys())
 }

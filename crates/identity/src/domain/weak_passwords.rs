@@ -1,5 +1,5 @@
-//! Passwords that are guessed first (NIST SP 800-63B, section 3.1.1.2): common words, sequences of
-//! letters, digits or keys, repetitions, and words of the own address. A password is
+//! Weak passwords, which an attacker guesses first (NIST SP 800-63B, section 3.1.1.2). They consist
+//! of common words, sequences of letters, digits or keys, repetitions, or words of the own address. A password is
 //! rejected if too few other characters remain, or if it has too few different characters. There is
 //! no rule about kinds of characters, because such rules lead to passwords like `Password123!`,
 //! which is rejected here.
@@ -26,15 +26,14 @@ const SEQUENCES: [&str; 12] = [
 /// Shortest piece of a sequence or of a repetition that counts as one.
 const MIN_RUN: usize = 3;
 /// Fewest characters that must remain when all guessable pieces are taken out.
-const MIN_REST: usize = 4;
+const MIN_UNCOVERED: usize = 4;
 /// Fewest different characters in a password.
 const MIN_DIFFERENT: usize = 5;
 /// Shortest word of the own address that counts.
-const MIN_OWN: usize = 3;
+const MIN_ADDRESS_WORD: usize = 3;
 
-/// Whether a password is one of those that are guessed first. `own` is the address of its user, if
-/// it is known.
-pub(super) fn is_guessed_first(password: &str, own: Option<&str>) -> bool {
+/// Whether a password is weak. `own_address` is the address of its user, if it is known.
+pub(super) fn is_weak(password: &str, own_address: Option<&str>) -> bool {
     let password: Vec<char> = password.chars().flat_map(char::to_lowercase).collect();
     let mut different = password.clone();
     different.sort_unstable();
@@ -42,24 +41,24 @@ pub(super) fn is_guessed_first(password: &str, own: Option<&str>) -> bool {
     if different.len() < MIN_DIFFERENT || is_repetition(&password) {
         return true;
     }
-    let own = own.map(own_words).unwrap_or_default();
+    let own_words = own_address.map(words_of_address).unwrap_or_default();
     let words: Vec<Vec<char>> = WORDS
         .lines()
-        .chain(own.iter().copied())
+        .chain(own_words.iter().copied())
         .map(|word| word.chars().collect())
         .collect();
-    rest(&password, &words) < MIN_REST
+    uncovered(&password, &words) < MIN_UNCOVERED
 }
 
 /// The address and its parts.
-fn own_words(address: &str) -> Vec<&str> {
+fn words_of_address(address: &str) -> Vec<&str> {
     let mut words = vec![address];
     if let Some((local, domain)) = address.rsplit_once('@') {
         words.extend([local, domain]);
         words.extend(local.split(['.', '+', '-', '_']));
         words.extend(domain.split('.'));
     }
-    words.retain(|word| word.chars().count() >= MIN_OWN);
+    words.retain(|word| word.chars().count() >= MIN_ADDRESS_WORD);
     words
 }
 
@@ -72,25 +71,25 @@ fn is_repetition(text: &[char]) -> bool {
 }
 
 /// Number of characters that no word, sequence or run covers. The longest cover is taken first.
-fn rest(text: &[char], words: &[Vec<char>]) -> usize {
+fn uncovered(text: &[char], words: &[Vec<char>]) -> usize {
     let mut text = text;
-    let mut rest = 0;
+    let mut uncovered = 0;
     while let Some((_, after)) = text.split_first() {
         let covered = words
             .iter()
             .filter(|word| is_prefix(word, text))
             .map(Vec::len)
-            .chain([run(text), sequence(text)])
+            .chain([run_length(text), sequence_length(text)])
             .max()
             .unwrap_or(0);
         if covered == 0 {
-            rest += 1;
+            uncovered += 1;
             text = after;
         } else {
             text = text.get(covered..).unwrap_or_default();
         }
     }
-    rest
+    uncovered
 }
 
 /// Whether a text begins with a word. Digits and signs may stand for letters.
@@ -99,11 +98,11 @@ fn is_prefix(word: &[char], text: &[char]) -> bool {
         && word
             .iter()
             .zip(text)
-            .all(|(w, t)| w == t || *w == plain(*t))
+            .all(|(w, t)| w == t || *w == letter_for(*t))
 }
 
 /// The letter for which a digit or a sign usually stands.
-fn plain(c: char) -> char {
+fn letter_for(c: char) -> char {
     match c {
         '0' => 'o',
         '1' | '!' => 'i',
@@ -117,7 +116,7 @@ fn plain(c: char) -> char {
 
 /// Length of the run of one character at the beginning of a text. 0 if it is shorter than
 /// [`MIN_RUN`].
-fn run(text: &[char]) -> usize {
+fn run_length(text: &[char]) -> usize {
     let first = text.first();
     let length = text.iter().take_while(|c| Some(*c) == first).count();
     if length < MIN_RUN { 0 } else { length }
@@ -125,7 +124,7 @@ fn run(text: &[char]) -> usize {
 
 /// Length of the piece of a sequence at the beginning of a text. 0 if it is shorter than
 /// [`MIN_RUN`].
-fn sequence(text: &[char]) -> usize {
+fn sequence_length(text: &[char]) -> usize {
     let length = |line: &[char]| {
         (0..line.len())
             .filter_map(|from| line.get(from..))
@@ -150,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn common_words_sequences_and_repetitions_are_guessed_first() {
+    fn common_words_sequences_and_repetitions_are_weak() {
         for weak in [
             "aaaaaaaaaaaa",
             "ABABABABABAB",
@@ -169,12 +168,12 @@ mod tests {
             "aaaabbbbccccdddd",
             "welcome12345",
         ] {
-            assert!(is_guessed_first(weak, None), "{weak}");
+            assert!(is_weak(weak, None), "{weak}");
         }
     }
 
     #[test]
-    fn phrases_and_random_passwords_are_not() {
+    fn phrases_and_random_passwords_are_not_weak() {
         for fine in [
             "development-only-password",
             "correct horse battery staple",
@@ -184,12 +183,12 @@ mod tests {
             "9173640285551",
             "пароль из нескольких слов",
         ] {
-            assert!(!is_guessed_first(fine, Some("ada@example.com")), "{fine}");
+            assert!(!is_weak(fine, Some("ada@example.com")), "{fine}");
         }
     }
 
     #[test]
-    fn the_own_address_is_no_password() {
+    fn a_password_of_the_own_address_is_weak() {
         let own = Some("ada.lovelace@analytical.example");
         for weak in [
             "ada.lovelace@analytical.example",
@@ -199,13 +198,10 @@ mod tests {
             "analytical.example",
             "l0velace-ada",
         ] {
-            assert!(is_guessed_first(weak, own), "{weak}");
-            assert!(!is_guessed_first("lovelace computes", own));
+            assert!(is_weak(weak, own), "{weak}");
+            assert!(!is_weak("lovelace computes", own));
         }
-        assert!(!is_guessed_first(
-            "ada.lovelace1",
-            Some("grace@example.org")
-        ));
+        assert!(!is_weak("ada.lovelace1", Some("grace@example.org")));
     }
 
     #[test]

@@ -12,24 +12,24 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use serde::{Deserialize, Serialize};
 
 /// Shortest HS256 secret, in bytes (RFC 7518, section 3.2).
-const MIN_SECRET: usize = 32;
+const MIN_SECRET_BYTES: usize = 32;
 
 /// Reasons why a key set is rejected. No variant repeats key material.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
+pub enum KeySetError {
     /// The text is not a JWK set.
     #[error("is not a JWK set: expected {{\"keys\": [...]}} with kid, alg and private members")]
     Syntax,
     /// The set is empty, so no key could sign.
-    #[error("holds no key")]
+    #[error("has no key")]
     Empty,
     /// A key cannot be used.
-    #[error("holds a key that cannot be used: key {position}: {why}")]
-    Key {
+    #[error("has an unusable key at position {position}: {reason}")]
+    UnusableKey {
         /// Position in the set, starting at 1.
         position: usize,
         /// The rule that the key breaks.
-        why: &'static str,
+        reason: &'static str,
     },
 }
 
@@ -65,24 +65,25 @@ fn signature() -> String {
 }
 
 /// A key that can sign and verify.
-pub struct Key {
+pub struct SigningKey {
     /// Name of the key in token headers.
     pub kid: String,
     /// EdDSA or HS256.
     pub algorithm: Algorithm,
     /// The key for signing.
-    pub encoding: EncodingKey,
+    pub encoding_key: EncodingKey,
     /// The key for verification.
-    pub decoding: DecodingKey,
-    public: Option<serde_json::Value>,
+    pub decoding_key: DecodingKey,
+    /// The public JWK. `None` for HS256.
+    public_jwk: Option<serde_json::Value>,
 }
 
 /// A set of keys that is never empty.
-pub struct KeySet {
-    keys: Vec<Key>,
+pub struct SigningKeySet {
+    keys: Vec<SigningKey>,
 }
 
-impl std::fmt::Debug for KeySet {
+impl std::fmt::Debug for SigningKeySet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list()
             .entries(self.keys.iter().map(|key| &key.kid))
@@ -90,38 +91,38 @@ impl std::fmt::Debug for KeySet {
     }
 }
 
-impl KeySet {
+impl SigningKeySet {
     /// Parses a JWK set with private keys.
     ///
     /// # Errors
     /// If the text is not a JWK set, or the set is empty. Also if a key is malformed, too short, of
     /// another algorithm, or has the same `kid` as another key.
-    pub fn parse(json: &str) -> Result<Self, KeyError> {
-        let set: JwkSet = serde_json::from_str(json).map_err(|_| KeyError::Syntax)?;
-        let mut keys: Vec<Key> = Vec::with_capacity(set.keys.len());
+    pub fn parse(json: &str) -> Result<Self, KeySetError> {
+        let set: JwkSet = serde_json::from_str(json).map_err(|_| KeySetError::Syntax)?;
+        let mut keys: Vec<SigningKey> = Vec::with_capacity(set.keys.len());
         for (index, jwk) in set.keys.into_iter().enumerate() {
-            let key = Key::read(jwk)
+            let key = SigningKey::from_jwk(jwk)
                 .and_then(|key| {
                     if keys.iter().any(|other| other.kid == key.kid) {
-                        Err("its kid stands twice")
+                        Err("another key has the same kid")
                     } else {
                         Ok(key)
                     }
                 })
-                .map_err(|why| KeyError::Key {
+                .map_err(|reason| KeySetError::UnusableKey {
                     position: index + 1,
-                    why,
+                    reason,
                 })?;
             keys.push(key);
         }
         if keys.is_empty() {
-            Err(KeyError::Empty)
+            Err(KeySetError::Empty)
         } else {
             Ok(Self { keys })
         }
     }
 
-    /// Generates a set of one Ed25519 key, as the JSON that [`KeySet::parse`] reads.
+    /// Generates a set of one Ed25519 key, as the JSON that [`SigningKeySet::parse`] reads.
     ///
     /// # Errors
     /// If the operating system has no randomness.
@@ -144,32 +145,32 @@ impl KeySet {
 
     /// The key that signs.
     #[must_use]
-    pub fn signing(&self) -> &Key {
+    pub fn signing_key(&self) -> &SigningKey {
         // `parse` rejects an empty set.
         &self.keys[0]
     }
 
     /// The key with this `kid`.
     #[must_use]
-    pub fn find(&self, kid: &str) -> Option<&Key> {
+    pub fn find(&self, kid: &str) -> Option<&SigningKey> {
         self.keys.iter().find(|key| key.kid == kid)
     }
 
     /// The public keys as `/.well-known/jwks.json` serves them. The secrets of HS256 are not
     /// included.
     #[must_use]
-    pub fn public(&self) -> serde_json::Value {
+    pub fn public_jwk_set(&self) -> serde_json::Value {
         let keys: Vec<_> = self
             .keys
             .iter()
-            .filter_map(|key| key.public.clone())
+            .filter_map(|key| key.public_jwk.clone())
             .collect();
         serde_json::json!({ "keys": keys })
     }
 }
 
-impl Key {
-    fn read(jwk: Jwk) -> Result<Self, &'static str> {
+impl SigningKey {
+    fn from_jwk(jwk: Jwk) -> Result<Self, &'static str> {
         if jwk.kid.is_empty() {
             return Err("kid is empty");
         }
@@ -193,17 +194,17 @@ impl Key {
             .to_pkcs8()
             .map_err(|_| "the private key cannot be used")?;
         let x = BASE64URL.encode(pair.public_key());
-        let decoding =
+        let decoding_key =
             DecodingKey::from_ed_components(&x).map_err(|_| "the public key cannot be used")?;
-        let public = serde_json::json!({
+        let public_jwk = serde_json::json!({
             "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": jwk.kid, "x": x,
         });
         Ok(Self {
             kid: jwk.kid,
             algorithm: Algorithm::EdDSA,
-            encoding: EncodingKey::from_ed_der(der.as_ref()),
-            decoding,
-            public: Some(public),
+            encoding_key: EncodingKey::from_ed_der(der.as_ref()),
+            decoding_key,
+            public_jwk: Some(public_jwk),
         })
     }
 
@@ -212,15 +213,15 @@ impl Key {
             .k
             .and_then(|text| BASE64URL.decode(text).ok())
             .ok_or("k, the secret, is missing or malformed")?;
-        if secret.len() < MIN_SECRET {
+        if secret.len() < MIN_SECRET_BYTES {
             return Err("the secret is shorter than 32 bytes");
         }
         Ok(Self {
             kid: jwk.kid,
             algorithm: Algorithm::HS256,
-            encoding: EncodingKey::from_secret(&secret),
-            decoding: DecodingKey::from_secret(&secret),
-            public: None,
+            encoding_key: EncodingKey::from_secret(&secret),
+            decoding_key: DecodingKey::from_secret(&secret),
+            public_jwk: None,
         })
     }
 }
@@ -230,24 +231,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generated_set_parses_and_hides_its_private_half() {
-        let json = KeySet::generate().unwrap();
-        let set = KeySet::parse(&json).unwrap();
-        assert_eq!(set.signing().algorithm, Algorithm::EdDSA);
-        let public = set.public();
-        assert_eq!(public["keys"][0]["kid"], set.signing().kid.as_str());
+    fn a_generated_set_parses_and_publishes_no_private_key() {
+        let json = SigningKeySet::generate().unwrap();
+        let set = SigningKeySet::parse(&json).unwrap();
+        assert_eq!(set.signing_key().algorithm, Algorithm::EdDSA);
+        let public = set.public_jwk_set();
+        assert_eq!(public["keys"][0]["kid"], set.signing_key().kid.as_str());
         assert!(public["keys"][0].get("d").is_none());
     }
 
     #[test]
-    fn what_is_too_short_twice_or_foreign_is_refused() {
+    fn short_duplicate_and_unsupported_keys_are_rejected() {
         let oct = |kid: &str, secret: &[u8]| {
             format!(
                 r#"{{"kty":"oct","alg":"HS256","kid":"{kid}","k":"{}"}}"#,
                 BASE64URL.encode(secret)
             )
         };
-        let set = |keys: &[String]| KeySet::parse(&format!(r#"{{"keys":[{}]}}"#, keys.join(",")));
+        let set =
+            |keys: &[String]| SigningKeySet::parse(&format!(r#"{{"keys":[{}]}}"#, keys.join(",")));
         assert!(set(&[oct("a", &[1; 32])]).is_ok());
         for bad in [
             set(&[]),
@@ -255,7 +257,7 @@ mod tests {
             set(&[oct("", &[1; 32])]),
             set(&[oct("a", &[1; 32]), oct("a", &[2; 32])]),
             set(&[r#"{"kty":"RSA","alg":"RS256","kid":"r"}"#.to_owned()]),
-            KeySet::parse("secret"),
+            SigningKeySet::parse("secret"),
         ] {
             assert!(bad.is_err());
         }
@@ -267,7 +269,7 @@ mod tests {
             r#"{{"keys":[{{"kty":"oct","alg":"HS256","kid":"a","k":"{}"}}]}}"#,
             BASE64URL.encode([7; 32])
         );
-        let public = KeySet::parse(&json).unwrap().public();
+        let public = SigningKeySet::parse(&json).unwrap().public_jwk_set();
         assert_eq!(public, serde_json::json!({ "keys": [] }));
     }
 }

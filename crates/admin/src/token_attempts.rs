@@ -10,11 +10,11 @@ const MAX_CLIENTS: usize = 1_024;
 /// Time after the first wrong token of a client until its count is reset.
 const WINDOW: Duration = Duration::from_mins(1);
 /// Key of the count that the clients beyond [`MAX_CLIENTS`] share.
-const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+const SHARED_KEY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// Counts wrong tokens by client, an IPv4 address or an IPv6 /64.
-pub(crate) struct Guesses {
-    most: u32,
+pub(crate) struct TokenAttempts {
+    max_wrong: u32,
     windows: Mutex<HashMap<IpAddr, Window>>,
 }
 
@@ -24,17 +24,17 @@ struct Window {
     wrong: u32,
 }
 
-impl Guesses {
-    pub(crate) fn new(most: u32) -> Self {
+impl TokenAttempts {
+    pub(crate) fn new(max_wrong: u32) -> Self {
         Self {
-            most,
+            max_wrong,
             windows: Mutex::default(),
         }
     }
 
     /// Whether a token is right, as decided by `check`. For a client that has used up its wrong
     /// tokens, `check` is not called, and the error is the remaining time.
-    pub(crate) fn judge(
+    pub(crate) fn verify(
         &self,
         client: IpAddr,
         now: Instant,
@@ -45,14 +45,14 @@ impl Guesses {
         if !windows.contains_key(&client) && windows.len() >= MAX_CLIENTS {
             windows.retain(|_, window| now.duration_since(window.began) < WINDOW);
             if windows.len() >= MAX_CLIENTS {
-                client = OTHERS;
+                client = SHARED_KEY;
             }
         }
         if let Some(window) = windows.get(&client) {
             let left = WINDOW.saturating_sub(now.duration_since(window.began));
             if left.is_zero() {
                 windows.remove(&client);
-            } else if window.wrong >= self.most {
+            } else if window.wrong >= self.max_wrong {
                 return Err(left);
             }
         }
@@ -80,36 +80,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn after_the_wrong_ones_not_even_the_right_one_is_looked_at() {
-        let (guesses, began) = (Guesses::new(3), Instant::now());
+    fn after_too_many_wrong_tokens_no_token_is_verified() {
+        let (attempts, began) = (TokenAttempts::new(3), Instant::now());
         let at = |seconds| began + Duration::from_secs(seconds);
         let [one, neighbour, other] =
             ["2001:db8::1", "2001:db8::2:1", "192.0.2.1"].map(|text| text.parse().unwrap());
         for second in 0..3 {
-            assert_eq!(guesses.judge(one, at(second), || false), Ok(false));
-            assert_eq!(guesses.judge(other, at(second), || true), Ok(true));
+            assert_eq!(attempts.verify(one, at(second), || false), Ok(false));
+            assert_eq!(attempts.verify(other, at(second), || true), Ok(true));
         }
         for client in [one, neighbour] {
-            let wait = guesses.judge(client, at(20), || unreachable!("it is looked at"));
+            let wait = attempts.verify(client, at(20), || unreachable!("no token is verified"));
             assert_eq!(wait, Err(Duration::from_secs(40)));
         }
-        assert_eq!(guesses.judge(other, at(20), || true), Ok(true));
-        assert_eq!(guesses.judge(one, at(60), || true), Ok(true));
+        assert_eq!(attempts.verify(other, at(20), || true), Ok(true));
+        assert_eq!(attempts.verify(one, at(60), || true), Ok(true));
     }
 
     #[test]
-    fn many_addresses_take_a_bounded_memory_and_share_what_is_beyond() {
-        let (guesses, now) = (Guesses::new(2), Instant::now());
-        let mut judged = 0_u32;
+    fn many_addresses_take_bounded_memory_and_share_one_count() {
+        let (attempts, now) = (TokenAttempts::new(2), Instant::now());
+        let mut verified = 0_u32;
         for client in 0..10_000_u32 {
             let client = std::net::Ipv4Addr::from_bits(client).into();
-            judged += u32::from(guesses.judge(client, now, || false).is_ok());
+            verified += u32::from(attempts.verify(client, now, || false).is_ok());
         }
-        assert_eq!(judged, 1_024 + 2);
-        assert_eq!(guesses.windows.lock().unwrap().len(), 1_025);
+        assert_eq!(verified, 1_024 + 2);
+        assert_eq!(attempts.windows.lock().unwrap().len(), 1_025);
         let later = now + WINDOW;
         let client = "192.0.2.1".parse().unwrap();
-        assert_eq!(guesses.judge(client, later, || false), Ok(false));
-        assert_eq!(guesses.windows.lock().unwrap().len(), 1);
+        assert_eq!(attempts.verify(client, later, || false), Ok(false));
+        assert_eq!(attempts.windows.lock().unwrap().len(), 1);
     }
 }

@@ -14,7 +14,7 @@ use crate::reach::ReachError;
 
 /// A setting that is unknown to every server. It stays with the session that set it.
 #[cfg(feature = "postgres")]
-const MARK: &str = "pooler.mark";
+const MARK_SETTING: &str = "pooler.mark";
 
 impl Database {
     /// Checks that `database.pooler` matches the pooler before the server. One connection sets a
@@ -38,19 +38,19 @@ impl Database {
 
     #[cfg(feature = "postgres")]
     async fn inspect(&self, db: &Db<sqlx::Postgres>, bound: Duration) -> Result<(), ReachError> {
-        let pooler = db.peer.pooler;
+        let pooler = db.server.pooler;
         let options = db.warm.pool.connect_options();
         let mark = uuid::Uuid::now_v7().to_string();
         let mut one = self.step(bound, "connecting", options.connect()).await?;
-        let marked = self.step(bound, "a transaction", leave_mark(&mut one, &mark));
+        let marked = self.step(bound, "a transaction", set_mark(&mut one, &mark));
         if marked.await? == "0" && pooler != Pooler::Session {
             tracing::warn!(
-                "the server does not bound statements: give the role a statement_timeout, a lock_timeout, an idle_in_transaction_session_timeout and a client_connection_check_interval"
+                "the server does not limit statements; set statement_timeout, lock_timeout, idle_in_transaction_session_timeout and client_connection_check_interval for its role"
             );
         }
         let mut two = self.step(bound, "connecting", options.connect()).await?;
         let seen = sqlx::query_scalar::<_, Option<String>>("SELECT current_setting($1, true)")
-            .bind(MARK)
+            .bind(MARK_SETTING)
             .fetch_one(&mut two);
         let seen = match self.step(bound, "a second connection", seen).await {
             // In session mode all sessions may be taken. A connection that waits shares none.
@@ -60,7 +60,7 @@ impl Database {
         if seen == Some(mark) && pooler != Pooler::Transaction {
             return Err(ReachError::Refused {
                 place: self.place(),
-                cause: "sessions are shared among connections, as a pooler in transaction mode does: set database.pooler to transaction".to_owned(),
+                cause: "connections share sessions, so a pooler in transaction mode is in use; set database.pooler to transaction".to_owned(),
                 transient: false,
             });
         }
@@ -73,12 +73,12 @@ impl Database {
 
 /// Marks the session and reads its `statement_timeout`.
 #[cfg(feature = "postgres")]
-async fn leave_mark(session: &mut PgConnection, mark: &str) -> Result<String, sqlx::Error> {
+async fn set_mark(session: &mut PgConnection, mark: &str) -> Result<String, sqlx::Error> {
     // Poolers in statement mode reject it.
     session.execute(sqlx::raw_sql("BEGIN")).await?;
     let read = "SELECT set_config($1, $2, false), current_setting('statement_timeout')";
     let (_, timeout): (String, String) = sqlx::query_as(read)
-        .bind(MARK)
+        .bind(MARK_SETTING)
         .bind(mark)
         .fetch_one(&mut *session)
         .await?;

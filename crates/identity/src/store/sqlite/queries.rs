@@ -1,0 +1,270 @@
+//! The queries of SQLite inside a transaction. The transaction holds the write lock, so that reads
+//! need no locks of their own.
+
+use db::DbError;
+use settings::clock::{from_micros, to_micros};
+use sqlx::SqliteConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::find_user;
+use crate::domain::User;
+use crate::store::decisions::Queries;
+use crate::store::refresh_token::StoredToken;
+use crate::store::{NewTokenFamily, NewUser, RefreshTokenHash, RotationRequest, stored_claims};
+
+impl Queries for SqliteConnection {
+    async fn lock_user(&mut self, id: Uuid) -> Result<Option<User>, DbError> {
+        find_user(self, id).await
+    }
+
+    async fn lock_password_hash(&mut self, id: Uuid, password_hash: &str) -> Result<bool, DbError> {
+        let found = sqlx::query_scalar!(
+            r#"SELECT id AS "id: Uuid" FROM users WHERE id = ?1 AND password_hash = ?2"#,
+            id,
+            password_hash,
+        )
+        .fetch_optional(self)
+        .await?;
+        Ok(found.is_some())
+    }
+
+    async fn insert_user(&mut self, new: &NewUser) -> sqlx::Result<()> {
+        let NewUser {
+            user,
+            password_hash,
+        } = new;
+        let created_at = to_micros(user.created_at);
+        let (email, name, role) = (user.email.as_str(), user.name.as_str(), user.role.as_str());
+        sqlx::query!(
+            "INSERT INTO users
+                 (id, email, name, password_hash, role, version, created_at, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
+            user.id,
+            email,
+            name,
+            password_hash,
+            role,
+            user.version,
+            created_at,
+        )
+        .execute(self)
+        .await?;
+        Ok(())
+    }
+
+    async fn write_user(&mut self, user: &User, now: OffsetDateTime) -> sqlx::Result<()> {
+        let (email, name) = (user.email.as_str(), user.name.as_str());
+        let now = to_micros(now);
+        sqlx::query!(
+            "UPDATE users SET email = ?2, name = ?3, version = ?4, updated_at = ?5
+             WHERE id = ?1",
+            user.id,
+            email,
+            name,
+            user.version,
+            now,
+        )
+        .execute(self)
+        .await?;
+        Ok(())
+    }
+
+    async fn upgrade_password_hash(
+        &mut self,
+        id: Uuid,
+        upgraded_hash: &str,
+    ) -> Result<(), DbError> {
+        sqlx::query!(
+            "UPDATE users SET password_hash = ?2 WHERE id = ?1",
+            id,
+            upgraded_hash
+        )
+        .execute(self)
+        .await?;
+        Ok(())
+    }
+
+    async fn replace_password_hash(
+        &mut self,
+        id: Uuid,
+        verified_hash: &str,
+        new_hash: &str,
+        now: OffsetDateTime,
+    ) -> Result<bool, DbError> {
+        let now = to_micros(now);
+        let replaced = sqlx::query!(
+            "UPDATE users SET password_hash = ?3, token_epoch = token_epoch + 1,
+                              updated_at = ?4
+             WHERE id = ?1 AND password_hash = ?2",
+            id,
+            verified_hash,
+            new_hash,
+            now,
+        )
+        .execute(self)
+        .await?;
+        Ok(replaced.rows_affected() > 0)
+    }
+
+    async fn erase_user(&mut self, id: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
+        let now = to_micros(now);
+        sqlx::query!("DELETE FROM refresh_families WHERE user_id = ?1", id)
+            .execute(&mut *self)
+            .await?;
+        sqlx::query!(
+            "UPDATE users
+             SET email = NULL, name = NULL, password_hash = NULL, role = 'user',
+                 version = version + 1, updated_at = ?2, erased_at = ?2
+             WHERE id = ?1",
+            id,
+            now,
+        )
+        .execute(self)
+        .await?;
+        Ok(())
+    }
+
+    async fn administrator_exists(&mut self) -> Result<bool, DbError> {
+        let exists = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT 1 FROM users WHERE role = 'admin') AS "exists!: bool""#
+        )
+        .fetch_one(self)
+        .await?;
+        Ok(exists)
+    }
+
+    async fn user_with_address(&mut self, address: &str) -> Result<Option<Uuid>, DbError> {
+        let id = sqlx::query_scalar!(
+            r#"SELECT id AS "id: Uuid" FROM users WHERE email = ?1"#,
+            address
+        )
+        .fetch_optional(self)
+        .await?;
+        Ok(id)
+    }
+
+    async fn make_administrator(&mut self, id: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
+        let now = to_micros(now);
+        sqlx::query!(
+            "UPDATE users SET role = 'admin', version = version + 1, updated_at = ?2
+             WHERE id = ?1",
+            id,
+            now,
+        )
+        .execute(self)
+        .await?;
+        Ok(())
+    }
+
+    async fn lock_token(
+        &mut self,
+        request: &RotationRequest,
+    ) -> Result<Option<StoredToken>, DbError> {
+        let token = request.token.as_slice();
+        let row = sqlx::query!(
+            r#"SELECT f.id AS "family: Uuid", f.user_id AS "user: Uuid", f.revoked_at,
+                      t.expires_at, t.rotated_at, u.role, u.token_epoch
+               FROM refresh_tokens t
+               JOIN refresh_families f ON f.id = t.family_id
+               JOIN users u ON u.id = f.user_id
+               WHERE t.token_hash = ?1 AND u.erased_at IS NULL"#,
+            token
+        )
+        .fetch_optional(self)
+        .await?;
+        Ok(row.map(|row| StoredToken {
+            family: row.family,
+            user: row.user,
+            claims: stored_claims(&row.role, row.token_epoch),
+            revoked: row.revoked_at.is_some(),
+            expires_at: from_micros(row.expires_at),
+            rotated_at: row.rotated_at.map(from_micros),
+        }))
+    }
+
+    async fn insert_family(&mut self, family: &NewTokenFamily) -> Result<(), DbError> {
+        let (now, expires_at) = (to_micros(family.now), to_micros(family.expires_at));
+        sqlx::query!(
+            "INSERT INTO refresh_families (id, user_id, created_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4)",
+            family.id,
+            family.user,
+            now,
+            expires_at,
+        )
+        .execute(&mut *self)
+        .await?;
+        insert_token(self, family.token, family.id, now, expires_at).await
+    }
+
+    async fn revoke_family(&mut self, family: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
+        let now = to_micros(now);
+        sqlx::query!(
+            "UPDATE refresh_families SET revoked_at = ?2 WHERE id = ?1",
+            family,
+            now
+        )
+        .execute(self)
+        .await?;
+        Ok(())
+    }
+
+    async fn revoke_families_of(&mut self, user: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
+        let now = to_micros(now);
+        sqlx::query!(
+            "UPDATE refresh_families SET revoked_at = ?2
+             WHERE user_id = ?1 AND revoked_at IS NULL",
+            user,
+            now,
+        )
+        .execute(self)
+        .await?;
+        Ok(())
+    }
+
+    async fn replace_token(
+        &mut self,
+        family: Uuid,
+        request: &RotationRequest,
+    ) -> Result<(), DbError> {
+        let token = request.token.as_slice();
+        let (now, expires_at) = (to_micros(request.now), to_micros(request.expires_at));
+        sqlx::query!(
+            "UPDATE refresh_tokens SET rotated_at = ?2 WHERE token_hash = ?1",
+            token,
+            now
+        )
+        .execute(&mut *self)
+        .await?;
+        sqlx::query!(
+            "UPDATE refresh_families SET expires_at = ?2 WHERE id = ?1",
+            family,
+            expires_at
+        )
+        .execute(&mut *self)
+        .await?;
+        insert_token(self, request.successor, family, now, expires_at).await
+    }
+}
+
+async fn insert_token(
+    connection: &mut SqliteConnection,
+    token: RefreshTokenHash,
+    family: Uuid,
+    now: i64,
+    expires_at: i64,
+) -> Result<(), DbError> {
+    let token = token.as_slice();
+    sqlx::query!(
+        "INSERT INTO refresh_tokens (token_hash, family_id, issued_at, expires_at)
+         VALUES (?1, ?2, ?3, ?4)",
+        token,
+        family,
+        now,
+        expires_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
