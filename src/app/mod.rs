@@ -13,6 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use db::Database;
 use http_server::authenticate::AuthenticateLayer;
+use http_server::description;
 use http_server::fault_layer::FaultLayer;
 use http_server::problem;
 use http_server::rate_limit::Limits;
@@ -182,7 +183,11 @@ fn clean_up(parts: &Parts<'_>, identity: Arc<identity::Service>, ledger: Ledger)
                     return Ok(Next::InTime);
                 }
                 let idempotency_keys = ledger.remove_expired_idempotency_keys().await?;
-                tracing::debug!(tokens, idempotency_keys, "removed what had expired");
+                tracing::debug!(
+                    tokens,
+                    idempotency_keys,
+                    "removed expired tokens and idempotency keys"
+                );
                 Ok(Next::InTime)
             })
         }),
@@ -217,13 +222,12 @@ pub fn openapi() -> OpenApi {
     ] {
         document.merge(slice);
     }
-    // The erasure of a user can fail because of the ledger.
+    // The ledger refuses to erase a user with money.
     let user = document.paths.paths.get_mut("/api/v1/users/me");
     if let Some(erasure) = user.and_then(|user| user.delete.as_mut()) {
-        let kept = [ledger::http::codes::ACCOUNT_NOT_EMPTY];
-        http_server::description::name_codes(erasure, "409", &kept);
+        description::add_problems(erasure, &[ledger::http::codes::ACCOUNT_NOT_EMPTY]);
     }
-    http_server::description::complete(&mut document, &problem_codes());
+    description::complete(&mut document);
     let components = document.components.get_or_insert_default();
     for (name, scheme) in identity::http::security_schemes() {
         components.add_security_scheme(name, scheme);
