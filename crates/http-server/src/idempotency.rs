@@ -18,7 +18,7 @@
 //! async fn send_mail(IdempotencyKeyHeader { key }: IdempotencyKeyHeader) -> impl IntoResponse {
 //!     // The store sends the mail, or finds the answer that an earlier request with the key got.
 //!     let replayed = key.is_some();
-//!     (http::StatusCode::CREATED, IdempotencyReplayed(replayed))
+//!     (http::StatusCode::CREATED, IdempotencyReplayed(replayed), "sent")
 //! }
 //! ```
 

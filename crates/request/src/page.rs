@@ -124,9 +124,9 @@ mod tests {
     fn cursors_keep_their_form() {
         let page = Page {
             items: Vec::<Uuid>::new(),
-            next: Some(Uuid::from_u128(0x0193_6f0e_7b5a_7c3e_8f4d_2a1b_3c4d_5e6f)),
+            next: Some(Uuid::from_u128(0x0193_ff0e_fb5a_7c3e_8f4d_2a1b_3c4d_5eff)),
         };
-        assert_eq!(page.next_cursor().unwrap(), "AZNvDntafD6PTSobPE1ebw");
+        assert_eq!(page.next_cursor().unwrap(), "AZP_DvtafD6PTSobPE1e_w");
     }
 
     #[test]
