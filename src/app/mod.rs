@@ -14,6 +14,7 @@ use axum::Router;
 use db::Database;
 use http_server::RateLimitLayer;
 use http_server::authenticate::AuthenticateLayer;
+use http_server::description;
 use http_server::fault_layer::FaultLayer;
 use http_server::problem;
 use identity::access::AccessTokens;
@@ -155,7 +156,11 @@ fn clean_up(platform: &Platform<'_>, identity: Arc<identity::Service>, ledger: L
                     return Ok(NextRun::AsScheduled);
                 }
                 let idempotency_keys = ledger.remove_expired_idempotency_keys().await?;
-                tracing::debug!(tokens, idempotency_keys, "removed what had expired");
+                tracing::debug!(
+                    tokens,
+                    idempotency_keys,
+                    "removed expired tokens and idempotency keys"
+                );
                 Ok(NextRun::AsScheduled)
             })
         }),
@@ -190,13 +195,12 @@ pub fn openapi() -> OpenApi {
     ] {
         document.merge(slice);
     }
-    // The erasure of a user can fail because of the ledger.
+    // The ledger refuses to erase a user with money.
     let user = document.paths.paths.get_mut("/api/v1/users/me");
     if let Some(erasure) = user.and_then(|user| user.delete.as_mut()) {
-        let kept = [ledger::http::codes::ACCOUNT_NOT_EMPTY];
-        http_server::description::name_codes(erasure, "409", &kept);
+        description::add_problems(erasure, &[ledger::http::codes::ACCOUNT_NOT_EMPTY]);
     }
-    http_server::description::complete(&mut document, &problem_codes());
+    description::complete(&mut document);
     let components = document.components.get_or_insert_default();
     for (name, scheme) in identity::http::security_schemes() {
         components.add_security_scheme(name, scheme);

@@ -31,6 +31,7 @@ pub mod extract;
 pub mod fault_layer;
 pub mod guard;
 mod headers;
+pub mod idempotency;
 pub mod middleware;
 pub mod observe;
 pub mod page;

@@ -3,7 +3,8 @@
 //! [`RequestContext`] holds the ids, route, client and principal of the current request. Log lines,
 //! errors and outgoing calls read it, with or without a span. A [`Problem`] is an error in the form
 //! that clients see. Protocol adapters create the context, run the work within it and turn problems
-//! into answers.
+//! into answers. [`page`] and [`idempotency`] have the rules of pages and of idempotency keys, which
+//! all protocols and stores share.
 //!
 //! ```
 //! use std::net::Ipv4Addr;
@@ -31,7 +32,9 @@ mod context;
 pub mod error_events;
 pub mod faults;
 mod fields;
+pub mod idempotency;
 pub mod ids;
+pub mod page;
 pub mod problem;
 pub mod propagation;
 mod redact;

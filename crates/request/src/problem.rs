@@ -69,6 +69,8 @@ pub mod codes {
         pub NOT_ACCEPTABLE = 406, "Not acceptable";
         /// The body did not arrive within `http.body_timeout`.
         pub BODY_TIMEOUT = 408, "The body arrived too slowly";
+        /// A request with this `Idempotency-Key` is running. `Retry-After` gives the time to wait.
+        pub IDEMPOTENCY_IN_PROGRESS = 409, "A request with this idempotency key is running";
         /// The `If-Match` header names a version that is no longer current.
         pub PRECONDITION_FAILED = 412, "The object has changed";
         /// The body is larger than `http.max_body_bytes`, as sent or decoded.
@@ -77,6 +79,8 @@ pub mod codes {
         pub URI_TOO_LONG = 414, "The URI is too long";
         /// The body is not `application/json`, or its `Content-Encoding` is unknown.
         pub UNSUPPORTED_MEDIA_TYPE = 415, "Unsupported media type";
+        /// The `Idempotency-Key` was used with another request before.
+        pub IDEMPOTENCY_MISMATCH = 422, "The idempotency key belongs to another request";
         /// The body is well-formed, but a value is missing, of the wrong type or out of range. See
         /// `errors`.
         pub VALIDATION_FAILED = 422, "Validation failed";

@@ -1,10 +1,11 @@
 //! Metrics of the ledger.
 
 use prometheus::{IntCounterVec, Registry};
+use request::idempotency::KeyConflict;
 use telemetry::metrics;
 
 use super::domain::Refusal;
-use super::store::{Posted, TransferError};
+use super::store::{TransferError, TransferReceipt};
 
 metrics! {
     /// The ledger.
@@ -29,11 +30,11 @@ const OUTCOMES: [&str; 7] = [
 ];
 
 impl LedgerMetrics {
-    /// Registers the block with every series at 0.
+    /// Registers the block and creates every series at 0.
     ///
     /// # Errors
     /// When a name is taken.
-    pub fn born(registry: &Registry) -> prometheus::Result<Self> {
+    pub fn with_all_series(registry: &Registry) -> prometheus::Result<Self> {
         let metrics = Self::register(registry)?;
         for outcome in OUTCOMES {
             metrics.transfers.with_label_values(&[outcome]);
@@ -42,9 +43,9 @@ impl LedgerMetrics {
     }
 
     /// Counts the outcome of an order.
-    pub(super) fn count(&self, result: &Result<Posted, TransferError>) {
+    pub(super) fn count(&self, result: &Result<TransferReceipt, TransferError>) {
         let outcome = match result {
-            Ok(Posted { replayed: true, .. })
+            Ok(TransferReceipt { replayed: true, .. })
             | Err(TransferError::Refused { replayed: true, .. }) => "replayed",
             Ok(_) => "created",
             Err(TransferError::Refused {
@@ -52,8 +53,8 @@ impl LedgerMetrics {
                 ..
             }) => "insufficient_funds",
             Err(TransferError::Refused { .. } | TransferError::Erased) => "refused",
-            Err(TransferError::Mismatch) => "mismatch",
-            Err(TransferError::InProgress) => "in_progress",
+            Err(TransferError::KeyConflict(KeyConflict::Mismatch)) => "mismatch",
+            Err(TransferError::KeyConflict(KeyConflict::InProgress)) => "in_progress",
             Err(TransferError::Database(_)) => "failed",
         };
         self.transfers.with_label_values(&[outcome]).inc();

@@ -9,4 +9,4 @@ pub mod store;
 
 pub use config::Config;
 pub use metrics::LedgerMetrics;
-pub use service::{Asked, Ledger};
+pub use service::{Ledger, TransferRequest};

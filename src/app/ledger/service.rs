@@ -4,17 +4,18 @@
 use std::sync::Arc;
 
 use db::DbError;
-use http_server::page::{Page, PageRequest};
 use prometheus::Registry;
+use request::idempotency::{Claim, IdempotencyKey};
+use request::page::{Page, PageRequest};
 use settings::clock::{SharedClock, new_id};
 use time::Duration;
 use uuid::Uuid;
 
 use super::domain::{
-    Account, AccountName, Amount, Claim, Currencies, Currency, IdempotencyKey, NewAccount, Order,
-    Reference, Source, Transfer,
+    Account, AccountName, Amount, Currencies, Currency, NewAccount, Order, Reference, Source,
+    Transfer,
 };
-use super::store::{LedgerStore, OpenError, Posted, TransferError};
+use super::store::{LedgerStore, OpenError, TransferError, TransferReceipt};
 use super::{Config, LedgerMetrics};
 
 /// The ledger on one of the stores.
@@ -27,9 +28,9 @@ pub struct Ledger {
     metrics: LedgerMetrics,
 }
 
-/// A requested transfer, parsed.
+/// A request for a transfer, parsed.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct TransferRequest {
     /// The payer.
     pub source: Source,
     /// The account that is paid.
@@ -56,7 +57,7 @@ impl Ledger {
             clock,
             currencies: Arc::new(Currencies::new(&config.currencies)),
             idempotency_ttl: Duration::try_from(config.idempotency_ttl).unwrap_or(Duration::MAX),
-            metrics: LedgerMetrics::born(registry)?,
+            metrics: LedgerMetrics::with_all_series(registry)?,
         })
     }
 
@@ -90,17 +91,21 @@ impl Ledger {
     ///
     /// # Errors
     /// Errors of the database.
-    pub async fn account(&self, owner: Uuid, id: Uuid) -> Result<Option<Account>, DbError> {
-        self.store.account(owner, id).await
+    pub async fn get_account(&self, owner: Uuid, id: Uuid) -> Result<Option<Account>, DbError> {
+        self.store.get_account(owner, id).await
     }
 
     /// A page of the owner's accounts, newest first.
     ///
     /// # Errors
     /// Errors of the database.
-    pub async fn accounts(&self, owner: Uuid, page: PageRequest) -> Result<Page<Account>, DbError> {
-        let found = self.store.accounts(owner, page).await?;
-        Ok(page.page(found, |account| account.id))
+    pub async fn list_accounts(
+        &self,
+        owner: Uuid,
+        page: PageRequest,
+    ) -> Result<Page<Account>, DbError> {
+        let accounts = self.store.list_accounts(owner, page).await?;
+        Ok(page.page(accounts, |account| account.id))
     }
 
     /// Makes a transfer for `user`, once for each key of this user.
@@ -110,16 +115,16 @@ impl Ledger {
     pub async fn transfer(
         &self,
         user: Uuid,
-        asked: Asked,
+        request: TransferRequest,
         key: Option<IdempotencyKey>,
-    ) -> Result<Posted, TransferError> {
+    ) -> Result<TransferReceipt, TransferError> {
         let now = self.clock.now();
         let order = Order {
             id: new_id(),
-            source: asked.source,
-            to_account: asked.to_account,
-            amount: asked.amount,
-            reference: asked.reference,
+            source: request.source,
+            to_account: request.to_account,
+            amount: request.amount,
+            reference: request.reference,
             now,
         };
         let claim = key.map(|key| Claim {
@@ -137,21 +142,21 @@ impl Ledger {
     ///
     /// # Errors
     /// Errors of the database.
-    pub async fn transfer_of(&self, user: Uuid, id: Uuid) -> Result<Option<Transfer>, DbError> {
-        self.store.transfer_of(user, id).await
+    pub async fn get_transfer(&self, user: Uuid, id: Uuid) -> Result<Option<Transfer>, DbError> {
+        self.store.get_transfer(user, id).await
     }
 
     /// A page of the user's transfers, newest first.
     ///
     /// # Errors
     /// Errors of the database.
-    pub async fn transfers(
+    pub async fn list_transfers(
         &self,
         user: Uuid,
         page: PageRequest,
     ) -> Result<Page<Transfer>, DbError> {
-        let found = self.store.transfers(user, page).await?;
-        Ok(page.page(found, |transfer| transfer.id))
+        let transfers = self.store.list_transfers(user, page).await?;
+        Ok(page.page(transfers, |transfer| transfer.id))
     }
 
     /// Removes expired idempotency keys and returns their number. The cleanup worker calls it.

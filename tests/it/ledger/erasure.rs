@@ -38,7 +38,7 @@ on_both! {
         assert_eq!(ledger.number(names).await, 1, "the other user's account keeps its name");
         assert_eq!(ledger.number("SELECT count(*) FROM idempotency_keys").await, 0);
         // The history of the other party remains.
-        assert!(ledger.store.transfer_of(other, spent.transfer.id).await.unwrap().is_some());
+        assert!(ledger.store.get_transfer(other, spent.transfer.id).await.unwrap().is_some());
         ledger.assert_sound().await;
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use db::Database;
 use gantry::app::ledger::domain::{Order, Refusal};
-use gantry::app::ledger::store::{EXPIRED_BATCH, TransferError};
+use gantry::app::ledger::store::{CLEANUP_BATCH, TransferError};
+use request::idempotency::KeyConflict;
 use settings::clock::new_id;
 
 use super::{Fixture, claim, deposit, now, payment, send_until_free};
@@ -35,7 +36,7 @@ on_both! {
         ledger.send(&first, Some(&claim(anna, "k", &first))).await.unwrap();
         let other = deposit(account, 11);
         let refused = ledger.send(&other, Some(&claim(anna, "k", &other))).await;
-        assert!(matches!(refused, Err(TransferError::Mismatch)), "{refused:?}");
+        assert!(matches!(refused, Err(TransferError::KeyConflict(KeyConflict::Mismatch))), "{refused:?}");
         assert_eq!(ledger.balance(anna, account).await, 10);
     }
 
@@ -45,8 +46,8 @@ on_both! {
         for user in [anna, ben] {
             let account = ledger.open(user, "EUR").await;
             let order = deposit(account, 10);
-            let posted = ledger.send(&order, Some(&claim(user, "k", &order))).await.unwrap();
-            assert!(!posted.replayed);
+            let receipt = ledger.send(&order, Some(&claim(user, "k", &order))).await.unwrap();
+            assert!(!receipt.replayed);
         }
     }
 
@@ -76,8 +77,8 @@ on_both! {
         let first = deposit(account, 10);
         ledger.send(&first, Some(&claim(anna, "k", &first))).await.unwrap();
         let later = Order { now: first.now + time::Duration::HOUR, ..deposit(account, 11) };
-        let posted = ledger.send(&later, Some(&claim(anna, "k", &later))).await.unwrap();
-        assert!(!posted.replayed);
+        let receipt = ledger.send(&later, Some(&claim(anna, "k", &later))).await.unwrap();
+        assert!(!receipt.replayed);
         assert_eq!(ledger.balance(anna, account).await, 21);
     }
 
@@ -85,7 +86,7 @@ on_both! {
         let ledger = Fixture::new(backend).await;
         let anna = new_id();
         let target = new_id();
-        let expired = EXPIRED_BATCH + 3;
+        let expired = CLEANUP_BATCH + 3;
         // Refusals are the cheapest responses.
         let mut sent = Vec::new();
         for index in 0..=expired {
@@ -104,7 +105,7 @@ on_both! {
         }
         let now = now() + time::Duration::seconds(2);
         let removed = ledger.store.remove_expired_idempotency_keys(now).await.unwrap();
-        assert_eq!(removed, expired.unsigned_abs());
+        assert_eq!(removed, u64::from(expired));
         assert_eq!(ledger.number("SELECT count(*) FROM idempotency_keys").await, 1);
         assert_eq!(ledger.store.remove_expired_idempotency_keys(now).await.unwrap(), 0);
     }
@@ -124,10 +125,10 @@ on_both! {
         });
         let mut ids = BTreeSet::new();
         let mut made = 0;
-        for posted in futures_util::future::join_all(tries).await {
-            let posted = posted.unwrap();
-            ids.insert(posted.transfer.id);
-            made += i32::from(!posted.replayed);
+        for receipt in futures_util::future::join_all(tries).await {
+            let receipt = receipt.unwrap();
+            ids.insert(receipt.transfer.id);
+            made += i32::from(!receipt.replayed);
         }
         assert_eq!((ids.len(), made), (1, 1));
         assert_eq!(ledger.balance(anna, from).await, 990);
@@ -155,11 +156,11 @@ on_both! {
                 ledger.send(&order, Some(&held)).await
             }
         };
-        assert!(matches!(second, Err(TransferError::InProgress)), "{second:?}");
+        assert!(matches!(second, Err(TransferError::KeyConflict(KeyConflict::InProgress))), "{second:?}");
         // The first request was dropped and left nothing behind.
         assert_eq!(ledger.transfers().await, 0);
-        let posted = send_until_free(&ledger.store, &order, &held).await.unwrap();
-        assert!(!posted.replayed);
+        let receipt = send_until_free(&ledger.store, &order, &held).await.unwrap();
+        assert!(!receipt.replayed);
     }
 
     async fn a_request_that_is_aborted_leaves_no_key_behind(backend: Backend) {
@@ -176,8 +177,8 @@ on_both! {
             // commit.
             let cut = Duration::from_micros(50 * index.unsigned_abs());
             let _cut = tokio::time::timeout(cut, ledger.send(&order, Some(&held))).await;
-            let posted = send_until_free(&ledger.store, &order, &held).await.unwrap();
-            assert_eq!(posted.transfer.amount, 1);
+            let receipt = send_until_free(&ledger.store, &order, &held).await.unwrap();
+            assert_eq!(receipt.transfer.amount, 1);
         }
         assert_eq!(ledger.transfers().await, before + tries);
         assert_eq!(ledger.balance(anna, from).await, 1_000 - tries);

@@ -19,13 +19,14 @@ use std::time::Duration;
 
 use db::{Database, DbMetrics, migrate};
 use gantry::app::ledger::domain::{
-    AccountName, Amount, Claim, Currency, IdempotencyKey, NewAccount, Order, Reference, Source,
+    AccountName, Amount, Currency, NewAccount, Order, Reference, Source,
 };
 use gantry::app::ledger::store::postgres::PostgresLedger;
 use gantry::app::ledger::store::sqlite::SqliteLedger;
-use gantry::app::ledger::store::{LedgerStore, Posted, TransferError};
+use gantry::app::ledger::store::{LedgerStore, TransferError, TransferReceipt};
 use gantry::config::Config;
 use identity::store::{ErasureError, ErasureHook as _};
+use request::idempotency::{Claim, IdempotencyKey, KeyConflict};
 use settings::Layers;
 use settings::clock::{Clock as _, SystemClock, new_id};
 use telemetry::Exemplars;
@@ -100,12 +101,16 @@ impl Fixture {
         account
     }
 
-    async fn send(&self, order: &Order, claim: Option<&Claim>) -> Result<Posted, TransferError> {
+    async fn send(
+        &self,
+        order: &Order,
+        claim: Option<&Claim>,
+    ) -> Result<TransferReceipt, TransferError> {
         self.store.transfer(order, claim).await
     }
 
     async fn balance(&self, owner: Uuid, account: Uuid) -> i64 {
-        let account = self.store.account(owner, account).await.unwrap();
+        let account = self.store.get_account(owner, account).await.unwrap();
         account.expect("the account").balance
     }
 
@@ -233,11 +238,13 @@ async fn send_until_free(
     store: &Arc<dyn LedgerStore>,
     order: &Order,
     claim: &Claim,
-) -> Result<Posted, TransferError> {
+) -> Result<TransferReceipt, TransferError> {
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while std::time::Instant::now() < deadline {
         match store.transfer(order, Some(claim)).await {
-            Err(TransferError::InProgress) => tokio::time::sleep(Duration::from_millis(2)).await,
+            Err(TransferError::KeyConflict(KeyConflict::InProgress)) => {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
             answer => return answer,
         }
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gantry::app::ledger::domain::{MAX_BALANCE, Order, Refusal};
-use gantry::app::ledger::store::{Posted, TransferError};
+use gantry::app::ledger::store::{TransferError, TransferReceipt};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -111,15 +111,15 @@ impl World {
     }
 
     /// Sends a step with its repetitions, one after the other. All responses must be equal.
-    async fn send(&self, key: &str, step: &Step) -> Result<Posted, Refusal> {
+    async fn send(&self, key: &str, step: &Step) -> Result<TransferReceipt, Refusal> {
         let mut first = None;
         for time in 0..step.times {
             let order = self.order(step);
             let held = claim(self.owners[0], key, &order);
             let answer = match send_until_free(&self.ledger.store, &order, &held).await {
-                Ok(posted) => {
-                    assert_eq!(posted.replayed, time > 0);
-                    Ok(posted)
+                Ok(receipt) => {
+                    assert_eq!(receipt.replayed, time > 0);
+                    Ok(receipt)
                 }
                 Err(TransferError::Refused { refusal, replayed }) => {
                     assert_eq!(replayed, time > 0);
@@ -127,10 +127,10 @@ impl World {
                 }
                 Err(error) => panic!("{error}"),
             };
-            let outcome = |answer: &Result<Posted, Refusal>| {
+            let outcome = |answer: &Result<TransferReceipt, Refusal>| {
                 answer
                     .as_ref()
-                    .map(|posted| posted.transfer.id)
+                    .map(|receipt| receipt.transfer.id)
                     .map_err(|refusal| *refusal)
             };
             let first = first.get_or_insert_with(|| answer.clone());
@@ -205,7 +205,7 @@ async fn check_concurrent(backend: Backend, clients: Vec<Vec<Step>>) {
                 let made: BTreeSet<_> = answers
                     .iter()
                     .map(|answer| match answer {
-                        Ok(posted) => Ok(posted.transfer.id),
+                        Ok(receipt) => Ok(receipt.transfer.id),
                         Err(TransferError::Refused { refusal, .. }) => Err(refusal.as_str()),
                         Err(error) => panic!("{error}"),
                     })

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use db::Database;
 use gantry::app::ledger::domain::{
-    Currency, MAX_AMOUNT, MAX_BALANCE, Order, Party, Refusal, Source, post,
+    Currency, LockedAccount, MAX_AMOUNT, MAX_BALANCE, Order, Refusal, Source, post,
 };
 use gantry::app::ledger::store::TransferError;
 use settings::clock::new_id;
@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::{Fixture, deposit, payment};
 use crate::support::Backend;
 
-fn party(owner: Option<Uuid>, currency: &str, balance: i64, closed: bool) -> Party {
-    Party {
+fn account(owner: Option<Uuid>, currency: &str, balance: i64, closed: bool) -> LockedAccount {
+    LockedAccount {
         id: new_id(),
         owner,
         currency: Currency::parse(currency).unwrap(),
@@ -26,25 +26,25 @@ fn party(owner: Option<Uuid>, currency: &str, balance: i64, closed: bool) -> Par
 }
 
 /// Replaces all accounts.
-async fn replace_accounts(ledger: &Fixture, parties: &[Party]) {
+async fn replace_accounts(ledger: &Fixture, accounts: &[LockedAccount]) {
     use sqlx::Executor as _;
     let Database::Postgres(db) = &ledger.database else {
         panic!("on Postgres only");
     };
     let mut sql = "DELETE FROM transfers; DELETE FROM accounts;".to_owned();
-    for party in parties {
-        let owner = party
+    for account in accounts {
+        let owner = account
             .owner
             .map_or("NULL".to_owned(), |owner| format!("'{owner}'"));
         write!(
             sql,
             "INSERT INTO accounts (id, owner_id, is_system, currency, name, balance, created_at, closed_at)
              VALUES ('{}', {owner}, {}, '{}', 'x', {}, now(), {});",
-            party.id,
-            party.owner.is_none(),
-            party.currency.as_str(),
-            party.balance,
-            if party.closed { "now()" } else { "NULL" },
+            account.id,
+            account.owner.is_none(),
+            account.currency.as_str(),
+            account.balance,
+            if account.closed { "now()" } else { "NULL" },
         )
         .expect("a string takes what is written");
     }
@@ -54,7 +54,7 @@ async fn replace_accounts(ledger: &Fixture, parties: &[Party]) {
 }
 
 /// The balances after the transfer, or the reason of the refusal.
-async fn decide(ledger: &Fixture, order: &Order, from: Option<&Party>) -> String {
+async fn decide(ledger: &Fixture, order: &Order, from: Option<&LockedAccount>) -> String {
     match ledger.send(order, None).await {
         Ok(_) => {
             let balance = async |id: Uuid| {
@@ -74,20 +74,20 @@ async fn postgres_decides_as_the_domain_does() {
     let ledger = Fixture::new(Backend::Postgres).await;
     let (owner, other) = (new_id(), new_id());
     let sources = [
-        party(Some(owner), "EUR", 100, false),
-        party(Some(owner), "EUR", 100, true),
-        party(Some(owner), "USD", MAX_BALANCE, false),
-        party(Some(other), "EUR", 100, false),
+        account(Some(owner), "EUR", 100, false),
+        account(Some(owner), "EUR", 100, true),
+        account(Some(owner), "USD", MAX_BALANCE, false),
+        account(Some(other), "EUR", 100, false),
     ];
     let targets = [
-        party(Some(other), "EUR", 0, false),
-        party(Some(other), "EUR", 0, true),
-        party(Some(other), "EUR", MAX_BALANCE - 100, false),
-        party(Some(other), "USD", MAX_BALANCE - 100, false),
+        account(Some(other), "EUR", 0, false),
+        account(Some(other), "EUR", 0, true),
+        account(Some(other), "EUR", MAX_BALANCE - 100, false),
+        account(Some(other), "USD", MAX_BALANCE - 100, false),
     ];
     let systems = [
-        party(None, "EUR", 0, false),
-        party(None, "USD", i64::MIN + 100, false),
+        account(None, "EUR", 0, false),
+        account(None, "USD", i64::MIN + 100, false),
     ];
     let nobody = new_id();
     let mut seen = BTreeSet::new();
@@ -110,7 +110,7 @@ async fn postgres_decides_as_the_domain_does() {
             ];
             for order in orders {
                 replace_accounts(&ledger, &present).await;
-                let find = |id| present.iter().find(|party| party.id == id);
+                let find = |id| present.iter().find(|account| account.id == id);
                 let to = find(order.to_account);
                 let from = match order.source {
                     Source::Own { account, .. } => find(account),

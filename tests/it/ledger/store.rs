@@ -2,7 +2,7 @@
 
 use gantry::app::ledger::domain::{MAX_AMOUNT, MAX_BALANCE, Refusal};
 use gantry::app::ledger::store::TransferError;
-use http_server::page::PageRequest;
+use request::page::PageRequest;
 use settings::clock::new_id;
 use uuid::Uuid;
 
@@ -21,11 +21,11 @@ on_both! {
         let ledger = Fixture::new(backend).await;
         let (owner, other) = (new_id(), new_id());
         let id = ledger.open(owner, "EUR").await;
-        let account = ledger.store.account(owner, id).await.unwrap().unwrap();
+        let account = ledger.store.get_account(owner, id).await.unwrap().unwrap();
         assert_eq!((account.balance, account.version), (0, 1));
         assert_eq!((account.name.as_str(), account.currency.as_str()), ("Savings", "EUR"));
-        assert_eq!(ledger.store.account(other, id).await.unwrap(), None);
-        assert_eq!(ledger.store.account(owner, new_id()).await.unwrap(), None);
+        assert_eq!(ledger.store.get_account(other, id).await.unwrap(), None);
+        assert_eq!(ledger.store.get_account(owner, new_id()).await.unwrap(), None);
     }
 
     async fn stored_times_have_microsecond_precision(backend: Backend) {
@@ -33,7 +33,7 @@ on_both! {
         let owner = new_id();
         let (from, to) = (ledger.open_with(owner, "EUR", 7).await, ledger.open(owner, "EUR").await);
         let made = ledger.send(&payment(owner, from, to, 7), None).await.unwrap().transfer;
-        let read = ledger.store.transfer_of(owner, made.id).await.unwrap().unwrap();
+        let read = ledger.store.get_transfer(owner, made.id).await.unwrap().unwrap();
         assert_eq!(made, read);
     }
 
@@ -43,8 +43,8 @@ on_both! {
         let from = ledger.open_with(anna, "EUR", 100).await;
         let to = ledger.open(ben, "EUR").await;
         ledger.send(&payment(anna, from, to, 30), None).await.unwrap();
-        let from = ledger.store.account(anna, from).await.unwrap().unwrap();
-        let to = ledger.store.account(ben, to).await.unwrap().unwrap();
+        let from = ledger.store.get_account(anna, from).await.unwrap().unwrap();
+        let to = ledger.store.get_account(ben, to).await.unwrap().unwrap();
         assert_eq!((from.balance, from.version), (70, 3));
         assert_eq!((to.balance, to.version), (30, 2));
         ledger.assert_sound().await;
@@ -79,8 +79,8 @@ on_both! {
             orders.push(deposit(ledger.open(owner, "EUR").await, 1));
         }
         let sent = orders.iter().map(|order| ledger.send(order, None));
-        for posted in futures_util::future::join_all(sent).await {
-            posted.unwrap();
+        for receipt in futures_util::future::join_all(sent).await {
+            receipt.unwrap();
         }
         let system = "SELECT count(*) FROM accounts WHERE is_system";
         assert_eq!(ledger.number(system).await, 1);
@@ -132,9 +132,9 @@ on_both! {
         let to = ledger.open(ben, "EUR").await;
         let made = ledger.send(&payment(anna, from, to, 1), None).await.unwrap().transfer;
         for (user, sees) in [(anna, true), (ben, true), (eve, false)] {
-            let found = ledger.store.transfer_of(user, made.id).await.unwrap();
+            let found = ledger.store.get_transfer(user, made.id).await.unwrap();
             assert_eq!(found.is_some(), sees);
-            let listed = ledger.store.transfers(user, page(100, None)).await.unwrap();
+            let listed = ledger.store.list_transfers(user, page(100, None)).await.unwrap();
             assert_eq!(listed.iter().any(|transfer| transfer.id == made.id), sees);
         }
     }
@@ -161,21 +161,21 @@ on_both! {
         let mut before = None;
         loop {
             let request = page(5, before);
-            let found = ledger.store.transfers(anna, request).await.unwrap();
+            let found = ledger.store.list_transfers(anna, request).await.unwrap();
             let found = request.page(found, |transfer| transfer.id);
             seen.extend(found.items.iter().map(|transfer| transfer.id));
             before = seen.last().copied();
-            if found.next_cursor.is_none() {
+            if found.next.is_none() {
                 break;
             }
         }
         // The oldest entry is the deposit.
         assert_eq!(seen.len(), made.len() + 1);
         assert_eq!(seen[..made.len()], made);
-        let accounts = ledger.store.accounts(anna, page(1, None)).await.unwrap();
+        let accounts = ledger.store.list_accounts(anna, page(1, None)).await.unwrap();
         let ids: Vec<_> = accounts.iter().map(|account| account.id).collect();
         assert_eq!(ids, [second, first], "one more than the page, newest first");
-        let rest = ledger.store.accounts(anna, page(5, Some(second))).await.unwrap();
+        let rest = ledger.store.list_accounts(anna, page(5, Some(second))).await.unwrap();
         assert_eq!(rest.len(), 1);
     }
 }

@@ -3,15 +3,15 @@
 use axum::extract::State as AxumState;
 use axum::response::IntoResponse;
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use http_server::description::groups::{ANY, BODY};
 use http_server::extract::Json;
-use http_server::problem;
 use http_server::problem::ProblemResponse;
 use request::Fields;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{State, UserBody};
+use super::{State, UserBody, codes};
 use crate::domain::{Email, Name, Password};
 use crate::service::TokenPair;
 
@@ -80,6 +80,18 @@ pub(super) struct TokenBody {
     refresh_token: String,
 }
 
+http_server::problem_responses! {
+    /// Problems of a registration.
+    pub(super) struct RegisterProblems = [ANY, BODY, &[codes::EMAIL_TAKEN]];
+    /// Problems of a login.
+    pub(super) struct LoginProblems = [ANY, BODY, &[codes::INVALID_CREDENTIALS]];
+    /// Problems of a refresh.
+    pub(super) struct RefreshProblems =
+        [ANY, BODY, &[codes::INVALID_REFRESH_TOKEN, codes::REFRESH_TOKEN_ROTATED]];
+    /// Problems of a logout.
+    pub(super) struct LogoutProblems = [ANY, BODY];
+}
+
 /// Answers with tokens must not be stored (RFC 6749, section 5.1).
 const NO_STORE: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -103,15 +115,7 @@ fn token_response(tokens: &TokenPair) -> impl IntoResponse + use<> {
     request_body = Registration,
     responses(
         (status = 201, body = UserBody, description = "The new user"),
-        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY"),
-        (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
-        (status = 409, body = problem::Body, content_type = "application/problem+json", description = "EMAIL_TAKEN"),
-        (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
-        (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),
-        (status = 422, body = problem::Body, content_type = "application/problem+json", description = "VALIDATION_FAILED"),
-        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
-        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
-        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+        RegisterProblems,
     )
 )]
 pub(super) async fn register(
@@ -139,15 +143,7 @@ pub(super) async fn register(
     request_body = Login,
     responses(
         (status = 200, body = TokenBody, description = "A pair of tokens"),
-        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY"),
-        (status = 401, body = problem::Body, content_type = "application/problem+json", description = "INVALID_CREDENTIALS, the same for an unknown address and a wrong password"),
-        (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
-        (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
-        (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),
-        (status = 422, body = problem::Body, content_type = "application/problem+json", description = "VALIDATION_FAILED"),
-        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
-        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
-        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+        LoginProblems,
     )
 )]
 pub(super) async fn login(
@@ -172,16 +168,7 @@ pub(super) async fn login(
     request_body = RefreshRequest,
     responses(
         (status = 200, body = TokenBody, description = "A pair of tokens"),
-        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY"),
-        (status = 401, body = problem::Body, content_type = "application/problem+json", description = "INVALID_REFRESH_TOKEN"),
-        (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
-        (status = 409, body = problem::Body, content_type = "application/problem+json", description = "REFRESH_TOKEN_ROTATED"),
-        (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
-        (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),
-        (status = 422, body = problem::Body, content_type = "application/problem+json", description = "VALIDATION_FAILED"),
-        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
-        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
-        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+        RefreshProblems,
     )
 )]
 pub(super) async fn refresh(
@@ -203,14 +190,7 @@ pub(super) async fn refresh(
     request_body = RefreshRequest,
     responses(
         (status = 204, description = "Revoked"),
-        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY"),
-        (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
-        (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
-        (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),
-        (status = 422, body = problem::Body, content_type = "application/problem+json", description = "VALIDATION_FAILED"),
-        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
-        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
-        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+        LogoutProblems,
     )
 )]
 pub(super) async fn logout(

@@ -4,16 +4,17 @@ use axum::extract::State as AxumState;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_server::authenticate::RequirePrincipal;
+use http_server::description::groups::{ANY, AUTHENTICATED, BODY, IF_MATCH};
+use http_server::etag;
 use http_server::etag::{Condition, IfMatch, IfNoneMatch};
 use http_server::extract::Json;
 use http_server::problem::ProblemResponse;
-use http_server::{etag, problem};
 use request::Fields;
 use serde::Deserialize;
 use settings::validation::InvalidValue;
 use utoipa::ToSchema;
 
-use super::{State, UserBody};
+use super::{State, UserBody, codes};
 use crate::domain::{Email, Name, Password, User, UserChange};
 use crate::store::ExpectedVersion;
 
@@ -61,6 +62,22 @@ pub(super) struct PasswordChange {
     new_password: String,
 }
 
+http_server::problem_responses! {
+    /// Problems of reading the own account.
+    pub(super) struct ReadProblems = [ANY, AUTHENTICATED];
+    /// Problems of changing the own account.
+    pub(super) struct UpdateProblems = [ANY, AUTHENTICATED, BODY, IF_MATCH, &[
+        codes::WRONG_PASSWORD,
+        codes::EMAIL_TAKEN,
+    ]];
+    /// Problems of erasing the own account. The application adds those of its erasure hooks.
+    pub(super) struct EraseProblems =
+        [ANY, AUTHENTICATED, BODY, IF_MATCH, &[codes::WRONG_PASSWORD]];
+    /// Problems of changing the own password.
+    pub(super) struct ChangePasswordProblems =
+        [ANY, AUTHENTICATED, BODY, &[codes::WRONG_PASSWORD]];
+}
+
 const REQUIRED: InvalidValue = InvalidValue {
     code: "REQUIRED",
     message: "is required",
@@ -98,11 +115,7 @@ fn expected_version(IfMatch(condition): IfMatch) -> ExpectedVersion {
     responses(
         (status = 200, body = UserBody, headers(("ETag" = String, description = "Version of the user")), description = "The user"),
         (status = 304, description = "Not changed since the ETag in If-None-Match"),
-        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_HEADER"),
-        (status = 401, body = problem::Body, content_type = "application/problem+json", description = "UNAUTHENTICATED"),
-        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
-        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
-        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+        ReadProblems,
     )
 )]
 pub(super) async fn read(
@@ -129,18 +142,7 @@ pub(super) async fn read(
     request_body = UserChangeBody,
     responses(
         (status = 200, body = UserBody, headers(("ETag" = String, description = "Version of the user")), description = "The user, changed"),
-        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY, INVALID_HEADER"),
-        (status = 401, body = problem::Body, content_type = "application/problem+json", description = "UNAUTHENTICATED"),
-        (status = 403, body = problem::Body, content_type = "application/problem+json", description = "WRONG_PASSWORD"),
-        (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
-        (status = 409, body = problem::Body, content_type = "application/problem+json", description = "EMAIL_TAKEN"),
-        (status = 412, body = problem::Body, content_type = "application/problem+json", description = "PRECONDITION_FAILED"),
-        (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
-        (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),
-        (status = 422, body = problem::Body, content_type = "application/problem+json", description = "VALIDATION_FAILED"),
-        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
-        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
-        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+        UpdateProblems,
     )
 )]
 pub(super) async fn update(
@@ -189,18 +191,7 @@ pub(super) async fn update(
     request_body = ErasureBody,
     responses(
         (status = 204, description = "Erased"),
-        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY, INVALID_HEADER"),
-        (status = 401, body = problem::Body, content_type = "application/problem+json", description = "UNAUTHENTICATED"),
-        (status = 403, body = problem::Body, content_type = "application/problem+json", description = "WRONG_PASSWORD"),
-        (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
-        (status = 409, body = problem::Body, content_type = "application/problem+json", description = "A part of the service refuses the erasure."),
-        (status = 412, body = problem::Body, content_type = "application/problem+json", description = "PRECONDITION_FAILED"),
-        (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
-        (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),
-        (status = 422, body = problem::Body, content_type = "application/problem+json", description = "VALIDATION_FAILED"),
-        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
-        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
-        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+        EraseProblems,
     )
 )]
 pub(super) async fn erase(
@@ -229,16 +220,7 @@ pub(super) async fn erase(
     request_body = PasswordChange,
     responses(
         (status = 204, description = "Changed; log in again"),
-        (status = 400, body = problem::Body, content_type = "application/problem+json", description = "INVALID_JSON, UNKNOWN_FIELD, INVALID_BODY"),
-        (status = 401, body = problem::Body, content_type = "application/problem+json", description = "UNAUTHENTICATED"),
-        (status = 403, body = problem::Body, content_type = "application/problem+json", description = "WRONG_PASSWORD"),
-        (status = 408, body = problem::Body, content_type = "application/problem+json", description = "BODY_TIMEOUT"),
-        (status = 413, body = problem::Body, content_type = "application/problem+json", description = "BODY_TOO_LARGE"),
-        (status = 415, body = problem::Body, content_type = "application/problem+json", description = "UNSUPPORTED_MEDIA_TYPE"),
-        (status = 422, body = problem::Body, content_type = "application/problem+json", description = "VALIDATION_FAILED"),
-        (status = 429, body = problem::Body, content_type = "application/problem+json", description = "RATE_LIMITED"),
-        (status = 500, body = problem::Body, content_type = "application/problem+json", description = "INTERNAL"),
-        (status = 503, body = problem::Body, content_type = "application/problem+json", description = "OVERLOADED, DATABASE_UNAVAILABLE, DEADLINE_EXCEEDED"),
+        ChangePasswordProblems,
     )
 )]
 pub(super) async fn change_password(

@@ -1,11 +1,10 @@
-//! The rules of the ledger: values, transfers and idempotency, without database and protocol.
+//! The rules of the ledger: values and transfers, without database and protocol.
 
-mod idempotency;
+mod fingerprint;
 mod transfer;
 mod values;
 
-pub use idempotency::{Claim, Fingerprint, IdempotencyKey};
-pub use transfer::{Order, Party, Posting, Refusal, Source, Transfer, post};
+pub use transfer::{LockedAccount, Order, Posting, Refusal, Source, Transfer, post};
 pub use values::{
     AccountName, Amount, Currencies, Currency, MAX_AMOUNT, MAX_BALANCE, Reference, parse_id,
 };
@@ -41,14 +40,14 @@ pub struct NewAccount {
     pub currency: Currency,
     /// Chosen by the owner.
     pub name: AccountName,
-    /// Now.
+    /// Time of the request.
     pub now: OffsetDateTime,
 }
 
 impl NewAccount {
-    /// The account after it was opened.
+    /// The account in its first version.
     #[must_use]
-    pub fn opened(&self) -> Account {
+    pub fn first_version(&self) -> Account {
         Account {
             id: self.id,
             currency: self.currency,

@@ -38,7 +38,7 @@ pub enum Source {
     System,
 }
 
-/// A requested transfer.
+/// An order to make a transfer.
 #[derive(Debug, Clone)]
 pub struct Order {
     /// The id that the transfer will have.
@@ -51,14 +51,14 @@ pub struct Order {
     pub amount: Amount,
     /// Purpose of the transfer.
     pub reference: Reference,
-    /// Now.
+    /// Time of the request.
     pub now: OffsetDateTime,
 }
 
 impl Order {
-    /// The transfer after it was made. `from` is the account that paid.
+    /// The transfer that completes the order. `from` is the account that paid.
     #[must_use]
-    pub fn made(&self, from: &Party) -> Transfer {
+    pub fn completed(&self, from: &LockedAccount) -> Transfer {
         Transfer {
             id: self.id,
             from_account: from.id,
@@ -73,7 +73,7 @@ impl Order {
 
 /// A locked account, in its state before a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Party {
+pub struct LockedAccount {
     /// The account.
     pub id: Uuid,
     /// None for a system account.
@@ -103,25 +103,25 @@ pub struct Posting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The account that pays does not exist or belongs to another user.
-    #[error("no own account to pay from")]
+    #[error("the account to pay from does not exist or belongs to another user")]
     UnknownSource,
     /// The account that is paid does not exist or is a system account.
-    #[error("no account to pay to")]
+    #[error("the account to pay to does not exist or is a system account")]
     UnknownTarget,
     /// Both accounts are the same.
     #[error("both accounts are the same")]
     SameAccount,
     /// One of the accounts is closed.
-    #[error("the account is closed")]
+    #[error("one of the accounts is closed")]
     AccountClosed,
     /// The accounts have different currencies.
     #[error("the accounts have different currencies")]
     CurrencyMismatch,
     /// The balance is below the amount.
-    #[error("not enough money")]
+    #[error("the balance is below the amount")]
     InsufficientFunds,
     /// The balance would grow beyond [`MAX_BALANCE`].
-    #[error("the balance would grow beyond its limit")]
+    #[error("the balance would exceed its limit")]
     BalanceLimitExceeded,
 }
 
@@ -165,7 +165,11 @@ impl Refusal {
 ///
 /// # Errors
 /// The reason why the transfer is not made. Nothing changes then.
-pub fn post(order: &Order, from: Option<&Party>, to: Option<&Party>) -> Result<Posting, Refusal> {
+pub fn post(
+    order: &Order,
+    from: Option<&LockedAccount>,
+    to: Option<&LockedAccount>,
+) -> Result<Posting, Refusal> {
     let from = from.ok_or(match order.source {
         Source::Own { .. } => Refusal::UnknownSource,
         // The system account is found through the target's currency.
@@ -218,8 +222,8 @@ mod tests {
     const OWNER: Uuid = Uuid::from_u128(1);
     const OTHER: Uuid = Uuid::from_u128(2);
 
-    fn party(id: u128, owner: Option<Uuid>, balance: i64) -> Party {
-        Party {
+    fn account(id: u128, owner: Option<Uuid>, balance: i64) -> LockedAccount {
+        LockedAccount {
             id: Uuid::from_u128(id),
             owner,
             currency: Currency::parse("EUR").unwrap(),
@@ -239,7 +243,7 @@ mod tests {
         }
     }
 
-    fn own(amount: i64) -> Order {
+    fn payment(amount: i64) -> Order {
         let account = Uuid::from_u128(10);
         order(
             Source::Own {
@@ -252,60 +256,60 @@ mod tests {
 
     #[test]
     fn what_one_account_gives_the_other_gets() {
-        let (from, to) = (party(10, Some(OWNER), 100), party(11, Some(OTHER), 5));
-        let posting = post(&own(100), Some(&from), Some(&to)).unwrap();
+        let (from, to) = (account(10, Some(OWNER), 100), account(11, Some(OTHER), 5));
+        let posting = post(&payment(100), Some(&from), Some(&to)).unwrap();
         assert_eq!((posting.from_balance, posting.to_balance), (0, 105));
     }
 
     #[test]
     fn every_refusal_has_its_case() {
-        let from = party(10, Some(OWNER), 100);
-        let to = party(11, Some(OTHER), 5);
-        let decide = |order: &Order, from: Option<Party>, to: Option<Party>| {
+        let from = account(10, Some(OWNER), 100);
+        let to = account(11, Some(OTHER), 5);
+        let decide = |order: &Order, from: Option<LockedAccount>, to: Option<LockedAccount>| {
             post(order, from.as_ref(), to.as_ref()).unwrap_err()
         };
-        let asked = own(50);
-        let foreign = Party {
+        let fifty = payment(50);
+        let foreign = LockedAccount {
             owner: Some(OTHER),
             ..from
         };
-        let system = Party { owner: None, ..to };
-        let closed = Party { closed: true, ..to };
-        let dollars = Party {
+        let system = LockedAccount { owner: None, ..to };
+        let closed = LockedAccount { closed: true, ..to };
+        let dollars = LockedAccount {
             currency: Currency::parse("USD").unwrap(),
             ..to
         };
-        let full = Party {
+        let full = LockedAccount {
             balance: MAX_BALANCE - 49,
             ..to
         };
         let cases = [
-            (Refusal::UnknownSource, decide(&asked, None, Some(to))),
+            (Refusal::UnknownSource, decide(&fifty, None, Some(to))),
             (
                 Refusal::UnknownSource,
-                decide(&asked, Some(foreign), Some(to)),
+                decide(&fifty, Some(foreign), Some(to)),
             ),
-            (Refusal::UnknownTarget, decide(&asked, Some(from), None)),
+            (Refusal::UnknownTarget, decide(&fifty, Some(from), None)),
             (
                 Refusal::UnknownTarget,
-                decide(&asked, Some(from), Some(system)),
+                decide(&fifty, Some(from), Some(system)),
             ),
-            (Refusal::SameAccount, decide(&asked, Some(from), Some(from))),
+            (Refusal::SameAccount, decide(&fifty, Some(from), Some(from))),
             (
                 Refusal::AccountClosed,
-                decide(&asked, Some(from), Some(closed)),
+                decide(&fifty, Some(from), Some(closed)),
             ),
             (
                 Refusal::CurrencyMismatch,
-                decide(&asked, Some(from), Some(dollars)),
+                decide(&fifty, Some(from), Some(dollars)),
             ),
             (
                 Refusal::InsufficientFunds,
-                decide(&own(101), Some(from), Some(to)),
+                decide(&payment(101), Some(from), Some(to)),
             ),
             (
                 Refusal::BalanceLimitExceeded,
-                decide(&asked, Some(from), Some(full)),
+                decide(&fifty, Some(from), Some(full)),
             ),
         ];
         for (expected, got) in cases {
@@ -320,12 +324,12 @@ mod tests {
 
     #[test]
     fn the_system_account_goes_below_zero_but_never_wraps() {
-        let to = party(11, Some(OTHER), 0);
-        let asked = order(Source::System, MAX_AMOUNT);
-        let posting = post(&asked, Some(&party(9, None, 0)), Some(&to)).unwrap();
+        let to = account(11, Some(OTHER), 0);
+        let deposit = order(Source::System, MAX_AMOUNT);
+        let posting = post(&deposit, Some(&account(9, None, 0)), Some(&to)).unwrap();
         assert_eq!(posting.from_balance, -MAX_AMOUNT);
-        let lowest = party(9, None, i64::MIN + 1);
-        let refused = post(&asked, Some(&lowest), Some(&to)).unwrap_err();
+        let lowest = account(9, None, i64::MIN + 1);
+        let refused = post(&deposit, Some(&lowest), Some(&to)).unwrap_err();
         assert_eq!(refused, Refusal::BalanceLimitExceeded);
     }
 }

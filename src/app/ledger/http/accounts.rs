@@ -2,12 +2,12 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 use http_server::authenticate::RequirePrincipal;
 use http_server::etag;
 use http_server::etag::IfNoneMatch;
 use http_server::extract::{Json, Path, Query};
-use http_server::page::{Page, PageQuery};
+use http_server::page::{PageBody, PageQuery};
 use http_server::problem::ProblemResponse;
 use request::Fields;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,8 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::problems::{Listing, Opening, Reading, not_found};
+use super::location;
+use super::problems::{ListProblems, OpenAccountProblems, ReadProblems, not_found};
 use crate::app::ledger::Ledger;
 use crate::app::ledger::domain::{Account, AccountName};
 
@@ -83,7 +84,7 @@ impl From<Account> for AccountBody {
             ("Location" = String, description = "Path of the account"),
             ("ETag" = String, description = "Version of the account"),
         )),
-        Opening,
+        OpenAccountProblems,
     )
 )]
 pub(super) async fn open(
@@ -110,15 +111,18 @@ pub(super) async fn open(
     tag = "accounts",
     security(("bearer" = [])),
     params(PageQuery),
-    responses((status = 200, body = Page<AccountBody>, description = "A page of accounts"), Listing)
+    responses(
+        (status = 200, body = PageBody<AccountBody>, description = "A page of accounts"),
+        ListProblems,
+    )
 )]
 pub(super) async fn list(
     State(ledger): State<Ledger>,
     RequirePrincipal(principal): RequirePrincipal,
     Query(query): Query<PageQuery>,
-) -> Result<Json<Page<AccountBody>>, ProblemResponse> {
-    let page = ledger.accounts(principal.user, query.parse()?).await?;
-    Ok(Json(page.map(AccountBody::from)))
+) -> Result<Json<PageBody<AccountBody>>, ProblemResponse> {
+    let page = ledger.list_accounts(principal.user, query.parse()?).await?;
+    Ok(Json(page.into()))
 }
 
 /// One account of the user with its balance.
@@ -137,26 +141,20 @@ pub(super) async fn list(
             ("ETag" = String, description = "Version of the account; grows with every change"),
         )),
         (status = 304, description = "Not changed since an ETag in If-None-Match"),
-        Reading,
+        ReadProblems,
     )
 )]
 pub(super) async fn read(
     State(ledger): State<Ledger>,
     RequirePrincipal(principal): RequirePrincipal,
     Path(id): Path<Uuid>,
-    known: IfNoneMatch,
+    if_none_match: IfNoneMatch,
 ) -> Result<Response, ProblemResponse> {
-    let account = ledger.account(principal.user, id).await?;
+    let account = ledger.get_account(principal.user, id).await?;
     let account = account.ok_or_else(|| not_found("There is no account of yours with this id."))?;
     let tag = [(header::ETAG, etag::tag(account.version))];
-    if known.names(account.version) {
+    if if_none_match.names(account.version) {
         return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
     }
     Ok((tag, Json(AccountBody::from(account))).into_response())
-}
-
-/// The `Location` header of a created object.
-pub(super) fn location(path: &str) -> Option<[(header::HeaderName, HeaderValue); 1]> {
-    let value = HeaderValue::from_str(path).ok()?;
-    Some([(header::LOCATION, value)])
 }

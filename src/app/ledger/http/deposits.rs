@@ -2,19 +2,18 @@
 
 use axum::extract::State;
 use axum::response::IntoResponse;
-use http::HeaderMap;
 use http_server::authenticate::RequireAdmin;
 use http_server::extract::Json;
+use http_server::idempotency::IdempotencyKeyHeader;
 use http_server::problem::ProblemResponse;
 use request::Fields;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::idempotency_key;
-use super::problems::Depositing;
+use super::problems::DepositProblems;
 use super::transfers::{TransferBody, created};
 use crate::app::ledger::domain::{Amount, Reference, Source, parse_id};
-use crate::app::ledger::{Asked, Ledger};
+use crate::app::ledger::{Ledger, TransferRequest};
 
 /// A new deposit.
 #[derive(Deserialize, ToSchema)]
@@ -47,37 +46,30 @@ pub(super) struct NewDepositBody {
     operation_id = "createDeposit",
     tag = "deposits",
     security(("bearer" = [])),
-    params((
-        "Idempotency-Key" = Option<String>, Header,
-        description = "Chosen by the client, new for each deposit: 1 to 255 visible ASCII characters",
-        min_length = 1, max_length = 255, pattern = "^[!-~]+$",
-        example = "8e03978e-40d5-43dd-bc93-6894a57f9324",
-    )),
+    params(IdempotencyKeyHeader),
     request_body = NewDepositBody,
     responses(
-        (status = 201, body = TransferBody, description = "The transfer", headers(
-            ("Idempotency-Replayed" = String, description = "`true` when an earlier request with the key made it"),
-        )),
-        Depositing,
+        (status = 201, body = TransferBody, description = "The transfer"),
+        DepositProblems,
     )
 )]
 pub(super) async fn create(
     State(ledger): State<Ledger>,
     RequireAdmin(admin): RequireAdmin,
-    headers: HeaderMap,
+    IdempotencyKeyHeader { key }: IdempotencyKeyHeader,
     Json(body): Json<NewDepositBody>,
 ) -> Result<impl IntoResponse, ProblemResponse> {
-    let key = idempotency_key(&headers)?;
     let mut fields = Fields::default();
     let to = fields.take("account", parse_id(&body.account));
     let amount = fields.take("amount", Amount::parse(body.amount));
     let reference = fields.take("reference", Reference::parse(&body.reference));
     let ((to_account, amount), reference) = fields.finish(to.zip(amount).zip(reference))?;
-    let asked = Asked {
+    let request = TransferRequest {
         source: Source::System,
         to_account,
         amount,
         reference,
     };
-    Ok(created(ledger.transfer(admin.user, asked, key).await?))
+    let receipt = ledger.transfer(admin.user, request, key).await?;
+    Ok(created(receipt))
 }

@@ -7,15 +7,11 @@ mod transfers;
 
 pub use problems::codes;
 
-use http::HeaderMap;
-use http_server::extract::single_header;
-use http_server::problem;
-use request::Problem;
+use http::{HeaderName, HeaderValue, header};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Ledger;
-use super::domain::IdempotencyKey;
 
 /// The routes of this slice.
 pub fn routes() -> OpenApiRouter<Ledger> {
@@ -27,15 +23,8 @@ pub fn routes() -> OpenApiRouter<Ledger> {
         .routes(routes!(transfers::read))
 }
 
-/// Reads the `Idempotency-Key` of a request.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
-    let Some(text) = single_header(headers, "idempotency-key")? else {
-        return Ok(None);
-    };
-    IdempotencyKey::parse(text).map(Some).ok_or_else(|| {
-        Problem::new(
-            problem::codes::INVALID_HEADER,
-            "The header Idempotency-Key must have 1 to 255 visible ASCII characters.",
-        )
-    })
+/// The `Location` header of a created object.
+fn location(path: &str) -> Option<[(HeaderName, HeaderValue); 1]> {
+    let value = HeaderValue::from_str(path).ok()?;
+    Some([(header::LOCATION, value)])
 }

@@ -1,15 +1,14 @@
 //! The refusals of the ledger as problems, and the problems of each operation.
 
-use std::collections::BTreeMap;
-
-use http_server::description::describe;
+use http_server::description::groups::{
+    ADMIN, ANY, AUTHENTICATED, BODY, IDEMPOTENCY_KEY, OBJECT, PAGE,
+};
 use http_server::{authenticate, problem};
 use request::Problem;
 use request::problem::Code;
-use utoipa::openapi::{RefOr, Response};
 
 use crate::app::ledger::domain::Refusal;
-use crate::app::ledger::store::{OpenError, StillHoldsMoney, TransferError};
+use crate::app::ledger::store::{AccountNotEmpty, OpenError, TransferError};
 
 /// Problems of this slice.
 pub mod codes {
@@ -26,23 +25,16 @@ pub mod codes {
         pub BALANCE_LIMIT_EXCEEDED = 422, "The balance would grow beyond its limit";
         /// An account of the user still holds money.
         pub ACCOUNT_NOT_EMPTY = 409, "An account is not empty";
-        /// The `Idempotency-Key` was used with another request before.
-        pub IDEMPOTENCY_MISMATCH = 422, "The idempotency key belongs to another request";
-        /// A request with this `Idempotency-Key` is running. `Retry-After` gives the time to wait.
-        pub IDEMPOTENCY_IN_PROGRESS = 409, "A request with this idempotency key is running";
     }
 }
-
-/// Seconds after which a request with the same key has most likely ended.
-const IN_PROGRESS_RETRY: u64 = 1;
 
 /// The answer for objects that do not exist and for objects of other users.
 pub(super) fn not_found(detail: &'static str) -> Problem {
     Problem::new(problem::codes::NOT_FOUND, detail)
 }
 
-impl From<StillHoldsMoney> for Problem {
-    fn from(StillHoldsMoney: StillHoldsMoney) -> Self {
+impl From<AccountNotEmpty> for Problem {
+    fn from(AccountNotEmpty: AccountNotEmpty) -> Self {
         Self::new(
             codes::ACCOUNT_NOT_EMPTY,
             "An account still holds money; empty it first.",
@@ -83,15 +75,7 @@ impl From<TransferError> for Problem {
     fn from(error: TransferError) -> Self {
         match error {
             TransferError::Refused { refusal, .. } => refusal.into(),
-            TransferError::Mismatch => Self::new(
-                codes::IDEMPOTENCY_MISMATCH,
-                "This key was used for another request; choose a new one for each.",
-            ),
-            TransferError::InProgress => Self::new(
-                codes::IDEMPOTENCY_IN_PROGRESS,
-                "A request with this key is being carried out; ask again for its answer.",
-            )
-            .retry_after(IN_PROGRESS_RETRY),
+            TransferError::KeyConflict(conflict) => conflict.into(),
             // The token was valid when the request arrived.
             TransferError::Erased => authenticate::refused(),
             TransferError::Database(error) => error.into(),
@@ -108,66 +92,25 @@ impl From<OpenError> for Problem {
     }
 }
 
-/// Problems of every operation here.
-const ANY: &[&Code] = &[
-    problem::codes::INVALID_HEADER,
-    problem::codes::UNAUTHENTICATED,
-    problem::codes::RATE_LIMITED,
-    problem::codes::INTERNAL,
-    problem::codes::OVERLOADED,
-    problem::codes::DATABASE_UNAVAILABLE,
-    problem::codes::DEADLINE_EXCEEDED,
-];
-/// Problems of operations on one object.
-const OBJECT: &[&Code] = &[problem::codes::INVALID_PATH, problem::codes::NOT_FOUND];
-/// Problems of operations on a page.
-const PAGE: &[&Code] = &[
-    problem::codes::INVALID_QUERY,
-    problem::codes::INVALID_CURSOR,
-];
-/// Problems of operations with a body.
-const BODY: &[&Code] = &[
-    problem::codes::INVALID_JSON,
-    problem::codes::UNKNOWN_FIELD,
-    problem::codes::INVALID_BODY,
-    problem::codes::BODY_TIMEOUT,
-    problem::codes::BODY_TOO_LARGE,
-    problem::codes::UNSUPPORTED_MEDIA_TYPE,
-    problem::codes::VALIDATION_FAILED,
-];
 /// Problems of transfers and deposits.
-const POSTING: &[&Code] = &[
+const TRANSFER: &[&Code] = &[
     problem::codes::NOT_FOUND,
     codes::ACCOUNT_CLOSED,
     codes::BALANCE_LIMIT_EXCEEDED,
-    codes::IDEMPOTENCY_MISMATCH,
-    codes::IDEMPOTENCY_IN_PROGRESS,
 ];
 
-macro_rules! problems_of {
-    ($($(#[doc = $doc:literal])+ $name:ident = [$($group:expr),+];)*) => { $(
-        $(#[doc = $doc])+
-        pub(super) struct $name;
-
-        impl utoipa::IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<Response>> {
-                describe(&[$($group),+])
-            }
-        }
-    )* };
-}
-
-problems_of! {
-    /// Reading one object.
-    Reading = [ANY, OBJECT];
-    /// Reading a page.
-    Listing = [ANY, PAGE];
-    /// Opening an account.
-    Opening = [ANY, BODY];
-    /// A deposit.
-    Depositing = [ANY, BODY, &[problem::codes::FORBIDDEN], POSTING];
-    /// A transfer.
-    Transferring = [ANY, BODY, POSTING, &[
+http_server::problem_responses! {
+    /// Problems of reading one object.
+    pub(super) struct ReadProblems = [ANY, AUTHENTICATED, OBJECT];
+    /// Problems of reading a page.
+    pub(super) struct ListProblems = [ANY, AUTHENTICATED, PAGE];
+    /// Problems of opening an account.
+    pub(super) struct OpenAccountProblems = [ANY, AUTHENTICATED, BODY];
+    /// Problems of a deposit.
+    pub(super) struct DepositProblems =
+        [ANY, AUTHENTICATED, ADMIN, BODY, TRANSFER, IDEMPOTENCY_KEY];
+    /// Problems of a transfer.
+    pub(super) struct TransferProblems = [ANY, AUTHENTICATED, BODY, TRANSFER, IDEMPOTENCY_KEY, &[
         codes::SAME_ACCOUNT,
         codes::CURRENCY_MISMATCH,
         codes::INSUFFICIENT_FUNDS,

@@ -2,10 +2,11 @@
 
 use axum::extract::State;
 use axum::response::IntoResponse;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 use http_server::authenticate::RequirePrincipal;
 use http_server::extract::{Json, Path, Query};
-use http_server::page::{Page, PageQuery};
+use http_server::idempotency::{IdempotencyKeyHeader, IdempotencyReplayed};
+use http_server::page::{PageBody, PageQuery};
 use http_server::problem::ProblemResponse;
 use request::Fields;
 use serde::{Deserialize, Serialize};
@@ -13,12 +14,11 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::accounts::location;
-use super::idempotency_key;
-use super::problems::{Listing, Reading, Transferring, not_found};
+use super::location;
+use super::problems::{ListProblems, ReadProblems, TransferProblems, not_found};
 use crate::app::ledger::domain::{Amount, Reference, Source, Transfer, parse_id};
-use crate::app::ledger::store::Posted;
-use crate::app::ledger::{Asked, Ledger};
+use crate::app::ledger::store::TransferReceipt;
+use crate::app::ledger::{Ledger, TransferRequest};
 
 /// A new transfer.
 #[derive(Deserialize, ToSchema)]
@@ -93,15 +93,11 @@ impl From<Transfer> for TransferBody {
 
 /// The answer 201. If an earlier request with the same key made the transfer, a header marks the
 /// answer as replayed. Status and body equal those of the first answer.
-pub(super) fn created(posted: Posted) -> impl IntoResponse {
-    let replayed = posted.replayed.then_some([(
-        HeaderName::from_static("idempotency-replayed"),
-        HeaderValue::from_static("true"),
-    )]);
+pub(super) fn created(receipt: TransferReceipt) -> impl IntoResponse {
     (
         StatusCode::CREATED,
-        replayed,
-        Json(TransferBody::from(posted.transfer)),
+        IdempotencyReplayed(receipt.replayed),
+        Json(TransferBody::from(receipt.transfer)),
     )
 }
 
@@ -116,28 +112,21 @@ pub(super) fn created(posted: Posted) -> impl IntoResponse {
     operation_id = "createTransfer",
     tag = "transfers",
     security(("bearer" = [])),
-    params((
-        "Idempotency-Key" = Option<String>, Header,
-        description = "Chosen by the client, new for each transfer: 1 to 255 visible ASCII characters",
-        min_length = 1, max_length = 255, pattern = "^[!-~]+$",
-        example = "8e03978e-40d5-43dd-bc93-6894a57f9324",
-    )),
+    params(IdempotencyKeyHeader),
     request_body = NewTransferBody,
     responses(
         (status = 201, body = TransferBody, description = "The transfer", headers(
             ("Location" = String, description = "Path of the transfer"),
-            ("Idempotency-Replayed" = String, description = "`true` when an earlier request with the key made it"),
         )),
-        Transferring,
+        TransferProblems,
     )
 )]
 pub(super) async fn create(
     State(ledger): State<Ledger>,
     RequirePrincipal(principal): RequirePrincipal,
-    headers: HeaderMap,
+    IdempotencyKeyHeader { key }: IdempotencyKeyHeader,
     Json(body): Json<NewTransferBody>,
 ) -> Result<impl IntoResponse, ProblemResponse> {
-    let key = idempotency_key(&headers)?;
     let mut fields = Fields::default();
     let from = fields.take("from_account", parse_id(&body.from_account));
     let to = fields.take("to_account", parse_id(&body.to_account));
@@ -145,7 +134,7 @@ pub(super) async fn create(
     let reference = fields.take("reference", Reference::parse(&body.reference));
     let parsed = from.zip(to).zip(amount).zip(reference);
     let (((account, to_account), amount), reference) = fields.finish(parsed)?;
-    let asked = Asked {
+    let request = TransferRequest {
         source: Source::Own {
             account,
             owner: principal.user,
@@ -154,9 +143,9 @@ pub(super) async fn create(
         amount,
         reference,
     };
-    let posted = ledger.transfer(principal.user, asked, key).await?;
-    let location = location(&format!("/api/v1/transfers/{}", posted.transfer.id));
-    Ok((location, created(posted)))
+    let receipt = ledger.transfer(principal.user, request, key).await?;
+    let location = location(&format!("/api/v1/transfers/{}", receipt.transfer.id));
+    Ok((location, created(receipt)))
 }
 
 /// Transfers from and to accounts of the user, newest first.
@@ -167,15 +156,20 @@ pub(super) async fn create(
     tag = "transfers",
     security(("bearer" = [])),
     params(PageQuery),
-    responses((status = 200, body = Page<TransferBody>, description = "A page of transfers"), Listing)
+    responses(
+        (status = 200, body = PageBody<TransferBody>, description = "A page of transfers"),
+        ListProblems,
+    )
 )]
 pub(super) async fn list(
     State(ledger): State<Ledger>,
     RequirePrincipal(principal): RequirePrincipal,
     Query(query): Query<PageQuery>,
-) -> Result<Json<Page<TransferBody>>, ProblemResponse> {
-    let page = ledger.transfers(principal.user, query.parse()?).await?;
-    Ok(Json(page.map(TransferBody::from)))
+) -> Result<Json<PageBody<TransferBody>>, ProblemResponse> {
+    let page = ledger
+        .list_transfers(principal.user, query.parse()?)
+        .await?;
+    Ok(Json(page.into()))
 }
 
 /// One transfer from or to an account of the user.
@@ -186,14 +180,14 @@ pub(super) async fn list(
     tag = "transfers",
     security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The transfer")),
-    responses((status = 200, body = TransferBody, description = "The transfer"), Reading)
+    responses((status = 200, body = TransferBody, description = "The transfer"), ReadProblems)
 )]
 pub(super) async fn read(
     State(ledger): State<Ledger>,
     RequirePrincipal(principal): RequirePrincipal,
     Path(id): Path<Uuid>,
 ) -> Result<Json<TransferBody>, ProblemResponse> {
-    let transfer = ledger.transfer_of(principal.user, id).await?;
+    let transfer = ledger.get_transfer(principal.user, id).await?;
     let transfer =
         transfer.ok_or_else(|| not_found("There is no transfer of yours with this id."))?;
     Ok(Json(transfer.into()))

@@ -1,31 +1,33 @@
 //! The ledger on Postgres. Transactions are read committed and lock rows in the order of ids, so
 //! that transfers cannot deadlock.
 
+mod account_permits;
 mod transfer;
-mod turns;
 
 use async_trait::async_trait;
 use db::{Db, DbError};
-use http_server::page::PageRequest;
 use identity::store::{ErasureError, ErasureHook};
+use request::idempotency::Claim;
+use request::page::PageRequest;
 use settings::clock::SharedClock;
 use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 use uuid::Uuid;
-use workers;
 
-use self::transfer::{TransferRow, ask};
-use self::turns::Turns;
-use super::StillHoldsMoney;
-use super::{CLOSED_NAME, EXPIRED_BATCH, LedgerStore, OpenError, Posted, TransferError, currency};
-use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
+use self::account_permits::AccountSemaphores;
+use super::rows::{AccountRow, TransferRow};
+use super::{
+    AccountNotEmpty, CLEANUP_BATCH, CLOSED_NAME, LedgerStore, OpenError, TransferError,
+    TransferReceipt,
+};
+use crate::app::ledger::domain::{Account, NewAccount, Order, Transfer};
 
 /// The ledger's tables on Postgres.
 #[derive(Clone)]
 pub struct PostgresLedger {
     db: Db<Postgres>,
     clock: SharedClock,
-    turns: Turns,
+    semaphores: AccountSemaphores,
 }
 
 impl PostgresLedger {
@@ -35,7 +37,7 @@ impl PostgresLedger {
         Self {
             db,
             clock,
-            turns: Turns::new(),
+            semaphores: AccountSemaphores::new(),
         }
     }
 }
@@ -60,12 +62,12 @@ impl LedgerStore for PostgresLedger {
                 if done.rows_affected() == 0 {
                     return Err(OpenError::Erased);
                 }
-                Ok(account.opened())
+                Ok(account.first_version())
             })
             .await
     }
 
-    async fn account(&self, owner: Uuid, id: Uuid) -> Result<Option<Account>, DbError> {
+    async fn get_account(&self, owner: Uuid, id: Uuid) -> Result<Option<Account>, DbError> {
         self.db
             .transact("get_account", || async {
                 let mut connection = self.db.acquire().await?;
@@ -84,7 +86,7 @@ impl LedgerStore for PostgresLedger {
             .await
     }
 
-    async fn accounts(&self, owner: Uuid, page: PageRequest) -> Result<Vec<Account>, DbError> {
+    async fn list_accounts(&self, owner: Uuid, page: PageRequest) -> Result<Vec<Account>, DbError> {
         self.db
             .transact("list_accounts", || async {
                 let mut connection = self.db.acquire().await?;
@@ -110,16 +112,16 @@ impl LedgerStore for PostgresLedger {
         &self,
         order: &Order,
         claim: Option<&Claim>,
-    ) -> Result<Posted, TransferError> {
+    ) -> Result<TransferReceipt, TransferError> {
         let answer = self.db.transact("transfer", || async {
-            let _turn = self.turns.take(order).await;
+            let _permits = self.semaphores.acquire(order).await;
             let mut connection = self.db.acquire().await?;
-            ask(&mut connection, order, claim).await
+            transfer::call(&mut connection, order, claim).await
         });
-        answer.await?.read()
+        answer.await?.into_result()
     }
 
-    async fn transfer_of(&self, user: Uuid, id: Uuid) -> Result<Option<Transfer>, DbError> {
+    async fn get_transfer(&self, user: Uuid, id: Uuid) -> Result<Option<Transfer>, DbError> {
         self.db
             .transact("get_transfer", || async {
                 let mut connection = self.db.acquire().await?;
@@ -138,7 +140,11 @@ impl LedgerStore for PostgresLedger {
             .await
     }
 
-    async fn transfers(&self, user: Uuid, page: PageRequest) -> Result<Vec<Transfer>, DbError> {
+    async fn list_transfers(
+        &self,
+        user: Uuid,
+        page: PageRequest,
+    ) -> Result<Vec<Transfer>, DbError> {
         self.db
             .transact("list_transfers", || async {
                 let mut connection = self.db.acquire().await?;
@@ -171,31 +177,23 @@ impl LedgerStore for PostgresLedger {
             .await
     }
 
-    async fn remove_expired_idempotency_keys(&self, now: OffsetDateTime) -> Result<u64, DbError> {
-        let mut removed = 0;
-        loop {
-            // With SKIP LOCKED, concurrent cleanups of replicas take different rows.
-            let batch = self
-                .db
-                .transact("remove_expired_idempotency_keys", || async {
-                    let mut connection = self.db.acquire().await?;
-                    let done = sqlx::query!(
-                        "DELETE FROM idempotency_keys WHERE (user_id, key) IN (
-                             SELECT user_id, key FROM idempotency_keys WHERE expires_at <= $1
-                             ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
-                        now,
-                        EXPIRED_BATCH,
-                    )
-                    .execute(&mut *connection)
-                    .await?;
-                    Ok::<_, DbError>(done.rows_affected())
-                })
+    async fn remove_expired_batch(&self, now: OffsetDateTime) -> Result<u64, DbError> {
+        // With SKIP LOCKED, concurrent cleanups of replicas take different rows.
+        self.db
+            .transact("remove_expired_idempotency_keys", || async {
+                let mut connection = self.db.acquire().await?;
+                let done = sqlx::query!(
+                    "DELETE FROM idempotency_keys WHERE (user_id, key) IN (
+                         SELECT user_id, key FROM idempotency_keys WHERE expires_at <= $1
+                         ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+                    now,
+                    i64::from(CLEANUP_BATCH),
+                )
+                .execute(&mut *connection)
                 .await?;
-            removed += batch;
-            if batch < EXPIRED_BATCH.unsigned_abs() || workers::stopping() {
-                return Ok(removed);
-            }
-        }
+                Ok(done.rows_affected())
+            })
+            .await
     }
 }
 
@@ -212,7 +210,7 @@ impl ErasureHook<Postgres> for PostgresLedger {
         .await
         .map_err(DbError::from)?;
         if balances.iter().any(|balance| *balance != 0) {
-            return Err(ErasureError::Refused(StillHoldsMoney.into()));
+            return Err(ErasureError::Refused(AccountNotEmpty.into()));
         }
         sqlx::query!(
             "UPDATE accounts SET closed_at = $2, name = $3, version = version + 1
@@ -230,29 +228,5 @@ impl ErasureHook<Postgres> for PostgresLedger {
             .await
             .map_err(DbError::from)?;
         Ok(())
-    }
-}
-
-struct AccountRow {
-    id: Uuid,
-    currency: String,
-    name: String,
-    balance: i64,
-    version: i64,
-    created_at: OffsetDateTime,
-}
-
-impl TryFrom<AccountRow> for Account {
-    type Error = DbError;
-
-    fn try_from(row: AccountRow) -> Result<Self, DbError> {
-        Ok(Self {
-            id: row.id,
-            currency: currency("accounts.currency", &row.currency)?,
-            name: row.name,
-            balance: row.balance,
-            version: row.version,
-            created_at: row.created_at,
-        })
     }
 }

@@ -1,33 +1,34 @@
 //! The ledger on SQLite, with one writer at a time. A transaction holds the write lock from its
 //! start, so that its reads are still true when it writes.
 
-mod running;
+mod key_locks;
 mod transfer;
 
 use async_trait::async_trait;
 use db::{Db, DbError};
-use http_server::page::PageRequest;
 use identity::store::{ErasureError, ErasureHook, is_erased};
-use settings::clock::{SharedClock, from_micros, to_micros};
+use request::idempotency::{Claim, KeyConflict};
+use request::page::PageRequest;
+use settings::clock::{SharedClock, to_micros};
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
-use workers;
 
-use self::running::Running;
-use self::transfer::{TransferRow, decide, record, replayed};
-use super::StillHoldsMoney;
+use self::key_locks::KeyLocks;
+use self::transfer::{execute, replay, store_answer};
+use super::rows::{AccountRow, TransferRow};
 use super::{
-    CLOSED_NAME, EXPIRED_BATCH, LedgerStore, OpenError, Posted, TransferError, asking, currency,
+    AccountNotEmpty, CLEANUP_BATCH, CLOSED_NAME, LedgerStore, OpenError, TransferError,
+    TransferReceipt,
 };
-use crate::app::ledger::domain::{Account, Claim, NewAccount, Order, Transfer};
+use crate::app::ledger::domain::{Account, NewAccount, Order, Source, Transfer};
 
 /// The ledger's tables on SQLite.
 #[derive(Clone)]
 pub struct SqliteLedger {
     db: Db<Sqlite>,
     clock: SharedClock,
-    running: Running,
+    key_locks: KeyLocks,
 }
 
 impl SqliteLedger {
@@ -37,58 +38,75 @@ impl SqliteLedger {
         Self {
             db,
             clock,
-            running: Running::default(),
+            key_locks: KeyLocks::default(),
         }
     }
 }
 
 impl SqliteLedger {
+    /// Makes a transfer under the lock of its key.
+    async fn make_transfer(
+        &self,
+        order: &Order,
+        claim: Option<&Claim>,
+    ) -> Result<TransferReceipt, TransferError> {
+        let Some(claim) = claim else {
+            return self.transact(order, None).await;
+        };
+        // Locked before the database, so that a second request with the key is answered at once
+        // and does not wait for the first.
+        if let Some(_lock) = self.key_locks.try_lock(claim) {
+            return self.transact(order, Some(claim)).await;
+        }
+        // The request that holds the key may be a replay. Its answer is stored already.
+        let mut connection = self.db.acquire().await?;
+        let receipt = replay(&mut connection, claim, order.now).await?;
+        receipt.ok_or_else(|| KeyConflict::InProgress.into())
+    }
+
     async fn transact(
         &self,
         order: &Order,
         claim: Option<&Claim>,
-    ) -> Result<Posted, TransferError> {
-        // Entered before the write lock, so that a second request with the key is answered at once
-        // and does not wait for the first.
-        let running = claim.map(|claim| self.running.enter(claim));
-        if let (Some(claim), Some(None)) = (claim, &running) {
-            // The request that holds the key may be a replay. Its answer is stored already.
-            let mut connection = self.db.acquire().await?;
-            let posted = replayed(&mut connection, claim, order.now).await?;
-            return posted.ok_or(TransferError::InProgress);
-        }
+    ) -> Result<TransferReceipt, TransferError> {
         let mut tx = self.db.begin().await?;
-        if let Some(user) = asking(order, claim)
+        if let Some(user) = requesting_user(order, claim)
             && is_erased(&mut tx, user).await?
         {
             return Err(TransferError::Erased);
         }
         if let Some(claim) = claim
-            && let Some(posted) = replayed(&mut tx, claim, order.now).await?
+            && let Some(receipt) = replay(&mut tx, claim, order.now).await?
         {
-            return Ok(posted);
+            return Ok(receipt);
         }
-        let decided = decide(&mut tx, order).await?;
+        let result = execute(&mut tx, order).await?;
         if let Some(claim) = claim {
-            let answer = decided.as_ref().map(|transfer| transfer.id);
-            record(
-                &mut tx,
-                claim,
-                answer.map_err(|refusal| *refusal),
-                order.now,
-            )
-            .await?;
+            let answer = result.as_ref().map(|transfer| transfer.id);
+            let answer = answer.map_err(|refusal| *refusal);
+            store_answer(&mut tx, claim, answer, order.now).await?;
         }
         tx.commit().await.map_err(DbError::from)?;
-        decided
-            .map(|transfer| Posted {
+        match result {
+            Ok(transfer) => Ok(TransferReceipt {
                 transfer,
                 replayed: false,
-            })
-            .map_err(|refusal| TransferError::Refused {
+            }),
+            Err(refusal) => Err(TransferError::Refused {
                 refusal,
                 replayed: false,
-            })
+            }),
+        }
+    }
+}
+
+/// The user who must not be erased. `None` for a deposit without a key, whose rows belong to the
+/// owner of the account only.
+fn requesting_user(order: &Order, claim: Option<&Claim>) -> Option<Uuid> {
+    match (claim, order.source) {
+        (Some(claim), _) => Some(claim.user),
+        (None, Source::Own { owner, .. }) => Some(owner),
+        (None, Source::System) => None,
     }
 }
 
@@ -113,12 +131,12 @@ impl LedgerStore for SqliteLedger {
                 .execute(&mut *tx)
                 .await?;
                 tx.commit().await?;
-                Ok(account.opened())
+                Ok(account.first_version())
             })
             .await
     }
 
-    async fn account(&self, owner: Uuid, id: Uuid) -> Result<Option<Account>, DbError> {
+    async fn get_account(&self, owner: Uuid, id: Uuid) -> Result<Option<Account>, DbError> {
         self.db
             .run("get_account", async {
                 let mut connection = self.db.acquire().await?;
@@ -137,7 +155,7 @@ impl LedgerStore for SqliteLedger {
             .await
     }
 
-    async fn accounts(&self, owner: Uuid, page: PageRequest) -> Result<Vec<Account>, DbError> {
+    async fn list_accounts(&self, owner: Uuid, page: PageRequest) -> Result<Vec<Account>, DbError> {
         self.db
             .run("list_accounts", async {
                 let mut connection = self.db.acquire().await?;
@@ -163,9 +181,9 @@ impl LedgerStore for SqliteLedger {
         &self,
         order: &Order,
         claim: Option<&Claim>,
-    ) -> Result<Posted, TransferError> {
+    ) -> Result<TransferReceipt, TransferError> {
         let answer = self.db.run("transfer", async {
-            match self.transact(order, claim).await {
+            match self.make_transfer(order, claim).await {
                 Err(TransferError::Database(error)) => Err(error),
                 // A refusal is an answer and not a failed query.
                 answer => Ok(answer),
@@ -174,7 +192,7 @@ impl LedgerStore for SqliteLedger {
         answer.await?
     }
 
-    async fn transfer_of(&self, user: Uuid, id: Uuid) -> Result<Option<Transfer>, DbError> {
+    async fn get_transfer(&self, user: Uuid, id: Uuid) -> Result<Option<Transfer>, DbError> {
         self.db
             .run("get_transfer", async {
                 let mut connection = self.db.acquire().await?;
@@ -194,7 +212,11 @@ impl LedgerStore for SqliteLedger {
             .await
     }
 
-    async fn transfers(&self, user: Uuid, page: PageRequest) -> Result<Vec<Transfer>, DbError> {
+    async fn list_transfers(
+        &self,
+        user: Uuid,
+        page: PageRequest,
+    ) -> Result<Vec<Transfer>, DbError> {
         self.db
             .run("list_transfers", async {
                 let mut connection = self.db.acquire().await?;
@@ -227,31 +249,22 @@ impl LedgerStore for SqliteLedger {
             .await
     }
 
-    async fn remove_expired_idempotency_keys(&self, now: OffsetDateTime) -> Result<u64, DbError> {
-        let mut removed = 0;
-        loop {
-            // The write lock is free for requests between two batches.
-            let batch = self
-                .db
-                .run("remove_expired_idempotency_keys", async {
-                    let mut connection = self.db.acquire().await?;
-                    let done = sqlx::query!(
-                        "DELETE FROM idempotency_keys WHERE rowid IN (
-                             SELECT rowid FROM idempotency_keys WHERE expires_at <= ?1
-                             ORDER BY expires_at LIMIT ?2)",
-                        to_micros(now),
-                        EXPIRED_BATCH,
-                    )
-                    .execute(&mut *connection)
-                    .await?;
-                    Ok::<_, DbError>(done.rows_affected())
-                })
+    async fn remove_expired_batch(&self, now: OffsetDateTime) -> Result<u64, DbError> {
+        self.db
+            .run("remove_expired_idempotency_keys", async {
+                let mut connection = self.db.acquire().await?;
+                let done = sqlx::query!(
+                    "DELETE FROM idempotency_keys WHERE rowid IN (
+                         SELECT rowid FROM idempotency_keys WHERE expires_at <= ?1
+                         ORDER BY expires_at LIMIT ?2)",
+                    to_micros(now),
+                    CLEANUP_BATCH,
+                )
+                .execute(&mut *connection)
                 .await?;
-            removed += batch;
-            if batch < EXPIRED_BATCH.unsigned_abs() || workers::stopping() {
-                return Ok(removed);
-            }
-        }
+                Ok(done.rows_affected())
+            })
+            .await
     }
 }
 
@@ -270,7 +283,7 @@ impl ErasureHook<Sqlite> for SqliteLedger {
                 .await
                 .map_err(DbError::from)?;
         if balances.iter().any(|balance| *balance != 0) {
-            return Err(ErasureError::Refused(StillHoldsMoney.into()));
+            return Err(ErasureError::Refused(AccountNotEmpty.into()));
         }
         sqlx::query!(
             "UPDATE accounts SET closed_at = ?2, name = ?3, version = version + 1
@@ -288,29 +301,5 @@ impl ErasureHook<Sqlite> for SqliteLedger {
             .await
             .map_err(DbError::from)?;
         Ok(())
-    }
-}
-
-struct AccountRow {
-    id: Uuid,
-    currency: String,
-    name: String,
-    balance: i64,
-    version: i64,
-    created_at: i64,
-}
-
-impl TryFrom<AccountRow> for Account {
-    type Error = DbError;
-
-    fn try_from(row: AccountRow) -> Result<Self, DbError> {
-        Ok(Self {
-            id: row.id,
-            currency: currency("accounts.currency", &row.currency)?,
-            name: row.name,
-            balance: row.balance,
-            version: row.version,
-            created_at: from_micros(row.created_at),
-        })
     }
 }

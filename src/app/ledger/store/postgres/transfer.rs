@@ -1,28 +1,30 @@
 //! One transfer. It is one statement and therefore one transaction and one round trip.
 
 use db::DbError;
+use request::idempotency::{Claim, KeyConflict};
 use settings::clock::new_id;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::app::ledger::domain::{Claim, MAX_BALANCE, Order, Source, Transfer};
-use crate::app::ledger::store::{Posted, TransferError, corrupt, currency, refused};
+use crate::app::ledger::domain::{MAX_BALANCE, Order, Source};
+use crate::app::ledger::store::rows::{TransferRow, corrupt};
+use crate::app::ledger::store::{TransferError, TransferReceipt, stored_refusal};
 
 /// Calls the function `ledger_transfer` of the migrations. It checks the user and claims the key or
 /// finds its answer. It locks both accounts in the order of their ids and applies the rules of
 /// `domain::post`. It then writes balances, transfer and answer.
-pub(super) async fn ask(
+pub(super) async fn call(
     connection: &mut PgConnection,
     order: &Order,
     claim: Option<&Claim>,
-) -> Result<Answer, DbError> {
+) -> Result<TransferAnswer, DbError> {
     let (account, owner) = match order.source {
         Source::Own { account, owner } => (Some(account), Some(owner)),
         Source::System => (None, None),
     };
     let answer = sqlx::query_as!(
-        Answer,
+        TransferAnswer,
         r#"SELECT outcome AS "outcome!", replayed AS "replayed!", refusal, id, from_account,
                   to_account, amount, currency, reference, created_at
            FROM ledger_transfer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"#,
@@ -38,7 +40,7 @@ pub(super) async fn ask(
         claim.map(|claim| claim.user),
         claim.map(|claim| claim.key.as_str()),
         claim.map(Claim::lock_number),
-        claim.map(|claim| &claim.fingerprint[..]),
+        claim.map(|claim| claim.fingerprint.as_bytes()),
         claim.map(|claim| claim.expires_at),
     )
     .fetch_one(connection)
@@ -47,7 +49,7 @@ pub(super) async fn ask(
 }
 
 /// The row that `ledger_transfer` returns.
-pub(super) struct Answer {
+pub(super) struct TransferAnswer {
     outcome: String,
     replayed: bool,
     refusal: Option<String>,
@@ -60,26 +62,26 @@ pub(super) struct Answer {
     created_at: Option<OffsetDateTime>,
 }
 
-impl Answer {
-    pub(super) fn read(self) -> Result<Posted, TransferError> {
+impl TransferAnswer {
+    pub(super) fn into_result(self) -> Result<TransferReceipt, TransferError> {
         match self.outcome.as_str() {
             "made" => {
                 let replayed = self.replayed;
-                let transfer = self.transfer().ok_or_else(|| corrupt("ledger_transfer"))?;
-                Ok(Posted {
-                    transfer: transfer.try_into()?,
+                let row = self.row().ok_or_else(|| corrupt("ledger_transfer"))?;
+                Ok(TransferReceipt {
+                    transfer: row.try_into()?,
                     replayed,
                 })
             }
-            "refused" => Err(refused(self.refusal.as_deref(), self.replayed)),
-            "mismatch" => Err(TransferError::Mismatch),
-            "in_progress" => Err(TransferError::InProgress),
+            "refused" => Err(stored_refusal(self.refusal.as_deref(), self.replayed)),
+            "mismatch" => Err(KeyConflict::Mismatch.into()),
+            "in_progress" => Err(KeyConflict::InProgress.into()),
             "erased" => Err(TransferError::Erased),
             _ => Err(corrupt("ledger_transfer").into()),
         }
     }
 
-    fn transfer(self) -> Option<TransferRow> {
+    fn row(self) -> Option<TransferRow> {
         Some(TransferRow {
             id: self.id?,
             from_account: self.from_account?,
@@ -87,34 +89,7 @@ impl Answer {
             amount: self.amount?,
             currency: self.currency?,
             reference: self.reference?,
-            created_at: self.created_at?,
-        })
-    }
-}
-
-/// A row of `transfers`.
-pub(super) struct TransferRow {
-    pub(super) id: Uuid,
-    pub(super) from_account: Uuid,
-    pub(super) to_account: Uuid,
-    pub(super) amount: i64,
-    pub(super) currency: String,
-    pub(super) reference: String,
-    pub(super) created_at: OffsetDateTime,
-}
-
-impl TryFrom<TransferRow> for Transfer {
-    type Error = DbError;
-
-    fn try_from(row: TransferRow) -> Result<Self, DbError> {
-        Ok(Self {
-            id: row.id,
-            from_account: row.from_account,
-            to_account: row.to_account,
-            amount: row.amount,
-            currency: currency("transfers.currency", &row.currency)?,
-            reference: row.reference,
-            created_at: row.created_at,
+            created_at: self.created_at?.into(),
         })
     }
 }

@@ -1,54 +1,65 @@
 //! One transfer, inside its transaction.
 
 use db::DbError;
-use settings::clock::{from_micros, new_id, to_micros};
+use request::idempotency::Claim;
+use settings::clock::{new_id, to_micros};
 use sqlx::SqliteConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::app::ledger::domain::{
-    Claim, Currency, Order, Party, Posting, Refusal, Source, Transfer, post,
+    Currency, LockedAccount, Order, Posting, Refusal, Source, Transfer, post,
 };
-use crate::app::ledger::store::{Posted, Recorded, TransferError, currency};
+use crate::app::ledger::store::rows::{TransferRow, parse_currency};
+use crate::app::ledger::store::{TransferError, TransferReceipt, stored_refusal};
 
-/// Returns the stored answer of the key, if the order is the same.
-pub(super) async fn replayed(
+/// The stored answer of a key: the transfer or the refusal.
+struct StoredAnswer {
+    fingerprint: Vec<u8>,
+    transfer_id: Option<Uuid>,
+    refusal: Option<String>,
+}
+
+/// Returns the stored answer of the key, if there is one and the request is the same.
+pub(super) async fn replay(
     connection: &mut SqliteConnection,
     claim: &Claim,
     now: OffsetDateTime,
-) -> Result<Option<Posted>, TransferError> {
-    let Some(recorded) = recorded(connection, claim, now).await? else {
+) -> Result<Option<TransferReceipt>, TransferError> {
+    let Some(stored) = stored_answer(connection, claim, now).await? else {
         return Ok(None);
     };
-    let id = recorded.replay(&claim.fingerprint)?;
-    let transfer = transfer_by_id(connection, id).await?;
-    Ok(Some(Posted {
-        transfer,
+    claim.verify(&stored.fingerprint)?;
+    let Some(id) = stored.transfer_id else {
+        return Err(stored_refusal(stored.refusal.as_deref(), true));
+    };
+    Ok(Some(TransferReceipt {
+        transfer: transfer_by_id(connection, id).await?,
         replayed: true,
     }))
 }
 
-async fn recorded(
-    tx: &mut SqliteConnection,
+async fn stored_answer(
+    connection: &mut SqliteConnection,
     claim: &Claim,
     now: OffsetDateTime,
-) -> Result<Option<Recorded>, DbError> {
-    let recorded = sqlx::query_as!(
-        Recorded,
+) -> Result<Option<StoredAnswer>, DbError> {
+    let stored = sqlx::query_as!(
+        StoredAnswer,
         r#"SELECT fingerprint, transfer_id AS "transfer_id: Uuid", refusal FROM idempotency_keys
            WHERE user_id = ?1 AND key = ?2 AND expires_at > ?3"#,
         claim.user,
         claim.key.as_str(),
         to_micros(now),
     )
-    .fetch_optional(tx)
+    .fetch_optional(connection)
     .await?;
-    Ok(recorded)
+    Ok(stored)
 }
 
 /// Stores the answer of a key. In a write transaction, a conflicting row can only be an expired
 /// one.
-pub(super) async fn record(
+pub(super) async fn store_answer(
     tx: &mut SqliteConnection,
     claim: &Claim,
     answer: Result<Uuid, Refusal>,
@@ -64,7 +75,7 @@ pub(super) async fn record(
              expires_at = EXCLUDED.expires_at",
         claim.user,
         claim.key.as_str(),
-        &claim.fingerprint[..],
+        claim.fingerprint.as_bytes(),
         answer.ok(),
         answer.err().map(Refusal::as_str),
         to_micros(now),
@@ -76,7 +87,7 @@ pub(super) async fn record(
 }
 
 /// Reads both accounts under the write lock, applies the rules, and writes the result.
-pub(super) async fn decide(
+pub(super) async fn execute(
     tx: &mut SqliteConnection,
     order: &Order,
 ) -> Result<Result<Transfer, Refusal>, DbError> {
@@ -84,8 +95,8 @@ pub(super) async fn decide(
         Source::Own { account, .. } => Some(account),
         Source::System => system_account_for(tx, order).await?,
     };
-    let parties = parties_of(tx, from, order.to_account).await?;
-    let find = |id: Uuid| parties.iter().find(|party| party.id == id);
+    let accounts = both_accounts(tx, from, order.to_account).await?;
+    let find = |id: Uuid| accounts.iter().find(|account| account.id == id);
     let source = from.and_then(find);
     let posting = match post(order, source, find(order.to_account)) {
         Ok(posting) => posting,
@@ -95,14 +106,14 @@ pub(super) async fn decide(
         // The rules refuse an order without a source.
         return Ok(Err(Refusal::UnknownSource));
     };
-    write(tx, order, source, &posting).await.map(Ok)
+    write_posting(tx, order, source, &posting).await.map(Ok)
 }
 
-async fn parties_of(
+async fn both_accounts(
     tx: &mut SqliteConnection,
     from: Option<Uuid>,
     to: Uuid,
-) -> Result<Vec<Party>, DbError> {
+) -> Result<Vec<LockedAccount>, DbError> {
     let rows = sqlx::query!(
         r#"SELECT id AS "id: Uuid", owner_id AS "owner_id: Uuid", currency, balance,
                   closed_at IS NOT NULL AS "closed!: bool"
@@ -114,10 +125,10 @@ async fn parties_of(
     .await?;
     rows.into_iter()
         .map(|row| {
-            Ok(Party {
+            Ok(LockedAccount {
                 id: row.id,
                 owner: row.owner_id,
-                currency: currency("accounts.currency", &row.currency)?,
+                currency: parse_currency("accounts.currency", &row.currency)?,
                 balance: row.balance,
                 closed: row.closed,
             })
@@ -125,10 +136,10 @@ async fn parties_of(
         .collect()
 }
 
-async fn write(
+async fn write_posting(
     tx: &mut SqliteConnection,
     order: &Order,
-    from: &Party,
+    from: &LockedAccount,
     posting: &Posting,
 ) -> Result<Transfer, DbError> {
     sqlx::query!(
@@ -142,7 +153,7 @@ async fn write(
     )
     .execute(&mut *tx)
     .await?;
-    let transfer = order.made(from);
+    let transfer = order.completed(from);
     sqlx::query!(
         "INSERT INTO transfers (id, from_account, to_account, from_owner, to_owner,
                                 amount, currency, reference, created_at)
@@ -175,7 +186,7 @@ async fn system_account_for(
     let Some(code) = target.fetch_optional(&mut *tx).await? else {
         return Ok(None);
     };
-    let code = currency("accounts.currency", &code)?;
+    let code = parse_currency("accounts.currency", &code)?;
     if let Some(id) = system_account(tx, code).await? {
         return Ok(Some(id));
     }
@@ -214,31 +225,4 @@ async fn transfer_by_id(tx: &mut SqliteConnection, id: Uuid) -> Result<Transfer,
     .fetch_one(tx)
     .await?
     .try_into()
-}
-
-/// A row of `transfers`.
-pub(super) struct TransferRow {
-    pub(super) id: Uuid,
-    pub(super) from_account: Uuid,
-    pub(super) to_account: Uuid,
-    pub(super) amount: i64,
-    pub(super) currency: String,
-    pub(super) reference: String,
-    pub(super) created_at: i64,
-}
-
-impl TryFrom<TransferRow> for Transfer {
-    type Error = DbError;
-
-    fn try_from(row: TransferRow) -> Result<Self, DbError> {
-        Ok(Self {
-            id: row.id,
-            from_account: row.from_account,
-            to_account: row.to_account,
-            amount: row.amount,
-            currency: currency("transfers.currency", &row.currency)?,
-            reference: row.reference,
-            created_at: from_micros(row.created_at),
-        })
-    }
 }

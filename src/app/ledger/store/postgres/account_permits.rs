@@ -1,4 +1,4 @@
-//! Turns of transfers by account, taken before a connection.
+//! Limits concurrent transfers of one account. A permit is taken before a connection.
 //!
 //! Postgres runs transfers of one account in sequence because of the row lock. Transfers that wait
 //! for the lock each keep a connection. One busy account would thus take the whole pool. Every
@@ -12,29 +12,29 @@ use uuid::Uuid;
 
 use crate::app::ledger::domain::{Order, Source};
 
-/// Number of stripes. Accounts share them by hash.
+/// Number of semaphores. Accounts share them by hash.
 const STRIPES: usize = 1_024;
 /// Limit of concurrent transfers of one account in the database. One runs while the others hide the
 /// network time of their statements.
-const AT_ONCE: usize = 4;
+const PERMITS: usize = 4;
 
-/// The transfers of this process that are in the database.
+/// The semaphores of all accounts, which limit the transfers that this process has in the database.
 #[derive(Clone)]
-pub(super) struct Turns {
+pub(super) struct AccountSemaphores {
     stripes: Arc<[Semaphore]>,
     hash: RandomState,
 }
 
-/// A turn of both accounts. It ends when it is dropped.
-pub(super) struct Turn<'a> {
-    _first: Option<SemaphorePermit<'a>>,
-    _second: Option<SemaphorePermit<'a>>,
+/// A permit of both accounts of a transfer, returned when dropped.
+pub(super) struct AccountPermits<'a> {
+    _low: Option<SemaphorePermit<'a>>,
+    _high: Option<SemaphorePermit<'a>>,
 }
 
-impl Turns {
+impl AccountSemaphores {
     pub(super) fn new() -> Self {
         Self {
-            stripes: (0..STRIPES).map(|_| Semaphore::new(AT_ONCE)).collect(),
+            stripes: (0..STRIPES).map(|_| Semaphore::new(PERMITS)).collect(),
             hash: RandomState::new(),
         }
     }
@@ -44,26 +44,26 @@ impl Turns {
         usize::try_from(self.hash.hash_one(account) % STRIPES as u64).unwrap_or_default()
     }
 
-    /// Waits for a turn of both accounts, in the order of arrival. Stripes are taken in ascending
+    /// Waits for a permit of both accounts, in the order of arrival. Stripes are taken in ascending
     /// order, so that transfers cannot deadlock. The caller has the deadline.
-    pub(super) async fn take(&self, order: &Order) -> Turn<'_> {
+    pub(super) async fn acquire(&self, order: &Order) -> AccountPermits<'_> {
         let source = match order.source {
             Source::Own { account, .. } => account,
             // There is one system account for each currency. All deposits share a stripe.
             Source::System => Uuid::nil(),
         };
-        let (one, other) = (self.stripe(source), self.stripe(order.to_account));
-        let (low, high) = (one.min(other), one.max(other));
-        let first = self.permit(low).await;
-        // Two transfers that take two places of one stripe could wait for each other.
-        let second = if low == high {
+        let (from, to) = (self.stripe(source), self.stripe(order.to_account));
+        let (low, high) = (from.min(to), from.max(to));
+        let low_permit = self.permit(low).await;
+        // Two transfers that take two permits of one stripe could wait for each other.
+        let high_permit = if low == high {
             None
         } else {
             self.permit(high).await
         };
-        Turn {
-            _first: first,
-            _second: second,
+        AccountPermits {
+            _low: low_permit,
+            _high: high_permit,
         }
     }
 
