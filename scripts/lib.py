@@ -5,6 +5,7 @@ scripts/tools.lock pins, and changes into the project's root. Processes that `st
 are ended in reverse order at the program's end, and the folder `work` is removed."""
 
 import atexit
+import concurrent.futures
 import contextlib
 import itertools
 import json
@@ -99,6 +100,12 @@ def run(*command, **more):
     if done.returncode:
         fail(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout.strip()
+
+
+def threads(jobs):
+    """Runs functions at the same time; their results in order."""
+    with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+        return list(pool.map(lambda job: job(), jobs))
 
 
 def tool(name):
