@@ -33,8 +33,8 @@ rollout: ## replace every process under load behind HAProxy: no request may fail
 stack: ## start service, Postgres, collector, Prometheus and Alertmanager here, without containers
 	@scripts/stack
 
-picture: ## draw the dashboards from a live service into docs/images/
-	@scripts/dashboards-picture
+picture: ## draw the dashboards and the live page from a service under load into docs/images/
+	@scripts/pictures
 
 bench: ## measure the cost of the platform relative to bare axum (release build, two cores)
 	@scripts/build-needs

@@ -5,7 +5,9 @@ scripts/tools.lock pins, and changes into the project's root. Processes that `st
 are ended in reverse order at the program's end, and the folder `work` is removed."""
 
 import atexit
+import concurrent.futures
 import contextlib
+import http.server as http_server
 import itertools
 import json
 import os
@@ -99,6 +101,12 @@ def run(*command, **more):
     if done.returncode:
         fail(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout.strip()
+
+
+def threads(jobs):
+    """Runs functions at the same time; their results in order."""
+    with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+        return list(pool.map(lambda job: job(), jobs))
 
 
 def tool(name):
@@ -477,12 +485,50 @@ def under_load(service, prometheus, seconds):
     return began, time.time()
 
 
-class Collector:
-    """The OpenTelemetry Collector with the project's configuration on free ports."""
+def sink(port=0, file=None):
+    """A server that takes every POST; its port, and (path, body) of each. A file gets the
+    bodies as well."""
+    received = []
 
-    def __init__(self, keep_percent):
-        names = ("grpc", "http", "health", "own", "metrics")
-        ports = dict(zip(names, free_ports(len(names))))
+    class Sink(http_server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            received.append((self.path, body))
+            if file:
+                with open(file, "ab") as output:
+                    output.write(body + b"\n")
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http_server.ThreadingHTTPServer(("127.0.0.1", port), Sink)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.server_port, received
+
+
+def alertmanager(address, sink_port, change=lambda text: text):
+    """Alertmanager with the project's configuration. Its receivers post to a sink."""
+    text = (ROOT / "deploy/alertmanager/alertmanager.yml").read_text()
+    (work / "alertmanager.yml").write_text(
+        change(text.replace("/etc/alertmanager/secrets", str(work))))
+    for receiver in ("pager", "tickets"):
+        (work / f"{receiver}_url").write_text(f"http://127.0.0.1:{sink_port}/{receiver}\n")
+    start("alertmanager", tool("alertmanager"), f"--config.file={work}/alertmanager.yml",
+          f"--storage.path={work}/alerts", f"--web.listen-address={address}",
+          "--cluster.listen-address=")
+    until("Alertmanager's readiness", lambda: answers(f"http://{address}/-/ready"), 60)
+
+
+class Collector:
+    """The OpenTelemetry Collector with the project's configuration, on free ports."""
+
+    def __init__(self, keep_percent, wait="1s", ports=None):
+        ports = dict(zip(("grpc", "http", "health", "own", "metrics"), ports or free_ports(5)))
         at = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
         self.grpc, self.http = f"http://{at['grpc']}", f"http://{at['http']}"
         self.own, self.metrics = (f"http://{at[name]}/metrics" for name in ("own", "metrics"))
@@ -492,7 +538,7 @@ class Collector:
                   "OTLP_HTTP_LISTEN": at["http"], "OTLP_METRICS_LISTEN": at["metrics"],
                   "HEALTH_LISTEN": at["health"], "SELF_HOST": "127.0.0.1",
                   "SELF_PORT": str(ports["own"]), "TAIL_SAMPLING_PERCENT": str(keep_percent),
-                  "TAIL_SAMPLING_WAIT": "1s"})
+                  "TAIL_SAMPLING_WAIT": wait})
         until("the collector's health check", lambda: answers(f"http://{at['health']}/"))
 
     @staticmethod

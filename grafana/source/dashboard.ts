@@ -1,5 +1,5 @@
 // The shape that our dashboards must have: Grafana's own types, with the options of each
-// panel type that we use. `scripts/verify.d/62-dashboards-types` holds the JSON against it.
+// panel type that we use. `scripts/verify.d/60-dashboards` holds the JSON against it.
 
 import type { Dashboard as AnyDashboard, Panel, RowPanel } from '@grafana/schema';
 import type * as bargauge from '@grafana/schema/dist/esm/raw/composable/bargauge/panelcfg/x/BarGaugePanelCfg_types.gen';
@@ -34,6 +34,8 @@ type PanelOf<Kind extends string, Options, Custom> = Omit<
   'type' | 'targets' | 'links'
 > & {
   type: Kind;
+  description: string;
+  datasource: Query['datasource'];
   targets: Query[];
   links: Array<{ title: string; url: string; targetBlank: boolean }>;
 };

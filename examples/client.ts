@@ -1,5 +1,6 @@
-// Drives the service with a client that is typed by its own description alone:
-// `schema.ts` is generated from it. Called by 73-openapi-client with the service's URL.
+// A client in TypeScript that is typed by the service's own description alone: `schema.ts` is
+// generated from it by openapi-typescript. The argument is the URL of the service.
+// `scripts/verify 73` compiles and runs it.
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import createClient from "openapi-fetch";

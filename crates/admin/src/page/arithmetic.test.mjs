@@ -1,5 +1,5 @@
 // The arithmetic of the live page: reading the text format, restarts, windows, quantiles.
-// Run by scripts/verify.d/65-page beside copies of the page's modules.
+// `node --test` runs it, in `scripts/verify 65`.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
