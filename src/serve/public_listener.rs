@@ -22,14 +22,14 @@ use crate::platform::Platform;
 /// The routes of the application within the middleware.
 pub(super) fn service(platform: &Platform<'_>, router: Router) -> impl Serve + use<> {
     let (config, telemetry) = (platform.config, platform.telemetry);
-    let routes = RouteTable::new(
+    let table = RouteTable::new(
         platform.http_metrics.clone(),
         telemetry.exemplars.clone(),
         platform.operations.clone(),
         app::problem_codes(),
     );
     let observer = Observer::new(
-        routes,
+        table,
         telemetry.logs.clone(),
         telemetry.traces.clone(),
         config.telemetry.error_events_per_second,

@@ -66,7 +66,10 @@ impl PasswordThrottle {
     ///
     /// # Errors
     /// [`RateLimitExceeded`].
-    pub async fn login(&self, account: LoginAccount<'_>) -> Result<AttemptPermit<'_>, RateLimitExceeded> {
+    pub async fn login(
+        &self,
+        account: LoginAccount<'_>,
+    ) -> Result<AttemptPermit<'_>, RateLimitExceeded> {
         self.permit(match account {
             LoginAccount::Known(user) => LimitKey::account("login", user.as_bytes()),
             LoginAccount::Unknown(email) => LimitKey::account("login", email.as_str().as_bytes()),

@@ -54,7 +54,7 @@ pub fn around(
     let router = router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
-    let observed = ServiceBuilder::new()
+    let layered = ServiceBuilder::new()
         // 1. Context, metrics, request line, span. It records refusals of the other layers too.
         .layer(ObserveLayer::new(Observation {
             observer,
@@ -102,7 +102,10 @@ pub fn around(
         // The router's future is large, and each of these layers would move it. Its box is small.
         .map_future(Box::pin)
         .service(router);
-    ProbeBypass { probes, observed }
+    ProbeBypass {
+        probes,
+        observed: layered,
+    }
 }
 
 async fn not_found(_: Request<Body>) -> Response {

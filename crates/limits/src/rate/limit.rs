@@ -183,6 +183,7 @@ impl RateLimit {
     /// The decision of the shared buckets on the current request: `Ok`, or the time to wait. `None`
     /// when the local limiter decides. The future returns `None` when the shared buckets do not
     /// answer in time.
+    #[must_use]
     pub fn shared_decision(
         &self,
     ) -> Option<impl Future<Output = Option<Result<(), Duration>>> + Send + use<>> {

@@ -58,7 +58,12 @@ impl SharedBuckets {
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 match self.connect().await {
                     Ok(live) => break self.close(&live),
-                    Err(failure) => tracing::debug!(%failure, "the shared backend of the rate limits does not answer yet"),
+                    Err(failure) => {
+                        tracing::debug!(
+                            %failure,
+                            "the shared backend of the rate limits does not answer yet"
+                        );
+                    }
                 }
             }
         }
