@@ -61,10 +61,10 @@ async fn run_observed(
     admin: &AdminListener,
     announce: impl Fn(SocketAddr, SocketAddr),
 ) -> anyhow::Result<u8> {
-    let operations = description::operations(&app::openapi());
-    let platform = Platform::new(config, telemetry, operations)?;
     // Ports are bound first, so that a port in use leaves nothing behind.
     let ports = Ports::bind(config)?;
+    let operations = description::operations(&app::openapi());
+    let platform = Platform::new(config, telemetry, operations)?;
     for warning in config
         .warnings
         .iter()
