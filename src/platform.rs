@@ -7,8 +7,8 @@ use std::sync::Arc;
 use db::{Database, DbMetrics};
 use http_server::connection::ended::ConnectionEnds;
 use http_server::observe::HttpMetrics;
+use lifecycle::Lifecycle;
 use lifecycle::health::{Health, HealthMetrics};
-use lifecycle::{Lifecycle, LifecycleMetrics};
 use limits::{RateLimitMetrics, RateLimits};
 use prometheus::Registry;
 use request::faults::{FaultMetrics, Faults};
@@ -53,19 +53,19 @@ pub struct Platform<'a> {
 }
 
 impl<'a> Platform<'a> {
-    /// Makes the parts. It opens no connection.
+    /// Makes the parts. It opens no connection, and raises the limit of open files first.
     ///
     /// # Errors
     /// When a part cannot be made with this configuration.
     pub fn new(
         config: &'a Config,
         telemetry: &'a Telemetry,
+        lifecycle: Lifecycle,
         operations: Vec<Operation>,
     ) -> anyhow::Result<Self> {
+        let max_connections = descriptors::fit(config)?;
         let registry = &telemetry.registry;
         let clock: SharedClock = Arc::new(SystemClock);
-        let lifecycle = Lifecycle::new(LifecycleMetrics::register(registry)?);
-        lifecycle::watch_signals(&lifecycle)?;
         let health_metrics = HealthMetrics::register(registry)?;
         let health = Health::new(lifecycle.clone(), Arc::clone(&clock), health_metrics);
         let fault_metrics = FaultMetrics::register(registry)?;
@@ -87,7 +87,6 @@ impl<'a> Platform<'a> {
             WorkerMetrics::register(registry)?,
             config.admin.fault_injection.then_some(&faults),
         );
-        let max_connections = descriptors::fit(config)?;
         Ok(Self {
             rate_limits: RateLimits::new(
                 &config.rate_limit,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http_server::connection::Serve;
 use http_server::description;
-use lifecycle::{Lifecycle, State};
+use lifecycle::{Lifecycle, LifecycleMetrics, State};
 use request::RequestContext;
 use telemetry::{Telemetry, logs};
 
@@ -61,10 +61,12 @@ async fn run_observed(
     admin: &AdminListener,
     announce: impl Fn(SocketAddr, SocketAddr),
 ) -> anyhow::Result<u8> {
-    // Ports are bound first, so that a port in use leaves nothing behind.
+    let lifecycle = Lifecycle::new(LifecycleMetrics::register(&telemetry.registry)?);
+    lifecycle::watch_signals(&lifecycle)?;
+    // Ports are bound before anything is made, so that a port in use leaves nothing behind.
     let ports = Ports::bind(config)?;
     let operations = description::operations(&app::openapi());
-    let platform = Platform::new(config, telemetry, operations)?;
+    let platform = Platform::new(config, telemetry, lifecycle, operations)?;
     for warning in config
         .warnings
         .iter()

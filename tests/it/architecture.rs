@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+/// Files with an extension in a folder and below.
+pub(crate) fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let path = entry.path();
@@ -381,36 +382,4 @@ fn every_migration_stands_in_both_folders_under_the_same_name() {
         names
     };
     assert_eq!(names("sqlite"), names("postgres"));
-}
-
-#[test]
-fn documents_name_sources_that_exist() {
-    let root = root();
-    let sources: Vec<String> = ["src", "crates", "tests", "benches", "examples"]
-        .iter()
-        .flat_map(|folder| files(&root.join(folder), "rs"))
-        .map(|path| format!("/{}", path.strip_prefix(root).unwrap().display()))
-        .chain(["/build.rs".to_owned()])
-        .collect();
-    let mut pages = files(&root.join("docs"), "md");
-    pages.push(root.join("README.md"));
-    let mut checked = 0;
-    for page in pages {
-        let text = std::fs::read_to_string(&page).unwrap();
-        for name in text.split('`') {
-            let is_source = Path::new(name).extension().is_some_and(|own| own == "rs");
-            if !is_source || name.contains([' ', '{', '*', '\n']) {
-                continue;
-            }
-            checked += 1;
-            assert!(
-                sources
-                    .iter()
-                    .any(|path| path.ends_with(&format!("/{name}"))),
-                "{} names `{name}`, which does not exist",
-                page.display()
-            );
-        }
-    }
-    assert!(checked > 50, "{checked} names were found");
 }

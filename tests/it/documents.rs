@@ -6,6 +6,8 @@ use std::path::Path;
 use settings::{Default, Key};
 use telemetry::metrics::unit;
 
+use crate::architecture::{files, root};
+
 /// Compares a document with the expected text, or writes it if `UPDATE_DOCUMENTS` is set.
 pub fn golden(path: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -366,4 +368,36 @@ fn is_method(member: &str) -> bool {
         "get", "put", "post", "delete", "options", "head", "patch", "trace",
     ]
     .contains(&member)
+}
+
+#[test]
+fn documents_name_sources_that_exist() {
+    let root = root();
+    let sources: Vec<String> = ["src", "crates", "tests", "benches", "examples"]
+        .iter()
+        .flat_map(|folder| files(&root.join(folder), "rs"))
+        .map(|path| format!("/{}", path.strip_prefix(root).unwrap().display()))
+        .chain(["/build.rs".to_owned()])
+        .collect();
+    let mut pages = files(&root.join("docs"), "md");
+    pages.push(root.join("README.md"));
+    let mut checked = 0;
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for name in text.split('`') {
+            let is_source = Path::new(name).extension().is_some_and(|own| own == "rs");
+            if !is_source || name.contains([' ', '{', '*', '\n']) {
+                continue;
+            }
+            checked += 1;
+            assert!(
+                sources
+                    .iter()
+                    .any(|path| path.ends_with(&format!("/{name}"))),
+                "{} names `{name}`, which does not exist",
+                page.display()
+            );
+        }
+    }
+    assert!(checked > 50, "{checked} names were found");
 }

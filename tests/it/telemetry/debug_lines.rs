@@ -56,7 +56,7 @@ on_both! {
         }
         assert_eq!(ask(&service, "no.such.token").await, 401);
         assert_eq!(ask(&service, &token).await, 200);
-        // More requests than places, all of which wait for the single connection.
+        // More requests than permits, all of which wait for the single connection.
         let load = async || {
             let asked = (0..80).map(|_| ask(&service, &token));
             futures_util::future::join_all(asked).await

@@ -2,9 +2,8 @@
 //! the deadline, and panics (answered, while the process continues).
 //!
 //! A request holds a permit while it is in progress, and another one while its body arrives
-//! (`arrival.rs`).
-//! Streams have no deadline. The timer is created only when the inner work is not ready at its
-//! first poll. Most requests need none.
+//! (`arrival.rs`). Streams have no deadline. The timer is created only when the inner work is not
+//! ready at its first poll. Most requests need none.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -68,8 +67,8 @@ pub struct Guard<S> {
     shared: &'static GuardState,
 }
 
-/// Whether a request was admitted.
-enum Admission {
+/// Whether a request was admitted, with its permit.
+enum RequestState {
     /// The request has no body, or all of it has arrived.
     Admitted { _permit: Permit },
     /// The body may exchange the permit.
@@ -80,7 +79,7 @@ enum Admission {
     Ended,
 }
 
-impl Drop for Admission {
+impl Drop for RequestState {
     fn drop(&mut self) {
         if let Self::WithBody(holder) = self {
             holder.release();
@@ -103,23 +102,26 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let concurrency = &self.shared.concurrency;
         // Not `then`, because a closure would move the request once more.
-        let (inner, admission) = match concurrency.admit() {
-            Err(overloaded) => (None, Admission::Refused(overloaded)),
+        let (inner, state) = match concurrency.admit() {
+            Err(overloaded) => (None, RequestState::Refused(overloaded)),
             Ok(permit) if request.body().is_end_stream() => {
-                let admitted = Admission::Admitted { _permit: permit };
+                let admitted = RequestState::Admitted { _permit: permit };
                 (Some(self.inner.call(request)), admitted)
             }
             Ok(permit) => {
                 let holder = PermitHolder::new(concurrency, permit);
                 let body_holder = Arc::clone(&holder);
                 let request = request.map(|body| Body::new(ArrivingBody::new(body, body_holder)));
-                (Some(self.inner.call(request)), Admission::WithBody(holder))
+                (
+                    Some(self.inner.call(request)),
+                    RequestState::WithBody(holder),
+                )
             }
         };
         GuardFuture {
             inner,
             sleep: None,
-            admission,
+            state,
             shared: self.shared,
         }
     }
@@ -132,7 +134,7 @@ pin_project! {
         inner: Option<F>,
         // Boxed, because it is rare and would enlarge the future that every request moves.
         sleep: Option<Pin<Box<Sleep>>>,
-        admission: Admission,
+        state: RequestState,
         shared: &'static GuardState,
     }
 }
@@ -146,8 +148,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
-            let problem = match this.admission {
-                Admission::Refused(overloaded) => Problem::from(&*overloaded),
+            let problem = match this.state {
+                RequestState::Refused(overloaded) => Problem::from(&*overloaded),
                 _ => unreachable!("polled after the end"),
             };
             return Poll::Ready(Ok(ProblemResponse(problem).into_response()));
@@ -175,7 +177,7 @@ where
         match sleep.as_mut().poll(cx) {
             Poll::Ready(()) => {
                 this.inner.set(None);
-                *this.admission = Admission::Ended;
+                *this.state = RequestState::Ended;
                 tracing::debug!(?timeout, "the request exceeded its deadline");
                 let problem = Problem::new(
                     codes::DEADLINE_EXCEEDED,
@@ -198,9 +200,8 @@ mod tests {
 
     use crate::observe::HttpMetrics;
 
-    fn layer(max_in_flight: u32, request_timeout: Duration) -> GuardLayer {
-        let registry = Registry::new();
-        let metrics = HttpMetrics::register(&registry).unwrap();
+    fn layer(max_in_flight: u32, request_timeout: Duration) -> (GuardLayer, HttpMetrics) {
+        let metrics = HttpMetrics::register(&Registry::new()).unwrap();
         let limits = ConcurrencyLimits {
             in_flight: max_in_flight,
             in_flight_per_client: max_in_flight,
@@ -208,7 +209,7 @@ mod tests {
             bodies_per_client: 1,
         };
         let concurrency = Concurrency::new(limits, metrics.concurrency());
-        GuardLayer::new(concurrency, request_timeout)
+        (GuardLayer::new(concurrency, request_timeout), metrics)
     }
 
     async fn call<F>(
@@ -232,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_internal_error_and_frees_its_permit() {
-        let layer = layer(1, Duration::from_secs(1));
+        let (layer, _) = layer(1, Duration::from_secs(1));
         for _ in 0..2 {
             let answer = call(&layer, || async { panic!("of a handler") }).await;
             assert_eq!(answer, (500, Some("INTERNAL")));
@@ -242,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn beyond_the_deadline_the_work_is_dropped() {
-        let layer = layer(1, Duration::from_millis(30));
+        let (layer, _) = layer(1, Duration::from_millis(30));
         let began = std::time::Instant::now();
         let answer = call(&layer, std::future::pending).await;
         assert_eq!(answer, (503, Some("DEADLINE_EXCEEDED")));
@@ -252,8 +253,9 @@ mod tests {
 
     #[tokio::test]
     async fn one_too_many_is_shed_without_running() {
-        let layer = layer(0, Duration::from_secs(1));
+        let (layer, metrics) = layer(0, Duration::from_secs(1));
         let answer = call(&layer, || async { unreachable!("it must not run") }).await;
         assert_eq!(answer, (503, Some("OVERLOADED")));
+        assert_eq!(metrics.shed.with_label_values(&["in_flight"]).get(), 1);
     }
 }
