@@ -16,10 +16,15 @@ use crate::reach::ReachError;
 #[cfg(feature = "postgres")]
 const MARK_SETTING: &str = "pooler.mark";
 
+/// Rounds of the check. One round can miss a shared session, because a readiness check may use the
+/// session between its two statements.
+#[cfg(feature = "postgres")]
+const ROUNDS: u32 = 8;
+
 impl Database {
     /// Checks that `database.pooler` matches the pooler before the server. One connection sets a
-    /// mark, then a second one reads it. Behind a pooler in transaction mode the second connection
-    /// gets the session of the first.
+    /// mark, then a second one reads it, several times. Behind a pooler in transaction mode the
+    /// second connection gets a session of the first.
     ///
     /// # Errors
     /// The setting to change, or why the server did not answer within `bound`.
@@ -49,20 +54,22 @@ impl Database {
             );
         }
         let mut two = self.step(bound, "connecting", options.connect()).await?;
-        let seen = sqlx::query_scalar::<_, Option<String>>("SELECT current_setting($1, true)")
-            .bind(MARK_SETTING)
-            .fetch_one(&mut two);
-        let seen = match self.step(bound, "a second connection", seen).await {
-            // In session mode all sessions may be taken. A connection that waits shares none.
-            Err(ReachError::Silent { .. }) => return Ok(()),
-            seen => seen?,
-        };
-        if seen == Some(mark) && pooler != Pooler::Transaction {
-            return Err(ReachError::Refused {
-                place: self.place(),
-                cause: "connections share sessions, so a pooler in transaction mode is in use; set database.pooler to transaction".to_owned(),
-                transient: false,
-            });
+        for _ in 0..ROUNDS {
+            let seen = self.step(bound, "a second connection", read_mark(&mut two));
+            match seen.await {
+                // In session mode all sessions may be taken. A connection that waits shares none.
+                Err(ReachError::Silent { .. }) => return Ok(()),
+                Ok(Some(seen)) if seen == mark && pooler != Pooler::Transaction => {
+                    return Err(ReachError::Refused {
+                        place: self.place(),
+                        cause: "connections share sessions, so a pooler in transaction mode is in use; set database.pooler to transaction".to_owned(),
+                        transient: false,
+                    });
+                }
+                seen => drop(seen?),
+            }
+            self.step(bound, "a transaction", set_mark(&mut one, &mark))
+                .await?;
         }
         for connection in [one, two] {
             let _closed = tokio::time::timeout(bound, connection.close()).await;
@@ -84,4 +91,13 @@ async fn set_mark(session: &mut PgConnection, mark: &str) -> Result<String, sqlx
         .await?;
     session.execute(sqlx::raw_sql("COMMIT")).await?;
     Ok(timeout)
+}
+
+/// Reads the mark of the session.
+#[cfg(feature = "postgres")]
+async fn read_mark(session: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT current_setting($1, true)")
+        .bind(MARK_SETTING)
+        .fetch_one(session)
+        .await
 }
