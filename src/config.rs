@@ -6,44 +6,69 @@ mod live;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use settings::{EffectiveValue, Key, Layers, Problem, Profile, Reader};
+use settings::{EffectiveValue, Layers, Problem, Profile, Reader, SettingKey};
 use telemetry::LogFormat;
 
 use crate::app;
 
-/// The configuration of the process. It is read once at the start.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Name of the environment (`APP_ENV`).
-    pub environment: String,
-    /// The profile whose rules the environment follows.
-    pub profile: Profile,
-    /// Settings that have no effect or probably an unintended one.
-    pub warnings: Vec<String>,
-    /// `OTEL_*` variables.
-    pub otel: BTreeMap<String, String>,
+/// Composes the configuration of the process from the sections of its components. Each is named
+/// once, in the order of the documentation.
+macro_rules! compose {
+    ($( $(#[doc = $doc:literal])+ $field:ident: $section:ty, )+) => {
+        /// The configuration of the process. It is read once at the start.
+        #[derive(Debug, Clone)]
+        pub struct Config {
+            /// Name of the environment (`APP_ENV`).
+            pub environment: String,
+            /// The profile whose rules the environment follows.
+            pub profile: Profile,
+            /// Settings that have no effect or probably an unintended one.
+            pub warnings: Vec<String>,
+            /// `OTEL_*` variables.
+            pub otel: BTreeMap<String, String>,
+            $( $(#[doc = $doc])+ pub $field: $section, )+
+        }
+
+        /// The keys of every section.
+        pub const SECTIONS: &[&[SettingKey]] = &[$( <$section>::KEYS ),+];
+
+        impl Config {
+            fn read_sections(reader: &mut Reader) -> Self {
+                Self {
+                    environment: reader.environment().name.clone(),
+                    profile: reader.profile(),
+                    warnings: reader.warnings(&telemetry::variable_names()),
+                    otel: reader.otel().clone(),
+                    $( $field: <$section>::read(reader), )+
+                }
+            }
+        }
+    };
+}
+
+compose! {
     /// The public listener.
-    pub http: http_server::Config,
+    http: http_server::Config,
     /// The admin listener.
-    pub admin: admin::Config,
+    admin: admin::Config,
     /// The gRPC listener.
-    pub grpc: grpc::Config,
+    grpc: grpc::Config,
     /// The database.
-    pub database: db::Config,
+    database: db::Config,
     /// Rate limits.
-    pub rate_limit: limits::rate::Config,
+    rate_limit: limits::rate::Config,
     /// Tokens and keys.
-    pub auth: identity::Config,
+    auth: identity::Config,
     /// Streams to clients.
-    pub live: live::Config,
+    live: live::Config,
     /// The shutdown.
-    pub lifecycle: lifecycle::Config,
+    lifecycle: lifecycle::Config,
     /// Background work.
-    pub workers: workers::Config,
+    workers: workers::Config,
     /// Logs and traces.
-    pub telemetry: telemetry::Config,
+    telemetry: telemetry::Config,
     /// The example application.
-    pub ledger: app::ledger::Config,
+    ledger: app::ledger::Config,
 }
 
 /// An invalid configuration.
@@ -55,21 +80,6 @@ pub struct Refused {
     /// a problem.
     pub log_format: LogFormat,
 }
-
-/// The keys of every section, in the order of the documentation.
-pub const SECTIONS: &[&[Key]] = &[
-    http_server::Config::KEYS,
-    admin::Config::KEYS,
-    grpc::Config::KEYS,
-    db::Config::KEYS,
-    limits::rate::Config::KEYS,
-    identity::Config::KEYS,
-    live::Config::KEYS,
-    lifecycle::Config::KEYS,
-    workers::Config::KEYS,
-    telemetry::Config::KEYS,
-    app::ledger::Config::KEYS,
-];
 
 impl Config {
     /// Reads files and the environment of this process.
@@ -97,29 +107,7 @@ impl Config {
     /// As [`Config::load`].
     pub fn read(layers: Layers) -> Result<(Self, Vec<EffectiveValue>), Refused> {
         let mut reader = Reader::new(layers).for_service(crate::SERVICE.name);
-        let config = Self {
-            environment: reader.environment().name.clone(),
-            profile: reader.profile(),
-            warnings: reader.warnings(&telemetry::variable_names()),
-            otel: reader.otel().clone(),
-            http: http_server::Config::read(&mut reader),
-            admin: admin::Config::read(&mut reader),
-            grpc: grpc::Config::read(&mut reader),
-            database: db::Config::read(&mut reader),
-            rate_limit: limits::rate::Config::read(&mut reader),
-            auth: identity::Config::read(&mut reader),
-            live: live::Config::read(&mut reader),
-            lifecycle: lifecycle::Config::read(&mut reader),
-            workers: workers::Config::read(&mut reader),
-            telemetry: telemetry::Config::read(&mut reader),
-            ledger: app::ledger::Config::read(&mut reader),
-        };
-        config.http.validate(&mut reader);
-        config.admin.validate(&mut reader);
-        config.database.validate(&mut reader);
-        config.rate_limit.validate(&mut reader);
-        config.auth.validate(&mut reader);
-        identity::bootstrap::validate(&config.auth, &mut reader);
+        let config = Self::read_sections(&mut reader);
         match reader.finish() {
             Ok(effective) => Ok((config, effective)),
             Err(problems) => Err(Refused {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use settings::{Default, Key};
+use settings::{Default, SettingKey};
 use telemetry::metrics::unit;
 
 use crate::architecture::{files, root};
@@ -179,7 +179,7 @@ fn configuration() {
     golden("docs/config.md", &text);
 }
 
-fn default(key: &Key) -> String {
+fn default(key: &SettingKey) -> String {
     let code = |text: &str| {
         if text.is_empty() {
             "empty".to_owned()

@@ -7,7 +7,7 @@ use settings::{Profile, Reader, Secret, settings};
 
 settings! {
     /// The admin listener: metrics, probes, switches. Never expose it to the internet.
-    pub struct Config("admin") {
+    pub struct Config("admin", validate) {
         /// Listen address of metrics, probes and switches.
         pub addr("addr"): SocketAddr = PerProfile { development: "127.0.0.1:9464", production: "0.0.0.0:9464" };
         /// Limit of open connections on the admin listener. Further ones are rejected at once and
@@ -30,7 +30,7 @@ const SHORTEST_TOKEN: usize = 32;
 
 impl Config {
     /// Validates rules that depend on the profile.
-    pub fn validate(&self, reader: &mut Reader) {
+    fn validate(&self, reader: &mut Reader) {
         let Some(token) = &self.token else { return };
         let token = token.expose();
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {

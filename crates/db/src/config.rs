@@ -93,7 +93,7 @@ fn check_url(url: &str) -> Result<(), sqlx::Error> {
 
 settings! {
     /// The database and its connection pool.
-    pub struct Config("database") {
+    pub struct Config("database", validate) {
         /// URL of the database: `sqlite://…` (the file and its folder are created) or
         /// `postgres://…`.
         pub url("url"): DatabaseUrl = DevelopmentOnly("sqlite://data/{service}.db");
@@ -122,7 +122,7 @@ settings! {
 
 impl Config {
     /// Checks the rules of this section that span keys or depend on the profile.
-    pub fn validate(&self, reader: &mut Reader) {
+    fn validate(&self, reader: &mut Reader) {
         if reader.profile() == Profile::Production
             && self.url.backend() == Backend::Sqlite
             && !self.allow_sqlite

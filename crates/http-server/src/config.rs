@@ -12,7 +12,7 @@ use crate::connection::tls::Tls;
 
 settings! {
     /// The public listener and its limits.
-    pub struct Config("http") {
+    pub struct Config("http", validate) {
         /// Listen address. Port 0 selects a free port, which is logged.
         pub addr("addr"): SocketAddr = Same("0.0.0.0:3000");
         /// Deadline of a whole request. A slower request is answered with 503 `DEADLINE_EXCEEDED`.
@@ -83,7 +83,7 @@ settings! {
 
 impl Config {
     /// Checks the rules of this section that involve several keys or depend on the profile.
-    pub fn validate(&self, reader: &mut Reader) {
+    fn validate(&self, reader: &mut Reader) {
         match (&self.tls_cert, &self.tls_key) {
             (Some(_), None) => reader.refuse("http.tls.key", "is missing beside http.tls.cert"),
             (None, Some(_)) => reader.refuse("http.tls.cert", "is missing beside http.tls.key"),

@@ -2,14 +2,14 @@
 
 use db::DbError;
 use request::Role;
-use settings::Reader;
 use settings::clock::{Clock, new_id};
 use uuid::Uuid;
 
-use super::domain::{Email, Name, Password, User};
+use super::domain::{Name, User};
 use super::password::hash_at_start;
 use super::store::{FirstAdministrator, IdentityStore, NewUser};
 use crate::Config;
+use crate::config::InvalidAdministrator;
 
 /// Name of the first administrator, until it is changed.
 const INITIAL_NAME: &str = "Administrator";
@@ -17,37 +17,15 @@ const INITIAL_NAME: &str = "Administrator";
 /// Reasons why the first administrator could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
-    /// The address or the password is not acceptable. `validate` reports it first.
-    #[error("auth.bootstrap_admin_{field} {reason}")]
-    InvalidValue {
-        /// `email` or `password`.
-        field: &'static str,
-        /// The rule that it breaks.
-        reason: &'static str,
-    },
+    /// The address or the password is not acceptable. Reading the configuration reports it first.
+    #[error(transparent)]
+    InvalidAdministrator(#[from] InvalidAdministrator),
     /// The password could not be hashed.
     #[error(transparent)]
     Hash(#[from] super::password::HashError),
     /// The database failed.
     #[error(transparent)]
     Database(#[from] DbError),
-}
-
-/// Rejects a configuration whose administrator could not be created.
-pub fn validate(config: &Config, reader: &mut Reader) {
-    if let Some(Err(BootstrapError::InvalidValue { field, reason })) = parse(config) {
-        reader.refuse(&format!("auth.bootstrap_admin_{field}"), reason);
-    }
-}
-
-fn parse(config: &Config) -> Option<Result<(Email, Password), BootstrapError>> {
-    let email = config.bootstrap_admin_email.as_ref()?.expose();
-    let password = config.bootstrap_admin_password.as_ref()?;
-    let invalid = |field, reason| BootstrapError::InvalidValue { field, reason };
-    let email = Email::parse(email).map_err(|error| invalid("email", error.message));
-    let password = Password::parse(password.expose().to_owned(), email.as_ref().ok())
-        .map_err(|error| invalid("password", error.message));
-    Some(email.and_then(|email| Ok((email, password?))))
 }
 
 /// Whether the configuration names a first administrator.
@@ -69,10 +47,10 @@ pub async fn bootstrap(
     clock: &dyn Clock,
     program: &str,
 ) -> Result<(), BootstrapError> {
-    let Some(parsed) = parse(config) else {
+    let Some(administrator) = config.first_administrator() else {
         return Ok(());
     };
-    let (email, password) = parsed?;
+    let (email, password) = administrator?;
     // Hashing is slow and would delay every start, so the hash is made only if it is needed.
     if store.has_administrator().await? {
         return Ok(());

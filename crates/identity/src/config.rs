@@ -5,13 +5,15 @@ use std::time::Duration;
 use settings::check::{at_least_one, positive};
 use settings::{Profile, Reader, Secret, SecretSource, settings};
 
+use crate::domain::{Email, Password};
+
 /// Public knowledge, so production rejects it.
 const DEVELOPMENT_PASSWORD: &str = "development-only-password";
 const DEVELOPMENT_EMAIL: &str = "admin@example.com";
 
 settings! {
     /// Tokens, their keys, and the first administrator.
-    pub struct Config("auth") {
+    pub struct Config("auth", validate) {
         /// JWK set (RFC 7517) with private keys. The first key signs, all of them verify. Generated
         /// in development.
         pub keys("keys"): Option<SecretSource> = Unset;
@@ -43,6 +45,14 @@ settings! {
     }
 }
 
+/// The first administrator cannot be created with this address or password.
+#[derive(Debug, thiserror::Error)]
+#[error("auth.bootstrap_admin_{field} {reason}")]
+pub struct InvalidAdministrator {
+    field: &'static str,
+    reason: &'static str,
+}
+
 impl Config {
     /// The administrator of development, if the configured one is the default.
     #[must_use]
@@ -53,8 +63,21 @@ impl Config {
         ((email, password) == defaults).then_some(defaults)
     }
 
+    /// The address and the password of the first administrator, if both are set.
+    pub(crate) fn first_administrator(
+        &self,
+    ) -> Option<Result<(Email, Password), InvalidAdministrator>> {
+        let email = self.bootstrap_admin_email.as_ref()?.expose();
+        let password = self.bootstrap_admin_password.as_ref()?.expose();
+        let invalid = |field, reason| InvalidAdministrator { field, reason };
+        let email = Email::parse(email).map_err(|error| invalid("email", error.message));
+        let password = Password::parse(password.to_owned(), email.as_ref().ok())
+            .map_err(|error| invalid("password", error.message));
+        Some(email.and_then(|email| Ok((email, password?))))
+    }
+
     /// Validates rules that span keys or depend on the profile.
-    pub fn validate(&self, reader: &mut Reader) {
+    fn validate(&self, reader: &mut Reader) {
         match &self.keys {
             Some(source) => {
                 if let Err(error) = crate::signing_keys::SigningKeySet::parse(source.content.expose()) {
@@ -79,6 +102,9 @@ impl Config {
                 "auth.bootstrap_admin_email",
                 "and auth.bootstrap_admin_password must be set together",
             );
+        }
+        if let Some(Err(InvalidAdministrator { field, reason })) = self.first_administrator() {
+            reader.refuse(&format!("auth.bootstrap_admin_{field}"), reason);
         }
     }
 }

@@ -21,7 +21,7 @@ pub enum Default {
 
 /// The documentation of one key.
 #[derive(Debug, Clone, Copy)]
-pub struct Key {
+pub struct SettingKey {
     /// Dotted path, for example `http.request_timeout`.
     pub path: &'static str,
     /// The doc comment of the field.
@@ -40,12 +40,14 @@ pub struct Key {
 ///
 /// The crate documentation has an example.
 ///
-/// A check is a `fn(&T) -> Result<(), String>`. Its error message states what is allowed.
+/// A check is a `fn(&T) -> Result<(), String>`. Its error message states the allowed values. Rules
+/// that involve several keys or the profile are in a method `fn(&self, &mut Reader)`. Its name
+/// follows the name of the section, as in `("mailer", validate)`.
 #[macro_export]
 macro_rules! settings {
     (
         $(#[$meta:meta])*
-        pub struct $name:ident($section:literal) {
+        pub struct $name:ident($section:literal $(, $validate:ident)?) {
             $(
                 $(#[doc = $doc:literal])+
                 pub $field:ident($key:literal): $ty:ty = $default:expr $(, check $check:expr)?;
@@ -60,10 +62,10 @@ macro_rules! settings {
 
         impl $name {
             /// The keys of this section, in the order of their declaration.
-            pub const KEYS: &'static [$crate::Key] = {
+            pub const KEYS: &'static [$crate::SettingKey] = {
                 #[allow(unused_imports, reason = "a section uses some of these kinds only")]
                 use $crate::Default::{DevelopmentOnly, PerProfile, Same, Unset};
-                &[ $( $crate::Key {
+                &[ $( $crate::SettingKey {
                     path: concat!($section, ".", $key),
                     doc: concat!($($doc, "\n"),+),
                     kind: <$ty as $crate::Setting>::KIND,
@@ -73,17 +75,19 @@ macro_rules! settings {
                 }, )* ]
             };
 
-            /// Reads the section. The reader collects the problems.
+            /// Reads and validates the section. The reader collects the problems.
             #[must_use]
             pub fn read(reader: &mut $crate::Reader) -> Self {
                 let mut keys = Self::KEYS.iter();
-                Self {
+                let section = Self {
                     $( $field: {
                         let check: Option<$crate::Check<$ty>> =
                             $crate::settings!(@check $($check)?);
                         reader.value(keys.next(), check)
                     }, )*
-                }
+                };
+                $( section.$validate(reader); )?
+                section
             }
         }
     };

@@ -44,7 +44,7 @@ pub mod validation;
 mod value;
 pub mod watch_file;
 
-pub use declare::{Default, Key};
+pub use declare::{Default, SettingKey};
 pub use environment::{Environment, Profile};
 pub use layers::Layers;
 pub use names::{nearest_name, variable};

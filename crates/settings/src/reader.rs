@@ -1,6 +1,6 @@
 //! Converts layered texts to typed values and collects all problems.
 
-use crate::declare::{Default, Key};
+use crate::declare::{Default, SettingKey};
 use crate::environment::{Environment, Profile};
 use crate::layers::Layers;
 use crate::names;
@@ -81,7 +81,11 @@ impl Reader {
     }
 
     /// Reads one key. After a problem the default is returned, and [`Reader::finish`] fails.
-    pub fn value<T: Setting>(&mut self, key: Option<&'static Key>, check: Option<Check<T>>) -> T {
+    pub fn value<T: Setting>(
+        &mut self,
+        key: Option<&'static SettingKey>,
+        check: Option<Check<T>>,
+    ) -> T {
         // `settings!` passes exactly one key for each field.
         let Some(key) = key else {
             unreachable!("a field without a key")
@@ -211,7 +215,7 @@ impl Reader {
     }
 }
 
-fn default_raw(key: &Key, profile: Profile, service: &str) -> Option<RawValue> {
+fn default_raw(key: &SettingKey, profile: Profile, service: &str) -> Option<RawValue> {
     let text = match (key.default, profile) {
         (Default::Same(text), _)
         | (
@@ -234,7 +238,7 @@ fn default_raw(key: &Key, profile: Profile, service: &str) -> Option<RawValue> {
 
 /// A placeholder value after a problem, so that the remaining keys are still checked. Defaults are
 /// literals, and a test parses every one, so this does not panic in a release.
-fn placeholder<T: Setting>(key: &Key, profile: Profile, service: &str) -> T {
+fn placeholder<T: Setting>(key: &SettingKey, profile: Profile, service: &str) -> T {
     let raw = default_raw(key, profile, service)
         .or_else(|| default_raw(key, Profile::Development, service))
         .unwrap_or_default();
@@ -248,7 +252,7 @@ fn placeholder<T: Setting>(key: &Key, profile: Profile, service: &str) -> T {
 mod tests {
     use super::*;
 
-    static AUDIENCE: Key = Key {
+    static AUDIENCE: SettingKey = SettingKey {
         path: "section.audience",
         doc: "Names the service.",
         kind: "text",

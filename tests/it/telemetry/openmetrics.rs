@@ -1,4 +1,4 @@
-//! The metrics page in both formats. `scripts/verify.d/32-openmetrics` reads it with a strict
+//! The metrics page in both formats. `tests/system/32-openmetrics` reads it with a strict
 //! parser and with Prometheus.
 
 use std::collections::BTreeSet;

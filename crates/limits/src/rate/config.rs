@@ -30,7 +30,7 @@ impl Setting for LimitBackend {
 
 settings! {
     /// Rate limits (GCRA), in requests a second for each key.
-    pub struct Config("rate_limit") {
+    pub struct Config("rate_limit", validate) {
         /// Whether requests are limited.
         pub enabled("enabled"): bool = Same("true");
         /// Sustained requests a second of one client address, and separately of one principal. A
@@ -71,7 +71,7 @@ const LONGEST_REFILL: Duration = Duration::from_hours(30 * 24);
 
 impl Config {
     /// Checks the rules of this section that involve several keys.
-    pub fn validate(&self, reader: &mut Reader) {
+    fn validate(&self, reader: &mut Reader) {
         for (key, per_second, burst) in [
             (
                 "rate_limit.default.per_second",
