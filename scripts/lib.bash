@@ -1,4 +1,4 @@
-# The module that the shell scripts of scripts/ share. Sourced, not run.
+# The module that the shell scripts of scripts/ and tests/system/ share. Sourced, not run.
 # Prints the script's first comment for --help, and leaves the shell in the project's root;
 # $caller is the folder before.
 # shellcheck shell=bash

@@ -1,4 +1,4 @@
-"""The module that the Python programs of scripts/ share.
+"""The module that the Python programs of scripts/ and tests/system/ share.
 
 Importing it prints the program's docstring for --help, continues under the packages that
 scripts/tools.lock pins, and changes into the project's root. Processes that `start` began

@@ -1,5 +1,5 @@
 // The shape that our dashboards must have: Grafana's own types, with the options of each
-// panel type that we use. `scripts/verify.d/60-dashboards` holds the JSON against it.
+// panel type that we use. `tests/system/60-dashboards` holds the JSON against it.
 
 import type { Dashboard as AnyDashboard, Panel, RowPanel } from '@grafana/schema';
 import type * as bargauge from '@grafana/schema/dist/esm/raw/composable/bargauge/panelcfg/x/BarGaugePanelCfg_types.gen';

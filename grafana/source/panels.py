@@ -25,7 +25,7 @@ RUNBOOKS, GRAFANA = (LINKS[name].rstrip("/") for name in ("RUNBOOKS", "GRAFANA")
 # any setting of the data source.
 SCRAPE = "15s"
 
-SCHEMA_VERSION = 42  # of @grafana/schema as pinned in scripts/verify.d/60-dashboards
+SCHEMA_VERSION = 42  # of @grafana/schema as pinned in tests/system/60-dashboards
 WIDTH = 24  # columns of Grafana's grid
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 SELECTOR = 'job="$job", instance=~"$instance"'
