@@ -277,6 +277,7 @@ mod tests {
             "application/json;q=0.1, */*;q=0",
             "text/html, Application/Problem+JSON",
             "text/html;q=many",
+            "text/html, nonsense",
         ] {
             assert!(!excludes(accept), "{accept}");
         }
