@@ -24,6 +24,7 @@
 //! # Ok::<(), prometheus::Error>(())
 //! ```
 
+pub mod accept;
 mod allocator;
 mod config;
 mod correlation;

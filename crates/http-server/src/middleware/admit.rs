@@ -10,6 +10,7 @@ use futures_util::future::Either;
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 use request::problem::codes;
 use request::{Problem, RequestContext};
+use telemetry::accept::{self, Accept, MediaRange, MediaType, Weighted};
 use tower::{Layer, Service};
 
 use crate::connection::framing;
@@ -204,53 +205,30 @@ fn declared_length(length: Option<&HeaderValue>) -> u64 {
         .unwrap_or(0)
 }
 
-/// Whether `Accept` excludes JSON and event streams: every range for them is absent or has weight 0
-/// (RFC 9110, section 12.5.1). An unreadable header excludes nothing.
-fn excludes_json(headers: &HeaderMap) -> bool {
-    let mut any = false;
-    // The most specific of the ranges with `application/json` counts.
-    let mut best: Option<(u8, bool)> = None;
-    for value in headers.get_all(header::ACCEPT) {
-        let Ok(value) = value.to_str() else {
-            return false;
-        };
-        for element in value.split(',').map(str::trim).filter(|e| !e.is_empty()) {
-            any = true;
-            let mut parts = element.split(';').map(str::trim);
-            let range = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let wanted = !parts.any(is_zero_weight);
-            let precision = match range.as_str() {
-                "*/*" => 1,
-                "application/*" => 2,
-                "application/json" => 3,
-                // Ranges for problems and event streams. A client that accepts one of them is not
-                // rejected.
-                range if range.ends_with("+json") || range == "text/event-stream" => {
-                    if wanted {
-                        return false;
-                    }
-                    continue;
-                }
-                range if range.contains('/') => continue,
-                _ => return false,
-            };
-            if best.is_none_or(|(known, _)| precision > known) {
-                best = Some((precision, wanted));
-            }
-        }
-    }
-    any && !best.is_some_and(|(_, wanted)| wanted)
-}
+const JSON: MediaType = MediaType {
+    kind: "application",
+    subtype: "json",
+    version: None,
+};
 
-/// Whether a parameter is `q=0`, `q=0.0` or another zero.
-fn is_zero_weight(parameter: &str) -> bool {
-    parameter
-        .strip_prefix(['q', 'Q'])
-        .and_then(|rest| rest.trim_start().strip_prefix('='))
-        .is_some_and(|weight| {
-            let weight = weight.trim();
-            weight.starts_with('0') && weight.bytes().all(|byte| matches!(byte, b'0' | b'.'))
-        })
+/// Whether `Accept` excludes JSON and event streams: every range for them is absent or has quality
+/// 0. A header that is malformed in part excludes nothing.
+fn excludes_json(headers: &HeaderMap) -> bool {
+    let accept = Accept::read(headers);
+    // Ranges for problems and event streams. A client that accepts one of them is not rejected.
+    let accepts_others = |range: &MediaRange<'_>| {
+        let subtype = range.subtype.as_bytes();
+        let is_structured = subtype
+            .last_chunk()
+            .is_some_and(|suffix: &[u8; 5]| suffix.eq_ignore_ascii_case(b"+json"));
+        let is_stream = range.kind.eq_ignore_ascii_case("text")
+            && subtype.eq_ignore_ascii_case(b"event-stream");
+        range.quality > 0 && (is_structured || is_stream)
+    };
+    !accept.ranges().is_empty()
+        && !accept.is_malformed()
+        && !accept.ranges().iter().any(accepts_others)
+        && accept.preference(&JSON).quality == 0
 }
 
 /// Whether `Accept-Encoding` forbids an uncompressed answer.
@@ -259,11 +237,10 @@ fn refuses_identity(headers: &HeaderMap) -> bool {
         .get_all(header::ACCEPT_ENCODING)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|element| {
-            let mut parts = element.split(';').map(str::trim);
-            let coding = parts.next().unwrap_or_default();
-            (coding == "*" || coding.eq_ignore_ascii_case("identity")) && parts.any(is_zero_weight)
+        .flat_map(accept::elements)
+        .filter_map(Weighted::parse)
+        .any(|Weighted { value, quality, .. }| {
+            quality == 0 && (value == "*" || value.eq_ignore_ascii_case("identity"))
         })
 }
 
@@ -298,6 +275,9 @@ mod tests {
             "text/event-stream",
             "nonsense",
             "application/json;q=0.1, */*;q=0",
+            "text/html, Application/Problem+JSON",
+            "text/html;q=many",
+            "text/html, nonsense",
         ] {
             assert!(!excludes(accept), "{accept}");
         }

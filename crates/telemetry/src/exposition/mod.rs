@@ -1,13 +1,13 @@
 //! The metrics page in the format that the scraper prefers.
 
-mod accept;
 mod exemplars;
+mod format;
 mod openmetrics;
 
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
-pub use accept::Format;
 pub use exemplars::{Exemplar, Exemplars, SeriesExemplars};
+pub use format::Format;
 
 /// Encodes all series of the registry.
 ///
