@@ -9,6 +9,7 @@ use futures_util::FutureExt as _;
 use identity::bootstrap::{self, BootstrapError};
 use identity::store::IdentityStore;
 use lifecycle::health::{Health, Schedule};
+use settings::backoff::{Backoff, jittered};
 use settings::clock::Clock;
 
 use crate::SERVICE;
@@ -52,7 +53,7 @@ pub(super) async fn start_rate_limits(platform: &Platform<'_>) {
 /// Waits for the database with backoff. Errors that waiting cannot fix end the start, for example
 /// wrong credentials or a missing database.
 async fn reach(config: &Config, database: &Database) -> anyhow::Result<()> {
-    let mut pause = Duration::from_millis(100);
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     loop {
         let bound = config.database.acquire_timeout;
         let reached = async {
@@ -66,8 +67,8 @@ async fn reach(config: &Config, database: &Database) -> anyhow::Result<()> {
             }
             Err(error) => return Err(error).context("the database refuses this service"),
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(5));
+        // Replicas lose the database together.
+        tokio::time::sleep(jittered(backoff.next_pause(), 0.25)).await;
     }
 }
 

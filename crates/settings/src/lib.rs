@@ -1,5 +1,5 @@
-//! Configuration as documented, typed keys. Also holds the clock, new identifiers and validation
-//! errors, which every other crate uses.
+//! Configuration as documented, typed keys. Also holds the clock, new identifiers, backoff and
+//! validation errors, which every other crate uses.
 //!
 //! A section is declared with [`settings!`] next to the code that it configures, one documented
 //! line for each key with its default. The service composes the sections. [`Layers`] merges files,
@@ -30,6 +30,7 @@
 //! assert!(reader.finish().is_ok());
 //! ```
 
+pub mod backoff;
 pub mod check;
 pub mod clock;
 mod declare;

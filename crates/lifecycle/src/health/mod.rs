@@ -20,6 +20,7 @@ pub use check::{CheckReport, Probe, Schedule};
 pub use heartbeat::Heartbeat;
 
 use check::{Check, Status};
+use settings::backoff::Backoff;
 use settings::clock::SharedClock;
 use telemetry::metrics;
 
@@ -99,7 +100,8 @@ impl Health {
         let clock = Arc::clone(&self.clock);
         self.lifecycle.spawn(task, async move {
             let mut streak = 0;
-            let mut first_pause = Some(INITIAL_PAUSE);
+            // Until the first success.
+            let mut backoff = Some(Backoff::new(INITIAL_PAUSE, schedule.interval / 4));
             loop {
                 let result = tokio::select! {
                     () = stop.cancelled() => return,
@@ -107,19 +109,18 @@ impl Health {
                         result.unwrap_or(Err("timed out"))
                     }
                 };
-                if first_pause.is_some() {
+                if backoff.is_some() {
                     // The first success counts immediately.
                     streak = schedule.successes;
                 }
                 streak = check.apply(result, streak, schedule, clock.now());
                 let pause = if check.is_up() {
-                    first_pause = None;
+                    backoff = None;
                     schedule.interval
-                } else if let Some(pause) = first_pause {
-                    first_pause = Some((pause * 2).min(schedule.interval / 4));
-                    pause
                 } else {
-                    schedule.interval / 4
+                    backoff
+                        .as_mut()
+                        .map_or(schedule.interval / 4, Backoff::next_pause)
                 };
                 tokio::select! {
                     () = stop.cancelled() => return,

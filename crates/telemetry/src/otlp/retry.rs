@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header};
 use rand::Rng as _;
+use settings::backoff::Backoff;
 use tonic::Code;
 
 /// Retries of a batch. Number and delays are those of the exporters of `opentelemetry-otlp`.
@@ -63,14 +64,14 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 #[derive(Debug)]
 pub(super) struct RetryDelays {
     left: u32,
-    next: Duration,
+    backoff: Backoff,
 }
 
 impl Default for RetryDelays {
     fn default() -> Self {
         Self {
             left: RETRIES,
-            next: FIRST_DELAY,
+            backoff: Backoff::new(FIRST_DELAY, Duration::MAX),
         }
     }
 }
@@ -84,8 +85,8 @@ impl RetryDelays {
             Retry::After(asked) => asked,
         };
         self.left = self.left.checked_sub(1)?;
-        let wait = self.next.max(asked);
-        self.next *= 2;
+        let wait = self.backoff.next_pause().max(asked);
+        // Only added, because the collector's delay is the shortest.
         let jitter = rand::rng().random_range(0..=JITTER_MILLIS);
         Some(wait.saturating_add(Duration::from_millis(jitter)))
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use settings::backoff::{Backoff, jittered};
+
 use super::run::Outcome;
 use crate::{NextRun, Trigger};
 
@@ -9,11 +11,13 @@ use crate::{NextRun, Trigger};
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The doubling ends at the worker's own pause, or at this time if the pause is shorter.
 const LAST_RETRY: Duration = Duration::from_mins(1);
+/// Replicas do not run at the same time.
+const JITTER: f64 = 0.1;
 
 /// The pause before the next run of a worker.
 pub(crate) struct RunTimer {
     pause: Duration,
-    failures: u32,
+    retries: Backoff,
     /// True if a notification may end the pause early. After a failure it may not.
     wakes_early: bool,
 }
@@ -22,7 +26,7 @@ impl RunTimer {
     pub(crate) fn new(trigger: &Trigger) -> Self {
         Self {
             pause: pause_of(trigger).mul_f64(rand::random::<f64>() / 10.0),
-            failures: 0,
+            retries: Backoff::new(FIRST_RETRY, pause_of(trigger).max(LAST_RETRY)),
             wakes_early: true,
         }
     }
@@ -30,28 +34,15 @@ impl RunTimer {
     /// Sets the pause after a run.
     pub(crate) fn after_run(&mut self, outcome: Outcome, trigger: &Trigger) {
         self.wakes_early = outcome.is_good();
-        self.failures = if outcome.is_good() {
-            0
-        } else {
-            self.failures.saturating_add(1)
-        };
-        // Varied by a tenth, so that replicas do not run at the same time.
-        let jitter = 0.9 + rand::random::<f64>() / 5.0;
-        self.pause = match outcome {
-            Outcome::Ok(NextRun::AtOnce) => Duration::ZERO,
-            _ => self.pause_without_jitter(trigger).mul_f64(jitter),
-        };
-    }
-
-    /// The pause without its jitter.
-    fn pause_without_jitter(&self, trigger: &Trigger) -> Duration {
-        let pause = pause_of(trigger);
-        match self.failures.checked_sub(1) {
-            None => pause,
-            Some(doublings) => FIRST_RETRY
-                .saturating_mul(1 << doublings.min(16))
-                .min(pause.max(LAST_RETRY)),
+        if outcome.is_good() {
+            self.retries.reset();
         }
+        let pause = match outcome {
+            Outcome::Ok(NextRun::AtOnce) => Duration::ZERO,
+            outcome if outcome.is_good() => pause_of(trigger),
+            _ => self.retries.next_pause(),
+        };
+        self.pause = jittered(pause, JITTER);
     }
 
     /// Waits until the next run.
@@ -82,16 +73,24 @@ mod tests {
     fn failures_double_the_pause_up_to_a_bound_and_a_success_ends_that() {
         let trigger = Trigger::Interval(Duration::from_mins(5));
         let mut timer = RunTimer::new(&trigger);
-        let seconds = |timer: &RunTimer| timer.pause_without_jitter(&trigger).as_secs();
-        for expected in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+        let assert_pause = |timer: &RunTimer, seconds: f64| {
+            let tenths = timer.pause.as_secs_f64() / seconds * 10.0;
+            assert!(
+                (9.0..=11.0).contains(&tenths),
+                "{seconds} {:?}",
+                timer.pause
+            );
+        };
+        for expected in [
+            1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0,
+        ] {
             timer.after_run(Outcome::Failed, &trigger);
-            assert_eq!(seconds(&timer), expected);
-            let jittered =
-                timer.pause.as_secs_f64() / timer.pause_without_jitter(&trigger).as_secs_f64();
-            assert!((0.9..=1.1).contains(&jittered));
+            assert_pause(&timer, expected);
         }
         timer.after_run(Outcome::Ok(NextRun::AsScheduled), &trigger);
-        assert_eq!(seconds(&timer), 300);
+        assert_pause(&timer, 300.0);
+        timer.after_run(Outcome::Failed, &trigger);
+        assert_pause(&timer, 1.0);
         timer.after_run(Outcome::Ok(NextRun::AtOnce), &trigger);
         assert_eq!(timer.pause, Duration::ZERO);
     }
@@ -103,6 +102,7 @@ mod tests {
         for _ in 0..20 {
             timer.after_run(Outcome::Timeout, &trigger);
         }
-        assert_eq!(timer.pause_without_jitter(&trigger), LAST_RETRY);
+        assert!(timer.pause >= LAST_RETRY.mul_f64(0.9));
+        assert!(timer.pause <= LAST_RETRY.mul_f64(1.1));
     }
 }

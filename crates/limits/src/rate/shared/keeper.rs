@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use settings::backoff::{Backoff, jittered};
 use tokio_util::sync::CancellationToken;
 
 use crate::rate::shared::script::Pace;
@@ -16,6 +17,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const STEADY: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Replicas lose the server together and must not reconnect at the same moment.
+const JITTER: f64 = 0.25;
 
 /// Allows every call, so that the keeper's own calls do not fill a bucket.
 const PROBE: Pace = Pace {
@@ -44,18 +47,16 @@ impl SharedBuckets {
     }
 
     async fn keep_on(&self) {
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let began = Instant::now();
             self.watch().await;
             if began.elapsed() >= STEADY {
-                pause = FIRST_PAUSE;
+                backoff.reset();
             }
             loop {
-                // Replicas lose the server together and must not reconnect at the same moment.
-                tokio::time::sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
                 // Each attempt doubles the next pause, even when it succeeds and soon fails again.
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                tokio::time::sleep(jittered(backoff.next_pause(), JITTER)).await;
                 match self.connect().await {
                     Ok(live) => break self.close(&live),
                     Err(failure) => {
