@@ -85,7 +85,7 @@ impl Admin {
             .merge(faults.unwrap_or_default())
             .fallback(async || ProblemResponse(not_found()))
             .method_not_allowed_fallback(async || {
-                let detail = "The path does not have this method.";
+                let detail = "This path does not support the method.";
                 ProblemResponse(Problem::new(codes::METHOD_NOT_ALLOWED, detail))
             })
             .layer(from_fn(context::default_to_json))

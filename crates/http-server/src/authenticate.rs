@@ -121,7 +121,7 @@ fn credentials(headers: &HeaderMap) -> Result<Credentials<'_>, Problem> {
 fn missing() -> Problem {
     challenged(Problem::new(
         codes::UNAUTHENTICATED,
-        "This needs an access token or an API key.",
+        "The request needs an access token or an API key.",
     ))
 }
 

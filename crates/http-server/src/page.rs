@@ -29,9 +29,10 @@ impl PageQuery {
             InvalidPage::Limit => {
                 Problem::new(codes::INVALID_QUERY, "limit must lie between 1 and 100.")
             }
-            InvalidPage::Cursor => {
-                Problem::new(codes::INVALID_CURSOR, "The cursor is not one of this list.")
-            }
+            InvalidPage::Cursor => Problem::new(
+                codes::INVALID_CURSOR,
+                "The cursor does not belong to this list.",
+            ),
         })
     }
 }

@@ -22,7 +22,7 @@ metrics! {
         /// tokens have two more: `rotated` (reused within the grace period) and `reused` (reused
         /// after it, which revokes the family).
         pub attempts: IntCounterVec = "auth_attempts_total"["kind", "outcome"];
-        /// Time that password hashes waited for one of the `auth.max_concurrent_hashes` places.
+        /// Time that password hashes waited for one of the `auth.max_concurrent_hashes` permits.
         pub hash_wait: Histogram = "auth_hash_wait_seconds", buckets QUICK;
         /// Password hashes that were rejected with 503, by reason. `queue_full`: too many hashes
         /// waited. `queue_timeout`: the wait was too long. `memory` and `thread`: the system

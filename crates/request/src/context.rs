@@ -164,16 +164,16 @@ impl Deref for ContextSlot {
 /// because a request is entered several times and a reference count is an atomic operation.
 pub struct ContextGuard<'a> {
     /// Holds the previous context meanwhile.
-    lender: &'a mut Option<Arc<RequestContext>>,
+    slot: &'a mut Option<Arc<RequestContext>>,
     _span: Option<opentelemetry::ContextGuard>,
 }
 
 impl<'a> ContextGuard<'a> {
-    fn new(lender: &'a mut Option<Arc<RequestContext>>) -> Self {
-        let span = lender.as_ref().and_then(|context| context.span.clone());
-        CURRENT.with(|current| std::mem::swap(&mut *current.borrow_mut(), lender));
+    fn new(slot: &'a mut Option<Arc<RequestContext>>) -> Self {
+        let span = slot.as_ref().and_then(|context| context.span.clone());
+        CURRENT.with(|current| std::mem::swap(&mut *current.borrow_mut(), slot));
         Self {
-            lender,
+            slot,
             _span: span.map(opentelemetry::Context::attach),
         }
     }
@@ -181,7 +181,7 @@ impl<'a> ContextGuard<'a> {
 
 impl Drop for ContextGuard<'_> {
     fn drop(&mut self) {
-        CURRENT.with(|current| std::mem::swap(&mut *current.borrow_mut(), self.lender));
+        CURRENT.with(|current| std::mem::swap(&mut *current.borrow_mut(), self.slot));
     }
 }
 

@@ -90,7 +90,7 @@ async fn a_broken_pair_is_logged(service: &Service) {
     eventually("a line about the broken pair", async || {
         let lines = service.logs();
         let is_warning = |line: &serde_json::Value| {
-            line["message"] == "the new certificate is broken; the old one stays"
+            line["message"] == "the new certificate is invalid; the previous one remains in use"
         };
         lines.iter().any(is_warning).then_some(())
     })

@@ -172,7 +172,7 @@ on_both! {
         .await;
         let overloaded: Vec<_> =
             answers.iter().filter(|answer| answer.status.as_u16() == 503).collect();
-        assert!(!overloaded.is_empty(), "eight at once pass through one place");
+        assert!(!overloaded.is_empty(), "eight at once pass through one permit");
         for answer in &overloaded {
             answer.is_problem(503, "OVERLOADED");
             assert_eq!(answer.headers["retry-after"], "1");

@@ -64,7 +64,7 @@ async fn a_disconnect_cancels_the_query_and_rolls_back() {
         .execute(sqlx::raw_sql("BEGIN; SELECT 1 FROM accounts FOR UPDATE"))
         .await
         .unwrap();
-    // More than the pool's places, so that each must become free again.
+    // More than the pool's connections, so that each must become free again.
     for _ in 0..4 {
         let client = send_transfer(&service, &ada, &transfer(&from, &to, 10)).await;
         eventually("the transfer waits for the lock", async || {

@@ -110,7 +110,7 @@ async fn a_frozen_database_causes_timely_refusals_and_frees_the_pool() {
     let client = Client::register(&service, "ada").await;
     assert_serving(&client).await;
     server.freeze();
-    // Twice as many as the pool's places, so that each must become free again.
+    // Twice as many as the pool's connections, so that each must become free again.
     for _ in 0..2 {
         let ask = || assert_refused(&client);
         tokio::join!(ask(), ask(), ask(), ask());
@@ -166,8 +166,8 @@ async fn an_exhausted_pool_causes_counted_refusals() {
         metrics.get("db_pool_timeouts_total", &[]).unwrap()
     };
     // The gauge of the pool is not checked, because readiness checks and user lookups also take
-    // places.
-    eventually("every place waits for the lock", async || {
+    // connections.
+    eventually("every connection waits for the lock", async || {
         let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
         let waiting: i64 = sqlx::query_scalar(waiting)
             .fetch_one(&mut other)

@@ -17,11 +17,11 @@ use crate::support::{Backend, Builder, Service, eventually};
 /// A body that is rejected after it has been read: it lacks address and password.
 const BODY: &str = "{}";
 
-/// A service with few places, behind a trusted proxy on loopback.
-fn service(places: &[(&str, &str)]) -> Builder {
+/// A service with few permits, behind a trusted proxy on loopback.
+fn service(permits: &[(&str, &str)]) -> Builder {
     let builder =
         Service::builder(Backend::Sqlite).env("APP__HTTP__TRUSTED_PROXIES", "127.0.0.0/8");
-    places.iter().fold(builder, |builder, (key, value)| {
+    permits.iter().fold(builder, |builder, (key, value)| {
         builder.env(&format!("APP__HTTP__{key}"), *value)
     })
 }
@@ -113,7 +113,7 @@ async fn slowly_arriving_bodies_do_not_occupy_places() {
         assert_eq!(ping_status(&service, "198.51.100.1").await, 200);
         assert_eq!(ping_status(&service, "192.0.2.1").await, 200);
     }
-    // Each request gets its place back when its body has arrived.
+    // Each request gets its permit back when its body has arrived.
     for stream in slow {
         assert_eq!(finish_request(stream).await, 422);
     }
@@ -144,14 +144,14 @@ async fn slow_bodies_of_one_http2_connection_are_counted_individually() {
     };
     let mut held = Vec::new();
     for count in 1..=30 {
-        // One after the other, because each holds a place until it waits for its body.
+        // One after the other, because each holds a permit until it waits for its body.
         held.push(send());
         wait_for_arriving(&service, count).await;
     }
     assert_eq!(send().await.unwrap(), 503);
     assert_eq!(shed_count(&service, "client_bodies").await, 1.0);
     assert_eq!(ping_status(&service, "192.0.2.1").await, 200);
-    // The places of the lost connection are free again.
+    // The permits of the lost connection are free again.
     drop(sender);
     connection.abort();
     wait_for_arriving(&service, 0).await;
@@ -181,7 +181,7 @@ async fn arriving_bodies_are_limited_in_total_and_by_client() {
     );
     assert_eq!(shed_count(&service, "client_bodies").await, 1.0);
     assert_eq!(shed_count(&service, "bodies").await, 1.0);
-    // A body that arrives with its head needs no place for bodies.
+    // A body that arrives with its head needs no permit for bodies.
     let login = service.client.post(service.url("/api/v1/auth/login"));
     let login = login.header("content-type", "application/json").body(BODY);
     assert_eq!(login.send().await.unwrap().status(), 422);
@@ -215,7 +215,7 @@ async fn one_client_cannot_occupy_all_places() {
     let limits = [("MAX_IN_FLIGHT", "8"), ("MAX_IN_FLIGHT_PER_CLIENT", "2")];
     let service = service(&limits).start().await;
     slow_pings(&service).await;
-    // One client gets half of the places, and a share of the other half.
+    // One client gets half of the permits, and a share of the other half.
     let _first = send_pings(&service, "192.0.2.1", 4 + 2).await;
     let refused = ping(&service, "192.0.2.1").await;
     assert_eq!(refused.status(), 503);

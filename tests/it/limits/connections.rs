@@ -78,7 +78,7 @@ async fn one_client_is_limited_to_its_share_of_connections() {
     let other = exchange_on(connect(&service, "127.0.0.3").await, PING.as_bytes()).await;
     assert!(other.contains("pong"), "{other}");
     drop(held.pop());
-    eventually("its place is free again", async || {
+    eventually("its permit is free again", async || {
         let answer = exchange_on(connect(&service, "127.0.0.2").await, PING.as_bytes()).await;
         answer.contains("pong").then_some(())
     })

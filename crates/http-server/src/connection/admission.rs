@@ -130,7 +130,7 @@ impl Admission {
 
     pub(crate) fn count(&self, reason: Reason) {
         self.refused.with_label_values(&[reason.label()]).inc();
-        tracing::debug!(reason = reason.label(), "a connection is refused");
+        tracing::debug!(reason = reason.label(), "a connection was refused");
     }
 }
 

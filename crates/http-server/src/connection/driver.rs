@@ -121,11 +121,11 @@ async fn shake_hands(
                 run(connection, watch, peer, Arc::clone(&serving)).await;
             }
             Ok(Err(error)) => {
-                tracing::debug!(listener = serving.name, %peer, %error, "no TLS handshake");
+                tracing::debug!(listener = serving.name, %peer, %error, "the TLS handshake failed");
             }
             Err(_) => {
                 serving.ended.count(EndReason::Header);
-                tracing::debug!(listener = serving.name, %peer, "the TLS handshake took too long");
+                tracing::debug!(listener = serving.name, %peer, "the TLS handshake timed out");
             }
         },
         () = serving.stop.cancelled() => {}
@@ -272,7 +272,7 @@ async fn run(
             () = poll_fn(|context| connection.as_mut().poll_ended(context)) => {
                 if let Some(frame) = watch.flood() {
                     serving.ended.count_flood(frame);
-                    tracing::debug!(listener = serving.name, %peer, frame, "the client sent too many HTTP/2 frames that ask for nothing");
+                    tracing::debug!(listener = serving.name, %peer, frame, "the client sent too many HTTP/2 control frames");
                 }
                 return;
             }
@@ -281,7 +281,7 @@ async fn run(
         match interruption {
             Interruption::EndReason(lapse) => {
                 serving.ended.count(lapse);
-                tracing::debug!(listener = serving.name, %peer, ?lapse, "the client kept the connection waiting");
+                tracing::debug!(listener = serving.name, %peer, ?lapse, "the connection passed a deadline");
                 return;
             }
             Interruption::Stop => {

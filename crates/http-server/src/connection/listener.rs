@@ -87,7 +87,7 @@ pub async fn serve(listener: TcpListener, service: impl Serve, serving: Listener
             }
             Err(error) => {
                 // The pause keeps the loop from spinning.
-                tracing::warn!(listener = serving.name, %error, "cannot accept a connection");
+                tracing::warn!(listener = serving.name, %error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

@@ -87,7 +87,7 @@ pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
     match tokio::time::timeout(limits.body_timeout, body.collect()).await {
         Err(_) => Err(Problem::new(
             codes::BODY_TIMEOUT,
-            "The whole body must arrive within the time that is allowed for it.",
+            "The body did not arrive within the time limit.",
         )
         .metadata("connection", "close")),
         Ok(Err(error)) => Err(unreadable(error.as_ref(), limits)),
@@ -266,7 +266,7 @@ fn refusal(path: &str, error: &serde_json::Error) -> Problem {
             .map_or("", |(expected, _)| expected);
         return Problem::new(
             codes::UNKNOWN_FIELD,
-            format!("The body has a field that is not known here; {expected}."),
+            format!("The body has an unknown field; {expected}."),
         );
     }
     if message.starts_with("duplicate field") {

@@ -181,7 +181,7 @@ where
                 tracing::debug!(?timeout, "the request exceeded its deadline");
                 let problem = Problem::new(
                     codes::DEADLINE_EXCEEDED,
-                    "The request took longer than this service allows.",
+                    "The request exceeded the time limit of this service.",
                 );
                 Poll::Ready(Ok(ProblemResponse(problem.retry_after(1)).into_response()))
             }

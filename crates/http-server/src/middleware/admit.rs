@@ -129,7 +129,7 @@ fn refusal(
     if !names_one_host(request, head) {
         return Some(Problem::new(
             codes::INVALID_HEADER,
-            "The header Host must stand exactly once and name a host.",
+            "The header Host must occur exactly once and contain a host name.",
         ));
     }
     if declared_length(head.length) > max_body_bytes as u64 {

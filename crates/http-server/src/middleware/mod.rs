@@ -121,7 +121,7 @@ async fn method_not_allowed(request: Request<Body>) -> Response {
     }
     let problem = Problem::new(
         codes::METHOD_NOT_ALLOWED,
-        "The path does not have this method.",
+        "This path does not support the method.",
     );
     ProblemResponse(problem).into_response()
 }

@@ -21,7 +21,7 @@ impl LateSpanLimit {
         }
     }
 
-    /// Takes one of the places of the current second. False if there is none.
+    /// Takes one of the permits of the current second. False if there is none.
     pub(super) fn take(&self) -> bool {
         self.take_in(self.began.elapsed().as_secs())
     }

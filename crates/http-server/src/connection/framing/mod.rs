@@ -68,7 +68,7 @@ pub(crate) fn refusal(extensions: &Extensions) -> Option<Problem> {
         ),
         Fault::UnknownCoding => Problem::new(
             codes::TRANSFER_CODING_UNKNOWN,
-            "The only transfer coding that is known here is chunked.",
+            "The only supported transfer coding is chunked.",
         ),
         Fault::MalformedCoding => Problem::new(
             codes::INVALID_HEADER,

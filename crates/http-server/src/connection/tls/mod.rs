@@ -128,15 +128,15 @@ impl Tls {
                         if let Some(metrics) = &self.metrics {
                             metrics.expiry.set(pair.expiry);
                         }
-                        tracing::info!("certificate replaced");
+                        tracing::info!("the certificate was reloaded");
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "the new certificate is broken; the old one stays");
+                        tracing::warn!(%error, "the new certificate is invalid; the previous one remains in use");
                     }
                 }
             }
             FileChange::Unreadable(error) => {
-                tracing::warn!(%error, "the certificate cannot be read; the old one stays");
+                tracing::warn!(%error, "the certificate cannot be read; the previous one remains in use");
             }
         }
     }
