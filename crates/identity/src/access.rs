@@ -44,13 +44,18 @@ struct Claims<'a> {
     token_epoch: i64,
 }
 
-/// Claims that verification reads. All but the epoch are required. The library compares issuer and
-/// audience. The times are compared here, so that they follow the service's clock.
+/// Claims that verification reads. All but the epoch are required (RFC 9068, section 2.2, where
+/// `nbf` and `role` are additions of this service). The library compares issuer and audience. The
+/// times are compared here, so that they follow the service's clock. They are whole seconds.
 #[derive(Deserialize)]
 struct DecodedClaims {
     exp: i64,
     nbf: i64,
+    iat: i64,
     sub: Uuid,
+    jti: String,
+    client_id: String,
+    role: String,
     /// Missing in tokens of releases that had no epochs.
     #[serde(default)]
     token_epoch: i64,
@@ -184,8 +189,15 @@ impl AccessTokens {
         let claims = jsonwebtoken::decode::<DecodedClaims>(token, &key.decoding_key, &validation)
             .map_err(|error| invalid(rejection_reason(&error)))?
             .claims;
+        if [&claims.jti, &claims.client_id, &claims.role]
+            .iter()
+            .any(|claim| claim.is_empty())
+        {
+            return Err(invalid("empty claim"));
+        }
         let now = self.clock.now().unix_timestamp();
-        if claims.exp.saturating_add(LEEWAY) <= now || claims.nbf.saturating_sub(LEEWAY) > now {
+        let latest_start = claims.nbf.max(claims.iat);
+        if claims.exp.saturating_add(LEEWAY) <= now || latest_start.saturating_sub(LEEWAY) > now {
             return Err(invalid("expired or not yet valid"));
         }
         Ok(VerifiedToken {

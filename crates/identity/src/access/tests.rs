@@ -137,7 +137,17 @@ fn every_verified_claim_is_required_and_compared() {
     let header = json!({"alg": "HS256", "typ": "at+jwt", "kid": "shared"});
     let verified = tokens.verify(&forge(&header, &claims(), &[1; 32])).unwrap();
     assert_eq!(verified.epoch, 0, "of a release without epochs");
-    for missing in ["iss", "aud", "exp", "nbf", "sub"] {
+    for missing in [
+        "iss",
+        "aud",
+        "exp",
+        "nbf",
+        "iat",
+        "sub",
+        "jti",
+        "client_id",
+        "role",
+    ] {
         let mut claims = claims();
         claims.as_object_mut().unwrap().remove(missing);
         let token = forge(&header, &claims, &[1; 32]);
@@ -149,8 +159,18 @@ fn every_verified_claim_is_required_and_compared() {
         ("aud", json!(["other", "another"])),
         ("exp", json!(NOW - LEEWAY)),
         ("exp", json!("never")),
+        ("exp", json!((NOW + 60).to_string())),
         ("nbf", json!(NOW + LEEWAY + 1)),
+        ("nbf", json!(NOW.to_string())),
+        ("iat", json!(NOW + LEEWAY + 1)),
+        ("iat", json!(NOW.to_string())),
         ("sub", json!("ada")),
+        ("jti", json!("")),
+        ("jti", json!(7)),
+        ("client_id", json!("")),
+        ("client_id", json!(["c"])),
+        ("role", json!("")),
+        ("role", Value::Null),
     ] {
         let mut claims = claims();
         claims[name] = value;
@@ -170,6 +190,11 @@ fn the_header_chooses_neither_type_nor_algorithm_nor_key() {
         json!({"alg": "HS512", "typ": "at+jwt", "kid": "shared"}),
         json!({"alg": "none", "typ": "at+jwt", "kid": "shared"}),
         json!({"alg": "HS256", "typ": "at+jwt", "kid": "shared", "crit": ["exp"]}),
+        json!({"alg": "HS256", "typ": "at+jwt", "kid": "shared", "crit": []}),
+        json!({"alg": "HS256", "typ": "at+jwt", "kid": "shared", "crit": ["b64"], "b64": false}),
+        json!({"alg": "hs256", "typ": "at+jwt", "kid": "shared"}),
+        json!({"alg": "HS256", "typ": "at+jwt", "kid": 7}),
+        json!({"alg": "HS256", "typ": "at+jwt", "kid": ""}),
     ] {
         let token = forge(&header, &claims(), &[1; 32]);
         assert_eq!(tokens.verify(&token), Err(InvalidToken), "{header}");
