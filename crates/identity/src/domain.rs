@@ -8,9 +8,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 mod email;
+mod user_filter;
 mod weak_passwords;
 
 pub use email::Email;
+pub use user_filter::{SearchText, UserFilter, UserOrder};
 
 /// Longest name, in characters.
 const MAX_NAME_CHARS: usize = 100;

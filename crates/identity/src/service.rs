@@ -1,6 +1,7 @@
-//! Operations of the slice, independent of HTTP: register, log in, refresh, log out, and the
-//! operations of users on their own account.
+//! Operations of the slice, independent of HTTP: register, log in, refresh, log out, the operations
+//! of users on their own account, and those of administrators on any.
 
+mod administration;
 mod own_user;
 
 use std::sync::Arc;

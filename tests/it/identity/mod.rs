@@ -1,5 +1,6 @@
 //! Users, credentials and tokens through the API.
 
+mod administration;
 mod administrators;
 mod bootstrap;
 pub mod client;

@@ -1,5 +1,6 @@
 //! Routes of the slice, in groups that `app` puts behind different layers.
 
+mod administration;
 mod auth;
 mod jwks;
 mod users;
@@ -36,6 +37,8 @@ pub mod codes {
         pub WRONG_PASSWORD = 403, "Wrong password";
         /// Another user has registered this address.
         pub EMAIL_TAKEN = 409, "The e-mail address is taken";
+        /// The user is the only administrator. Appoint another administrator first.
+        pub LAST_ADMINISTRATOR = 409, "The user is the last administrator";
         /// The refresh token was rotated within `auth.refresh_grace`, for example by a request at
         /// the same time. Use the successor. Nothing is revoked.
         pub REFRESH_TOKEN_ROTATED = 409, "The refresh token was just rotated";
@@ -57,6 +60,17 @@ pub fn user_routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(users::read, users::update, users::erase))
         .routes(routes!(users::change_password))
+}
+
+/// The users of the service. The routes need an administrator.
+pub fn administration_routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(administration::list))
+        .routes(routes!(
+            administration::read,
+            administration::change_role,
+            administration::erase
+        ))
 }
 
 /// The public keys. They need no authentication.
@@ -143,6 +157,10 @@ impl From<IdentityError> for Problem {
             IdentityError::VersionMismatch => Self::new(
                 problem::codes::PRECONDITION_FAILED,
                 "The user has changed since the version that If-Match names.",
+            ),
+            IdentityError::LastAdministrator => Self::new(
+                codes::LAST_ADMINISTRATOR,
+                "Without this user the service would have no administrator; appoint another one first.",
             ),
             IdentityError::ErasureRefused(problem) => problem,
             IdentityError::RateLimited(refusal) => refusal.into(),

@@ -51,7 +51,7 @@ pub(crate) trait Queries: Send {
         now: OffsetDateTime,
     ) -> impl Future<Output = Result<bool, DbError>> + Send;
 
-    /// Removes the personal data and the refresh tokens of a user.
+    /// Removes the personal data, the role and the refresh tokens of a user.
     fn erase_user(
         &mut self,
         id: Uuid,
@@ -67,10 +67,18 @@ pub(crate) trait Queries: Send {
         address: &str,
     ) -> impl Future<Output = Result<Option<Uuid>, DbError>> + Send;
 
-    /// Gives a user the role of an administrator.
-    fn make_administrator(
+    /// Whether there is an administrator beside this one. The answer holds until the transaction
+    /// ends, because transactions that remove an administrator run one after the other.
+    fn other_administrator_exists(
         &mut self,
         id: Uuid,
+    ) -> impl Future<Output = Result<bool, DbError>> + Send;
+
+    /// Writes the role of a user and raises version and token epoch.
+    fn write_role(
+        &mut self,
+        id: Uuid,
+        role: Role,
         now: OffsetDateTime,
     ) -> impl Future<Output = Result<(), DbError>> + Send;
 
@@ -200,6 +208,60 @@ pub(crate) async fn create_first_administrator(
     Ok(FirstAdministrator::Created)
 }
 
+/// Checks that a user may be erased, apart from the hooks. The user is locked.
+pub(crate) async fn lock_for_erasure(
+    queries: &mut impl Queries,
+    id: Uuid,
+    verified_hash: Option<&str>,
+    expected: &ExpectedVersion,
+) -> Result<(), ChangeError> {
+    let user = lock_for_change(queries, id, verified_hash, expected).await?;
+    keep_an_administrator(queries, &user).await
+}
+
+/// Refuses to remove the last administrator. Without one, nobody could appoint another.
+async fn keep_an_administrator(
+    queries: &mut impl Queries,
+    removed: &User,
+) -> Result<(), ChangeError> {
+    if removed.role == Role::Admin && !queries.other_administrator_exists(removed.id).await? {
+        return Err(ChangeError::LastAdministrator);
+    }
+    Ok(())
+}
+
+/// Changes the role of a user. A change to the same role writes nothing.
+pub(crate) async fn change_role(
+    queries: &mut impl Queries,
+    id: Uuid,
+    expected: &ExpectedVersion,
+    role: Role,
+    now: OffsetDateTime,
+) -> Result<User, ChangeError> {
+    let user = lock_for_change(queries, id, None, expected).await?;
+    if user.role == role {
+        return Ok(user);
+    }
+    keep_an_administrator(queries, &user).await?;
+    set_role(queries, id, role, now).await?;
+    Ok(User {
+        role,
+        version: user.version + 1,
+        ..user
+    })
+}
+
+/// Writes a new role and ends the tokens that were issued with the earlier one.
+async fn set_role(
+    queries: &mut impl Queries,
+    id: Uuid,
+    role: Role,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    queries.write_role(id, role, now).await?;
+    queries.revoke_families_of(id, now).await
+}
+
 /// Gives a user the role of an administrator.
 pub(crate) async fn promote(
     queries: &mut impl Queries,
@@ -210,7 +272,7 @@ pub(crate) async fn promote(
         None => Ok(Promotion::NoSuchUser),
         Some(user) if user.role == Role::Admin => Ok(Promotion::AlreadyAdministrator),
         Some(_) => {
-            queries.make_administrator(id, now).await?;
+            set_role(queries, id, Role::Admin, now).await?;
             Ok(Promotion::Promoted)
         }
     }

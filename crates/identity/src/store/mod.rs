@@ -9,6 +9,7 @@ mod sqlite;
 
 use async_trait::async_trait;
 use db::DbError;
+use request::page::PageRequest;
 use request::{Problem, Role};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -19,7 +20,7 @@ pub use refresh_token::{NewTokenFamily, RefreshTokenHash, RotationOutcome, Rotat
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteIdentityStore, is_erased};
 
-use super::domain::{Email, Name, User, UserChange};
+use super::domain::{Email, Name, User, UserChange, UserFilter};
 
 /// Limit of the rows that one transaction of the cleanup removes. The batch is small, so that
 /// SQLite's write lock is held for a short time only.
@@ -55,14 +56,16 @@ pub struct StoredCredentials {
 }
 
 /// Values of `query_type` in the metrics of the backends.
-pub const QUERY_TYPES: [&str; 16] = [
+pub const QUERY_TYPES: [&str; 18] = [
     "create_user",
     "user",
+    "list_users",
     "user_access",
     "user_credentials",
     "user_password_hash",
     "update_user",
     "change_password",
+    "change_role",
     "erase_user",
     "has_administrator",
     "create_first_administrator",
@@ -82,6 +85,14 @@ pub trait IdentityStore: Send + Sync + 'static {
 
     /// A user who is not erased.
     async fn user(&self, id: Uuid) -> Result<Option<User>, DbError>;
+
+    /// The users of a page who match the filter and are not erased, and one more if there is a next
+    /// page. It reads the table in the order of ids until the page is full.
+    async fn list_users(
+        &self,
+        filter: &UserFilter,
+        page: PageRequest,
+    ) -> Result<Vec<User>, DbError>;
 
     /// The current role and token epoch of a user. `None` for an unknown or erased user.
     async fn authorization_claims(&self, id: Uuid) -> Result<Option<AuthorizationClaims>, DbError>;
@@ -114,6 +125,16 @@ pub trait IdentityStore: Send + Sync + 'static {
         now: OffsetDateTime,
     ) -> Result<(), ChangeError>;
 
+    /// Changes the role if `expected` accepts the current version. A new role revokes every refresh
+    /// token of the user and raises the token epoch.
+    async fn change_role(
+        &self,
+        id: Uuid,
+        expected: ExpectedVersion,
+        role: Role,
+        now: OffsetDateTime,
+    ) -> Result<User, ChangeError>;
+
     /// Erases personal data and removes every refresh token, after the hooks of other slices have
     /// agreed, all in one transaction. [`IdentityStore::update_user`] explains `verified_hash` and
     /// `expected`.
@@ -132,7 +153,8 @@ pub trait IdentityStore: Send + Sync + 'static {
     async fn create_first_administrator(&self, new: NewUser)
     -> Result<FirstAdministrator, DbError>;
 
-    /// Gives the role of an administrator to a user who is not erased.
+    /// Gives the role of an administrator to a user who is not erased. It ends the tokens of the
+    /// user like [`IdentityStore::change_role`].
     async fn promote(&self, id: Uuid, now: OffsetDateTime) -> Result<Promotion, DbError>;
 
     /// Adds a token family with its first token. Returns false if the password was changed since it
@@ -238,6 +260,9 @@ pub enum ChangeError {
     /// Another user has the address.
     #[error("the address is taken")]
     EmailTaken,
+    /// The user is the last administrator, who can neither be erased nor lose the role.
+    #[error("the user is the last administrator")]
+    LastAdministrator,
     /// A hook refused the erasure. The client gets this problem.
     #[error("the erasure was refused")]
     ErasureRefused(Problem),

@@ -2,6 +2,7 @@
 //! family, the tokens of the family. Other slices call `user_is_erased` before they insert rows for
 //! a user. This function in the database shares a lock with [`IdentityStore::erase_user`].
 
+mod list;
 mod queries;
 mod tokens;
 
@@ -9,6 +10,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use db::{Db, DbError};
+use request::Role;
+use request::page::PageRequest;
 use sqlx::Postgres;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -19,7 +22,7 @@ use super::{
     IdentityStore, NewTokenFamily, NewUser, Promotion, RefreshTokenHash, RotationOutcome,
     RotationRequest, StoredCredentials, UserRow, stored_claims,
 };
-use crate::domain::{Email, User, UserChange};
+use crate::domain::{Email, User, UserChange, UserFilter};
 
 /// The store on Postgres.
 pub struct PostgresIdentityStore {
@@ -65,6 +68,14 @@ impl IdentityStore for PostgresIdentityStore {
                 Ok(row.map(User::from))
             })
             .await
+    }
+
+    async fn list_users(
+        &self,
+        filter: &UserFilter,
+        page: PageRequest,
+    ) -> Result<Vec<User>, DbError> {
+        list::users(&self.db, filter, page).await
     }
 
     async fn authorization_claims(&self, id: Uuid) -> Result<Option<AuthorizationClaims>, DbError> {
@@ -155,6 +166,23 @@ impl IdentityStore for PostgresIdentityStore {
             .await
     }
 
+    async fn change_role(
+        &self,
+        id: Uuid,
+        expected: ExpectedVersion,
+        role: Role,
+        now: OffsetDateTime,
+    ) -> Result<User, ChangeError> {
+        self.db
+            .transact("change_role", || async {
+                let mut tx = self.db.begin().await?;
+                let user = decisions::change_role(&mut *tx, id, &expected, role, now).await?;
+                tx.commit().await.map_err(DbError::from)?;
+                Ok(user)
+            })
+            .await
+    }
+
     async fn erase_user(
         &self,
         id: Uuid,
@@ -171,7 +199,7 @@ impl IdentityStore for PostgresIdentityStore {
                     .execute(&mut *tx)
                     .await
                     .map_err(DbError::from)?;
-                decisions::lock_for_change(&mut *tx, id, verified_hash, &expected).await?;
+                decisions::lock_for_erasure(&mut *tx, id, verified_hash, &expected).await?;
                 for hook in &self.hooks {
                     hook.erase(&mut tx, id).await?;
                 }

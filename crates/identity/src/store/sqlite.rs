@@ -1,6 +1,7 @@
 //! Users and refresh tokens on SQLite. A transaction takes the write lock at its beginning, so that
 //! data cannot change between its reads and its writes.
 
+mod list;
 mod queries;
 mod tokens;
 
@@ -8,6 +9,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use db::{Db, DbError};
+use request::Role;
+use request::page::PageRequest;
 use settings::clock::from_micros;
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
@@ -19,7 +22,7 @@ use super::{
     IdentityStore, NewTokenFamily, NewUser, Promotion, RefreshTokenHash, RotationOutcome,
     RotationRequest, StoredCredentials, UserRow, stored_claims,
 };
-use crate::domain::{Email, User, UserChange};
+use crate::domain::{Email, User, UserChange, UserFilter};
 
 /// The store on SQLite.
 pub struct SqliteIdentityStore {
@@ -112,6 +115,14 @@ impl IdentityStore for SqliteIdentityStore {
             .await
     }
 
+    async fn list_users(
+        &self,
+        filter: &UserFilter,
+        page: PageRequest,
+    ) -> Result<Vec<User>, DbError> {
+        list::users(&self.db, filter, page).await
+    }
+
     async fn authorization_claims(&self, id: Uuid) -> Result<Option<AuthorizationClaims>, DbError> {
         self.db
             .run("user_access", async {
@@ -201,6 +212,23 @@ impl IdentityStore for SqliteIdentityStore {
             .await
     }
 
+    async fn change_role(
+        &self,
+        id: Uuid,
+        expected: ExpectedVersion,
+        role: Role,
+        now: OffsetDateTime,
+    ) -> Result<User, ChangeError> {
+        self.db
+            .run("change_role", async {
+                let mut tx = self.db.begin().await?;
+                let user = decisions::change_role(&mut *tx, id, &expected, role, now).await?;
+                tx.commit().await.map_err(DbError::from)?;
+                Ok(user)
+            })
+            .await
+    }
+
     async fn erase_user(
         &self,
         id: Uuid,
@@ -211,7 +239,7 @@ impl IdentityStore for SqliteIdentityStore {
         self.db
             .run("erase_user", async {
                 let mut tx = self.db.begin().await?;
-                decisions::lock_for_change(&mut *tx, id, verified_hash, &expected).await?;
+                decisions::lock_for_erasure(&mut *tx, id, verified_hash, &expected).await?;
                 for hook in &self.hooks {
                     hook.erase(&mut tx, id).await?;
                 }

@@ -1,6 +1,7 @@
 //! The queries of Postgres inside a transaction. A family is locked before its tokens.
 
 use db::DbError;
+use request::Role;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -143,11 +144,32 @@ impl Queries for PgConnection {
         Ok(id)
     }
 
-    async fn make_administrator(&mut self, id: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
+    async fn other_administrator_exists(&mut self, id: Uuid) -> Result<bool, DbError> {
+        sqlx::query!("SELECT pg_advisory_xact_lock(hashtextextended('administrators', 0))")
+            .execute(&mut *self)
+            .await?;
+        // A statement of its own sees what the lock has waited for.
+        let exists = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM users WHERE role = 'admin' AND id <> $1) AS "exists!""#,
+            id
+        )
+        .fetch_one(self)
+        .await?;
+        Ok(exists)
+    }
+
+    async fn write_role(
+        &mut self,
+        id: Uuid,
+        role: Role,
+        now: OffsetDateTime,
+    ) -> Result<(), DbError> {
         sqlx::query!(
-            "UPDATE users SET role = 'admin', version = version + 1, updated_at = $2
+            "UPDATE users SET role = $2, version = version + 1, token_epoch = token_epoch + 1,
+                              updated_at = $3
              WHERE id = $1",
             id,
+            role.as_str(),
             now,
         )
         .execute(self)

@@ -2,6 +2,7 @@
 //! need no locks of their own.
 
 use db::DbError;
+use request::Role;
 use settings::clock::{from_micros, to_micros};
 use sqlx::SqliteConnection;
 use time::OffsetDateTime;
@@ -144,12 +145,30 @@ impl Queries for SqliteConnection {
         Ok(id)
     }
 
-    async fn make_administrator(&mut self, id: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
-        let now = to_micros(now);
+    async fn other_administrator_exists(&mut self, id: Uuid) -> Result<bool, DbError> {
+        let exists = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT 1 FROM users WHERE role = 'admin' AND id <> ?1)
+                   AS "exists!: bool""#,
+            id
+        )
+        .fetch_one(self)
+        .await?;
+        Ok(exists)
+    }
+
+    async fn write_role(
+        &mut self,
+        id: Uuid,
+        role: Role,
+        now: OffsetDateTime,
+    ) -> Result<(), DbError> {
+        let (role, now) = (role.as_str(), to_micros(now));
         sqlx::query!(
-            "UPDATE users SET role = 'admin', version = version + 1, updated_at = ?2
+            "UPDATE users SET role = ?2, version = version + 1, token_epoch = token_epoch + 1,
+                              updated_at = ?3
              WHERE id = ?1",
             id,
+            role,
             now,
         )
         .execute(self)
