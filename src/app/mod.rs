@@ -185,6 +185,7 @@ pub fn openapi() -> OpenApi {
             (name = "ping", description = "Whether the API answers"),
             (name = "auth", description = "Registration, login, tokens and their keys"),
             (name = "users", description = "The own account"),
+            (name = "sessions", description = "The own logins"),
             (name = "administration", description = "The users of the service, for administrators"),
             (name = "accounts", description = "Accounts of the ledger"),
             (name = "deposits", description = "Money from outside, by administrators"),

@@ -8,10 +8,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 mod email;
+mod session;
 mod user_filter;
 mod weak_passwords;
 
 pub use email::Email;
+pub use session::{Session, SessionOrigin};
 pub use user_filter::{SearchText, UserFilter, UserOrder};
 
 /// Longest name, in characters.

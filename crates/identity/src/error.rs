@@ -28,6 +28,9 @@ pub enum IdentityError {
     /// The user is erased.
     #[error("there is no such user")]
     NoSuchUser,
+    /// The user has no such session.
+    #[error("the user has no such session")]
+    NoSuchSession,
     /// The version is not one of `If-Match`.
     #[error("the user has changed")]
     VersionMismatch,

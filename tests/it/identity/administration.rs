@@ -8,6 +8,7 @@ use serde_json::json;
 use super::client::{
     Answer, PASSWORD, attempts, login, me, post, read_me, refresh, register, send, tokens,
 };
+use super::keys::keygen;
 use crate::on_both;
 use crate::support::service::{ADMIN_EMAIL, ADMIN_PASSWORD};
 use crate::support::{Service, TestDatabase, eventually};
@@ -184,8 +185,13 @@ on_both! {
 
     async fn a_new_role_ends_sessions_and_access_tokens_on_every_replica(backend: Backend) {
         let database = Arc::new(TestDatabase::create(backend).await);
-        let start = || Service::builder(backend).database(&database).start();
-        let (one, other) = tokio::join!(start(), start());
+        let keys = keygen().await;
+        let replica = || {
+            Service::builder(backend)
+                .database(&database)
+                .env("APP__AUTH__KEYS", &keys)
+        };
+        let (one, other) = tokio::join!(replica().start(), replica().start());
         let admin = administrator(&one).await;
         let (token, renewal) = tokens(&one, "ada@example.com").await;
         let id = read_me(&other, &token).await.text("id");

@@ -10,6 +10,7 @@ mod keys;
 mod login;
 mod password_guessing;
 mod refresh;
+mod sessions;
 mod sql;
 mod tokens;
 mod users;

@@ -3,6 +3,8 @@
 mod administration;
 mod auth;
 mod jwks;
+mod origin;
+mod sessions;
 mod users;
 
 use std::sync::Arc;
@@ -55,11 +57,13 @@ pub fn auth_routes() -> OpenApiRouter<State> {
         .routes(routes!(auth::logout))
 }
 
-/// The own account. The routes need authentication.
+/// The own account and its sessions. The routes need authentication.
 pub fn user_routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(users::read, users::update, users::erase))
         .routes(routes!(users::change_password))
+        .routes(routes!(sessions::list, sessions::end_all))
+        .routes(routes!(sessions::end))
 }
 
 /// The users of the service. The routes need an administrator.
@@ -154,6 +158,10 @@ impl From<IdentityError> for Problem {
                 "The refresh token was rotated a moment ago; use its successor.",
             ),
             IdentityError::NoSuchUser => refused(),
+            IdentityError::NoSuchSession => Self::new(
+                problem::codes::NOT_FOUND,
+                "You have no open session with this id.",
+            ),
             IdentityError::VersionMismatch => Self::new(
                 problem::codes::PRECONDITION_FAILED,
                 "The user has changed since the version that If-Match names.",

@@ -89,6 +89,14 @@ pub(crate) trait Queries: Send {
         request: &RotationRequest,
     ) -> impl Future<Output = Result<Option<StoredToken>, DbError>> + Send;
 
+    /// Revokes the oldest families of a user, so that `keep` of those that are not revoked stay.
+    fn revoke_oldest_families(
+        &mut self,
+        user: Uuid,
+        keep: u32,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<u64, DbError>> + Send;
+
     /// Adds a token family with its first token.
     fn insert_family(
         &mut self,
@@ -109,11 +117,17 @@ pub(crate) trait Queries: Send {
         now: OffsetDateTime,
     ) -> impl Future<Output = Result<(), DbError>> + Send;
 
-    /// Marks the token of a rotation as rotated, adds its successor and prolongs the family.
+    /// Raises the token epoch of a user.
+    fn raise_token_epoch(&mut self, user: Uuid)
+    -> impl Future<Output = Result<(), DbError>> + Send;
+
+    /// Marks the token of a rotation as rotated, adds its successor, prolongs the family and records
+    /// its use.
     fn replace_token(
         &mut self,
         family: Uuid,
         request: &RotationRequest,
+        expires_at: OffsetDateTime,
     ) -> impl Future<Output = Result<(), DbError>> + Send;
 }
 
@@ -172,24 +186,38 @@ pub(crate) async fn change_password(
     Ok(())
 }
 
-/// Adds a token family, unless the password was changed since it was verified.
+/// Adds a token family, unless the password was changed since it was verified. Returns the number
+/// of sessions that it displaced, or `None` after a change of the password.
 pub(crate) async fn create_token_family(
     queries: &mut impl Queries,
     family: &NewTokenFamily,
-) -> Result<bool, DbError> {
+) -> Result<Option<u64>, DbError> {
     // The lock delays a change of the password until the family exists, so that the change revokes
     // it.
     let unchanged = queries.lock_password_hash(family.user, &family.verified_hash);
     if !unchanged.await? {
-        return Ok(false);
+        return Ok(None);
     }
     if let Some(upgraded_hash) = &family.upgraded_hash {
         queries
             .upgrade_password_hash(family.user, upgraded_hash)
             .await?;
     }
+    let keep = family.max_sessions.saturating_sub(1);
+    let displaced = queries.revoke_oldest_families(family.user, keep, family.now);
+    let displaced = displaced.await?;
     queries.insert_family(family).await?;
-    Ok(true)
+    Ok(Some(displaced))
+}
+
+/// Ends all sessions and access tokens of a user.
+pub(crate) async fn end_sessions(
+    queries: &mut impl Queries,
+    user: Uuid,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    queries.raise_token_epoch(user).await?;
+    queries.revoke_families_of(user, now).await
 }
 
 /// Adds the first administrator if there is none and the address is free.
@@ -219,7 +247,7 @@ pub(crate) async fn lock_for_erasure(
     keep_an_administrator(queries, &user).await
 }
 
-/// Refuses to remove the last administrator. Without one, nobody could appoint another.
+/// Refuses to remove the last administrator. Without one, no one could appoint another.
 async fn keep_an_administrator(
     queries: &mut impl Queries,
     removed: &User,
@@ -298,9 +326,17 @@ pub(crate) async fn rotate(
             })
         }
         RefreshTokenState::Valid => {
-            queries.replace_token(token.family, request).await?;
+            let session_ends = token.created_at + request.max_age;
+            if session_ends <= request.now {
+                return Ok(RotationOutcome::Invalid);
+            }
+            let expires_at = request.expires_at.min(session_ends);
+            queries
+                .replace_token(token.family, request, expires_at)
+                .await?;
             Ok(RotationOutcome::Rotated {
                 user: token.user,
+                family: token.family,
                 claims: token.claims,
             })
         }

@@ -4,6 +4,7 @@
 
 mod list;
 mod queries;
+mod sessions;
 mod tokens;
 
 use std::sync::Arc;
@@ -18,11 +19,11 @@ use uuid::Uuid;
 
 use super::decisions::{self, Queries as _};
 use super::{
-    AuthorizationClaims, ChangeError, ErasureHook, ExpectedVersion, FirstAdministrator,
-    IdentityStore, NewTokenFamily, NewUser, Promotion, RefreshTokenHash, RotationOutcome,
-    RotationRequest, StoredCredentials, UserRow, stored_claims,
+    AccessState, ChangeError, ErasureHook, ExpectedVersion, FirstAdministrator, IdentityStore,
+    NewTokenFamily, NewUser, Promotion, RefreshTokenHash, RotationOutcome, RotationRequest,
+    StoredCredentials, UserRow, stored_claims,
 };
-use crate::domain::{Email, User, UserChange, UserFilter};
+use crate::domain::{Email, Session, User, UserChange, UserFilter};
 
 /// The store on Postgres.
 pub struct PostgresIdentityStore {
@@ -78,19 +79,12 @@ impl IdentityStore for PostgresIdentityStore {
         list::users(&self.db, filter, page).await
     }
 
-    async fn authorization_claims(&self, id: Uuid) -> Result<Option<AuthorizationClaims>, DbError> {
-        self.db
-            .transact("user_access", || async {
-                let mut connection = self.db.acquire().await?;
-                let row = sqlx::query!(
-                    "SELECT role, token_epoch FROM users WHERE id = $1 AND erased_at IS NULL",
-                    id
-                )
-                .fetch_optional(&mut *connection)
-                .await?;
-                Ok(row.map(|row| stored_claims(&row.role, row.token_epoch)))
-            })
-            .await
+    async fn access_state(
+        &self,
+        user: Uuid,
+        session: Option<Uuid>,
+    ) -> Result<AccessState, DbError> {
+        sessions::access_state(&self.db, user, session).await
     }
 
     async fn credentials(&self, email: &Email) -> Result<Option<StoredCredentials>, DbError> {
@@ -251,13 +245,13 @@ impl IdentityStore for PostgresIdentityStore {
             .await
     }
 
-    async fn create_token_family(&self, family: NewTokenFamily) -> Result<bool, DbError> {
+    async fn create_token_family(&self, family: NewTokenFamily) -> Result<Option<u64>, DbError> {
         self.db
             .transact("open_refresh_family", || async {
                 let mut tx = self.db.begin().await?;
-                let created = decisions::create_token_family(&mut *tx, &family).await?;
+                let displaced = decisions::create_token_family(&mut *tx, &family).await?;
                 tx.commit().await?;
-                Ok(created)
+                Ok(displaced)
             })
             .await
     }
@@ -277,8 +271,37 @@ impl IdentityStore for PostgresIdentityStore {
         &self,
         token: RefreshTokenHash,
         now: OffsetDateTime,
-    ) -> Result<(), DbError> {
+    ) -> Result<Option<Uuid>, DbError> {
         tokens::revoke_family_of(&self.db, token, now).await
+    }
+
+    async fn list_sessions(
+        &self,
+        user: Uuid,
+        page: PageRequest,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Session>, DbError> {
+        sessions::list(&self.db, user, page, now).await
+    }
+
+    async fn end_session(
+        &self,
+        user: Uuid,
+        session: Uuid,
+        now: OffsetDateTime,
+    ) -> Result<bool, DbError> {
+        sessions::end(&self.db, user, session, now).await
+    }
+
+    async fn end_sessions(&self, user: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
+        self.db
+            .transact("end_sessions", || async {
+                let mut tx = self.db.begin().await?;
+                decisions::end_sessions(&mut *tx, user, now).await?;
+                tx.commit().await?;
+                Ok(())
+            })
+            .await
     }
 
     async fn remove_token_batch(&self, now: OffsetDateTime) -> Result<u64, DbError> {
