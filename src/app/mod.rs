@@ -22,6 +22,7 @@ use identity::keyring::Keyring;
 use identity::store::{ErasureHook, IdentityStore};
 use identity::throttle::PasswordThrottle;
 use identity::{self, IdentityMetrics};
+use request::Scope;
 use request::faults::{FaultMetrics, Faults};
 use request::problem::Code;
 use settings::clock::SharedClock;
@@ -138,7 +139,13 @@ fn identity(platform: &Platform<'_>, stores: &Stores) -> anyhow::Result<Arc<iden
     let tokens = AccessTokens::new(config, keyring, Arc::clone(&clock));
     let store = Arc::clone(&stores.identity);
     Ok(Arc::new(identity::Service::new(
-        config, store, tokens, &metrics, throttle, clock,
+        config,
+        store,
+        tokens,
+        &metrics,
+        throttle,
+        scopes(),
+        clock,
     )))
 }
 
@@ -186,6 +193,7 @@ pub fn openapi() -> OpenApi {
             (name = "auth", description = "Registration, login, tokens and their keys"),
             (name = "users", description = "The own account"),
             (name = "sessions", description = "The own logins"),
+            (name = "api-keys", description = "Credentials for programs, sent as X-API-Key"),
             (name = "administration", description = "The users of the service, for administrators"),
             (name = "accounts", description = "Accounts of the ledger"),
             (name = "deposits", description = "Money from outside, by administrators"),
@@ -243,6 +251,12 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
         ("Runtime", telemetry::TokioMetrics::DESCRIPTORS),
         ("Allocator", telemetry::AllocatorMetrics::DESCRIPTORS),
     ]
+}
+
+/// The scopes that API keys can have.
+#[must_use]
+pub fn scopes() -> Vec<Scope> {
+    [identity::http::scopes(), ledger::http::scopes()].concat()
 }
 
 /// The problem codes of the process.

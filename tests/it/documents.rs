@@ -337,7 +337,7 @@ fn the_servers_and_login_of_the_description_exist() {
     let schemes = document["components"]["securitySchemes"]
         .as_object()
         .unwrap();
-    assert_eq!(schemes.keys().collect::<Vec<_>>(), ["bearer"]);
+    assert_eq!(schemes.keys().collect::<Vec<_>>(), ["api_key", "bearer"]);
     let tags = document["tags"].as_array().unwrap();
     for item in document["paths"].as_object().unwrap().values() {
         for operation in item.as_object().unwrap().values() {

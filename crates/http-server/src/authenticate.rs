@@ -2,6 +2,8 @@
 //! an upgrade begins.
 
 use std::convert::Infallible;
+use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -12,7 +14,10 @@ use futures_util::future::{BoxFuture, Either};
 use http::HeaderMap;
 use http::request::Parts;
 use request::problem::codes;
-use request::{AuthError, Authenticator, Credentials, Principal, Problem, RequestContext, Role};
+use request::{
+    AuthError, Authenticator, Credential, Credentials, Denied, Permission, Principal, Problem,
+    RequestContext, authorize,
+};
 use tower::{Layer, Service};
 
 use crate::extract::single_header;
@@ -97,6 +102,9 @@ fn identify(request: &mut Request<Body>, principal: Principal) {
     if let Some(context) = RequestContext::current() {
         // The context is set once, because the layer wraps a route once.
         let _set = context.principal.set(principal.user);
+        if let Credential::ApiKey { id, .. } = principal.credential {
+            let _set = context.api_key.set(id);
+        }
     }
     request.extensions_mut().insert(principal);
 }
@@ -142,34 +150,47 @@ pub fn refused() -> Problem {
     .metadata("www-authenticate", "Bearer error=\"invalid_token\"")
 }
 
-/// The principal that [`AuthenticateLayer`] found. Requests without one are rejected with 401.
-#[derive(Debug, Clone, Copy)]
-pub struct RequirePrincipal(pub Principal);
+/// The principal of a request, which has the permission `P`. A request without a principal is
+/// rejected with 401, a principal without the permission with 403. It is the only extractor of a
+/// principal, so that no handler has one without a decision.
+pub struct Authorized<P> {
+    principal: Principal,
+    permission: PhantomData<fn() -> P>,
+}
 
-impl<S: Send + Sync> FromRequestParts<S> for RequirePrincipal {
-    type Rejection = ProblemResponse;
+impl<P> Deref for Authorized<P> {
+    type Target = Principal;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
-        let principal = parts.extensions.get::<Principal>().copied();
-        Ok(Self(principal.ok_or_else(missing)?))
+    fn deref(&self) -> &Principal {
+        &self.principal
     }
 }
 
-/// A principal that is an administrator. Other principals are rejected with 403.
-#[derive(Debug, Clone, Copy)]
-pub struct RequireAdmin(pub Principal);
-
-impl<S: Send + Sync> FromRequestParts<S> for RequireAdmin {
+impl<P: Permission, S: Sync> FromRequestParts<S> for Authorized<P> {
     type Rejection = ProblemResponse;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemResponse> {
-        let RequirePrincipal(principal) =
-            RequirePrincipal::from_request_parts(parts, state).await?;
-        if principal.role == Role::Admin {
-            Ok(Self(principal))
-        } else {
-            let detail = "Only administrators may do this.";
-            Err(ProblemResponse(Problem::new(codes::FORBIDDEN, detail)))
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
+        let principal = parts.extensions.get::<Principal>();
+        let principal = principal.ok_or_else(missing)?;
+        authorize::<P>(principal).map_err(denied)?;
+        Ok(Self {
+            principal: principal.clone(),
+            permission: PhantomData,
+        })
+    }
+}
+
+/// The answer to a principal that lacks the permission.
+fn denied(denied: Denied) -> Problem {
+    match denied {
+        Denied::Role => Problem::new(codes::FORBIDDEN, "Only administrators may do this."),
+        Denied::Scope(scope) => Problem::new(
+            codes::INSUFFICIENT_SCOPE,
+            format!("The API key needs the scope {}.", scope.name),
+        ),
+        Denied::ApiKey => Problem::new(
+            codes::INSUFFICIENT_SCOPE,
+            "API keys cannot do this; log in and use the access token.",
+        ),
     }
 }

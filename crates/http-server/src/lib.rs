@@ -40,7 +40,7 @@ pub mod problem;
 mod rate_limit;
 pub mod stream;
 
-pub use authenticate::{AuthenticateLayer, RequireAdmin, RequirePrincipal};
+pub use authenticate::{AuthenticateLayer, Authorized};
 pub use config::Config;
 pub use connection::tls::{Tls, TlsMetrics};
 pub use extract::{Json, Path, Query};

@@ -227,7 +227,8 @@ impl AccessTokens {
             && token.key_generation == self.keyring.current().number
     }
 
-    fn now(&self) -> OffsetDateTime {
+    /// The time of the service's clock.
+    pub(crate) fn now(&self) -> OffsetDateTime {
         self.clock.now()
     }
 }

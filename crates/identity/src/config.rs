@@ -32,6 +32,13 @@ settings! {
         pub session_max_age("session_max_age"): Duration = Same("90d"), check positive;
         /// Limit of the sessions of a user. A further login ends the oldest one.
         pub max_sessions("max_sessions"): u32 = Same("100"), check at_least_one;
+        /// First part of an API key, for secret scanners. Lower-case letters and digits. Keys with
+        /// another prefix stay valid.
+        pub api_key_prefix("api_key_prefix"): String = Same("gty"), check api_key_prefix;
+        /// Longest lifetime of an API key, and its lifetime if the request sets none.
+        pub api_key_ttl("api_key_ttl"): Duration = Same("365d"), check positive;
+        /// Limit of the API keys of a user. A further one is refused.
+        pub max_api_keys("max_api_keys"): u32 = Same("50"), check at_least_one;
         /// Limit of concurrent password hashes. Each of them uses 19 MiB, and further ones wait.
         /// Changes and confirmations of passwords use at most half of it, rounded up.
         pub max_concurrent_hashes("max_concurrent_hashes"): u32 = Same("4"), check at_least_one;
@@ -47,6 +54,16 @@ settings! {
         /// Password of the first administrator.
         pub bootstrap_admin_password("bootstrap_admin_password"): Option<Secret> = DevelopmentOnly(DEVELOPMENT_PASSWORD);
     }
+}
+
+/// Checks the prefix of API keys.
+#[expect(clippy::ptr_arg, reason = "the macro passes a reference to the field")]
+fn api_key_prefix(prefix: &String) -> Result<(), String> {
+    let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let valid = (2..=20).contains(&prefix.len()) && prefix.bytes().all(is_part);
+    valid
+        .then_some(())
+        .ok_or_else(|| "must have 2 to 20 lower-case letters and digits".to_owned())
 }
 
 /// The first administrator cannot be created with this address or password.

@@ -7,11 +7,13 @@ use settings::validation::{InvalidValue, is_plain_line, is_visible};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+mod api_key;
 mod email;
 mod session;
 mod user_filter;
 mod weak_passwords;
 
+pub use api_key::{ApiKey, NoRandomness, PresentedKey, SecretHash};
 pub use email::Email;
 pub use session::{Session, SessionOrigin};
 pub use user_filter::{SearchText, UserFilter, UserOrder};

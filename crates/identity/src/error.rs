@@ -28,6 +28,12 @@ pub enum IdentityError {
     /// The user is erased.
     #[error("there is no such user")]
     NoSuchUser,
+    /// The user has no such API key.
+    #[error("the user has no such API key")]
+    NoSuchApiKey,
+    /// The user has as many API keys as the limit allows.
+    #[error("the user has too many API keys")]
+    TooManyApiKeys,
     /// The user has no such session.
     #[error("the user has no such session")]
     NoSuchSession,
@@ -70,6 +76,7 @@ impl From<ChangeError> for IdentityError {
             ChangeError::VersionMismatch => Self::VersionMismatch,
             ChangeError::PasswordChanged => Self::WrongPassword,
             ChangeError::EmailTaken => Self::EmailTaken,
+            ChangeError::TooManyApiKeys => Self::TooManyApiKeys,
             ChangeError::LastAdministrator => Self::LastAdministrator,
             ChangeError::ErasureRefused(problem) => Self::ErasureRefused(problem),
             ChangeError::Database(error) => Self::Database(error),

@@ -16,8 +16,8 @@ metrics! {
     /// Credentials.
     pub struct IdentityMetrics {
         /// Uses of credentials, by kind and outcome. Kinds: `login`, `register`, `refresh`,
-        /// `logout`, `confirmation` (the own password, required again) and `token` (an access token
-        /// of a request). Outcomes: `success`, `failure` (wrong, taken or expired), `limited`
+        /// `logout`, `confirmation` (the own password, required again), `token` (an access token of a
+        /// request) and `api_key` (an API key of a request). Outcomes: `success`, `failure` (wrong, taken or expired), `limited`
         /// (rejected by a limiter of passwords), `overloaded` and `error` (not decided). Refresh
         /// tokens have two more: `rotated` (reused within the grace period) and `reused` (reused
         /// after it, which revokes the family).
@@ -65,6 +65,7 @@ pub struct AttemptCounters {
     pub logout: OutcomeCounters,
     pub confirmation: OutcomeCounters,
     pub token: OutcomeCounters,
+    pub api_key: OutcomeCounters,
 }
 
 impl Outcome {
@@ -161,6 +162,7 @@ impl AttemptCounters {
             ),
             logout: OutcomeCounters::new(metrics, "logout", &[Success, Error]),
             token: OutcomeCounters::new(metrics, "token", &[Success, Failure, Error]),
+            api_key: OutcomeCounters::new(metrics, "api_key", &[Success, Failure, Error]),
         }
     }
 }

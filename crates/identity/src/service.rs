@@ -1,7 +1,8 @@
 //! Operations of the slice, independent of HTTP: register, log in, refresh, log out, the operations
-//! of users on their own account and sessions, and those of administrators on any account.
+//! of users on their own account, sessions and API keys, and those of administrators on any account.
 
 mod administration;
+mod api_keys;
 mod own_user;
 mod sessions;
 
@@ -12,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use db::DbError;
 use prometheus::IntCounter;
-use request::Role;
+use request::{Role, Scope};
 use secrecy::{ExposeSecret as _, SecretString};
 use settings::clock::{SharedClock, new_id};
 use uuid::Uuid;
@@ -47,6 +48,15 @@ pub struct Service {
     refresh_grace: Duration,
     session_max_age: Duration,
     max_sessions: u32,
+    scopes: Vec<Scope>,
+    api_keys: ApiKeyRules,
+}
+
+/// Rules for new API keys, from the configuration.
+struct ApiKeyRules {
+    prefix: String,
+    ttl: Duration,
+    max_keys: u32,
 }
 
 /// A pair of tokens for a client.
@@ -71,7 +81,7 @@ fn outcome<T>(result: &Result<T, IdentityError>) -> Outcome {
 }
 
 impl Service {
-    /// A service over a store.
+    /// A service over a store. `scopes` are the scopes that API keys can have.
     #[must_use]
     pub fn new(
         config: &Config,
@@ -79,14 +89,12 @@ impl Service {
         access_tokens: AccessTokens,
         metrics: &IdentityMetrics,
         throttle: PasswordThrottle,
+        scopes: Vec<Scope>,
         clock: SharedClock,
     ) -> Self {
         let attempts = AttemptCounters::new(metrics);
-        let authenticator = TokenAuthenticator::new(
-            access_tokens.clone(),
-            Arc::clone(&store),
-            attempts.token.clone(),
-        );
+        let authenticator =
+            TokenAuthenticator::new(access_tokens.clone(), Arc::clone(&store), &attempts);
         Self {
             store,
             hasher: PasswordHasher::new(config, HashMetrics::new(metrics)),
@@ -99,6 +107,12 @@ impl Service {
             refresh_grace: config.refresh_grace,
             session_max_age: config.session_max_age,
             max_sessions: config.max_sessions,
+            scopes,
+            api_keys: ApiKeyRules {
+                prefix: config.api_key_prefix.clone(),
+                ttl: config.api_key_ttl,
+                max_keys: config.max_api_keys,
+            },
             displaced_sessions: metrics.displaced_sessions.clone(),
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Users, tokens and keys belong to the implementation of [`Authenticator`].
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -38,14 +40,31 @@ impl Role {
 }
 
 /// The authenticated originator of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// The user.
     pub user: Uuid,
-    /// The permissions of the user.
+    /// The role of the user.
     pub role: Role,
-    /// The session of the credentials. `None` for credentials without one, such as API keys.
-    pub session: Option<Uuid>,
+    /// The credential that identified the user.
+    pub credential: Credential,
+}
+
+/// A credential after its verification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// An access token. It has all rights of its user.
+    AccessToken {
+        /// The session of the token, if it has one.
+        session: Option<Uuid>,
+    },
+    /// An API key. It has those rights of its user that its scopes name.
+    ApiKey {
+        /// Id of the key.
+        id: Uuid,
+        /// Names of its scopes, see [`Scope`](crate::Scope).
+        scopes: Arc<[Box<str>]>,
+    },
 }
 
 /// The credentials of a client.

@@ -63,6 +63,8 @@ pub struct RequestContext {
     pub limits: BodyLimits,
     /// Set once the request is authenticated.
     pub principal: OnceLock<Uuid>,
+    /// Set once the request is authenticated by an API key.
+    pub api_key: OnceLock<Uuid>,
     /// Set if the answer is a stream without an end.
     pub stream: OnceLock<()>,
 }
@@ -90,6 +92,7 @@ impl RequestContext {
             client_address,
             limits: BodyLimits::default(),
             principal: OnceLock::new(),
+            api_key: OnceLock::new(),
             stream: OnceLock::new(),
         }
     }
@@ -186,8 +189,8 @@ impl Drop for ContextGuard<'_> {
 }
 
 pin_project! {
-    /// A future that runs with a context. See [`scope`].
-    pub struct Scope<F> {
+    /// A future that runs with a context. See [`within`].
+    pub struct WithinContext<F> {
         context: Option<Arc<RequestContext>>,
         #[pin]
         inner: F,
@@ -195,22 +198,14 @@ pin_project! {
 }
 
 /// Runs a future with a context.
-pub fn within<F: Future>(context: Arc<RequestContext>, inner: F) -> Scope<F> {
-    Scope {
+pub fn within<F: Future>(context: Arc<RequestContext>, inner: F) -> WithinContext<F> {
+    WithinContext {
         context: Some(context),
         inner,
     }
 }
 
-/// Runs a future with the current context outside of the request's task.
-pub fn scope<F: Future>(inner: F) -> Scope<F> {
-    Scope {
-        context: RequestContext::current(),
-        inner,
-    }
-}
-
-impl<F: Future> Future for Scope<F> {
+impl<F: Future> Future for WithinContext<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {

@@ -3,8 +3,9 @@
 //! [`RequestContext`] holds the ids, route, client and principal of the current request. Log lines,
 //! errors and outgoing calls read it, with or without a span. A [`Problem`] is an error in the form
 //! that clients see. Protocol adapters create the context, run the work within it and turn problems
-//! into answers. [`page`] and [`idempotency`] have the rules of pages and of idempotency keys, which
-//! all protocols and stores share.
+//! into answers. The module [`authorization`] has the rights that handlers require. The modules
+//! [`page`] and [`idempotency`] have the rules of pages and of idempotency keys, which all protocols and stores
+//! share.
 //!
 //! ```
 //! use std::net::Ipv4Addr;
@@ -27,6 +28,7 @@
 //! ```
 
 pub mod authentication;
+pub mod authorization;
 pub mod clock;
 mod context;
 pub mod error_events;
@@ -41,9 +43,10 @@ mod redact;
 mod shares;
 mod span_link;
 
-pub use authentication::{AuthError, Authenticator, Credentials, Principal, Role};
+pub use authentication::{AuthError, Authenticator, Credential, Credentials, Principal, Role};
+pub use authorization::{Denied, Permission, Scope, authorize};
 pub use context::{
-    BodyLimits, ContextGuard, ContextSlot, RequestContext, Scope, UNMATCHED, scope, within,
+    BodyLimits, ContextGuard, ContextSlot, RequestContext, UNMATCHED, WithinContext, within,
 };
 pub use error_events::{ErrorEvents, ServerError};
 pub use fields::Fields;

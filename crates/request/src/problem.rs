@@ -61,6 +61,8 @@ pub mod codes {
         pub UNAUTHENTICATED = 401, "Authentication required";
         /// The principal is authenticated but lacks the permission.
         pub FORBIDDEN = 403, "Not allowed";
+        /// The API key lacks the scope of the operation, or no API key may use the operation.
+        pub INSUFFICIENT_SCOPE = 403, "The API key lacks a scope";
         /// The object does not exist, or the caller may not see it.
         pub NOT_FOUND = 404, "Not found";
         /// The path exists but lacks the method. `Allow` lists its methods.

@@ -2,6 +2,7 @@
 
 mod administration;
 mod administrators;
+mod api_keys;
 mod bootstrap;
 pub mod client;
 mod erasure;
@@ -9,6 +10,7 @@ mod hashing;
 mod keys;
 mod login;
 mod password_guessing;
+mod permissions;
 mod refresh;
 mod sessions;
 mod sql;

@@ -111,6 +111,7 @@ impl ObservedRequest {
             client_address: resolved.address,
             limits: shared.limits,
             principal: std::sync::OnceLock::new(),
+            api_key: std::sync::OnceLock::new(),
             stream: std::sync::OnceLock::new(),
             route: route.path(),
         });

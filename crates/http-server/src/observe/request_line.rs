@@ -30,6 +30,7 @@ pub(crate) fn write(record: &RequestRecord, logs: &Logs) {
             protocol_version: record.protocol_version,
             client_address: context.client_address,
             principal: context.principal.get().copied(),
+            api_key: context.api_key.get().copied(),
             code: record.failure.as_ref().map(|failure| failure.code.code),
         },
         request_id: &context.request_id,

@@ -3,7 +3,7 @@
 use axum::extract::State as AxumState;
 use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
-use http_server::authenticate::RequireAdmin;
+use http_server::authenticate::Authorized;
 use http_server::description::groups::{ADMIN, ANY, AUTHENTICATED, BODY, IF_MATCH, OBJECT, PAGE};
 use http_server::etag;
 use http_server::etag::{IfMatch, IfNoneMatch};
@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::users::expected_version;
-use super::{State, UserBody, codes};
+use super::{State, UserBody, codes, permissions};
 use crate::domain::{SearchText, User, UserFilter, UserOrder};
 use crate::error::IdentityError;
 
@@ -124,7 +124,7 @@ fn user_response(user: User) -> Response {
     path = "/api/v1/users",
     operation_id = "listUsers",
     tag = "administration",
-    security(("bearer" = [])),
+    security(("bearer" = ["admin"]), ("api_key" = ["users:read"])),
     params(UserListQuery),
     responses(
         (status = 200, body = PageBody<UserBody>, description = "A page of users"),
@@ -133,7 +133,7 @@ fn user_response(user: User) -> Response {
 )]
 pub(super) async fn list(
     AxumState(service): AxumState<State>,
-    _administrator: RequireAdmin,
+    _administrator: Authorized<permissions::ReadUsers>,
     Query(query): Query<UserListQuery>,
 ) -> Result<Json<PageBody<UserBody>>, ProblemResponse> {
     let filter = query.filter()?;
@@ -147,7 +147,7 @@ pub(super) async fn list(
     path = "/api/v1/users/{id}",
     operation_id = "getUser",
     tag = "administration",
-    security(("bearer" = [])),
+    security(("bearer" = ["admin"]), ("api_key" = ["users:read"])),
     params(
         ("id" = Uuid, Path, description = "The user"),
         ("If-None-Match" = Option<String>, Header, description = "ETags that are known already"),
@@ -160,7 +160,7 @@ pub(super) async fn list(
 )]
 pub(super) async fn read(
     AxumState(service): AxumState<State>,
-    _administrator: RequireAdmin,
+    _administrator: Authorized<permissions::ReadUsers>,
     Path(id): Path<Uuid>,
     if_none_match: IfNoneMatch,
 ) -> Result<Response, ProblemResponse> {
@@ -180,7 +180,7 @@ pub(super) async fn read(
     path = "/api/v1/users/{id}",
     operation_id = "changeUserRole",
     tag = "administration",
-    security(("bearer" = [])),
+    security(("bearer" = ["admin"])),
     params(
         ("id" = Uuid, Path, description = "The user"),
         ("If-Match" = Option<String>, Header, description = "ETag that the change starts from"),
@@ -193,7 +193,7 @@ pub(super) async fn read(
 )]
 pub(super) async fn change_role(
     AxumState(service): AxumState<State>,
-    RequireAdmin(administrator): RequireAdmin,
+    administrator: Authorized<permissions::ManageUsers>,
     Path(id): Path<Uuid>,
     if_match: IfMatch,
     Json(body): Json<RoleChangeBody>,
@@ -212,7 +212,7 @@ pub(super) async fn change_role(
     path = "/api/v1/users/{id}",
     operation_id = "eraseUser",
     tag = "administration",
-    security(("bearer" = [])),
+    security(("bearer" = ["admin"])),
     params(
         ("id" = Uuid, Path, description = "The user"),
         ("If-Match" = Option<String>, Header, description = "ETag that the deletion starts from"),
@@ -224,7 +224,7 @@ pub(super) async fn change_role(
 )]
 pub(super) async fn erase(
     AxumState(service): AxumState<State>,
-    RequireAdmin(administrator): RequireAdmin,
+    administrator: Authorized<permissions::ManageUsers>,
     Path(id): Path<Uuid>,
     if_match: IfMatch,
 ) -> Result<StatusCode, ProblemResponse> {

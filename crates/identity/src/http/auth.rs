@@ -93,8 +93,8 @@ http_server::problem_responses! {
     pub(super) struct LogoutProblems = [ANY, BODY];
 }
 
-/// Answers with tokens must not be stored (RFC 6749, section 5.1).
-const NO_STORE: (HeaderName, HeaderValue) =
+/// Answers with tokens or keys must not be stored (RFC 6749, section 5.1).
+pub(super) const NO_STORE: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
 fn token_response(tokens: &TokenPair) -> impl IntoResponse + use<> {

@@ -1,11 +1,15 @@
 //! Routes of the slice, in groups that `app` puts behind different layers.
 
 mod administration;
+mod api_keys;
 mod auth;
 mod jwks;
 mod origin;
+mod permissions;
 mod sessions;
 mod users;
+
+pub use permissions::scopes;
 
 use std::sync::Arc;
 
@@ -15,7 +19,9 @@ use request::Problem;
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey as SchemeOfApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme,
+};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -39,6 +45,8 @@ pub mod codes {
         pub WRONG_PASSWORD = 403, "Wrong password";
         /// Another user has registered this address.
         pub EMAIL_TAKEN = 409, "The e-mail address is taken";
+        /// The user has `auth.max_api_keys` API keys. Revoke one of them first.
+        pub TOO_MANY_API_KEYS = 409, "Too many API keys";
         /// The user is the only administrator. Appoint another administrator first.
         pub LAST_ADMINISTRATOR = 409, "The user is the last administrator";
         /// The refresh token was rotated within `auth.refresh_grace`, for example by a request at
@@ -57,13 +65,15 @@ pub fn auth_routes() -> OpenApiRouter<State> {
         .routes(routes!(auth::logout))
 }
 
-/// The own account and its sessions. The routes need authentication.
+/// The own account, its sessions and API keys. The routes need authentication.
 pub fn user_routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(users::read, users::update, users::erase))
         .routes(routes!(users::change_password))
         .routes(routes!(sessions::list, sessions::end_all))
         .routes(routes!(sessions::end))
+        .routes(routes!(api_keys::create, api_keys::list))
+        .routes(routes!(api_keys::revoke))
 }
 
 /// The users of the service. The routes need an administrator.
@@ -82,16 +92,23 @@ pub fn key_routes() -> OpenApiRouter<State> {
     OpenApiRouter::new().routes(routes!(jwks::get))
 }
 
-/// The security scheme that operations name in their `security`. A scheme for API keys follows when
-/// they are issued.
+/// The security schemes that operations name in their `security`. The lists behind the names have
+/// the role that a bearer token needs, or the scope that an API key needs.
 #[must_use]
-pub fn security_schemes() -> [(&'static str, SecurityScheme); 1] {
+pub fn security_schemes() -> [(&'static str, SecurityScheme); 2] {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
         .description(Some("An access token from /api/v1/auth/login (RFC 9068)"))
         .build();
-    [("bearer", SecurityScheme::Http(bearer))]
+    let api_key = ApiKeyValue::with_description("X-API-Key", "An API key from /api/v1/api-keys");
+    [
+        ("bearer", SecurityScheme::Http(bearer)),
+        (
+            "api_key",
+            SecurityScheme::ApiKey(SchemeOfApiKey::Header(api_key)),
+        ),
+    ]
 }
 
 /// A user as clients see it.
@@ -158,6 +175,14 @@ impl From<IdentityError> for Problem {
                 "The refresh token was rotated a moment ago; use its successor.",
             ),
             IdentityError::NoSuchUser => refused(),
+            IdentityError::NoSuchApiKey => Self::new(
+                problem::codes::NOT_FOUND,
+                "You have no API key with this id.",
+            ),
+            IdentityError::TooManyApiKeys => Self::new(
+                codes::TOO_MANY_API_KEYS,
+                "You have as many API keys as the service allows; revoke one of them first.",
+            ),
             IdentityError::NoSuchSession => Self::new(
                 problem::codes::NOT_FOUND,
                 "You have no open session with this id.",

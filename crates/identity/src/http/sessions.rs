@@ -2,18 +2,19 @@
 
 use axum::extract::State as AxumState;
 use http::StatusCode;
-use http_server::authenticate::RequirePrincipal;
+use http_server::authenticate::Authorized;
 use http_server::description::groups::{ANY, AUTHENTICATED, OBJECT, PAGE};
 use http_server::extract::{Json, Path, Query};
 use http_server::page::{PageBody, PageQuery};
 use http_server::problem::ProblemResponse;
+use request::Credential;
 use request::page::Page;
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::State;
+use super::{State, permissions};
 use crate::domain::Session;
 
 /// A session that has not ended: a login and its refreshes.
@@ -67,14 +68,18 @@ http_server::problem_responses! {
 )]
 pub(super) async fn list(
     AxumState(service): AxumState<State>,
-    RequirePrincipal(principal): RequirePrincipal,
+    principal: Authorized<permissions::ManageSessions>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<PageBody<SessionBody>>, ProblemResponse> {
     let Page { items, next } = service
         .list_sessions(principal.user, query.parse()?)
         .await?;
+    let current = match principal.credential {
+        Credential::AccessToken { session } => session,
+        Credential::ApiKey { .. } => None,
+    };
     let body = |session: Session| SessionBody {
-        current: principal.session == Some(session.id),
+        current: current == Some(session.id),
         id: session.id,
         device: session.origin.device,
         address_prefix: session.origin.address_prefix,
@@ -101,7 +106,7 @@ pub(super) async fn list(
 )]
 pub(super) async fn end(
     AxumState(service): AxumState<State>,
-    RequirePrincipal(principal): RequirePrincipal,
+    principal: Authorized<permissions::ManageSessions>,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode, ProblemResponse> {
     service.end_session(principal.user, id).await?;
@@ -122,7 +127,7 @@ pub(super) async fn end(
 )]
 pub(super) async fn end_all(
     AxumState(service): AxumState<State>,
-    RequirePrincipal(principal): RequirePrincipal,
+    principal: Authorized<permissions::ManageSessions>,
 ) -> Result<StatusCode, ProblemResponse> {
     service.end_sessions(principal.user).await?;
     Ok(StatusCode::NO_CONTENT)

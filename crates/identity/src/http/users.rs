@@ -3,7 +3,7 @@
 use axum::extract::State as AxumState;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use http_server::authenticate::RequirePrincipal;
+use http_server::authenticate::Authorized;
 use http_server::description::groups::{ANY, AUTHENTICATED, BODY, IF_MATCH};
 use http_server::etag;
 use http_server::etag::{Condition, IfMatch, IfNoneMatch};
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use settings::validation::InvalidValue;
 use utoipa::ToSchema;
 
-use super::{State, UserBody, codes};
+use super::{State, UserBody, codes, permissions};
 use crate::domain::{Email, Name, Password, User, UserChange};
 use crate::store::ExpectedVersion;
 
@@ -91,7 +91,10 @@ const PRIVATE_CACHE_HEADERS: [(HeaderName, HeaderValue); 2] = [
         header::CACHE_CONTROL,
         HeaderValue::from_static("private, no-cache"),
     ),
-    (header::VARY, HeaderValue::from_static("authorization")),
+    (
+        header::VARY,
+        HeaderValue::from_static("authorization, x-api-key"),
+    ),
 ];
 
 fn user_response(user: User) -> Response {
@@ -112,7 +115,7 @@ pub(super) fn expected_version(IfMatch(condition): IfMatch) -> ExpectedVersion {
     path = "/api/v1/users/me",
     operation_id = "getOwnUser",
     tag = "users",
-    security(("bearer" = [])),
+    security(("bearer" = []), ("api_key" = ["profile:read"])),
     params(("If-None-Match" = Option<String>, Header, description = "ETags that are known already")),
     responses(
         (status = 200, body = UserBody, headers(("ETag" = String, description = "Version of the user")), description = "The user"),
@@ -122,7 +125,7 @@ pub(super) fn expected_version(IfMatch(condition): IfMatch) -> ExpectedVersion {
 )]
 pub(super) async fn read(
     AxumState(service): AxumState<State>,
-    RequirePrincipal(principal): RequirePrincipal,
+    principal: Authorized<permissions::ReadOwnUser>,
     if_none_match: IfNoneMatch,
 ) -> Result<Response, ProblemResponse> {
     let user = service.user(principal.user).await?;
@@ -149,7 +152,7 @@ pub(super) async fn read(
 )]
 pub(super) async fn update(
     AxumState(service): AxumState<State>,
-    RequirePrincipal(principal): RequirePrincipal,
+    principal: Authorized<permissions::ManageOwnUser>,
     if_match: IfMatch,
     Json(body): Json<UserChangeBody>,
 ) -> Result<Response, ProblemResponse> {
@@ -198,7 +201,7 @@ pub(super) async fn update(
 )]
 pub(super) async fn erase(
     AxumState(service): AxumState<State>,
-    RequirePrincipal(principal): RequirePrincipal,
+    principal: Authorized<permissions::ManageOwnUser>,
     if_match: IfMatch,
     body: Option<Json<ErasureBody>>,
 ) -> Result<StatusCode, ProblemResponse> {
@@ -227,7 +230,7 @@ pub(super) async fn erase(
 )]
 pub(super) async fn change_password(
     AxumState(service): AxumState<State>,
-    RequirePrincipal(principal): RequirePrincipal,
+    principal: Authorized<permissions::ManageOwnUser>,
     Json(body): Json<PasswordChange>,
 ) -> Result<StatusCode, ProblemResponse> {
     let mut fields = Fields::default();

@@ -7,7 +7,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::refresh_token::{RefreshTokenState, RotationOutcome, RotationRequest, StoredToken};
-use super::{ChangeError, ExpectedVersion, FirstAdministrator, NewTokenFamily, NewUser, Promotion};
+use super::{
+    ChangeError, ExpectedVersion, FirstAdministrator, NewApiKey, NewTokenFamily, NewUser, Promotion,
+};
 use crate::domain::{User, UserChange};
 
 /// Queries inside a transaction. The connections of both backends implement them.
@@ -51,7 +53,7 @@ pub(crate) trait Queries: Send {
         now: OffsetDateTime,
     ) -> impl Future<Output = Result<bool, DbError>> + Send;
 
-    /// Removes the personal data, the role and the refresh tokens of a user.
+    /// Removes the personal data, the role, the refresh tokens and the API keys of a user.
     fn erase_user(
         &mut self,
         id: Uuid,
@@ -115,6 +117,19 @@ pub(crate) trait Queries: Send {
         &mut self,
         user: Uuid,
         now: OffsetDateTime,
+    ) -> impl Future<Output = Result<(), DbError>> + Send;
+
+    /// Number of the API keys of a user that have not expired.
+    fn count_api_keys(
+        &mut self,
+        user: Uuid,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<i64, DbError>> + Send;
+
+    /// Adds an API key.
+    fn insert_api_key(
+        &mut self,
+        new: &NewApiKey,
     ) -> impl Future<Output = Result<(), DbError>> + Send;
 
     /// Raises the token epoch of a user.
@@ -210,6 +225,22 @@ pub(crate) async fn create_token_family(
     Ok(Some(displaced))
 }
 
+/// Adds an API key, unless the user is erased or has too many.
+pub(crate) async fn create_api_key(
+    queries: &mut impl Queries,
+    new: &NewApiKey,
+) -> Result<(), ChangeError> {
+    // The lock serialises keys of one user, and the erasure of the user.
+    let user = queries.lock_user(new.user).await?;
+    user.ok_or(ChangeError::NoSuchUser)?;
+    let keys = queries.count_api_keys(new.user, new.key.created_at).await?;
+    if keys >= i64::from(new.max_keys) {
+        return Err(ChangeError::TooManyApiKeys);
+    }
+    queries.insert_api_key(new).await?;
+    Ok(())
+}
+
 /// Ends all sessions and access tokens of a user.
 pub(crate) async fn end_sessions(
     queries: &mut impl Queries,
@@ -247,7 +278,7 @@ pub(crate) async fn lock_for_erasure(
     keep_an_administrator(queries, &user).await
 }
 
-/// Refuses to remove the last administrator. Without one, no one could appoint another.
+/// Refuses to remove the last administrator, because only administrators appoint another.
 async fn keep_an_administrator(
     queries: &mut impl Queries,
     removed: &User,

@@ -1,5 +1,6 @@
 //! Stores of users and refresh tokens. Each method is one transaction, except for the cleanup.
 
+mod api_key;
 mod decisions;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -14,13 +15,14 @@ use request::{Problem, Role};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use api_key::{NewApiKey, StoredApiKey};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresIdentityStore;
 pub use refresh_token::{NewTokenFamily, RefreshTokenHash, RotationOutcome, RotationRequest};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteIdentityStore, is_erased};
 
-use super::domain::{Email, Name, Session, User, UserChange, UserFilter};
+use super::domain::{ApiKey, Email, Name, Session, User, UserChange, UserFilter};
 
 /// Limit of the rows that one transaction of the cleanup removes. The batch is small, so that
 /// SQLite's write lock is held for a short time only.
@@ -65,7 +67,7 @@ pub struct StoredCredentials {
 }
 
 /// Values of `query_type` in the metrics of the backends.
-pub const QUERY_TYPES: [&str; 21] = [
+pub const QUERY_TYPES: [&str; 27] = [
     "create_user",
     "user",
     "list_users",
@@ -85,6 +87,12 @@ pub const QUERY_TYPES: [&str; 21] = [
     "list_sessions",
     "end_session",
     "end_sessions",
+    "create_api_key",
+    "list_api_keys",
+    "delete_api_key",
+    "api_key",
+    "record_api_key_use",
+    "remove_expired_api_keys",
     "remove_expired_refresh_tokens",
     "remove_expired_refresh_families",
 ];
@@ -205,14 +213,39 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// Ends all sessions of a user and raises the token epoch.
     async fn end_sessions(&self, user: Uuid, now: OffsetDateTime) -> Result<(), DbError>;
 
+    /// Adds an API key for a user who is not erased.
+    async fn create_api_key(&self, new: NewApiKey) -> Result<(), ChangeError>;
+
+    /// The API keys of a user on a page that have not expired, newest first, and one more if there is
+    /// a next page.
+    async fn list_api_keys(
+        &self,
+        user: Uuid,
+        page: PageRequest,
+        now: OffsetDateTime,
+    ) -> Result<Vec<ApiKey>, DbError>;
+
+    /// Removes an API key of a user. Returns false if the user has no such key.
+    async fn delete_api_key(&self, user: Uuid, id: Uuid) -> Result<bool, DbError>;
+
+    /// The API key with this id.
+    async fn api_key(&self, id: Uuid) -> Result<Option<StoredApiKey>, DbError>;
+
+    /// Writes the time of a use of an API key.
+    async fn record_api_key_use(&self, id: Uuid, now: OffsetDateTime) -> Result<(), DbError>;
+
+    /// Removes at most [`CLEANUP_BATCH`] expired API keys. Returns their number.
+    async fn remove_api_key_batch(&self, now: OffsetDateTime) -> Result<u64, DbError>;
+
     /// Removes at most [`CLEANUP_BATCH`] expired refresh tokens. Returns their number.
     async fn remove_token_batch(&self, now: OffsetDateTime) -> Result<u64, DbError>;
 
     /// Removes at most [`CLEANUP_BATCH`] expired token families. Returns their number.
     async fn remove_family_batch(&self, now: OffsetDateTime) -> Result<u64, DbError>;
 
-    /// Removes expired refresh tokens, then expired families, in batches of short transactions. It
-    /// stops between two batches if the worker should stop. Returns the number of tokens.
+    /// Removes expired refresh tokens, then expired families and API keys, in batches of short
+    /// transactions. It stops between two batches if the worker should stop. Returns the number of
+    /// refresh tokens.
     async fn remove_expired_tokens(&self, now: OffsetDateTime) -> Result<u64, DbError> {
         let mut removed = 0;
         loop {
@@ -227,7 +260,16 @@ pub trait IdentityStore: Send + Sync + 'static {
         }
         loop {
             let families = self.remove_family_batch(now).await?;
-            if families < u64::from(CLEANUP_BATCH) || workers::stopping() {
+            if workers::stopping() {
+                return Ok(removed);
+            }
+            if families < u64::from(CLEANUP_BATCH) {
+                break;
+            }
+        }
+        loop {
+            let keys = self.remove_api_key_batch(now).await?;
+            if keys < u64::from(CLEANUP_BATCH) || workers::stopping() {
                 return Ok(removed);
             }
         }
@@ -294,6 +336,9 @@ pub enum ChangeError {
     /// Another user has the address.
     #[error("the address is taken")]
     EmailTaken,
+    /// The user has as many API keys as the limit allows.
+    #[error("the user has too many API keys")]
+    TooManyApiKeys,
     /// The user is the last administrator, who can neither be erased nor lose the role.
     #[error("the user is the last administrator")]
     LastAdministrator,

@@ -1,6 +1,7 @@
 //! Users and refresh tokens on SQLite. A transaction takes the write lock at its beginning, so that
 //! data cannot change between its reads and its writes.
 
+mod api_keys;
 mod list;
 mod queries;
 mod sessions;
@@ -20,10 +21,10 @@ use uuid::Uuid;
 use super::decisions::{self, Queries as _};
 use super::{
     AccessState, ChangeError, ErasureHook, ExpectedVersion, FirstAdministrator, IdentityStore,
-    NewTokenFamily, NewUser, Promotion, RefreshTokenHash, RotationOutcome, RotationRequest,
-    StoredCredentials, UserRow, stored_claims,
+    NewApiKey, NewTokenFamily, NewUser, Promotion, RefreshTokenHash, RotationOutcome,
+    RotationRequest, StoredApiKey, StoredCredentials, UserRow, stored_claims,
 };
-use crate::domain::{Email, Session, User, UserChange, UserFilter};
+use crate::domain::{ApiKey, Email, Session, User, UserChange, UserFilter};
 
 /// The store on SQLite.
 pub struct SqliteIdentityStore {
@@ -335,6 +336,42 @@ impl IdentityStore for SqliteIdentityStore {
                 Ok(())
             })
             .await
+    }
+
+    async fn create_api_key(&self, new: NewApiKey) -> Result<(), ChangeError> {
+        self.db
+            .run("create_api_key", async {
+                let mut tx = self.db.begin().await?;
+                decisions::create_api_key(&mut *tx, &new).await?;
+                tx.commit().await.map_err(DbError::from)?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn list_api_keys(
+        &self,
+        user: Uuid,
+        page: PageRequest,
+        now: OffsetDateTime,
+    ) -> Result<Vec<ApiKey>, DbError> {
+        api_keys::list(&self.db, user, page, now).await
+    }
+
+    async fn delete_api_key(&self, user: Uuid, id: Uuid) -> Result<bool, DbError> {
+        api_keys::delete(&self.db, user, id).await
+    }
+
+    async fn api_key(&self, id: Uuid) -> Result<Option<StoredApiKey>, DbError> {
+        api_keys::find(&self.db, id).await
+    }
+
+    async fn record_api_key_use(&self, id: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
+        api_keys::record_use(&self.db, id, now).await
+    }
+
+    async fn remove_api_key_batch(&self, now: OffsetDateTime) -> Result<u64, DbError> {
+        api_keys::remove_batch(&self.db, now).await
     }
 
     async fn remove_token_batch(&self, now: OffsetDateTime) -> Result<u64, DbError> {

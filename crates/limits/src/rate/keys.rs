@@ -16,7 +16,7 @@ use uuid::Uuid;
 pub enum LimitKey {
     /// One client: an IPv4 address, or an IPv6 network of 64 bits.
     Address(IpAddr),
-    /// One authenticated user, over all addresses.
+    /// One authenticated user, or one API key of a user, over all addresses.
     Principal(Uuid),
     /// One account whose password is checked, as a digest. See [`LimitKey::account`].
     Account(u128),
@@ -84,7 +84,11 @@ impl KeyedBy {
     pub(crate) fn current(self) -> Option<LimitKey> {
         RequestContext::with(|context| match self {
             Self::Address => context.map(|context| LimitKey::address(context.client_address)),
-            Self::Principal => context?.principal.get().copied().map(LimitKey::Principal),
+            Self::Principal => {
+                let context = context?;
+                let id = context.api_key.get().or(context.principal.get());
+                id.copied().map(LimitKey::Principal)
+            }
             Self::Caller => None,
         })
     }

@@ -50,6 +50,10 @@ pub const FIELDS: &[(&str, &str)] = &[
     ),
     ("principal", "Id of the authenticated user, if any"),
     (
+        "api_key",
+        "Id of the API key that authenticated the user, if any",
+    ),
+    (
         "code",
         "`code` of the problem in the response, if there is one",
     ),
@@ -95,6 +99,8 @@ pub struct RequestFields {
     pub client_address: IpAddr,
     /// Authenticated user.
     pub principal: Option<Uuid>,
+    /// API key that authenticated the user.
+    pub api_key: Option<Uuid>,
     /// Code of the problem in the response.
     pub code: Option<&'static str>,
 }
@@ -139,12 +145,14 @@ impl Line for RequestLine<'_> {
             IpAddr::V6(v6) => line.word(Name::known("client_address"), &v6.to_string()),
         }
         line.boolean(Name::known("sampled"), facts.sampled);
-        if let Some(principal) = facts.principal {
-            let mut text = Uuid::encode_buffer();
-            line.word(
-                Name::known("principal"),
-                principal.as_hyphenated().encode_lower(&mut text),
-            );
+        for (name, id) in [("principal", facts.principal), ("api_key", facts.api_key)] {
+            if let Some(id) = id {
+                let mut text = Uuid::encode_buffer();
+                line.word(
+                    Name::known(name),
+                    id.as_hyphenated().encode_lower(&mut text),
+                );
+            }
         }
         if let Some(code) = facts.code {
             line.word(Name::known("code"), code);
@@ -176,6 +184,7 @@ pub(super) mod tests {
             protocol_version: "1.1",
             client_address: Ipv4Addr::LOCALHOST.into(),
             principal: None,
+            api_key: None,
             code: None,
         }
     }

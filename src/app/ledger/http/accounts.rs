@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
-use http_server::authenticate::RequirePrincipal;
+use http_server::authenticate::Authorized;
 use http_server::etag;
 use http_server::etag::IfNoneMatch;
 use http_server::extract::{Json, Path, Query};
@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::location;
+use super::permissions;
 use super::problems::{ListProblems, OpenAccountProblems, ReadProblems, not_found};
 use crate::app::ledger::Ledger;
 use crate::app::ledger::domain::{Account, AccountName};
@@ -77,7 +78,7 @@ impl From<Account> for AccountBody {
     path = "/api/v1/accounts",
     operation_id = "openAccount",
     tag = "accounts",
-    security(("bearer" = [])),
+    security(("bearer" = []), ("api_key" = ["accounts:write"])),
     request_body = NewAccountBody,
     responses(
         (status = 201, body = AccountBody, description = "The account", headers(
@@ -89,7 +90,7 @@ impl From<Account> for AccountBody {
 )]
 pub(super) async fn open(
     State(ledger): State<Ledger>,
-    RequirePrincipal(principal): RequirePrincipal,
+    principal: Authorized<permissions::OpenAccounts>,
     Json(body): Json<NewAccountBody>,
 ) -> Result<impl IntoResponse, ProblemResponse> {
     let mut fields = Fields::default();
@@ -109,7 +110,7 @@ pub(super) async fn open(
     path = "/api/v1/accounts",
     operation_id = "listAccounts",
     tag = "accounts",
-    security(("bearer" = [])),
+    security(("bearer" = []), ("api_key" = ["accounts:read"])),
     params(PageQuery),
     responses(
         (status = 200, body = PageBody<AccountBody>, description = "A page of accounts"),
@@ -118,7 +119,7 @@ pub(super) async fn open(
 )]
 pub(super) async fn list(
     State(ledger): State<Ledger>,
-    RequirePrincipal(principal): RequirePrincipal,
+    principal: Authorized<permissions::ReadAccounts>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<PageBody<AccountBody>>, ProblemResponse> {
     let page = ledger.list_accounts(principal.user, query.parse()?).await?;
@@ -131,7 +132,7 @@ pub(super) async fn list(
     path = "/api/v1/accounts/{id}",
     operation_id = "getAccount",
     tag = "accounts",
-    security(("bearer" = [])),
+    security(("bearer" = []), ("api_key" = ["accounts:read"])),
     params(
         ("id" = Uuid, Path, description = "The account"),
         ("If-None-Match" = Option<String>, Header, description = "ETags that are known already"),
@@ -146,7 +147,7 @@ pub(super) async fn list(
 )]
 pub(super) async fn read(
     State(ledger): State<Ledger>,
-    RequirePrincipal(principal): RequirePrincipal,
+    principal: Authorized<permissions::ReadAccounts>,
     Path(id): Path<Uuid>,
     if_none_match: IfNoneMatch,
 ) -> Result<Response, ProblemResponse> {

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::IntoResponse;
-use http_server::authenticate::RequireAdmin;
+use http_server::authenticate::Authorized;
 use http_server::extract::Json;
 use http_server::idempotency::IdempotencyKeyHeader;
 use http_server::problem::ProblemResponse;
@@ -10,6 +10,7 @@ use request::Fields;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::permissions;
 use super::problems::DepositProblems;
 use super::transfers::{TransferBody, created};
 use crate::app::ledger::domain::{Amount, Reference, Source, parse_id};
@@ -45,7 +46,7 @@ pub(super) struct NewDepositBody {
     path = "/api/v1/deposits",
     operation_id = "createDeposit",
     tag = "deposits",
-    security(("bearer" = [])),
+    security(("bearer" = ["admin"]), ("api_key" = ["deposits:write"])),
     params(IdempotencyKeyHeader),
     request_body = NewDepositBody,
     responses(
@@ -55,7 +56,7 @@ pub(super) struct NewDepositBody {
 )]
 pub(super) async fn create(
     State(ledger): State<Ledger>,
-    RequireAdmin(admin): RequireAdmin,
+    admin: Authorized<permissions::MakeDeposits>,
     IdempotencyKeyHeader { key }: IdempotencyKeyHeader,
     Json(body): Json<NewDepositBody>,
 ) -> Result<impl IntoResponse, ProblemResponse> {

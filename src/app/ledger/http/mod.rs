@@ -2,9 +2,11 @@
 
 mod accounts;
 mod deposits;
+mod permissions;
 mod problems;
 mod transfers;
 
+pub use permissions::scopes;
 pub use problems::codes;
 
 use http::{HeaderName, HeaderValue, header};

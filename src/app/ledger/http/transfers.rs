@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
-use http_server::authenticate::RequirePrincipal;
+use http_server::authenticate::Authorized;
 use http_server::extract::{Json, Path, Query};
 use http_server::idempotency::{IdempotencyKeyHeader, IdempotencyReplayed};
 use http_server::page::{PageBody, PageQuery};
@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::location;
+use super::permissions;
 use super::problems::{ListProblems, ReadProblems, TransferProblems, not_found};
 use crate::app::ledger::domain::{Amount, Reference, Source, Transfer, parse_id};
 use crate::app::ledger::store::TransferReceipt;
@@ -111,7 +112,7 @@ pub(super) fn created(receipt: TransferReceipt) -> impl IntoResponse {
     path = "/api/v1/transfers",
     operation_id = "createTransfer",
     tag = "transfers",
-    security(("bearer" = [])),
+    security(("bearer" = []), ("api_key" = ["transfers:write"])),
     params(IdempotencyKeyHeader),
     request_body = NewTransferBody,
     responses(
@@ -123,7 +124,7 @@ pub(super) fn created(receipt: TransferReceipt) -> impl IntoResponse {
 )]
 pub(super) async fn create(
     State(ledger): State<Ledger>,
-    RequirePrincipal(principal): RequirePrincipal,
+    principal: Authorized<permissions::MakeTransfers>,
     IdempotencyKeyHeader { key }: IdempotencyKeyHeader,
     Json(body): Json<NewTransferBody>,
 ) -> Result<impl IntoResponse, ProblemResponse> {
@@ -154,7 +155,7 @@ pub(super) async fn create(
     path = "/api/v1/transfers",
     operation_id = "listTransfers",
     tag = "transfers",
-    security(("bearer" = [])),
+    security(("bearer" = []), ("api_key" = ["transfers:read"])),
     params(PageQuery),
     responses(
         (status = 200, body = PageBody<TransferBody>, description = "A page of transfers"),
@@ -163,7 +164,7 @@ pub(super) async fn create(
 )]
 pub(super) async fn list(
     State(ledger): State<Ledger>,
-    RequirePrincipal(principal): RequirePrincipal,
+    principal: Authorized<permissions::ReadTransfers>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<PageBody<TransferBody>>, ProblemResponse> {
     let page = ledger
@@ -178,13 +179,13 @@ pub(super) async fn list(
     path = "/api/v1/transfers/{id}",
     operation_id = "getTransfer",
     tag = "transfers",
-    security(("bearer" = [])),
+    security(("bearer" = []), ("api_key" = ["transfers:read"])),
     params(("id" = Uuid, Path, description = "The transfer")),
     responses((status = 200, body = TransferBody, description = "The transfer"), ReadProblems)
 )]
 pub(super) async fn read(
     State(ledger): State<Ledger>,
-    RequirePrincipal(principal): RequirePrincipal,
+    principal: Authorized<permissions::ReadTransfers>,
     Path(id): Path<Uuid>,
 ) -> Result<Json<TransferBody>, ProblemResponse> {
     let transfer = ledger.get_transfer(principal.user, id).await?;

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::User;
+use crate::store::api_key::{NewApiKey, written_scopes};
 use crate::store::decisions::Queries;
 use crate::store::refresh_token::StoredToken;
 use crate::store::{
@@ -113,6 +114,9 @@ impl Queries for PgConnection {
 
     async fn erase_user(&mut self, id: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
         sqlx::query!("DELETE FROM refresh_families WHERE user_id = $1", id)
+            .execute(&mut *self)
+            .await?;
+        sqlx::query!("DELETE FROM api_keys WHERE user_id = $1", id)
             .execute(&mut *self)
             .await?;
         sqlx::query!(
@@ -238,6 +242,36 @@ impl Queries for PgConnection {
         .execute(self)
         .await?;
         Ok(revoked.rows_affected())
+    }
+
+    async fn count_api_keys(&mut self, user: Uuid, now: OffsetDateTime) -> Result<i64, DbError> {
+        let keys = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "keys!" FROM api_keys
+               WHERE user_id = $1 AND expires_at > $2"#,
+            user,
+            now,
+        )
+        .fetch_one(self)
+        .await?;
+        Ok(keys)
+    }
+
+    async fn insert_api_key(&mut self, new: &NewApiKey) -> Result<(), DbError> {
+        sqlx::query!(
+            "INSERT INTO api_keys
+                 (id, user_id, name, secret_hash, scopes, created_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            new.key.id,
+            new.user,
+            new.key.name.as_str(),
+            new.secret_hash.as_slice(),
+            written_scopes(&new.key.scopes),
+            new.key.created_at,
+            new.key.expires_at,
+        )
+        .execute(self)
+        .await?;
+        Ok(())
     }
 
     async fn raise_token_epoch(&mut self, user: Uuid) -> Result<(), DbError> {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::find_user;
 use crate::domain::User;
+use crate::store::api_key::{NewApiKey, written_scopes};
 use crate::store::decisions::Queries;
 use crate::store::refresh_token::StoredToken;
 use crate::store::{NewTokenFamily, NewUser, RefreshTokenHash, RotationRequest, stored_claims};
@@ -111,6 +112,9 @@ impl Queries for SqliteConnection {
     async fn erase_user(&mut self, id: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
         let now = to_micros(now);
         sqlx::query!("DELETE FROM refresh_families WHERE user_id = ?1", id)
+            .execute(&mut *self)
+            .await?;
+        sqlx::query!("DELETE FROM api_keys WHERE user_id = ?1", id)
             .execute(&mut *self)
             .await?;
         sqlx::query!(
@@ -223,6 +227,41 @@ impl Queries for SqliteConnection {
         .execute(self)
         .await?;
         Ok(revoked.rows_affected())
+    }
+
+    async fn count_api_keys(&mut self, user: Uuid, now: OffsetDateTime) -> Result<i64, DbError> {
+        let now = to_micros(now);
+        let keys = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "keys!: i64" FROM api_keys
+               WHERE user_id = ?1 AND expires_at > ?2"#,
+            user,
+            now,
+        )
+        .fetch_one(self)
+        .await?;
+        Ok(keys)
+    }
+
+    async fn insert_api_key(&mut self, new: &NewApiKey) -> Result<(), DbError> {
+        let (name, secret_hash) = (new.key.name.as_str(), new.secret_hash.as_slice());
+        let scopes = written_scopes(&new.key.scopes);
+        let created_at = to_micros(new.key.created_at);
+        let expires_at = to_micros(new.key.expires_at);
+        sqlx::query!(
+            "INSERT INTO api_keys
+                 (id, user_id, name, secret_hash, scopes, created_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            new.key.id,
+            new.user,
+            name,
+            secret_hash,
+            scopes,
+            created_at,
+            expires_at,
+        )
+        .execute(self)
+        .await?;
+        Ok(())
     }
 
     async fn raise_token_epoch(&mut self, user: Uuid) -> Result<(), DbError> {
