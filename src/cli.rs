@@ -53,6 +53,11 @@ enum Command {
         #[command(subcommand)]
         command: AdminCommand,
     },
+    /// Read the audit trail in the database
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Check a running service, for health checks of containers
     Healthcheck {
         /// URL to check. The default is /health/live of the admin listener on this host
@@ -72,6 +77,12 @@ enum AdminCommand {
         #[arg(long)]
         id: uuid::Uuid,
     },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum AuditCommand {
+    /// Check every event and the chain of their hashes. A changed or missing event is a failure
+    Verify,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -124,6 +135,9 @@ fn run_configured(command: Command, config: &Config, effective: &[EffectiveValue
         Command::Admin {
             command: AdminCommand::Promote { id },
         } => finish(in_runtime(commands::promote(config, id)).and_then(|done| print(&done))),
+        Command::Audit {
+            command: AuditCommand::Verify,
+        } => finish(in_runtime(commands::verify_audit(config, say)).and_then(|done| print(&done))),
         Command::Healthcheck { url, timeout } => {
             let url = url.unwrap_or_else(|| commands::liveness_url(config));
             finish(in_runtime(commands::healthcheck(&url, timeout)))

@@ -8,9 +8,11 @@ use axum::body::Body;
 use db::{Database, DbMetrics, migrate as migrations};
 use http::{Request, header};
 use hyper_util::rt::TokioIo;
+use identity::audit::AuditContext;
+use identity::audit_verification::{self, ChainFault, VerifiedChain};
 use identity::store::Promotion;
 use limits::RateLimits;
-use settings::clock::{SharedClock, SystemClock};
+use settings::clock::{Clock as _, SharedClock, SystemClock};
 use telemetry::Exemplars;
 use uuid::Uuid;
 
@@ -88,14 +90,62 @@ pub(crate) async fn promote(config: &Config, user: Uuid) -> anyhow::Result<Strin
 }
 
 async fn promote_on(config: &Config, database: &Database, user: Uuid) -> anyhow::Result<Promotion> {
+    let stores = migrated_stores(config, database).await?;
+    let audit = AuditContext::operator();
+    let promotion = stores.identity.promote(user, SystemClock.now(), &audit);
+    let promotion = promotion.await;
+    promotion.map_err(|error| anyhow::anyhow!("{}: {}", database.place(), error.cause()))
+}
+
+/// The stores of a database that lacks no migration.
+async fn migrated_stores(config: &Config, database: &Database) -> anyhow::Result<app::Stores> {
     let pending = check_database(config, database).await;
     let pending = pending.map_err(anyhow::Error::msg)?;
-    // This command needs them now, even if the service would apply them at its start.
+    // A command needs them now, even if the service would apply them at its start.
     anyhow::ensure!(pending.is_empty(), missing(&pending));
     let clock: SharedClock = Arc::new(SystemClock);
-    let stores = app::Stores::new(database, &clock);
-    let promotion = stores.identity.promote(user, clock.now()).await;
-    promotion.map_err(|error| anyhow::anyhow!("{}: {}", database.place(), error.cause()))
+    Ok(app::Stores::new(database, &clock))
+}
+
+/// Verifies the audit trail and returns a line about it. `tell` gets lines about the progress.
+///
+/// # Errors
+/// When the database cannot be reached or lacks migrations, or an event was changed or is missing.
+pub(crate) async fn verify_audit(
+    config: &Config,
+    tell: impl Fn(&str) + Send + Sync,
+) -> anyhow::Result<String> {
+    let database = offline(config)?;
+    let verified = verify_audit_on(config, &database, tell).await;
+    close(&database, config.database.acquire_timeout).await;
+    let verified = verified?;
+    let (first, hash) = (verified.expired_through + 1, verified.hash_text());
+    let (rows, last) = (verified.rows, verified.sequence);
+    Ok(format!(
+        "{rows} audit events are unchanged and complete, from {first} to {last}; the last hash is {hash}"
+    ))
+}
+
+async fn verify_audit_on(
+    config: &Config,
+    database: &Database,
+    tell: impl Fn(&str) + Send + Sync,
+) -> anyhow::Result<VerifiedChain> {
+    /// Events between two lines about the progress.
+    const PROGRESS: u64 = 100_000;
+    let stores = migrated_stores(config, database).await?;
+    let progress = |rows: u64| {
+        if rows.is_multiple_of(PROGRESS) {
+            tell(&format!("{rows} audit events are verified so far"));
+        }
+    };
+    match audit_verification::verify(&*stores.identity, progress).await {
+        Ok(verified) => Ok(verified),
+        Err(ChainFault::Database(error)) => {
+            anyhow::bail!("{}: {}", database.place(), error.cause())
+        }
+        Err(fault) => anyhow::bail!("audit trail: {fault}"),
+    }
 }
 
 /// Checks the database and returns the missing migrations that the start will apply.

@@ -361,6 +361,13 @@ fn every_method_of_a_store_is_declared_with_its_series() {
                 .flat_map(|(_, code)| {
                     let mut names = quoted_after(code, ".run(");
                     names.extend(quoted_after(code, ".transact("));
+                    // The macro of a transaction with audit events takes the name second.
+                    let audited = code.split("audited!(").skip(1);
+                    names.extend(audited.filter_map(|rest| {
+                        let arguments = rest.trim_start().strip_prefix("self,")?;
+                        let name = arguments.trim_start().strip_prefix('"')?;
+                        name.split('"').next().map(str::to_owned)
+                    }));
                     names
                 })
                 .collect();

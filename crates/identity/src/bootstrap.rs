@@ -5,6 +5,7 @@ use request::Role;
 use settings::clock::{Clock, new_id};
 use uuid::Uuid;
 
+use super::audit::AuditContext;
 use super::domain::{Name, User};
 use super::password::hash_at_start;
 use super::store::{FirstAdministrator, IdentityStore, NewUser};
@@ -73,7 +74,8 @@ pub async fn bootstrap(
         user,
         password_hash,
     };
-    match store.create_first_administrator(new).await? {
+    let audit = AuditContext::service();
+    match store.create_first_administrator(new, &audit).await? {
         FirstAdministrator::Created => {
             tracing::info!(user = %id, "the first administrator was created");
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use settings::check::{at_least_one, positive};
 use settings::{Profile, Reader, Secret, SecretSource, settings};
 
-use crate::domain::{Email, Password};
+use crate::domain::{BreachedPasswords, Email, Password};
 
 /// Public knowledge, so production rejects it.
 const DEVELOPMENT_PASSWORD: &str = "development-only-password";
@@ -28,10 +28,15 @@ settings! {
         /// Time after the rotation of a refresh token in which its reuse is answered 409 and
         /// revokes nothing.
         pub refresh_grace("refresh_grace"): Duration = Same("10s");
+        /// File with passwords that became public, one a line, at most 64 MiB. They are refused as
+        /// new passwords.
+        pub breached_passwords_file("breached_passwords_file"): Option<String> = Unset;
         /// Longest life of a session, from its login. A refresh does not prolong it beyond that.
         pub session_max_age("session_max_age"): Duration = Same("90d"), check positive;
         /// Limit of the sessions of a user. A further login ends the oldest one.
         pub max_sessions("max_sessions"): u32 = Same("100"), check at_least_one;
+        /// Age at which audit events are removed, 30 days at least.
+        pub audit_retention("audit_retention"): Duration = Same("365d"), check audit_retention;
         /// First part of an API key, for secret scanners. Lower-case letters and digits. Keys with
         /// another prefix stay valid.
         pub api_key_prefix("api_key_prefix"): String = Same("gty"), check api_key_prefix;
@@ -54,6 +59,13 @@ settings! {
         /// Password of the first administrator.
         pub bootstrap_admin_password("bootstrap_admin_password"): Option<Secret> = DevelopmentOnly(DEVELOPMENT_PASSWORD);
     }
+}
+
+/// Checks the retention of the audit trail. The database keeps younger events anyway.
+fn audit_retention(retention: &Duration) -> Result<(), String> {
+    (*retention >= Duration::from_hours(30 * 24))
+        .then_some(())
+        .ok_or_else(|| "must be 30d or more".to_owned())
 }
 
 /// Checks the prefix of API keys.
@@ -82,6 +94,12 @@ impl Config {
         let password = self.bootstrap_admin_password.as_ref()?.expose();
         let defaults = (DEVELOPMENT_EMAIL, DEVELOPMENT_PASSWORD);
         ((email, password) == defaults).then_some(defaults)
+    }
+
+    /// The configured list of passwords that became public. It is empty without a file.
+    pub(crate) fn breached_passwords(&self) -> Result<BreachedPasswords, String> {
+        let file = self.breached_passwords_file.as_deref();
+        file.map_or(Ok(BreachedPasswords::default()), BreachedPasswords::read)
     }
 
     /// The address and the password of the first administrator, if both are set.
@@ -123,6 +141,9 @@ impl Config {
                 "auth.bootstrap_admin_email",
                 "and auth.bootstrap_admin_password must be set together",
             );
+        }
+        if let Err(reason) = self.breached_passwords() {
+            reader.refuse("auth.breached_passwords_file", &reason);
         }
         if let Some(Err(InvalidAdministrator { field, reason })) = self.first_administrator() {
             reader.refuse(&format!("auth.bootstrap_admin_{field}"), reason);

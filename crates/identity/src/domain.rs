@@ -8,12 +8,14 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 mod api_key;
+mod breached_passwords;
 mod email;
 mod session;
 mod user_filter;
 mod weak_passwords;
 
 pub use api_key::{ApiKey, NoRandomness, PresentedKey, SecretHash};
+pub use breached_passwords::BreachedPasswords;
 pub use email::Email;
 pub use session::{Session, SessionOrigin};
 pub use user_filter::{SearchText, UserFilter, UserOrder};

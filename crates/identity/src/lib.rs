@@ -12,7 +12,9 @@
 //! | [`service`] | operations, independent of HTTP |
 //! | [`error`] | errors of the operations |
 //! | [`http`] | routes |
-//! | [`store`] | users and refresh tokens in the database |
+//! | [`audit`] | the audit trail: events and their chain of hashes |
+//! | [`audit_verification`] | the check of the whole chain |
+//! | [`store`] | users, tokens, API keys and audit events in the database |
 //! | [`mod@bootstrap`] | the first administrator |
 //!
 //! Other parts of a service take part in the erasure of a user through [`store::ErasureHook`].
@@ -26,11 +28,14 @@
 //! ```
 
 pub mod access;
+pub mod audit;
+pub mod audit_verification;
 pub mod authenticator;
 pub mod bootstrap;
 mod config;
 pub mod domain;
 pub mod error;
+mod hash;
 pub mod http;
 pub mod keyring;
 pub mod metrics;

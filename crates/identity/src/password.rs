@@ -223,6 +223,7 @@ async fn run_on_thread<T: Send + 'static>(
         .name("password-hash".to_owned())
         .stack_size(stack_bytes)
         .spawn(move || {
+            lower_priority();
             // The receiver is gone if the client has disconnected.
             let _unreceived = sender.send(work());
         })
@@ -231,6 +232,17 @@ async fn run_on_thread<T: Send + 'static>(
     result
         .await
         .map_err(|_| HashError::Failed("the thread panicked".to_owned()))?
+}
+
+/// Nice value of the threads. The scheduler gives a thread at 0 about nine times as much processor
+/// time as one at 10, so that hashes on all processors delay probes and other requests little.
+const NICE: i32 = 10;
+
+/// Lowers the priority of the current thread.
+fn lower_priority() {
+    // On Linux this concerns the calling thread alone. Lowering is always allowed, and a failure
+    // changes nothing but the latency of other requests.
+    let _lowered = rustix::process::setpriority_process(None, NICE);
 }
 
 /// A lack of memory is an overload, because memory becomes available again.

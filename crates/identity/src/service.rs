@@ -3,6 +3,7 @@
 
 mod administration;
 mod api_keys;
+mod audit;
 mod own_user;
 mod sessions;
 
@@ -16,17 +17,20 @@ use prometheus::IntCounter;
 use request::{Role, Scope};
 use secrecy::{ExposeSecret as _, SecretString};
 use settings::clock::{SharedClock, new_id};
+use settings::validation::InvalidValue;
 use uuid::Uuid;
 
 use super::access::AccessTokens;
-use super::authenticator::{TokenAuthenticator, sha256};
-use super::domain::{Email, Name, Password, SessionOrigin, User};
+use super::audit::{Action, AuditContext};
+use super::authenticator::TokenAuthenticator;
+use super::domain::{BreachedPasswords, Email, Name, Password, SessionOrigin, User};
 use super::error::IdentityError;
+use super::hash::sha256;
 use super::metrics::{AttemptCounters, HashMetrics, IdentityMetrics, Outcome};
 use super::password::{PasswordHasher, PasswordVerification};
 use super::store::{
-    AuthorizationClaims, IdentityStore, NewTokenFamily, NewUser, RefreshTokenHash, RotationOutcome,
-    RotationRequest,
+    AuthorizationClaims, CLEANUP_BATCH, IdentityStore, NewTokenFamily, NewUser, RefreshTokenHash,
+    RotationOutcome, RotationRequest,
 };
 use super::throttle::{LoginAccount, PasswordThrottle};
 use crate::Config;
@@ -48,6 +52,8 @@ pub struct Service {
     refresh_grace: Duration,
     session_max_age: Duration,
     max_sessions: u32,
+    audit_retention: Duration,
+    breached_passwords: BreachedPasswords,
     scopes: Vec<Scope>,
     api_keys: ApiKeyRules,
 }
@@ -107,6 +113,9 @@ impl Service {
             refresh_grace: config.refresh_grace,
             session_max_age: config.session_max_age,
             max_sessions: config.max_sessions,
+            audit_retention: config.audit_retention,
+            // Reading the configuration has reported a file that cannot be read.
+            breached_passwords: config.breached_passwords().unwrap_or_default(),
             scopes,
             api_keys: ApiKeyRules {
                 prefix: config.api_key_prefix.clone(),
@@ -129,12 +138,22 @@ impl Service {
         self.access_tokens.keyring().current().keys.public_jwk_set()
     }
 
-    /// Removes expired refresh tokens and returns their number.
+    /// Removes expired refresh tokens and returns their number. Also removes expired sessions, API
+    /// keys and audit events.
     ///
     /// # Errors
     /// If the database fails.
     pub async fn remove_expired_tokens(&self) -> Result<u64, DbError> {
-        self.store.remove_expired_tokens(self.clock.now()).await
+        let now = self.clock.now();
+        let removed = self.store.remove_expired_tokens(now).await?;
+        let before = now - self.audit_retention;
+        while !workers::stopping() {
+            let events = self.store.expire_audit_events(before, now).await?;
+            if events < u64::from(CLEANUP_BATCH) {
+                break;
+            }
+        }
+        Ok(removed)
     }
 
     /// Creates a user.
@@ -171,8 +190,29 @@ impl Service {
             user: user.clone(),
             password_hash,
         };
-        self.store.create_user(new).await?;
+        let audit = AuditContext::current();
+        self.store.create_user(new, &audit).await?;
         Ok(user)
+    }
+
+    /// Checks a new password: the rules of [`Password::parse`], and the configured list of passwords
+    /// that became public.
+    ///
+    /// # Errors
+    /// The rule that the password breaks.
+    pub fn parse_new_password(
+        &self,
+        text: String,
+        own_address: Option<&Email>,
+    ) -> Result<Password, InvalidValue> {
+        let password = Password::parse(text, own_address)?;
+        if self.breached_passwords.contains(password.expose()) {
+            return Err(InvalidValue {
+                code: "BREACHED",
+                message: "is in a list of passwords that became public; choose another one",
+            });
+        }
+        Ok(password)
     }
 
     /// Counts a registration whose fields are not valid.
@@ -222,6 +262,7 @@ impl Service {
             Some(account) => Some(self.throttle.login(account).await?),
             None => None,
         };
+        let known = credentials.as_ref().map(|credentials| credentials.user);
         let hash = credentials
             .as_ref()
             .map(|stored| stored.password_hash.clone());
@@ -229,6 +270,9 @@ impl Service {
         let (Some(credentials), PasswordVerification::Right { upgraded_hash }) =
             (credentials, verification)
         else {
+            let event = self.audit_event(Action::LoggedIn);
+            let subject = known.map_or(event.clone(), |user| event.subject(user));
+            self.audit_refusal(subject).await?;
             return Err(IdentityError::InvalidCredentials);
         };
         if let Some(permit) = permit {
@@ -248,7 +292,8 @@ impl Service {
             expires_at: now + self.refresh_ttl.min(self.session_max_age),
             now,
         };
-        let displaced = self.store.create_token_family(family).await?;
+        let audit = AuditContext::current();
+        let displaced = self.store.create_token_family(family, &audit).await?;
         let displaced = displaced.ok_or(IdentityError::InvalidCredentials)?;
         self.displaced_sessions.inc_by(displaced);
         self.token_pair(credentials.user, session, credentials.claims, refresh_token)
@@ -289,6 +334,8 @@ impl Service {
                 (Err(IdentityError::RefreshTokenRotated), Outcome::Rotated)
             }
             Ok((RotationOutcome::Invalid, _)) => {
+                let event = self.audit_event(Action::SessionRefreshed);
+                self.audit_refusal(event).await?;
                 (Err(IdentityError::InvalidRefreshToken), Outcome::Failure)
             }
             Err(error) => (Err(error), Outcome::Error),
@@ -314,7 +361,9 @@ impl Service {
             grace: self.refresh_grace,
             now,
         };
-        Ok((self.store.rotate(request).await?, successor))
+        let audit = AuditContext::current();
+        let rotated = self.store.rotate(request, &audit).await?;
+        Ok((rotated, successor))
     }
 
     fn token_pair(
@@ -343,7 +392,7 @@ impl Service {
         let token = sha256(refresh_token.expose_secret().as_bytes());
         let result = self
             .store
-            .revoke_token_family(token, self.clock.now())
+            .revoke_token_family(token, self.clock.now(), &AuditContext::current())
             .await
             .map_err(IdentityError::from);
         self.attempts.logout.count(outcome(&result));

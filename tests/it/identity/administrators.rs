@@ -4,7 +4,7 @@ use identity::store::{ExpectedVersion, FirstAdministrator, Promotion};
 use request::Role;
 use settings::clock::{Clock as _, SystemClock};
 
-use super::erasure::{Slice, new_user, store};
+use super::erasure::{Slice, audit, new_user, store};
 use super::sql::{execute, value};
 use crate::on_both;
 use crate::support::Service;
@@ -18,7 +18,8 @@ on_both! {
             let demote = "UPDATE users SET role = 'user' WHERE role = $1";
             execute(backend, &service, demote, "admin".to_owned()).await;
             assert!(!store.has_administrator().await.unwrap());
-            let create = || store.create_first_administrator(new_user(Role::Admin));
+            let audit = audit();
+            let create = || store.create_first_administrator(new_user(Role::Admin), &audit);
             let made = tokio::join!(create(), create(), create(), create());
             let made = [made.0, made.1, made.2, made.3].map(Result::unwrap);
             let made_as = |outcome| made.iter().filter(|made| **made == outcome).count();
@@ -33,10 +34,10 @@ on_both! {
         let store = store(&service, Slice::default());
         let (user, now) = (new_user(Role::User), SystemClock.now());
         let id = user.user.id;
-        store.create_user(user).await.unwrap();
-        assert_eq!(store.promote(id, now).await.unwrap(), Promotion::Promoted);
-        assert_eq!(store.promote(id, now).await.unwrap(), Promotion::AlreadyAdministrator);
-        store.erase_user(id, None, ExpectedVersion::Any, now).await.unwrap();
-        assert_eq!(store.promote(id, now).await.unwrap(), Promotion::NoSuchUser);
+        store.create_user(user, &audit()).await.unwrap();
+        assert_eq!(store.promote(id, now, &audit()).await.unwrap(), Promotion::Promoted);
+        assert_eq!(store.promote(id, now, &audit()).await.unwrap(), Promotion::AlreadyAdministrator);
+        store.erase_user(id, None, ExpectedVersion::Any, now, &audit()).await.unwrap();
+        assert_eq!(store.promote(id, now, &audit()).await.unwrap(), Promotion::NoSuchUser);
     }
 }

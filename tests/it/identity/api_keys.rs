@@ -70,12 +70,11 @@ on_both! {
         assert!(item["last_used_at"].is_string(), "{item}");
         let logs = service.logs().iter().map(ToString::to_string).collect::<String>();
         assert!(!logs.contains(parts[2]), "the secret is in no log line");
-        let line = service
-            .logs()
-            .iter()
-            .rfind(|line| line["api_key"] == created.body["id"])
-            .cloned()
-            .expect("the request line names the key");
+        let line = eventually("the request line names the key", async || {
+            let named = |line: &&Value| line["api_key"] == created.body["id"] && line["target"] == "request";
+            service.logs().iter().find(named).cloned()
+        })
+        .await;
         assert_eq!(line["principal"], user.body["id"]);
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use db::{self, Database, DbError, DbMetrics};
+use identity::audit::AuditContext;
 use identity::domain::{Email, Name, User, UserChange};
 use identity::store::{
     ChangeError, ErasureError, ErasureHook, ExpectedVersion, IdentityStore, NewUser,
@@ -92,6 +93,11 @@ pub(super) fn store(service: &Service, slice: Slice) -> Arc<dyn IdentityStore> {
     }
 }
 
+/// The context of changes that no request caused.
+pub(super) fn audit() -> AuditContext {
+    AuditContext::operator()
+}
+
 /// A user with a unique address.
 pub(super) fn new_user(role: Role) -> NewUser {
     let id = new_id();
@@ -119,8 +125,8 @@ on_both! {
         let store = store(&service, slice);
         let new = new_user(Role::User);
         let user = new.user.clone();
-        store.create_user(new).await.unwrap();
-        let refused = store.erase_user(user.id, None, ExpectedVersion::Any, SystemClock.now()).await;
+        store.create_user(new, &audit()).await.unwrap();
+        let refused = store.erase_user(user.id, None, ExpectedVersion::Any, SystemClock.now(), &audit()).await;
         assert!(matches!(refused, Err(ChangeError::ErasureRefused(_))), "{refused:?}");
         assert_eq!(*asked.lock().unwrap(), [user.id]);
         assert_eq!(store.user(user.id).await.unwrap(), Some(user), "its own write included");
@@ -133,17 +139,17 @@ on_both! {
         let store = store(&service, slice);
         let new = new_user(Role::User);
         let user = new.user.clone();
-        store.create_user(new).await.unwrap();
+        store.create_user(new, &audit()).await.unwrap();
         let now = SystemClock.now();
-        let stale = store.erase_user(user.id, None, ExpectedVersion::OneOf(vec![7]), now).await;
+        let stale = store.erase_user(user.id, None, ExpectedVersion::OneOf(vec![7]), now, &audit()).await;
         assert!(matches!(stale, Err(ChangeError::VersionMismatch)), "{stale:?}");
-        store.erase_user(user.id, None, ExpectedVersion::OneOf(vec![1]), now).await.unwrap();
-        let again = store.erase_user(user.id, None, ExpectedVersion::Any, now).await;
+        store.erase_user(user.id, None, ExpectedVersion::OneOf(vec![1]), now, &audit()).await.unwrap();
+        let again = store.erase_user(user.id, None, ExpectedVersion::Any, now, &audit()).await;
         assert!(matches!(again, Err(ChangeError::NoSuchUser)), "{again:?}");
         assert_eq!(*asked.lock().unwrap(), [user.id]);
         assert_eq!(store.user(user.id).await.unwrap(), None);
         assert_eq!(store.access_state(user.id, None).await.unwrap().user, None);
-        let change = store.update_user(user.id, None, ExpectedVersion::Any, UserChange::default(), now).await;
+        let change = store.update_user(user.id, None, ExpectedVersion::Any, UserChange::default(), now, &audit()).await;
         assert!(matches!(change, Err(ChangeError::NoSuchUser)), "{change:?}");
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::client::{PASSWORD, attempts, login, post, register, send, tokens};
 use crate::on_both;
-use crate::support::{Backend, Service, TestDatabase};
+use crate::support::{Backend, Service, TestDatabase, eventually};
 
 /// A service whose queue timeout exceeds the hashing time of a busy machine, because the test is
 /// about the order and not about speed.
@@ -45,6 +45,37 @@ async fn honest_logins(service: &Service, attack: impl AsyncFn()) -> (usize, u32
 }
 
 on_both! {
+    /// The threads yield to those that answer probes and other requests.
+    async fn hashes_run_at_a_low_priority(backend: Backend) {
+        let service = Service::start(backend).await;
+        register(&service, "ada@example.com").await.is(201);
+        let tasks = format!("/proc/{}/task", service.pid());
+        // `comm` and the nice value, field 19 of `stat` (proc(5)).
+        let priority = |task: std::fs::DirEntry| {
+            let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+            let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+            let nice = stat.rsplit(')').next()?.split_whitespace().nth(16)?.to_owned();
+            (name.trim() == "password-hash").then_some(nice)
+        };
+        let search = async {
+            eventually("a thread hashes at nice 10", async || {
+                let tasks = std::fs::read_dir(&tasks).unwrap();
+                let mut found = tasks.filter_map(|task| priority(task.ok()?));
+                found.any(|nice| nice == "10").then_some(())
+            })
+            .await;
+        };
+        let logins = async {
+            loop {
+                login(&service, "ada@example.com", PASSWORD).await.is(200);
+            }
+        };
+        tokio::select! {
+            () = search => {}
+            () = logins => {}
+        }
+    }
+
     async fn guessing_clients_do_not_block_honest_logins(backend: Backend) {
         let service = with_long_queue(backend).await;
         let attack = async || {

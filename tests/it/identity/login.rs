@@ -1,5 +1,7 @@
 //! Registration and login.
 
+use std::io::Write as _;
+
 use argon2::Argon2;
 use argon2::password_hash::PasswordHasher as _;
 use argon2::password_hash::phc::PasswordHash;
@@ -11,6 +13,36 @@ use crate::on_both;
 use crate::support::{Backend, Service, eventually};
 
 on_both! {
+    async fn a_password_of_the_configured_list_is_refused(backend: Backend) {
+        let mut list = tempfile::NamedTempFile::new().unwrap();
+        writeln!(list, "short\nnineteen purple owls\n{PASSWORD}").unwrap();
+        let path = list.path().to_str().unwrap();
+        let service = Service::builder(backend)
+            .env("APP__AUTH__BREACHED_PASSWORDS_FILE", path)
+            .start()
+            .await;
+        let body = json!({"email": "ada@example.com", "name": "Ada", "password": "nineteen purple owls"});
+        let refused = post(&service, "/api/v1/auth/register", &body).await;
+        refused.is_problem(422, "VALIDATION_FAILED");
+        assert_eq!(refused.body["errors"][0]["code"], "BREACHED");
+        let body = json!({"email": "ada@example.com", "name": "Ada", "password": "twenty purple owls"});
+        post(&service, "/api/v1/auth/register", &body).await.is(201);
+        let token = login(&service, "ada@example.com", "twenty purple owls").await.text("access_token");
+        let change = json!({"current_password": "twenty purple owls", "new_password": PASSWORD});
+        let request = service.client.post(service.url("/api/v1/users/me/password"));
+        let refused = client::send(request.bearer_auth(&token).json(&change)).await;
+        refused.is_problem(422, "VALIDATION_FAILED");
+        assert_eq!(refused.body["errors"][0]["field"], "new_password");
+
+        let mut process = Service::builder(backend)
+            .env("APP__AUTH__BREACHED_PASSWORDS_FILE", "/nonexistent/list")
+            .spawn()
+            .await;
+        assert_eq!(process.wait().await.code(), Some(64));
+        let report = process.stderr().join("\n");
+        assert!(report.contains("auth.breached_passwords_file"), "{report}");
+    }
+
     async fn a_registered_user_logs_in_and_reads_the_account(backend: Backend) {
         let service = Service::start(backend).await;
         let user = register(&service, "  Ada@Example.COM ").await;

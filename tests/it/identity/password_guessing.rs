@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use super::client::{Answer, PASSWORD, attempts, me, read_me, register, send};
 use crate::limits::redis_server::common_url;
 use crate::on_both;
-use crate::support::{Backend, Builder, Service, TestDatabase};
+use crate::support::{Backend, Builder, Service, TestDatabase, eventually};
 
 const WRONG: &str = "not the passphrase";
 
@@ -56,6 +58,34 @@ fn assert_refused_by(answer: &Answer, limiter: &str) {
 }
 
 on_both! {
+    /// A guess is counted when its hash starts, so that a client gains nothing by leaving early.
+    async fn a_guess_counts_although_its_client_disconnected(backend: Backend) {
+        let service = limited(backend, "1000", "3").start().await;
+        register(&service, "ada@example.com").await.is(201);
+        let body = json!({"email": "ada@example.com", "password": WRONG}).to_string();
+        let head = format!(
+            "POST /api/v1/auth/login HTTP/1.1\r\nhost: localhost\r\nx-forwarded-for: 192.0.2.1\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let hashes = async || {
+            let samples = service.metrics().await;
+            samples.get("auth_hash_wait_seconds_count", &[]).unwrap_or_default()
+        };
+        let before = hashes().await;
+        for guess in 1..=3 {
+            let mut stream = TcpStream::connect(service.address()).await.unwrap();
+            stream.write_all((head.clone() + &body).as_bytes()).await.unwrap();
+            eventually("the hash starts", async || {
+                (hashes().await >= before + f64::from(guess)).then_some(())
+            })
+            .await;
+            drop(stream);
+        }
+        let refused = login_from(&service, "192.0.2.2", "ada@example.com", WRONG).await;
+        assert_refused_by(&refused, "account");
+    }
+
     async fn guesses_of_an_account_are_limited_across_addresses(backend: Backend) {
         let service = limited(backend, "1000", "3").start().await;
         register(&service, "ada@example.com").await.is(201);

@@ -42,3 +42,26 @@ pub async fn execute(backend: Backend, service: &Service, statement: &'static st
         }
     }
 }
+
+/// Runs a statement without parameters.
+///
+/// # Errors
+/// If the database refuses it.
+pub async fn try_execute(
+    backend: Backend,
+    service: &Service,
+    statement: &'static str,
+) -> sqlx::Result<()> {
+    let url = service.database.url();
+    match backend {
+        Backend::Sqlite => {
+            let mut connection = SqliteConnection::connect(url).await?;
+            sqlx::query(statement).execute(&mut connection).await?;
+        }
+        Backend::Postgres => {
+            let mut connection = PgConnection::connect(url).await?;
+            sqlx::query(statement).execute(&mut connection).await?;
+        }
+    }
+    Ok(())
+}

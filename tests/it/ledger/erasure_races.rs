@@ -7,6 +7,7 @@ use gantry::app::ledger::domain::{AccountName, Currency, NewAccount, Order};
 use gantry::app::ledger::store::postgres::PostgresLedger;
 use gantry::app::ledger::store::sqlite::SqliteLedger;
 use gantry::app::ledger::store::{OpenError, TransferError};
+use identity::audit::AuditContext;
 use identity::domain::{Email, Name, SessionOrigin, User};
 use identity::store::{
     ExpectedVersion, IdentityStore, NewTokenFamily, NewUser, PostgresIdentityStore,
@@ -54,7 +55,10 @@ async fn user(identity: &Arc<dyn IdentityStore>) -> Uuid {
         user,
         password_hash,
     };
-    identity.create_user(new).await.unwrap();
+    identity
+        .create_user(new, &AuditContext::operator())
+        .await
+        .unwrap();
     id
 }
 
@@ -101,12 +105,14 @@ fn token() -> [u8; 32] {
 }
 
 /// Rows that must not exist for erased users.
-const LEFT_BEHIND: [&str; 4] = [
+const LEFT_BEHIND: [&str; 5] = [
     "SELECT count(*) FROM accounts a JOIN users u ON u.id = a.owner_id
      WHERE u.erased_at IS NOT NULL AND a.closed_at IS NULL",
     "SELECT count(*) FROM idempotency_keys k JOIN users u ON u.id = k.user_id
      WHERE u.erased_at IS NOT NULL",
     "SELECT count(*) FROM refresh_families f JOIN users u ON u.id = f.user_id
+     WHERE u.erased_at IS NOT NULL",
+    "SELECT count(*) FROM api_keys k JOIN users u ON u.id = k.user_id
      WHERE u.erased_at IS NOT NULL",
     "SELECT count(*) FROM refresh_tokens t JOIN refresh_families f ON f.id = t.family_id
      JOIN users u ON u.id = f.user_id WHERE u.erased_at IS NOT NULL",
@@ -147,12 +153,13 @@ on_both! {
     async fn nothing_is_inserted_for_an_erased_user(backend: Backend) {
         let ledger = Fixture::new(backend).await;
         let identity = identity(&ledger);
+        let audit = AuditContext::operator();
         let (gone, other) = (user(&identity).await, user(&identity).await);
         let closed = ledger.open(gone, "EUR").await;
         let target = ledger.open(other, "EUR").await;
         let old = token();
-        assert_eq!(identity.create_token_family(family(gone, old)).await.unwrap(), Some(0));
-        identity.erase_user(gone, None, ExpectedVersion::Any, now()).await.unwrap();
+        assert_eq!(identity.create_token_family(family(gone, old), &audit).await.unwrap(), Some(0));
+        identity.erase_user(gone, None, ExpectedVersion::Any, now(), &audit).await.unwrap();
 
         let opened = ledger.store.open_account(&new_account(gone)).await;
         assert!(matches!(opened, Err(OpenError::Erased)), "{opened:?}");
@@ -162,8 +169,8 @@ on_both! {
         assert_refused(&ledger, &deposit(target, 1), gone, "deposit").await;
         let unclaimed = ledger.send(&payment(gone, closed, target, 1), None).await;
         assert!(matches!(unclaimed, Err(TransferError::Erased)), "{unclaimed:?}");
-        assert_eq!(identity.create_token_family(family(gone, token())).await.unwrap(), None);
-        assert_eq!(identity.rotate(rotation(old)).await.unwrap(), RotationOutcome::Invalid);
+        assert_eq!(identity.create_token_family(family(gone, token()), &audit).await.unwrap(), None);
+        assert_eq!(identity.rotate(rotation(old), &audit).await.unwrap(), RotationOutcome::Invalid);
 
         assert_nothing_left(&ledger).await;
         assert_eq!(ledger.transfers().await, 0);
@@ -190,11 +197,12 @@ on_both! {
     async fn concurrent_inserts_precede_the_erasure_or_fail(backend: Backend) {
         let ledger = Fixture::new(backend).await;
         let identity = identity(&ledger);
+        let audit = AuditContext::operator();
         let target = ledger.open(new_id(), "EUR").await;
         for round in 0..12 {
             let gone = user(&identity).await;
             let old = token();
-            assert_eq!(identity.create_token_family(family(gone, old)).await.unwrap(), Some(0));
+            assert_eq!(identity.create_token_family(family(gone, old), &audit).await.unwrap(), Some(0));
             let account = new_account(gone);
             let order = payment(gone, new_id(), target, 1);
             let held = claim(gone, "k", &order);
@@ -203,14 +211,14 @@ on_both! {
                 for _ in 0..round * 4 {
                     tokio::task::yield_now().await;
                 }
-                identity.erase_user(gone, None, ExpectedVersion::Any, now()).await
+                identity.erase_user(gone, None, ExpectedVersion::Any, now(), &audit).await
             };
             let (erased, ..) = tokio::join!(
                 erase,
                 ledger.store.open_account(&account),
                 ledger.send(&order, Some(&held)),
-                identity.create_token_family(family(gone, token())),
-                identity.rotate(rotation(old)),
+                identity.create_token_family(family(gone, token()), &audit),
+                identity.rotate(rotation(old), &audit),
             );
             erased.unwrap();
             assert_nothing_left(&ledger).await;

@@ -69,8 +69,12 @@ async fn the_request_line_has_exactly_the_documented_fields() {
             always.contains(&name.as_str()) || documented.iter().any(|(field, _)| field == name);
         assert!(known, "{name} is not documented");
     }
-    // Only authenticated requests have a principal.
-    for (name, _) in documented.iter().filter(|(name, _)| *name != "principal") {
+    // Only authenticated requests have a principal, and only some of them an API key.
+    let of_principal = ["principal", "api_key"];
+    for (name, _) in documented
+        .iter()
+        .filter(|(name, _)| !of_principal.contains(name))
+    {
         assert!(!line[name].is_null(), "{name} is missing in {line}");
     }
     assert_eq!(line["message"], "request");
@@ -100,7 +104,7 @@ fn the_documented_request_line_matches_the_code() {
         .expect("an example of the request line");
     let example: Value = serde_json::from_str(example).expect("the example is JSON");
     for (name, _) in telemetry::logs::REQUEST_LINE {
-        let optional = *name == "code";
+        let optional = ["api_key", "code"].contains(name);
         assert!(
             optional || !example[name].is_null(),
             "{name} in the example"

@@ -10,10 +10,12 @@ use request::{AuthError, Credential, Principal};
 use uuid::Uuid;
 
 use super::{STATE_TTL, TokenAuthenticator, UserState, unchecked};
+use crate::audit::{Actor, AuditContext};
 use crate::domain::PresentedKey;
 use crate::store::{AuthorizationClaims, StoredApiKey};
 
-/// Time between two writes of the last use of a key. Each replica writes by itself.
+/// Time between two writes of the last use of a key, each with its audit event. Each replica writes
+/// by itself.
 const USE_RESOLUTION: time::Duration = time::Duration::MINUTE;
 
 /// A key as of a short time ago.
@@ -100,7 +102,14 @@ impl TokenAuthenticator {
         if key.key.last_used_at.is_some_and(is_recent) {
             return;
         }
-        if let Err(error) = self.store.record_api_key_use(key.key.id, now).await {
+        let api_key = Some(key.key.id);
+        let id = key.user;
+        let audit = AuditContext {
+            actor: Actor::User { id, api_key },
+            ..AuditContext::current()
+        };
+        let recorded = self.store.record_api_key_use(key.key.id, now, &audit);
+        if let Err(error) = recorded.await {
             tracing::debug!(%error, "the use of an API key was not recorded");
         }
     }

@@ -4,7 +4,6 @@
 //! The id has 32 hexadecimal digits and the secret 64, so that secret scanners know the shape. Only
 //! a hash of the secret is stored.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use secrecy::SecretString;
@@ -12,7 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Name;
-use crate::authenticator::sha256;
+use crate::hash::{hex, sha256};
 
 /// Length of a secret in bytes.
 const SECRET_BYTES: usize = 32;
@@ -75,13 +74,9 @@ impl PresentedKey {
     pub fn generate(prefix: &str, id: Uuid) -> Result<(SecretString, Self), NoRandomness> {
         let mut secret = [0; SECRET_BYTES];
         aws_lc_rs::rand::fill(&mut secret).map_err(|_| NoRandomness)?;
-        let mut text = format!("{prefix}_{}_", id.simple());
-        let start = text.len();
-        for byte in secret {
-            // Writing to a string does not fail.
-            let _written = write!(text, "{byte:02x}");
-        }
-        let secret_hash = sha256(text.as_bytes().get(start..).unwrap_or_default());
+        let secret = hex(&secret);
+        let secret_hash = sha256(secret.as_bytes());
+        let text = format!("{prefix}_{}_{secret}", id.simple());
         Ok((text.into(), Self { id, secret_hash }))
     }
 }

@@ -193,7 +193,7 @@ pub(super) async fn read(
 )]
 pub(super) async fn change_role(
     AxumState(service): AxumState<State>,
-    administrator: Authorized<permissions::ManageUsers>,
+    _administrator: Authorized<permissions::ManageUsers>,
     Path(id): Path<Uuid>,
     if_match: IfMatch,
     Json(body): Json<RoleChangeBody>,
@@ -202,7 +202,7 @@ pub(super) async fn change_role(
     let role = fields.take("role", parse_role(&body.role));
     let role = fields.finish(role)?;
     let expected = expected_version(if_match);
-    let user = service.change_role(administrator.user, id, expected, role);
+    let user = service.change_role(id, expected, role);
     Ok(user_response(user.await.map_err(not_found)?))
 }
 
@@ -236,7 +236,7 @@ pub(super) async fn erase(
         .into());
     }
     let expected = expected_version(if_match);
-    let erased = service.erase_user(administrator.user, id, expected);
+    let erased = service.erase_user(id, expected);
     erased.await.map_err(not_found)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -126,7 +126,10 @@ pub(super) async fn register(
     let mut fields = Fields::default();
     let email = fields.take("email", Email::parse(&body.email));
     let name = fields.take("name", Name::parse(&body.name));
-    let password = fields.take("password", Password::parse(body.password, email.as_ref()));
+    let password = fields.take(
+        "password",
+        service.parse_new_password(body.password, email.as_ref()),
+    );
     let parsed = email.zip(name).zip(password);
     let ((email, name), password) = fields
         .finish(parsed)

@@ -2,6 +2,7 @@
 
 mod administration;
 mod api_keys;
+mod audit;
 mod auth;
 mod jwks;
 mod origin;
@@ -76,9 +77,10 @@ pub fn user_routes() -> OpenApiRouter<State> {
         .routes(routes!(api_keys::revoke))
 }
 
-/// The users of the service. The routes need an administrator.
+/// The users of the service and the audit trail. The routes need an administrator.
 pub fn administration_routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
+        .routes(routes!(audit::list))
         .routes(routes!(administration::list))
         .routes(routes!(
             administration::read,

@@ -13,6 +13,8 @@ request::permissions! {
     pub(super) ManageApiKeys: User;
     /// Lists and reads users.
     pub(super) ReadUsers: Admin = "users:read";
+    /// Reads the audit trail.
+    pub(super) ReadAudit: Admin = "audit:read";
     /// Changes roles and erases users.
     pub(super) ManageUsers: Admin;
 }

@@ -237,7 +237,7 @@ pub(super) async fn change_password(
     let own = service.user(principal.user).await?.email;
     let new = fields.take(
         "new_password",
-        Password::parse(body.new_password, Some(&own)),
+        service.parse_new_password(body.new_password, Some(&own)),
     );
     let new = fields.finish(new)?;
     let current = Password::for_verification(body.current_password);

@@ -6,9 +6,10 @@ use request::page::{Page, PageRequest};
 use uuid::Uuid;
 
 use super::Service;
+use crate::audit::{Action, AuditContext};
 use crate::domain::{User, UserFilter};
 use crate::error::IdentityError;
-use crate::store::ExpectedVersion;
+use crate::store::{ChangeError, ExpectedVersion};
 
 impl Service {
     /// A page of users.
@@ -32,15 +33,22 @@ impl Service {
     /// [`IdentityError::LastAdministrator`], or a failure.
     pub async fn change_role(
         &self,
-        administrator: Uuid,
         user: Uuid,
         expected: ExpectedVersion,
         role: Role,
     ) -> Result<User, IdentityError> {
         let now = self.clock.now();
-        let changed = self.store.change_role(user, expected, role, now).await?;
+        let audit = AuditContext::current();
+        let changed = self.store.change_role(user, expected, role, now, &audit);
+        let changed = match changed.await {
+            Err(error @ ChangeError::LastAdministrator) => {
+                let event = self.audit_event(Action::RoleChanged).subject(user);
+                self.audit_refusal(event.detail(role.as_str())).await?;
+                return Err(error.into());
+            }
+            changed => changed?,
+        };
         self.authenticator.evict_user(user);
-        tracing::info!(%administrator, %user, role = role.as_str(), "an administrator set the role of a user");
         Ok(changed)
     }
 
@@ -51,14 +59,14 @@ impl Service {
     /// [`IdentityError::LastAdministrator`], [`IdentityError::ErasureRefused`], or a failure.
     pub async fn erase_user(
         &self,
-        administrator: Uuid,
         user: Uuid,
         expected: ExpectedVersion,
     ) -> Result<(), IdentityError> {
         let now = self.clock.now();
-        self.store.erase_user(user, None, expected, now).await?;
+        let audit = AuditContext::current();
+        let erased = self.store.erase_user(user, None, expected, now, &audit);
+        self.audited_erasure(user, erased.await).await?;
         self.authenticator.evict_user(user);
-        tracing::info!(%administrator, %user, "an administrator erased a user");
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Service;
+use crate::audit::AuditContext;
 use crate::domain::{ApiKey, Name, PresentedKey};
 use crate::error::IdentityError;
 use crate::store::NewApiKey;
@@ -95,8 +96,9 @@ impl Service {
             secret_hash,
             max_keys: self.api_keys.max_keys,
         };
-        self.store.create_api_key(new).await?;
-        tracing::info!(%user, api_key = %id, "a user created an API key");
+        self.store
+            .create_api_key(new, &AuditContext::current())
+            .await?;
         Ok((key, text))
     }
 
@@ -120,11 +122,12 @@ impl Service {
     /// # Errors
     /// [`IdentityError::NoSuchApiKey`], or a failure.
     pub async fn revoke_api_key(&self, user: Uuid, id: Uuid) -> Result<(), IdentityError> {
-        if !self.store.delete_api_key(user, id).await? {
+        let (now, audit) = (self.clock.now(), AuditContext::current());
+        let deleted = self.store.delete_api_key(user, id, now, &audit);
+        if !deleted.await? {
             return Err(IdentityError::NoSuchApiKey);
         }
         self.authenticator.evict_api_key(id);
-        tracing::info!(%user, api_key = %id, "a user revoked an API key");
         Ok(())
     }
 }

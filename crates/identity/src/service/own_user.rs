@@ -5,10 +5,11 @@
 use uuid::Uuid;
 
 use super::{Service, outcome};
+use crate::audit::{Action, AuditContext};
 use crate::domain::{Password, User, UserChange};
 use crate::error::IdentityError;
 use crate::password::PasswordVerification;
-use crate::store::ExpectedVersion;
+use crate::store::{ChangeError, ExpectedVersion};
 
 /// The stored hash that the password of a confirmation was verified against.
 struct VerifiedHash(String);
@@ -61,7 +62,8 @@ impl Service {
     ) -> Result<User, IdentityError> {
         let now = self.clock.now();
         let store = &self.store;
-        let changed = store.update_user(id, verified_hash, expected, change, now);
+        let audit = AuditContext::current();
+        let changed = store.update_user(id, verified_hash, expected, change, now, &audit);
         Ok(changed.await?)
     }
 
@@ -93,12 +95,16 @@ impl Service {
         let stored = self.store.password_hash(id).await?;
         let stored = stored.ok_or(IdentityError::NoSuchUser)?;
         let hash = self.hasher.replace(current, stored.clone(), new).await?;
-        let hash = hash.ok_or(IdentityError::WrongPassword)?;
+        let Some(hash) = hash else {
+            let event = self.audit_event(Action::PasswordChanged);
+            self.audit_refusal(event.subject(id)).await?;
+            return Err(IdentityError::WrongPassword);
+        };
         permit.succeeded();
-        let now = self.clock.now();
-        self.store.change_password(id, &stored, &hash, now).await?;
+        let (now, audit) = (self.clock.now(), AuditContext::current());
+        let changed = self.store.change_password(id, &stored, &hash, now, &audit);
+        changed.await?;
         self.authenticator.evict_user(id);
-        tracing::info!(user = %id, "the password of a user was changed");
         Ok(())
     }
 
@@ -114,12 +120,30 @@ impl Service {
         expected: ExpectedVersion,
     ) -> Result<(), IdentityError> {
         let VerifiedHash(hash) = self.confirm(id, current).await?;
-        self.store
-            .erase_user(id, Some(&hash), expected, self.clock.now())
-            .await?;
+        let (now, audit) = (self.clock.now(), AuditContext::current());
+        let erased = self
+            .store
+            .erase_user(id, Some(&hash), expected, now, &audit);
+        self.audited_erasure(id, erased.await).await?;
         self.authenticator.evict_user(id);
-        tracing::info!(user = %id, "a user was erased");
         Ok(())
+    }
+
+    /// Records the refusal of an erasure.
+    pub(super) async fn audited_erasure(
+        &self,
+        id: Uuid,
+        erased: Result<(), ChangeError>,
+    ) -> Result<(), IdentityError> {
+        let is_refused = matches!(
+            erased,
+            Err(ChangeError::LastAdministrator | ChangeError::ErasureRefused(_))
+        );
+        if is_refused {
+            let event = self.audit_event(Action::UserErased);
+            self.audit_refusal(event.subject(id)).await?;
+        }
+        Ok(erased?)
     }
 
     /// Verifies the own password as confirmation of an operation.
@@ -138,7 +162,11 @@ impl Service {
         let stored = self.store.password_hash(id).await?;
         let stored = stored.ok_or(IdentityError::NoSuchUser)?;
         match self.hasher.confirm(current, stored.clone()).await? {
-            PasswordVerification::Wrong => Err(IdentityError::WrongPassword),
+            PasswordVerification::Wrong => {
+                let event = self.audit_event(Action::PasswordConfirmed);
+                self.audit_refusal(event.subject(id)).await?;
+                Err(IdentityError::WrongPassword)
+            }
             PasswordVerification::Right { .. } => {
                 permit.succeeded();
                 Ok(VerifiedHash(stored))

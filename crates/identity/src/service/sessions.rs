@@ -5,6 +5,7 @@ use request::page::{Page, PageRequest};
 use uuid::Uuid;
 
 use super::Service;
+use crate::audit::AuditContext;
 use crate::domain::Session;
 use crate::error::IdentityError;
 
@@ -29,11 +30,12 @@ impl Service {
     /// [`IdentityError::NoSuchSession`], or a failure.
     pub async fn end_session(&self, user: Uuid, session: Uuid) -> Result<(), IdentityError> {
         let now = self.clock.now();
-        if !self.store.end_session(user, session, now).await? {
+        let audit = AuditContext::current();
+        let ended = self.store.end_session(user, session, now, &audit);
+        if !ended.await? {
             return Err(IdentityError::NoSuchSession);
         }
         self.authenticator.evict_session(session);
-        tracing::info!(%user, %session, "a user ended a session");
         Ok(())
     }
 
@@ -42,9 +44,9 @@ impl Service {
     /// # Errors
     /// If the database fails.
     pub async fn end_sessions(&self, user: Uuid) -> Result<(), IdentityError> {
-        self.store.end_sessions(user, self.clock.now()).await?;
+        let (now, audit) = (self.clock.now(), AuditContext::current());
+        self.store.end_sessions(user, now, &audit).await?;
         self.authenticator.evict_user(user);
-        tracing::info!(%user, "a user ended all sessions");
         Ok(())
     }
 }

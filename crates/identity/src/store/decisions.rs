@@ -1,149 +1,52 @@
-//! The queries that both backends have, and the decisions between them. The decisions are here, so
-//! that the backends contain nothing but SQL and cannot drift apart.
+//! Decisions between the queries of a transaction. They are here, so that the backends contain
+//! nothing but SQL and cannot drift apart.
 
 use db::DbError;
 use request::Role;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::refresh_token::{RefreshTokenState, RotationOutcome, RotationRequest, StoredToken};
+use super::api_key::written_scopes;
+use super::audit::AuditLog;
+use super::queries::Queries;
+use super::refresh_token::{RefreshTokenHash, RefreshTokenState, RotationOutcome, RotationRequest};
 use super::{
     ChangeError, ExpectedVersion, FirstAdministrator, NewApiKey, NewTokenFamily, NewUser, Promotion,
 };
+use crate::audit::{Action, StoredEvent};
 use crate::domain::{User, UserChange};
 
-/// Queries inside a transaction. The connections of both backends implement them.
-pub(crate) trait Queries: Send {
-    /// A user who is not erased. The user cannot change until the transaction ends.
-    fn lock_user(&mut self, id: Uuid)
-    -> impl Future<Output = Result<Option<User>, DbError>> + Send;
+/// Adds the events of a transaction to the audit trail. It is the last step before the commit,
+/// because the lock of the trail serialises transactions from here on.
+pub(crate) async fn append_audit_events(
+    queries: &mut impl Queries,
+    log: &mut AuditLog<'_>,
+) -> Result<(), DbError> {
+    if log.events.is_empty() {
+        return Ok(());
+    }
+    let head = queries.lock_audit_head().await?;
+    let (mut sequence, mut hash) = (head.sequence, head.hash);
+    for event in &log.events {
+        sequence += 1;
+        let stored = StoredEvent::chained(event, sequence, &hash);
+        hash = stored.hash;
+        queries.insert_audit_event(&stored).await?;
+        log.stored.push(stored);
+    }
+    Ok(())
+}
 
-    /// Whether this is the stored password hash of a user. If it is, the user cannot change until the
-    /// transaction ends.
-    fn lock_password_hash(
-        &mut self,
-        id: Uuid,
-        password_hash: &str,
-    ) -> impl Future<Output = Result<bool, DbError>> + Send;
-
-    /// Adds a user.
-    fn insert_user(&mut self, new: &NewUser) -> impl Future<Output = sqlx::Result<()>> + Send;
-
-    /// Writes the address, the name and the version of a user.
-    fn write_user(
-        &mut self,
-        user: &User,
-        now: OffsetDateTime,
-    ) -> impl Future<Output = sqlx::Result<()>> + Send;
-
-    /// Replaces the password hash after an upgrade of the parameters.
-    fn upgrade_password_hash(
-        &mut self,
-        id: Uuid,
-        upgraded_hash: &str,
-    ) -> impl Future<Output = Result<(), DbError>> + Send;
-
-    /// Replaces the password hash of a new password and raises the token epoch. Returns false if
-    /// `verified_hash` is not the stored hash.
-    fn replace_password_hash(
-        &mut self,
-        id: Uuid,
-        verified_hash: &str,
-        new_hash: &str,
-        now: OffsetDateTime,
-    ) -> impl Future<Output = Result<bool, DbError>> + Send;
-
-    /// Removes the personal data, the role, the refresh tokens and the API keys of a user.
-    fn erase_user(
-        &mut self,
-        id: Uuid,
-        now: OffsetDateTime,
-    ) -> impl Future<Output = Result<(), DbError>> + Send;
-
-    /// Whether there is an administrator.
-    fn administrator_exists(&mut self) -> impl Future<Output = Result<bool, DbError>> + Send;
-
-    /// The id of the user with an address.
-    fn user_with_address(
-        &mut self,
-        address: &str,
-    ) -> impl Future<Output = Result<Option<Uuid>, DbError>> + Send;
-
-    /// Whether there is an administrator beside this one. The answer holds until the transaction
-    /// ends, because transactions that remove an administrator run one after the other.
-    fn other_administrator_exists(
-        &mut self,
-        id: Uuid,
-    ) -> impl Future<Output = Result<bool, DbError>> + Send;
-
-    /// Writes the role of a user and raises version and token epoch.
-    fn write_role(
-        &mut self,
-        id: Uuid,
-        role: Role,
-        now: OffsetDateTime,
-    ) -> impl Future<Output = Result<(), DbError>> + Send;
-
-    /// Finds the token of a rotation. Its family cannot change until the transaction ends. `None`
-    /// for an unknown token, and for the token of an erased user.
-    fn lock_token(
-        &mut self,
-        request: &RotationRequest,
-    ) -> impl Future<Output = Result<Option<StoredToken>, DbError>> + Send;
-
-    /// Revokes the oldest families of a user, so that `keep` of those that are not revoked stay.
-    fn revoke_oldest_families(
-        &mut self,
-        user: Uuid,
-        keep: u32,
-        now: OffsetDateTime,
-    ) -> impl Future<Output = Result<u64, DbError>> + Send;
-
-    /// Adds a token family with its first token.
-    fn insert_family(
-        &mut self,
-        family: &NewTokenFamily,
-    ) -> impl Future<Output = Result<(), DbError>> + Send;
-
-    /// Revokes a token family.
-    fn revoke_family(
-        &mut self,
-        family: Uuid,
-        now: OffsetDateTime,
-    ) -> impl Future<Output = Result<(), DbError>> + Send;
-
-    /// Revokes all token families of a user.
-    fn revoke_families_of(
-        &mut self,
-        user: Uuid,
-        now: OffsetDateTime,
-    ) -> impl Future<Output = Result<(), DbError>> + Send;
-
-    /// Number of the API keys of a user that have not expired.
-    fn count_api_keys(
-        &mut self,
-        user: Uuid,
-        now: OffsetDateTime,
-    ) -> impl Future<Output = Result<i64, DbError>> + Send;
-
-    /// Adds an API key.
-    fn insert_api_key(
-        &mut self,
-        new: &NewApiKey,
-    ) -> impl Future<Output = Result<(), DbError>> + Send;
-
-    /// Raises the token epoch of a user.
-    fn raise_token_epoch(&mut self, user: Uuid)
-    -> impl Future<Output = Result<(), DbError>> + Send;
-
-    /// Marks the token of a rotation as rotated, adds its successor, prolongs the family and records
-    /// its use.
-    fn replace_token(
-        &mut self,
-        family: Uuid,
-        request: &RotationRequest,
-        expires_at: OffsetDateTime,
-    ) -> impl Future<Output = Result<(), DbError>> + Send;
+/// Adds a user who registered.
+pub(crate) async fn create_user(
+    queries: &mut impl Queries,
+    new: &NewUser,
+    audit: &mut AuditLog<'_>,
+) -> Result<(), ChangeError> {
+    let inserted = queries.insert_user(new).await;
+    inserted.map_err(ChangeError::from_write)?;
+    audit.push(audit.event(Action::UserRegistered).subject(new.user.id));
+    Ok(())
 }
 
 /// Locks a user and checks the preconditions of a change: the user exists, the password was not
@@ -175,12 +78,19 @@ pub(crate) async fn update_user(
     expected: &ExpectedVersion,
     change: &UserChange,
     now: OffsetDateTime,
+    audit: &mut AuditLog<'_>,
 ) -> Result<User, ChangeError> {
     let user = lock_for_change(queries, id, verified_hash, expected).await?;
     let changed = change.apply(&user);
     if changed != user {
         let written = queries.write_user(&changed, now).await;
         written.map_err(ChangeError::from_write)?;
+        let fields = if changed.email == user.email {
+            "name"
+        } else {
+            "email"
+        };
+        audit.push(audit.event(Action::UserChanged).subject(id).detail(fields));
     }
     Ok(changed)
 }
@@ -192,12 +102,14 @@ pub(crate) async fn change_password(
     verified_hash: &str,
     new_hash: &str,
     now: OffsetDateTime,
+    audit: &mut AuditLog<'_>,
 ) -> Result<(), ChangeError> {
     let replaced = queries.replace_password_hash(id, verified_hash, new_hash, now);
     if !replaced.await? {
         return Err(ChangeError::PasswordChanged);
     }
     queries.revoke_families_of(id, now).await?;
+    audit.push(audit.event(Action::PasswordChanged).subject(id));
     Ok(())
 }
 
@@ -206,6 +118,7 @@ pub(crate) async fn change_password(
 pub(crate) async fn create_token_family(
     queries: &mut impl Queries,
     family: &NewTokenFamily,
+    audit: &mut AuditLog<'_>,
 ) -> Result<Option<u64>, DbError> {
     // The lock delays a change of the password until the family exists, so that the change revokes
     // it.
@@ -222,6 +135,12 @@ pub(crate) async fn create_token_family(
     let displaced = queries.revoke_oldest_families(family.user, keep, family.now);
     let displaced = displaced.await?;
     queries.insert_family(family).await?;
+    let event = audit.event(Action::LoggedIn).subject(family.user);
+    let event = event.object(family.id);
+    audit.push(match displaced {
+        0 => event,
+        _ => event.detail("displaced the oldest session"),
+    });
     Ok(Some(displaced))
 }
 
@@ -229,6 +148,7 @@ pub(crate) async fn create_token_family(
 pub(crate) async fn create_api_key(
     queries: &mut impl Queries,
     new: &NewApiKey,
+    audit: &mut AuditLog<'_>,
 ) -> Result<(), ChangeError> {
     // The lock serialises keys of one user, and the erasure of the user.
     let user = queries.lock_user(new.user).await?;
@@ -238,6 +158,9 @@ pub(crate) async fn create_api_key(
         return Err(ChangeError::TooManyApiKeys);
     }
     queries.insert_api_key(new).await?;
+    let event = audit.event(Action::ApiKeyCreated);
+    let event = event.subject(new.user).object(new.key.id);
+    audit.push(event.detail(&written_scopes(&new.key.scopes)));
     Ok(())
 }
 
@@ -246,15 +169,19 @@ pub(crate) async fn end_sessions(
     queries: &mut impl Queries,
     user: Uuid,
     now: OffsetDateTime,
+    audit: &mut AuditLog<'_>,
 ) -> Result<(), DbError> {
     queries.raise_token_epoch(user).await?;
-    queries.revoke_families_of(user, now).await
+    queries.revoke_families_of(user, now).await?;
+    audit.push(audit.event(Action::SessionsEnded).subject(user));
+    Ok(())
 }
 
 /// Adds the first administrator if there is none and the address is free.
 pub(crate) async fn create_first_administrator(
     queries: &mut impl Queries,
     new: &NewUser,
+    audit: &mut AuditLog<'_>,
 ) -> Result<FirstAdministrator, DbError> {
     if queries.administrator_exists().await? {
         return Ok(FirstAdministrator::NotNeeded);
@@ -264,6 +191,8 @@ pub(crate) async fn create_first_administrator(
         return Ok(FirstAdministrator::AddressTaken { user });
     }
     queries.insert_user(new).await?;
+    let event = audit.event(Action::AdministratorCreated);
+    audit.push(event.subject(new.user.id));
     Ok(FirstAdministrator::Created)
 }
 
@@ -296,13 +225,14 @@ pub(crate) async fn change_role(
     expected: &ExpectedVersion,
     role: Role,
     now: OffsetDateTime,
+    audit: &mut AuditLog<'_>,
 ) -> Result<User, ChangeError> {
     let user = lock_for_change(queries, id, None, expected).await?;
     if user.role == role {
         return Ok(user);
     }
     keep_an_administrator(queries, &user).await?;
-    set_role(queries, id, role, now).await?;
+    set_role(queries, id, role, now, audit).await?;
     Ok(User {
         role,
         version: user.version + 1,
@@ -316,9 +246,13 @@ async fn set_role(
     id: Uuid,
     role: Role,
     now: OffsetDateTime,
+    audit: &mut AuditLog<'_>,
 ) -> Result<(), DbError> {
     queries.write_role(id, role, now).await?;
-    queries.revoke_families_of(id, now).await
+    queries.revoke_families_of(id, now).await?;
+    let event = audit.event(Action::RoleChanged).subject(id);
+    audit.push(event.detail(role.as_str()));
+    Ok(())
 }
 
 /// Gives a user the role of an administrator.
@@ -326,12 +260,13 @@ pub(crate) async fn promote(
     queries: &mut impl Queries,
     id: Uuid,
     now: OffsetDateTime,
+    audit: &mut AuditLog<'_>,
 ) -> Result<Promotion, DbError> {
     match queries.lock_user(id).await? {
         None => Ok(Promotion::NoSuchUser),
         Some(user) if user.role == Role::Admin => Ok(Promotion::AlreadyAdministrator),
         Some(_) => {
-            set_role(queries, id, Role::Admin, now).await?;
+            set_role(queries, id, Role::Admin, now, audit).await?;
             Ok(Promotion::Promoted)
         }
     }
@@ -342,6 +277,7 @@ pub(crate) async fn promote(
 pub(crate) async fn rotate(
     queries: &mut impl Queries,
     request: &RotationRequest,
+    audit: &mut AuditLog<'_>,
 ) -> Result<RotationOutcome, DbError> {
     let Some(token) = queries.lock_token(request).await? else {
         return Ok(RotationOutcome::Invalid);
@@ -351,6 +287,8 @@ pub(crate) async fn rotate(
         RefreshTokenState::WithinGrace => Ok(RotationOutcome::WithinGrace),
         RefreshTokenState::Reused => {
             queries.revoke_family(token.family, request.now).await?;
+            let event = audit.event(Action::RefreshTokenReused).refused();
+            audit.push(event.subject(token.user).object(token.family));
             Ok(RotationOutcome::Reused {
                 user: token.user,
                 family: token.family,
@@ -365,6 +303,8 @@ pub(crate) async fn rotate(
             queries
                 .replace_token(token.family, request, expires_at)
                 .await?;
+            let event = audit.event(Action::SessionRefreshed);
+            audit.push(event.subject(token.user).object(token.family));
             Ok(RotationOutcome::Rotated {
                 user: token.user,
                 family: token.family,
@@ -372,4 +312,89 @@ pub(crate) async fn rotate(
             })
         }
     }
+}
+
+/// Erases a user who is locked, after the hooks have agreed.
+pub(crate) async fn erase_user(
+    queries: &mut impl Queries,
+    id: Uuid,
+    now: OffsetDateTime,
+    audit: &mut AuditLog<'_>,
+) -> Result<(), ChangeError> {
+    queries.erase_user(id, now).await?;
+    audit.push(audit.event(Action::UserErased).subject(id));
+    Ok(())
+}
+
+/// Revokes the family of a refresh token and returns its id.
+pub(crate) async fn revoke_token_family(
+    queries: &mut impl Queries,
+    token: RefreshTokenHash,
+    now: OffsetDateTime,
+    audit: &mut AuditLog<'_>,
+) -> Result<Option<Uuid>, DbError> {
+    let revoked = queries.revoke_family_of_token(token, now).await?;
+    Ok(revoked.map(|(family, user)| {
+        let event = audit.event(Action::SessionEnded);
+        audit.push(event.subject(user).object(family));
+        family
+    }))
+}
+
+/// Ends a session of a user.
+pub(crate) async fn end_session(
+    queries: &mut impl Queries,
+    user: Uuid,
+    session: Uuid,
+    now: OffsetDateTime,
+    audit: &mut AuditLog<'_>,
+) -> Result<bool, DbError> {
+    let ended = queries.end_session(user, session, now).await?;
+    if ended {
+        let event = audit.event(Action::SessionEnded);
+        audit.push(event.subject(user).object(session));
+    }
+    Ok(ended)
+}
+
+/// Removes an API key of a user.
+pub(crate) async fn delete_api_key(
+    queries: &mut impl Queries,
+    user: Uuid,
+    id: Uuid,
+    audit: &mut AuditLog<'_>,
+) -> Result<bool, DbError> {
+    let deleted = queries.delete_api_key(user, id).await?;
+    if deleted {
+        let event = audit.event(Action::ApiKeyRevoked);
+        audit.push(event.subject(user).object(id));
+    }
+    Ok(deleted)
+}
+
+/// Writes the time of a use of an API key.
+pub(crate) async fn record_api_key_use(
+    queries: &mut impl Queries,
+    id: Uuid,
+    now: OffsetDateTime,
+    audit: &mut AuditLog<'_>,
+) -> Result<(), DbError> {
+    if let Some(user) = queries.record_api_key_use(id, now).await? {
+        audit.push(audit.event(Action::ApiKeyUsed).subject(user).object(id));
+    }
+    Ok(())
+}
+
+/// Removes the oldest events of the audit trail that happened before a time.
+pub(crate) async fn expire_audit_events(
+    queries: &mut impl Queries,
+    before: OffsetDateTime,
+    audit: &mut AuditLog<'_>,
+) -> Result<u64, DbError> {
+    let removed = queries.release_audit_events(before).await?;
+    if removed > 0 {
+        let event = audit.event(Action::AuditExpired);
+        audit.push(event.detail(&removed.to_string()));
+    }
+    Ok(removed)
 }

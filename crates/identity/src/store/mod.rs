@@ -1,28 +1,38 @@
 //! Stores of users and refresh tokens. Each method is one transaction, except for the cleanup.
 
 mod api_key;
+mod audit;
+mod change;
 mod decisions;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod queries;
 mod refresh_token;
+mod row;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
 use async_trait::async_trait;
 use db::DbError;
+use request::Role;
 use request::page::PageRequest;
-use request::{Problem, Role};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub use api_key::{NewApiKey, StoredApiKey};
+pub use audit::{AuditFilter, AuditHead};
+pub use change::{
+    ChangeError, ErasureError, ErasureHook, ExpectedVersion, FirstAdministrator, Promotion,
+};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresIdentityStore;
 pub use refresh_token::{NewTokenFamily, RefreshTokenHash, RotationOutcome, RotationRequest};
+pub(crate) use row::{UserRow, stored_claims};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteIdentityStore, is_erased};
 
-use super::domain::{ApiKey, Email, Name, Session, User, UserChange, UserFilter};
+use super::audit::{AuditContext, AuditEvent, StoredEvent};
+use super::domain::{ApiKey, Email, Session, User, UserChange, UserFilter};
 
 /// Limit of the rows that one transaction of the cleanup removes. The batch is small, so that
 /// SQLite's write lock is held for a short time only.
@@ -67,7 +77,7 @@ pub struct StoredCredentials {
 }
 
 /// Values of `query_type` in the metrics of the backends.
-pub const QUERY_TYPES: [&str; 27] = [
+pub const QUERY_TYPES: [&str; 32] = [
     "create_user",
     "user",
     "list_users",
@@ -93,6 +103,11 @@ pub const QUERY_TYPES: [&str; 27] = [
     "api_key",
     "record_api_key_use",
     "remove_expired_api_keys",
+    "append_audit_event",
+    "list_audit_events",
+    "audit_head",
+    "audit_events_from",
+    "expire_audit_events",
     "remove_expired_refresh_tokens",
     "remove_expired_refresh_families",
 ];
@@ -101,7 +116,7 @@ pub const QUERY_TYPES: [&str; 27] = [
 #[async_trait]
 pub trait IdentityStore: Send + Sync + 'static {
     /// Adds a user.
-    async fn create_user(&self, new: NewUser) -> Result<(), ChangeError>;
+    async fn create_user(&self, new: NewUser, audit: &AuditContext) -> Result<(), ChangeError>;
 
     /// A user who is not erased.
     async fn user(&self, id: Uuid) -> Result<Option<User>, DbError>;
@@ -133,6 +148,7 @@ pub trait IdentityStore: Send + Sync + 'static {
         expected: ExpectedVersion,
         change: UserChange,
         now: OffsetDateTime,
+        audit: &AuditContext,
     ) -> Result<User, ChangeError>;
 
     /// Replaces the password hash, revokes every refresh token of the user and raises the token
@@ -144,6 +160,7 @@ pub trait IdentityStore: Send + Sync + 'static {
         verified_hash: &str,
         new_hash: &str,
         now: OffsetDateTime,
+        audit: &AuditContext,
     ) -> Result<(), ChangeError>;
 
     /// Changes the role if `expected` accepts the current version. A new role revokes every refresh
@@ -154,6 +171,7 @@ pub trait IdentityStore: Send + Sync + 'static {
         expected: ExpectedVersion,
         role: Role,
         now: OffsetDateTime,
+        audit: &AuditContext,
     ) -> Result<User, ChangeError>;
 
     /// Erases personal data and removes every refresh token, after the hooks of other slices have
@@ -165,32 +183,50 @@ pub trait IdentityStore: Send + Sync + 'static {
         verified_hash: Option<&str>,
         expected: ExpectedVersion,
         now: OffsetDateTime,
+        audit: &AuditContext,
     ) -> Result<(), ChangeError>;
 
     /// Whether there is an administrator.
     async fn has_administrator(&self) -> Result<bool, DbError>;
 
     /// Adds the first administrator if there is none. Of several calls at once, one adds its user.
-    async fn create_first_administrator(&self, new: NewUser)
-    -> Result<FirstAdministrator, DbError>;
+    async fn create_first_administrator(
+        &self,
+        new: NewUser,
+        audit: &AuditContext,
+    ) -> Result<FirstAdministrator, DbError>;
 
     /// Gives the role of an administrator to a user who is not erased. It ends the tokens of the
     /// user like [`IdentityStore::change_role`].
-    async fn promote(&self, id: Uuid, now: OffsetDateTime) -> Result<Promotion, DbError>;
+    async fn promote(
+        &self,
+        id: Uuid,
+        now: OffsetDateTime,
+        audit: &AuditContext,
+    ) -> Result<Promotion, DbError>;
 
     /// Adds a token family with its first token. Returns the number of sessions that it displaced,
     /// or `None` if the password was changed since it was verified, see
     /// [`NewTokenFamily::verified_hash`].
-    async fn create_token_family(&self, family: NewTokenFamily) -> Result<Option<u64>, DbError>;
+    async fn create_token_family(
+        &self,
+        family: NewTokenFamily,
+        audit: &AuditContext,
+    ) -> Result<Option<u64>, DbError>;
 
     /// Replaces a refresh token by its successor. Of several calls at once, one succeeds.
-    async fn rotate(&self, request: RotationRequest) -> Result<RotationOutcome, DbError>;
+    async fn rotate(
+        &self,
+        request: RotationRequest,
+        audit: &AuditContext,
+    ) -> Result<RotationOutcome, DbError>;
 
     /// Revokes the family of a token and returns its id. An unknown token changes nothing.
     async fn revoke_token_family(
         &self,
         token: RefreshTokenHash,
         now: OffsetDateTime,
+        audit: &AuditContext,
     ) -> Result<Option<Uuid>, DbError>;
 
     /// The sessions of a user on a page that have not ended, newest first, and one more if there is
@@ -208,13 +244,20 @@ pub trait IdentityStore: Send + Sync + 'static {
         user: Uuid,
         session: Uuid,
         now: OffsetDateTime,
+        audit: &AuditContext,
     ) -> Result<bool, DbError>;
 
     /// Ends all sessions of a user and raises the token epoch.
-    async fn end_sessions(&self, user: Uuid, now: OffsetDateTime) -> Result<(), DbError>;
+    async fn end_sessions(
+        &self,
+        user: Uuid,
+        now: OffsetDateTime,
+        audit: &AuditContext,
+    ) -> Result<(), DbError>;
 
     /// Adds an API key for a user who is not erased.
-    async fn create_api_key(&self, new: NewApiKey) -> Result<(), ChangeError>;
+    async fn create_api_key(&self, new: NewApiKey, audit: &AuditContext)
+    -> Result<(), ChangeError>;
 
     /// The API keys of a user on a page that have not expired, newest first, and one more if there is
     /// a next page.
@@ -226,16 +269,56 @@ pub trait IdentityStore: Send + Sync + 'static {
     ) -> Result<Vec<ApiKey>, DbError>;
 
     /// Removes an API key of a user. Returns false if the user has no such key.
-    async fn delete_api_key(&self, user: Uuid, id: Uuid) -> Result<bool, DbError>;
+    async fn delete_api_key(
+        &self,
+        user: Uuid,
+        id: Uuid,
+        now: OffsetDateTime,
+        audit: &AuditContext,
+    ) -> Result<bool, DbError>;
 
     /// The API key with this id.
     async fn api_key(&self, id: Uuid) -> Result<Option<StoredApiKey>, DbError>;
 
     /// Writes the time of a use of an API key.
-    async fn record_api_key_use(&self, id: Uuid, now: OffsetDateTime) -> Result<(), DbError>;
+    async fn record_api_key_use(
+        &self,
+        id: Uuid,
+        now: OffsetDateTime,
+        audit: &AuditContext,
+    ) -> Result<(), DbError>;
 
     /// Removes at most [`CLEANUP_BATCH`] expired API keys. Returns their number.
     async fn remove_api_key_batch(&self, now: OffsetDateTime) -> Result<u64, DbError>;
+
+    /// Adds an event that belongs to no change, for instance a refusal.
+    async fn append_audit_event(&self, event: AuditEvent) -> Result<(), DbError>;
+
+    /// The events of a page, newest first, and one more if there is a next page.
+    async fn list_audit_events(
+        &self,
+        filter: AuditFilter,
+        page: PageRequest,
+    ) -> Result<Vec<StoredEvent>, DbError>;
+
+    /// The ends of the audit trail.
+    async fn audit_head(&self) -> Result<AuditHead, DbError>;
+
+    /// At most `limit` events from the position `first` to the position `last`, in their order.
+    async fn audit_events_from(
+        &self,
+        first: i64,
+        last: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredEvent>, DbError>;
+
+    /// Removes at most [`CLEANUP_BATCH`] events, oldest first, that happened before `before`. The
+    /// database keeps events for 30 days at least. Returns their number.
+    async fn expire_audit_events(
+        &self,
+        before: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<u64, DbError>;
 
     /// Removes at most [`CLEANUP_BATCH`] expired refresh tokens. Returns their number.
     async fn remove_token_batch(&self, now: OffsetDateTime) -> Result<u64, DbError>;
@@ -274,158 +357,4 @@ pub trait IdentityStore: Send + Sync + 'static {
             }
         }
     }
-}
-
-/// Versions from which a change may start (`If-Match`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ExpectedVersion {
-    /// Any version.
-    Any,
-    /// One of these versions. An empty list accepts none.
-    OneOf(Vec<i64>),
-}
-
-impl ExpectedVersion {
-    /// Whether a change may start from this version.
-    #[must_use]
-    pub fn accepts(&self, version: i64) -> bool {
-        match self {
-            Self::Any => true,
-            Self::OneOf(versions) => versions.contains(&version),
-        }
-    }
-}
-
-/// Result of adding the first administrator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FirstAdministrator {
-    /// The user was added.
-    Created,
-    /// There is an administrator already.
-    NotNeeded,
-    /// Another user, who is no administrator, has the address.
-    AddressTaken {
-        /// The user with the address.
-        user: Uuid,
-    },
-}
-
-/// Result of a promotion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Promotion {
-    /// The user is an administrator now.
-    Promoted,
-    /// The user was an administrator before.
-    AlreadyAdministrator,
-    /// The user is erased or never existed.
-    NoSuchUser,
-}
-
-/// Reasons why a user was not changed or erased.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// The user is erased or never existed.
-    #[error("there is no such user")]
-    NoSuchUser,
-    /// The version is not an expected one.
-    #[error("the user has another version")]
-    VersionMismatch,
-    /// The password was changed since it was verified.
-    #[error("the password was changed since it was verified")]
-    PasswordChanged,
-    /// Another user has the address.
-    #[error("the address is taken")]
-    EmailTaken,
-    /// The user has as many API keys as the limit allows.
-    #[error("the user has too many API keys")]
-    TooManyApiKeys,
-    /// The user is the last administrator, who can neither be erased nor lose the role.
-    #[error("the user is the last administrator")]
-    LastAdministrator,
-    /// A hook refused the erasure. The client gets this problem.
-    #[error("the erasure was refused")]
-    ErasureRefused(Problem),
-    /// The database failed.
-    #[error(transparent)]
-    Database(#[from] DbError),
-}
-
-impl ChangeError {
-    /// Distinguishes a taken address from other failures of the database.
-    pub(crate) fn from_write(error: sqlx::Error) -> Self {
-        let error = DbError::from(error);
-        if error.violates("users_email_key", "users.email") {
-            Self::EmailTaken
-        } else {
-            Self::Database(error)
-        }
-    }
-}
-
-/// The part that another slice has in the erasure of a user. It can refuse the erasure. It changes
-/// rows of its slice in the transaction that erases the user.
-#[async_trait]
-pub trait ErasureHook<B: sqlx::Database>: Send + Sync + 'static {
-    /// Changes or removes the rows of the slice that refer to the user.
-    ///
-    /// # Errors
-    /// A refusal or a failure of the database. Both roll back the whole erasure.
-    async fn erase(&self, connection: &mut B::Connection, user: Uuid) -> Result<(), ErasureError>;
-}
-
-/// Reasons why a user cannot be erased.
-#[derive(Debug, thiserror::Error)]
-pub enum ErasureError {
-    /// A hook refused. The client gets this problem.
-    #[error("the erasure was refused")]
-    Refused(Problem),
-    /// The database failed.
-    #[error(transparent)]
-    Database(#[from] DbError),
-}
-
-impl From<ErasureError> for ChangeError {
-    fn from(error: ErasureError) -> Self {
-        match error {
-            ErasureError::Refused(problem) => Self::ErasureRefused(problem),
-            ErasureError::Database(error) => Self::Database(error),
-        }
-    }
-}
-
-/// A row of a user.
-pub(crate) struct UserRow {
-    pub(crate) id: Uuid,
-    pub(crate) email: String,
-    pub(crate) name: String,
-    pub(crate) role: String,
-    pub(crate) created_at: OffsetDateTime,
-    pub(crate) version: i64,
-}
-
-impl From<UserRow> for User {
-    fn from(row: UserRow) -> Self {
-        Self {
-            id: row.id,
-            email: Email::stored(row.email),
-            name: Name::stored(row.name),
-            role: stored_role(&row.role),
-            created_at: row.created_at,
-            version: row.version,
-        }
-    }
-}
-
-/// The claims of a user, from the columns of a row.
-pub(crate) fn stored_claims(role: &str, epoch: i64) -> AuthorizationClaims {
-    AuthorizationClaims {
-        role: stored_role(role),
-        epoch,
-    }
-}
-
-/// The role of a stored word. The check of the table admits no unknown word, and the least role
-/// would stand in for one.
-fn stored_role(text: &str) -> Role {
-    Role::parse(text).unwrap_or(Role::User)
 }

@@ -3,10 +3,11 @@
 //! a user. This function in the database shares a lock with [`IdentityStore::erase_user`].
 
 mod api_keys;
-mod list;
+mod audit;
 mod queries;
 mod sessions;
 mod tokens;
+mod users;
 
 use std::sync::Arc;
 
@@ -18,12 +19,15 @@ use sqlx::Postgres;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::decisions::{self, Queries as _};
+use super::audit::{AuditFilter, AuditHead, AuditLog};
+use super::decisions;
+use super::queries::Queries as _;
 use super::{
     AccessState, ChangeError, ErasureHook, ExpectedVersion, FirstAdministrator, IdentityStore,
     NewApiKey, NewTokenFamily, NewUser, Promotion, RefreshTokenHash, RotationOutcome,
-    RotationRequest, StoredApiKey, StoredCredentials, UserRow, stored_claims,
+    RotationRequest, StoredApiKey, StoredCredentials,
 };
+use crate::audit::{AuditContext, AuditEvent, StoredEvent};
 use crate::domain::{ApiKey, Email, Session, User, UserChange, UserFilter};
 
 /// The store on Postgres.
@@ -40,36 +44,38 @@ impl PostgresIdentityStore {
     }
 }
 
-#[async_trait]
-impl IdentityStore for PostgresIdentityStore {
-    async fn create_user(&self, new: NewUser) -> Result<(), ChangeError> {
-        self.db
-            .transact("create_user", || async {
-                let mut connection = self.db.acquire().await?;
-                connection
-                    .insert_user(&new)
-                    .await
-                    .map_err(ChangeError::from_write)?;
-                Ok(())
+/// Runs `$work` in a transaction and adds the events of its log to the audit trail before the commit.
+macro_rules! audited {
+    ($store:ident, $name:literal, $audit:expr, $now:expr, |$tx:ident, $log:ident| $work:block) => {
+        $store
+            .db
+            .transact($name, || async {
+                let mut $tx = $store.db.begin().await?;
+                let mut $log = AuditLog::new($audit, $now);
+                let done = async { $work }.await?;
+                decisions::append_audit_events(&mut *$tx, &mut $log).await?;
+                $tx.commit().await.map_err(DbError::from)?;
+                $log.committed();
+                Ok(done)
             })
             .await
+    };
+}
+
+#[async_trait]
+impl IdentityStore for PostgresIdentityStore {
+    async fn create_user(&self, new: NewUser, audit: &AuditContext) -> Result<(), ChangeError> {
+        audited!(
+            self,
+            "create_user",
+            audit,
+            new.user.created_at,
+            |tx, log| { decisions::create_user(&mut *tx, &new, &mut log).await }
+        )
     }
 
     async fn user(&self, id: Uuid) -> Result<Option<User>, DbError> {
-        self.db
-            .transact("user", || async {
-                let mut connection = self.db.acquire().await?;
-                let row = sqlx::query_as!(
-                    UserRow,
-                    r#"SELECT id, email AS "email!", name AS "name!", role, created_at, version
-                       FROM users WHERE id = $1 AND erased_at IS NULL"#,
-                    id
-                )
-                .fetch_optional(&mut *connection)
-                .await?;
-                Ok(row.map(User::from))
-            })
-            .await
+        users::user(&self.db, id).await
     }
 
     async fn list_users(
@@ -77,7 +83,7 @@ impl IdentityStore for PostgresIdentityStore {
         filter: &UserFilter,
         page: PageRequest,
     ) -> Result<Vec<User>, DbError> {
-        list::users(&self.db, filter, page).await
+        users::list(&self.db, filter, page).await
     }
 
     async fn access_state(
@@ -89,39 +95,11 @@ impl IdentityStore for PostgresIdentityStore {
     }
 
     async fn credentials(&self, email: &Email) -> Result<Option<StoredCredentials>, DbError> {
-        self.db
-            .transact("user_credentials", || async {
-                let mut connection = self.db.acquire().await?;
-                let row = sqlx::query!(
-                    r#"SELECT id, role, token_epoch, password_hash AS "password_hash!"
-                       FROM users WHERE email = $1"#,
-                    email.as_str()
-                )
-                .fetch_optional(&mut *connection)
-                .await?;
-                Ok(row.map(|row| StoredCredentials {
-                    user: row.id,
-                    claims: stored_claims(&row.role, row.token_epoch),
-                    password_hash: row.password_hash,
-                }))
-            })
-            .await
+        users::credentials(&self.db, email).await
     }
 
     async fn password_hash(&self, id: Uuid) -> Result<Option<String>, DbError> {
-        self.db
-            .transact("user_password_hash", || async {
-                let mut connection = self.db.acquire().await?;
-                let hash = sqlx::query_scalar!(
-                    r#"SELECT password_hash AS "password_hash!"
-                       FROM users WHERE id = $1 AND erased_at IS NULL"#,
-                    id
-                )
-                .fetch_optional(&mut *connection)
-                .await?;
-                Ok(hash)
-            })
-            .await
+        users::password_hash(&self.db, id).await
     }
 
     async fn update_user(
@@ -131,17 +109,20 @@ impl IdentityStore for PostgresIdentityStore {
         expected: ExpectedVersion,
         change: UserChange,
         now: OffsetDateTime,
+        audit: &AuditContext,
     ) -> Result<User, ChangeError> {
-        self.db
-            .transact("update_user", || async {
-                let mut tx = self.db.begin().await?;
-                let user =
-                    decisions::update_user(&mut *tx, id, verified_hash, &expected, &change, now)
-                        .await?;
-                tx.commit().await.map_err(DbError::from)?;
-                Ok(user)
-            })
+        audited!(self, "update_user", audit, now, |tx, log| {
+            decisions::update_user(
+                &mut *tx,
+                id,
+                verified_hash,
+                &expected,
+                &change,
+                now,
+                &mut log,
+            )
             .await
+        })
     }
 
     async fn change_password(
@@ -150,15 +131,11 @@ impl IdentityStore for PostgresIdentityStore {
         verified_hash: &str,
         new_hash: &str,
         now: OffsetDateTime,
+        audit: &AuditContext,
     ) -> Result<(), ChangeError> {
-        self.db
-            .transact("change_password", || async {
-                let mut tx = self.db.begin().await?;
-                decisions::change_password(&mut *tx, id, verified_hash, new_hash, now).await?;
-                tx.commit().await.map_err(DbError::from)?;
-                Ok(())
-            })
-            .await
+        audited!(self, "change_password", audit, now, |tx, log| {
+            decisions::change_password(&mut *tx, id, verified_hash, new_hash, now, &mut log).await
+        })
     }
 
     async fn change_role(
@@ -167,15 +144,11 @@ impl IdentityStore for PostgresIdentityStore {
         expected: ExpectedVersion,
         role: Role,
         now: OffsetDateTime,
+        audit: &AuditContext,
     ) -> Result<User, ChangeError> {
-        self.db
-            .transact("change_role", || async {
-                let mut tx = self.db.begin().await?;
-                let user = decisions::change_role(&mut *tx, id, &expected, role, now).await?;
-                tx.commit().await.map_err(DbError::from)?;
-                Ok(user)
-            })
-            .await
+        audited!(self, "change_role", audit, now, |tx, log| {
+            decisions::change_role(&mut *tx, id, &expected, role, now, &mut log).await
+        })
     }
 
     async fn erase_user(
@@ -184,25 +157,21 @@ impl IdentityStore for PostgresIdentityStore {
         verified_hash: Option<&str>,
         expected: ExpectedVersion,
         now: OffsetDateTime,
+        audit: &AuditContext,
     ) -> Result<(), ChangeError> {
-        self.db
-            .transact("erase_user", || async {
-                let mut tx = self.db.begin().await?;
-                // Waits for inserts for this user that are in progress, so that the erasure sees
-                // their rows. Later inserts wait for the erasure and then see it.
-                sqlx::query!("SELECT pg_advisory_xact_lock(user_lock($1))", id)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(DbError::from)?;
-                decisions::lock_for_erasure(&mut *tx, id, verified_hash, &expected).await?;
-                for hook in &self.hooks {
-                    hook.erase(&mut tx, id).await?;
-                }
-                tx.erase_user(id, now).await?;
-                tx.commit().await.map_err(DbError::from)?;
-                Ok(())
-            })
-            .await
+        audited!(self, "erase_user", audit, now, |tx, log| {
+            // Waits for inserts for this user that are in progress, so that the erasure sees
+            // their rows. Later inserts wait for the erasure and then see it.
+            sqlx::query!("SELECT pg_advisory_xact_lock(user_lock($1))", id)
+                .execute(&mut *tx)
+                .await
+                .map_err(DbError::from)?;
+            decisions::lock_for_erasure(&mut *tx, id, verified_hash, &expected).await?;
+            for hook in &self.hooks {
+                hook.erase(&mut tx, id).await?;
+            }
+            decisions::erase_user(&mut *tx, id, now, &mut log).await
+        })
     }
 
     async fn has_administrator(&self) -> Result<bool, DbError> {
@@ -217,10 +186,14 @@ impl IdentityStore for PostgresIdentityStore {
     async fn create_first_administrator(
         &self,
         new: NewUser,
+        audit: &AuditContext,
     ) -> Result<FirstAdministrator, DbError> {
-        self.db
-            .transact("create_first_administrator", || async {
-                let mut tx = self.db.begin().await?;
+        audited!(
+            self,
+            "create_first_administrator",
+            audit,
+            new.user.created_at,
+            |tx, log| {
                 // Processes that start at the same time run this one after the other, even if they
                 // are configured with different addresses.
                 sqlx::query!(
@@ -228,52 +201,55 @@ impl IdentityStore for PostgresIdentityStore {
                 )
                 .execute(&mut *tx)
                 .await?;
-                let outcome = decisions::create_first_administrator(&mut *tx, &new).await?;
-                tx.commit().await?;
-                Ok(outcome)
-            })
-            .await
+                decisions::create_first_administrator(&mut *tx, &new, &mut log).await
+            }
+        )
     }
 
-    async fn promote(&self, id: Uuid, now: OffsetDateTime) -> Result<Promotion, DbError> {
-        self.db
-            .transact("promote_user", || async {
-                let mut tx = self.db.begin().await?;
-                let outcome = decisions::promote(&mut *tx, id, now).await?;
-                tx.commit().await?;
-                Ok(outcome)
-            })
-            .await
+    async fn promote(
+        &self,
+        id: Uuid,
+        now: OffsetDateTime,
+        audit: &AuditContext,
+    ) -> Result<Promotion, DbError> {
+        audited!(self, "promote_user", audit, now, |tx, log| {
+            decisions::promote(&mut *tx, id, now, &mut log).await
+        })
     }
 
-    async fn create_token_family(&self, family: NewTokenFamily) -> Result<Option<u64>, DbError> {
-        self.db
-            .transact("open_refresh_family", || async {
-                let mut tx = self.db.begin().await?;
-                let displaced = decisions::create_token_family(&mut *tx, &family).await?;
-                tx.commit().await?;
-                Ok(displaced)
-            })
-            .await
+    async fn create_token_family(
+        &self,
+        family: NewTokenFamily,
+        audit: &AuditContext,
+    ) -> Result<Option<u64>, DbError> {
+        audited!(self, "open_refresh_family", audit, family.now, |tx, log| {
+            decisions::create_token_family(&mut *tx, &family, &mut log).await
+        })
     }
 
-    async fn rotate(&self, request: RotationRequest) -> Result<RotationOutcome, DbError> {
-        self.db
-            .transact("rotate_refresh_token", || async {
-                let mut tx = self.db.begin().await?;
-                let outcome = decisions::rotate(&mut *tx, &request).await?;
-                tx.commit().await?;
-                Ok(outcome)
-            })
-            .await
+    async fn rotate(
+        &self,
+        request: RotationRequest,
+        audit: &AuditContext,
+    ) -> Result<RotationOutcome, DbError> {
+        audited!(
+            self,
+            "rotate_refresh_token",
+            audit,
+            request.now,
+            |tx, log| { decisions::rotate(&mut *tx, &request, &mut log).await }
+        )
     }
 
     async fn revoke_token_family(
         &self,
         token: RefreshTokenHash,
         now: OffsetDateTime,
+        audit: &AuditContext,
     ) -> Result<Option<Uuid>, DbError> {
-        tokens::revoke_family_of(&self.db, token, now).await
+        audited!(self, "revoke_refresh_family", audit, now, |tx, log| {
+            decisions::revoke_token_family(&mut *tx, token, now, &mut log).await
+        })
     }
 
     async fn list_sessions(
@@ -290,30 +266,36 @@ impl IdentityStore for PostgresIdentityStore {
         user: Uuid,
         session: Uuid,
         now: OffsetDateTime,
+        audit: &AuditContext,
     ) -> Result<bool, DbError> {
-        sessions::end(&self.db, user, session, now).await
+        audited!(self, "end_session", audit, now, |tx, log| {
+            decisions::end_session(&mut *tx, user, session, now, &mut log).await
+        })
     }
 
-    async fn end_sessions(&self, user: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
-        self.db
-            .transact("end_sessions", || async {
-                let mut tx = self.db.begin().await?;
-                decisions::end_sessions(&mut *tx, user, now).await?;
-                tx.commit().await?;
-                Ok(())
-            })
-            .await
+    async fn end_sessions(
+        &self,
+        user: Uuid,
+        now: OffsetDateTime,
+        audit: &AuditContext,
+    ) -> Result<(), DbError> {
+        audited!(self, "end_sessions", audit, now, |tx, log| {
+            decisions::end_sessions(&mut *tx, user, now, &mut log).await
+        })
     }
 
-    async fn create_api_key(&self, new: NewApiKey) -> Result<(), ChangeError> {
-        self.db
-            .transact("create_api_key", || async {
-                let mut tx = self.db.begin().await?;
-                decisions::create_api_key(&mut *tx, &new).await?;
-                tx.commit().await.map_err(DbError::from)?;
-                Ok(())
-            })
-            .await
+    async fn create_api_key(
+        &self,
+        new: NewApiKey,
+        audit: &AuditContext,
+    ) -> Result<(), ChangeError> {
+        audited!(
+            self,
+            "create_api_key",
+            audit,
+            new.key.created_at,
+            |tx, log| { decisions::create_api_key(&mut *tx, &new, &mut log).await }
+        )
     }
 
     async fn list_api_keys(
@@ -325,16 +307,31 @@ impl IdentityStore for PostgresIdentityStore {
         api_keys::list(&self.db, user, page, now).await
     }
 
-    async fn delete_api_key(&self, user: Uuid, id: Uuid) -> Result<bool, DbError> {
-        api_keys::delete(&self.db, user, id).await
+    async fn delete_api_key(
+        &self,
+        user: Uuid,
+        id: Uuid,
+        now: OffsetDateTime,
+        audit: &AuditContext,
+    ) -> Result<bool, DbError> {
+        audited!(self, "delete_api_key", audit, now, |tx, log| {
+            decisions::delete_api_key(&mut *tx, user, id, &mut log).await
+        })
     }
 
     async fn api_key(&self, id: Uuid) -> Result<Option<StoredApiKey>, DbError> {
         api_keys::find(&self.db, id).await
     }
 
-    async fn record_api_key_use(&self, id: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
-        api_keys::record_use(&self.db, id, now).await
+    async fn record_api_key_use(
+        &self,
+        id: Uuid,
+        now: OffsetDateTime,
+        audit: &AuditContext,
+    ) -> Result<(), DbError> {
+        audited!(self, "record_api_key_use", audit, now, |tx, log| {
+            decisions::record_api_key_use(&mut *tx, id, now, &mut log).await
+        })
     }
 
     async fn remove_api_key_batch(&self, now: OffsetDateTime) -> Result<u64, DbError> {
@@ -347,5 +344,45 @@ impl IdentityStore for PostgresIdentityStore {
 
     async fn remove_family_batch(&self, now: OffsetDateTime) -> Result<u64, DbError> {
         tokens::remove_family_batch(&self.db, now).await
+    }
+
+    async fn append_audit_event(&self, event: AuditEvent) -> Result<(), DbError> {
+        let (context, now) = (event.context.clone(), event.occurred_at);
+        audited!(self, "append_audit_event", &context, now, |tx, log| {
+            log.push(event.clone());
+            Ok::<(), DbError>(())
+        })
+    }
+
+    async fn list_audit_events(
+        &self,
+        filter: AuditFilter,
+        page: PageRequest,
+    ) -> Result<Vec<StoredEvent>, DbError> {
+        audit::list(&self.db, filter, page).await
+    }
+
+    async fn audit_head(&self) -> Result<AuditHead, DbError> {
+        audit::head(&self.db).await
+    }
+
+    async fn audit_events_from(
+        &self,
+        first: i64,
+        last: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredEvent>, DbError> {
+        audit::events_from(&self.db, first, last, limit).await
+    }
+
+    async fn expire_audit_events(
+        &self,
+        before: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<u64, DbError> {
+        let context = AuditContext::service();
+        audited!(self, "expire_audit_events", &context, now, |tx, log| {
+            decisions::expire_audit_events(&mut *tx, before, &mut log).await
+        })
     }
 }

@@ -2,13 +2,77 @@
 
 use db::{Db, DbError};
 use request::page::PageRequest;
-use sqlx::Postgres;
+use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::ApiKey;
-use crate::store::api_key::ApiKeyRow;
+use crate::store::api_key::{ApiKeyRow, NewApiKey, written_scopes};
 use crate::store::{CLEANUP_BATCH, StoredApiKey};
+
+pub(super) async fn count(
+    connection: &mut PgConnection,
+    user: Uuid,
+    now: OffsetDateTime,
+) -> Result<i64, DbError> {
+    let keys = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "keys!" FROM api_keys
+           WHERE user_id = $1 AND expires_at > $2"#,
+        user,
+        now,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(keys)
+}
+
+pub(super) async fn insert(connection: &mut PgConnection, new: &NewApiKey) -> Result<(), DbError> {
+    sqlx::query!(
+        "INSERT INTO api_keys
+             (id, user_id, name, secret_hash, scopes, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        new.key.id,
+        new.user,
+        new.key.name.as_str(),
+        new.secret_hash.as_slice(),
+        written_scopes(&new.key.scopes),
+        new.key.created_at,
+        new.key.expires_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn delete(
+    connection: &mut PgConnection,
+    user: Uuid,
+    id: Uuid,
+) -> Result<bool, DbError> {
+    let deleted = sqlx::query!(
+        "DELETE FROM api_keys WHERE id = $1 AND user_id = $2",
+        id,
+        user
+    )
+    .execute(connection)
+    .await?;
+    Ok(deleted.rows_affected() > 0)
+}
+
+pub(super) async fn record_use(
+    connection: &mut PgConnection,
+    id: Uuid,
+    now: OffsetDateTime,
+) -> Result<Option<Uuid>, DbError> {
+    let user = sqlx::query_scalar!(
+        r#"UPDATE api_keys SET last_used_at = $2 WHERE id = $1 RETURNING user_id"#,
+        id,
+        now,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(user)
+}
 
 pub(super) async fn list(
     db: &Db<Postgres>,
@@ -44,21 +108,6 @@ pub(super) async fn list(
     .await
 }
 
-pub(super) async fn delete(db: &Db<Postgres>, user: Uuid, id: Uuid) -> Result<bool, DbError> {
-    db.transact("delete_api_key", || async {
-        let mut connection = db.acquire().await?;
-        let deleted = sqlx::query!(
-            "DELETE FROM api_keys WHERE id = $1 AND user_id = $2",
-            id,
-            user
-        )
-        .execute(&mut *connection)
-        .await?;
-        Ok(deleted.rows_affected() > 0)
-    })
-    .await
-}
-
 pub(super) async fn find(db: &Db<Postgres>, id: Uuid) -> Result<Option<StoredApiKey>, DbError> {
     db.transact("api_key", || async {
         let mut connection = db.acquire().await?;
@@ -83,25 +132,6 @@ pub(super) async fn find(db: &Db<Postgres>, id: Uuid) -> Result<Option<StoredApi
             }
             .into(),
         }))
-    })
-    .await
-}
-
-pub(super) async fn record_use(
-    db: &Db<Postgres>,
-    id: Uuid,
-    now: OffsetDateTime,
-) -> Result<(), DbError> {
-    db.transact("record_api_key_use", || async {
-        let mut connection = db.acquire().await?;
-        sqlx::query!(
-            "UPDATE api_keys SET last_used_at = $2 WHERE id = $1",
-            id,
-            now
-        )
-        .execute(&mut *connection)
-        .await?;
-        Ok(())
     })
     .await
 }

@@ -6,9 +6,12 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::{api_keys, audit};
+use crate::audit::StoredEvent;
 use crate::domain::User;
-use crate::store::api_key::{NewApiKey, written_scopes};
-use crate::store::decisions::Queries;
+use crate::store::api_key::NewApiKey;
+use crate::store::audit::AuditHead;
+use crate::store::queries::Queries;
 use crate::store::refresh_token::StoredToken;
 use crate::store::{
     NewTokenFamily, NewUser, RefreshTokenHash, RotationRequest, UserRow, stored_claims,
@@ -245,33 +248,71 @@ impl Queries for PgConnection {
     }
 
     async fn count_api_keys(&mut self, user: Uuid, now: OffsetDateTime) -> Result<i64, DbError> {
-        let keys = sqlx::query_scalar!(
-            r#"SELECT count(*) AS "keys!" FROM api_keys
-               WHERE user_id = $1 AND expires_at > $2"#,
-            user,
-            now,
-        )
-        .fetch_one(self)
-        .await?;
-        Ok(keys)
+        api_keys::count(self, user, now).await
     }
 
     async fn insert_api_key(&mut self, new: &NewApiKey) -> Result<(), DbError> {
-        sqlx::query!(
-            "INSERT INTO api_keys
-                 (id, user_id, name, secret_hash, scopes, created_at, expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            new.key.id,
-            new.user,
-            new.key.name.as_str(),
-            new.secret_hash.as_slice(),
-            written_scopes(&new.key.scopes),
-            new.key.created_at,
-            new.key.expires_at,
+        api_keys::insert(self, new).await
+    }
+
+    async fn revoke_family_of_token(
+        &mut self,
+        token: RefreshTokenHash,
+        now: OffsetDateTime,
+    ) -> Result<Option<(Uuid, Uuid)>, DbError> {
+        let family = sqlx::query!(
+            r#"UPDATE refresh_families SET revoked_at = $2
+               WHERE revoked_at IS NULL
+                 AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = $1)
+               RETURNING id, user_id"#,
+            token.as_slice(),
+            now,
+        )
+        .fetch_optional(self)
+        .await?;
+        Ok(family.map(|family| (family.id, family.user_id)))
+    }
+
+    async fn end_session(
+        &mut self,
+        user: Uuid,
+        session: Uuid,
+        now: OffsetDateTime,
+    ) -> Result<bool, DbError> {
+        let ended = sqlx::query!(
+            "UPDATE refresh_families SET revoked_at = $3
+             WHERE id = $2 AND user_id = $1 AND revoked_at IS NULL AND expires_at > $3",
+            user,
+            session,
+            now,
         )
         .execute(self)
         .await?;
-        Ok(())
+        Ok(ended.rows_affected() > 0)
+    }
+
+    async fn delete_api_key(&mut self, user: Uuid, id: Uuid) -> Result<bool, DbError> {
+        api_keys::delete(self, user, id).await
+    }
+
+    async fn record_api_key_use(
+        &mut self,
+        id: Uuid,
+        now: OffsetDateTime,
+    ) -> Result<Option<Uuid>, DbError> {
+        api_keys::record_use(self, id, now).await
+    }
+
+    async fn lock_audit_head(&mut self) -> Result<AuditHead, DbError> {
+        audit::read_head(self).await
+    }
+
+    async fn insert_audit_event(&mut self, event: &StoredEvent) -> Result<(), DbError> {
+        audit::insert(self, event).await
+    }
+
+    async fn release_audit_events(&mut self, before: OffsetDateTime) -> Result<u64, DbError> {
+        audit::release(self, before).await
     }
 
     async fn raise_token_epoch(&mut self, user: Uuid) -> Result<(), DbError> {

@@ -72,25 +72,3 @@ pub(super) async fn list(
     })
     .await
 }
-
-pub(super) async fn end(
-    db: &Db<Postgres>,
-    user: Uuid,
-    session: Uuid,
-    now: OffsetDateTime,
-) -> Result<bool, DbError> {
-    db.transact("end_session", || async {
-        let mut connection = db.acquire().await?;
-        let done = sqlx::query!(
-            "UPDATE refresh_families SET revoked_at = $3
-             WHERE id = $2 AND user_id = $1 AND revoked_at IS NULL AND expires_at > $3",
-            user,
-            session,
-            now,
-        )
-        .execute(&mut *connection)
-        .await?;
-        Ok(done.rows_affected() > 0)
-    })
-    .await
-}

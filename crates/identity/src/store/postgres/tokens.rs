@@ -1,33 +1,10 @@
-//! Revocation by token, and removal of expired tokens, on Postgres.
+//! Removal of expired tokens and families, on Postgres.
 
 use db::{Db, DbError};
 use sqlx::Postgres;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
-use crate::store::{CLEANUP_BATCH, RefreshTokenHash};
-
-pub(super) async fn revoke_family_of(
-    db: &Db<Postgres>,
-    token: RefreshTokenHash,
-    now: OffsetDateTime,
-) -> Result<Option<Uuid>, DbError> {
-    db.transact("revoke_refresh_family", || async {
-        let mut connection = db.acquire().await?;
-        let family = sqlx::query_scalar!(
-            "UPDATE refresh_families SET revoked_at = $2
-             WHERE revoked_at IS NULL
-               AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = $1)
-             RETURNING id",
-            token.as_slice(),
-            now,
-        )
-        .fetch_optional(&mut *connection)
-        .await?;
-        Ok(family)
-    })
-    .await
-}
+use crate::store::CLEANUP_BATCH;
 
 pub(super) async fn remove_token_batch(
     db: &Db<Postgres>,

@@ -3,13 +3,86 @@
 use db::{Db, DbError};
 use request::page::PageRequest;
 use settings::clock::{from_micros, to_micros};
-use sqlx::Sqlite;
+use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::ApiKey;
-use crate::store::api_key::ApiKeyRow;
+use crate::store::api_key::{ApiKeyRow, NewApiKey, written_scopes};
 use crate::store::{CLEANUP_BATCH, StoredApiKey};
+
+pub(super) async fn count(
+    connection: &mut SqliteConnection,
+    user: Uuid,
+    now: OffsetDateTime,
+) -> Result<i64, DbError> {
+    let now = to_micros(now);
+    let keys = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "keys!: i64" FROM api_keys
+           WHERE user_id = ?1 AND expires_at > ?2"#,
+        user,
+        now,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(keys)
+}
+
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    new: &NewApiKey,
+) -> Result<(), DbError> {
+    let (name, secret_hash) = (new.key.name.as_str(), new.secret_hash.as_slice());
+    let scopes = written_scopes(&new.key.scopes);
+    let created_at = to_micros(new.key.created_at);
+    let expires_at = to_micros(new.key.expires_at);
+    sqlx::query!(
+        "INSERT INTO api_keys
+             (id, user_id, name, secret_hash, scopes, created_at, expires_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        new.key.id,
+        new.user,
+        name,
+        secret_hash,
+        scopes,
+        created_at,
+        expires_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn delete(
+    connection: &mut SqliteConnection,
+    user: Uuid,
+    id: Uuid,
+) -> Result<bool, DbError> {
+    let deleted = sqlx::query!(
+        "DELETE FROM api_keys WHERE id = ?1 AND user_id = ?2",
+        id,
+        user
+    )
+    .execute(connection)
+    .await?;
+    Ok(deleted.rows_affected() > 0)
+}
+
+pub(super) async fn record_use(
+    connection: &mut SqliteConnection,
+    id: Uuid,
+    now: OffsetDateTime,
+) -> Result<Option<Uuid>, DbError> {
+    let now = to_micros(now);
+    let user = sqlx::query_scalar!(
+        r#"UPDATE api_keys SET last_used_at = ?2 WHERE id = ?1 RETURNING user_id AS "user_id: Uuid""#,
+        id,
+        now,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(user)
+}
 
 pub(super) async fn list(
     db: &Db<Sqlite>,
@@ -47,22 +120,6 @@ pub(super) async fn list(
     .await
 }
 
-pub(super) async fn delete(db: &Db<Sqlite>, user: Uuid, id: Uuid) -> Result<bool, DbError> {
-    db.run("delete_api_key", async {
-        let mut tx = db.begin().await?;
-        let deleted = sqlx::query!(
-            "DELETE FROM api_keys WHERE id = ?1 AND user_id = ?2",
-            id,
-            user
-        )
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(deleted.rows_affected() > 0)
-    })
-    .await
-}
-
 pub(super) async fn find(db: &Db<Sqlite>, id: Uuid) -> Result<Option<StoredApiKey>, DbError> {
     db.run("api_key", async {
         let mut connection = db.acquire().await?;
@@ -87,27 +144,6 @@ pub(super) async fn find(db: &Db<Sqlite>, id: Uuid) -> Result<Option<StoredApiKe
             }
             .into(),
         }))
-    })
-    .await
-}
-
-pub(super) async fn record_use(
-    db: &Db<Sqlite>,
-    id: Uuid,
-    now: OffsetDateTime,
-) -> Result<(), DbError> {
-    let now = to_micros(now);
-    db.run("record_api_key_use", async {
-        let mut tx = db.begin().await?;
-        sqlx::query!(
-            "UPDATE api_keys SET last_used_at = ?2 WHERE id = ?1",
-            id,
-            now
-        )
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(())
     })
     .await
 }

@@ -1,36 +1,11 @@
-//! Revocation by token, and removal of expired tokens, on SQLite.
+//! Removal of expired tokens and families, on SQLite.
 
 use db::{Db, DbError};
 use settings::clock::to_micros;
 use sqlx::Sqlite;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
-use crate::store::{CLEANUP_BATCH, RefreshTokenHash};
-
-pub(super) async fn revoke_family_of(
-    db: &Db<Sqlite>,
-    token: RefreshTokenHash,
-    now: OffsetDateTime,
-) -> Result<Option<Uuid>, DbError> {
-    db.run("revoke_refresh_family", async {
-        let mut tx = db.begin().await?;
-        let (token, now) = (token.as_slice(), to_micros(now));
-        let family = sqlx::query_scalar!(
-            r#"UPDATE refresh_families SET revoked_at = ?2
-               WHERE revoked_at IS NULL
-                 AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = ?1)
-               RETURNING id AS "id: Uuid""#,
-            token,
-            now,
-        )
-        .fetch_optional(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(family)
-    })
-    .await
-}
+use crate::store::CLEANUP_BATCH;
 
 pub(super) async fn remove_token_batch(
     db: &Db<Sqlite>,

@@ -1,14 +1,67 @@
-//! The list of users on Postgres.
+//! Reads of users on Postgres.
 
 use db::{Db, DbError};
 use request::page::PageRequest;
 use sqlx::Postgres;
 use uuid::Uuid;
 
-use crate::domain::{SearchText, User, UserFilter, UserOrder};
-use crate::store::UserRow;
+use crate::domain::{Email, SearchText, User, UserFilter, UserOrder};
+use crate::store::{StoredCredentials, UserRow, stored_claims};
 
-pub(super) async fn users(
+pub(super) async fn user(db: &Db<Postgres>, id: Uuid) -> Result<Option<User>, DbError> {
+    db.transact("user", || async {
+        let mut connection = db.acquire().await?;
+        let row = sqlx::query_as!(
+            UserRow,
+            r#"SELECT id, email AS "email!", name AS "name!", role, created_at, version
+                   FROM users WHERE id = $1 AND erased_at IS NULL"#,
+            id
+        )
+        .fetch_optional(&mut *connection)
+        .await?;
+        Ok(row.map(User::from))
+    })
+    .await
+}
+
+pub(super) async fn credentials(
+    db: &Db<Postgres>,
+    email: &Email,
+) -> Result<Option<StoredCredentials>, DbError> {
+    db.transact("user_credentials", || async {
+        let mut connection = db.acquire().await?;
+        let row = sqlx::query!(
+            r#"SELECT id, role, token_epoch, password_hash AS "password_hash!"
+                   FROM users WHERE email = $1"#,
+            email.as_str()
+        )
+        .fetch_optional(&mut *connection)
+        .await?;
+        Ok(row.map(|row| StoredCredentials {
+            user: row.id,
+            claims: stored_claims(&row.role, row.token_epoch),
+            password_hash: row.password_hash,
+        }))
+    })
+    .await
+}
+
+pub(super) async fn password_hash(db: &Db<Postgres>, id: Uuid) -> Result<Option<String>, DbError> {
+    db.transact("user_password_hash", || async {
+        let mut connection = db.acquire().await?;
+        let hash = sqlx::query_scalar!(
+            r#"SELECT password_hash AS "password_hash!"
+                   FROM users WHERE id = $1 AND erased_at IS NULL"#,
+            id
+        )
+        .fetch_optional(&mut *connection)
+        .await?;
+        Ok(hash)
+    })
+    .await
+}
+
+pub(super) async fn list(
     db: &Db<Postgres>,
     filter: &UserFilter,
     page: PageRequest,
