@@ -28,9 +28,9 @@ settings! {
         /// Time after the rotation of a refresh token in which its reuse is answered 409 and
         /// revokes nothing.
         pub refresh_grace("refresh_grace"): Duration = Same("10s");
-        /// File with passwords that became public, one a line, at most 64 MiB. They are refused as
+        /// Path of a file with passwords that became public, one a line, at most 64 MiB. They are refused as
         /// new passwords.
-        pub breached_passwords_file("breached_passwords_file"): Option<String> = Unset;
+        pub breached_passwords_path("breached_passwords_path"): Option<String> = Unset;
         /// Longest life of a session, from its login. A refresh does not prolong it beyond that.
         pub session_max_age("session_max_age"): Duration = Same("90d"), check positive;
         /// Limit of the sessions of a user. A further login ends the oldest one.
@@ -98,7 +98,7 @@ impl Config {
 
     /// The configured list of passwords that became public. It is empty without a file.
     pub(crate) fn breached_passwords(&self) -> Result<BreachedPasswords, String> {
-        let file = self.breached_passwords_file.as_deref();
+        let file = self.breached_passwords_path.as_deref();
         file.map_or(Ok(BreachedPasswords::default()), BreachedPasswords::read)
     }
 
@@ -143,7 +143,7 @@ impl Config {
             );
         }
         if let Err(reason) = self.breached_passwords() {
-            reader.refuse("auth.breached_passwords_file", &reason);
+            reader.refuse("auth.breached_passwords_path", &reason);
         }
         if let Some(Err(InvalidAdministrator { field, reason })) = self.first_administrator() {
             reader.refuse(&format!("auth.bootstrap_admin_{field}"), reason);

@@ -1,6 +1,8 @@
 //! Password hashing with Argon2id (RFC 9106), each hash on its own thread, with a limit on
 //! concurrent hashes.
 
+mod thread;
+
 use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -8,10 +10,11 @@ use std::time::{Duration, Instant};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{Error, PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
+use self::thread::{STACK_BYTES, run_on_thread};
 use super::domain::Password;
-use super::metrics::{HashMetrics, NO_MEMORY, NO_THREAD, QUEUE_FULL, QUEUE_TIMEOUT};
+use super::metrics::{HashMetrics, NO_MEMORY, QUEUE_FULL, QUEUE_TIMEOUT};
 use crate::Config;
 
 /// OWASP Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
@@ -208,43 +211,6 @@ pub async fn hash_at_start(password: Password) -> Result<String, HashError> {
     run_on_thread(STACK_BYTES, move || hash(&password)).await
 }
 
-/// Stack size of the thread of a hash. Argon2 keeps its memory on the heap.
-const STACK_BYTES: usize = 256 << 10;
-
-/// Runs a hash on its own thread. The thread costs a thousandth of the hash, and the hash does not
-/// wait behind other blocking work. If the system refuses the thread, this returns an error. The
-/// pool of Tokio would panic.
-async fn run_on_thread<T: Send + 'static>(
-    stack_bytes: usize,
-    work: impl FnOnce() -> Result<T, HashError> + Send + 'static,
-) -> Result<T, HashError> {
-    let (sender, result) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("password-hash".to_owned())
-        .stack_size(stack_bytes)
-        .spawn(move || {
-            lower_priority();
-            // The receiver is gone if the client has disconnected.
-            let _unreceived = sender.send(work());
-        })
-        .map_err(|_| HashError::Overloaded(NO_THREAD))?;
-    // A panic drops the sender. The panic hook has logged and counted it.
-    result
-        .await
-        .map_err(|_| HashError::Failed("the thread panicked".to_owned()))?
-}
-
-/// Nice value of the threads. The scheduler gives a thread at 0 about nine times as much processor
-/// time as one at 10, so that hashes on all processors delay probes and other requests little.
-const NICE: i32 = 10;
-
-/// Lowers the priority of the current thread.
-fn lower_priority() {
-    // On Linux this concerns the calling thread alone. Lowering is always allowed, and a failure
-    // changes nothing but the latency of other requests.
-    let _lowered = rustix::process::setpriority_process(None, NICE);
-}
-
 /// A lack of memory is an overload, because memory becomes available again.
 fn hash_error(error: Error) -> HashError {
     match error {
@@ -399,21 +365,6 @@ mod tests {
         let second = hasher.permit(HashPurpose::Confirm).await;
         assert!(matches!(second, Err(HashError::Overloaded(QUEUE_FULL))));
         assert!(hasher.permit(HashPurpose::LogIn).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_thread_that_is_refused_is_an_overload() {
-        let run = |stack| run_on_thread(stack, || Ok(7));
-        assert!(matches!(run(STACK_BYTES).await, Ok(7)));
-        // Larger than any address space.
-        let refused = run(1 << 50).await;
-        assert!(matches!(refused, Err(HashError::Overloaded(NO_THREAD))));
-    }
-
-    #[tokio::test]
-    async fn a_panic_of_a_hash_is_a_defect() {
-        let panicked = run_on_thread::<()>(STACK_BYTES, || panic!("a defect")).await;
-        assert!(matches!(panicked, Err(HashError::Failed(_))));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod administration;
 mod api_keys;
 mod audit;
 mod own_user;
+mod registration;
 mod sessions;
 
 use std::sync::Arc;
@@ -14,22 +15,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use db::DbError;
 use prometheus::IntCounter;
-use request::{Role, Scope};
+use request::Scope;
 use secrecy::{ExposeSecret as _, SecretString};
 use settings::clock::{SharedClock, new_id};
-use settings::validation::InvalidValue;
 use uuid::Uuid;
 
 use super::access::AccessTokens;
 use super::audit::{Action, AuditContext};
 use super::authenticator::TokenAuthenticator;
-use super::domain::{BreachedPasswords, Email, Name, Password, SessionOrigin, User};
+use super::domain::{BreachedPasswords, Email, Password, SessionOrigin};
 use super::error::IdentityError;
 use super::hash::sha256;
 use super::metrics::{AttemptCounters, HashMetrics, IdentityMetrics, Outcome};
 use super::password::{PasswordHasher, PasswordVerification};
 use super::store::{
-    AuthorizationClaims, CLEANUP_BATCH, IdentityStore, NewTokenFamily, NewUser, RefreshTokenHash,
+    AuthorizationClaims, CLEANUP_BATCH, IdentityStore, NewTokenFamily, RefreshTokenHash,
     RotationOutcome, RotationRequest,
 };
 use super::throttle::{LoginAccount, PasswordThrottle};
@@ -154,70 +154,6 @@ impl Service {
             }
         }
         Ok(removed)
-    }
-
-    /// Creates a user.
-    ///
-    /// # Errors
-    /// [`IdentityError::EmailTaken`], [`IdentityError::Overloaded`], or a failure.
-    pub async fn register(
-        &self,
-        email: Email,
-        name: Name,
-        password: Password,
-    ) -> Result<User, IdentityError> {
-        let result = self.create_user(email, name, password).await;
-        self.attempts.register.count(outcome(&result));
-        result
-    }
-
-    async fn create_user(
-        &self,
-        email: Email,
-        name: Name,
-        password: Password,
-    ) -> Result<User, IdentityError> {
-        let password_hash = self.hasher.hash(password).await?;
-        let user = User {
-            id: new_id(),
-            email,
-            name,
-            role: Role::User,
-            created_at: self.clock.now(),
-            version: 1,
-        };
-        let new = NewUser {
-            user: user.clone(),
-            password_hash,
-        };
-        let audit = AuditContext::current();
-        self.store.create_user(new, &audit).await?;
-        Ok(user)
-    }
-
-    /// Checks a new password: the rules of [`Password::parse`], and the configured list of passwords
-    /// that became public.
-    ///
-    /// # Errors
-    /// The rule that the password breaks.
-    pub fn parse_new_password(
-        &self,
-        text: String,
-        own_address: Option<&Email>,
-    ) -> Result<Password, InvalidValue> {
-        let password = Password::parse(text, own_address)?;
-        if self.breached_passwords.contains(password.expose()) {
-            return Err(InvalidValue {
-                code: "BREACHED",
-                message: "is in a list of passwords that became public; choose another one",
-            });
-        }
-        Ok(password)
-    }
-
-    /// Counts a registration whose fields are not valid.
-    pub fn count_invalid_registration(&self) {
-        self.attempts.register.count(Outcome::Failure);
     }
 
     /// Logs in and creates a family of refresh tokens. `emails` are the possible forms of one

@@ -123,8 +123,9 @@ on_both! {
         // anything: memory stays in the address space after its first use.
         drop(Service::builder(backend).database(&database).start().await);
         let service = Service::builder(backend).database(&database).start().await;
-        // Enough memory for a thread, but not for the 19 MiB of a hash.
-        let limit = address_space(service.pid()) + (8 << 20);
+        // Enough memory for a thread, for connections and for the allocator's next region, but not for
+        // the 19 MiB of a hash.
+        let limit = address_space(service.pid()) + (15 << 20);
         let set = Command::new("prlimit")
             .args([format!("--pid={}", service.pid()), format!("--as={limit}")])
             .status()

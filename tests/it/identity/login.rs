@@ -18,7 +18,7 @@ on_both! {
         writeln!(list, "short\nnineteen purple owls\n{PASSWORD}").unwrap();
         let path = list.path().to_str().unwrap();
         let service = Service::builder(backend)
-            .env("APP__AUTH__BREACHED_PASSWORDS_FILE", path)
+            .env("APP__AUTH__BREACHED_PASSWORDS_PATH", path)
             .start()
             .await;
         let body = json!({"email": "ada@example.com", "name": "Ada", "password": "nineteen purple owls"});
@@ -35,12 +35,12 @@ on_both! {
         assert_eq!(refused.body["errors"][0]["field"], "new_password");
 
         let mut process = Service::builder(backend)
-            .env("APP__AUTH__BREACHED_PASSWORDS_FILE", "/nonexistent/list")
+            .env("APP__AUTH__BREACHED_PASSWORDS_PATH", "/nonexistent/list")
             .spawn()
             .await;
         assert_eq!(process.wait().await.code(), Some(64));
         let report = process.stderr().join("\n");
-        assert!(report.contains("auth.breached_passwords_file"), "{report}");
+        assert!(report.contains("auth.breached_passwords_path"), "{report}");
     }
 
     async fn a_registered_user_logs_in_and_reads_the_account(backend: Backend) {
