@@ -58,7 +58,8 @@ pub mod groups {
         codes::DEADLINE_EXCEEDED,
     ];
     /// Problems of operations that need a principal.
-    pub const AUTHENTICATED: &[&Code] = &[codes::UNAUTHENTICATED];
+    pub const AUTHENTICATED: &[&Code] =
+        &[codes::UNAUTHENTICATED, codes::IDENTITY_PROVIDER_UNAVAILABLE];
     /// Problems of operations that need an administrator, beside [`AUTHENTICATED`].
     pub const ADMIN: &[&Code] = &[codes::FORBIDDEN];
     /// Problems of operations on one object, which the path names.

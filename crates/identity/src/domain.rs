@@ -8,9 +8,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 mod email;
+mod outside_user;
 mod weak_passwords;
 
 pub use email::Email;
+pub use outside_user::{is_outside_user, outside_user};
 
 /// Longest name, in characters.
 const MAX_NAME_CHARS: usize = 100;

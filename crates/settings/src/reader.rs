@@ -285,6 +285,7 @@ fn placeholder<T: Setting>(key: &SettingKey, profile: Profile, service: &str) ->
 }
 
 #[cfg(test)]
+#[expect(unreachable_pub, reason = "sections are public by their macro")]
 mod tests {
     use super::*;
 

@@ -2,6 +2,7 @@
 
 mod auth;
 mod jwks;
+mod local_user;
 mod users;
 
 use std::sync::Arc;
@@ -34,6 +35,9 @@ pub mod codes {
         pub INVALID_REFRESH_TOKEN = 401, "The refresh token is not valid";
         /// `current_password` is wrong.
         pub WRONG_PASSWORD = 403, "Wrong password";
+        /// The user belongs to an identity provider, which keeps name, address and password. The
+        /// account here is an id without personal data.
+        pub MANAGED_BY_PROVIDER = 403, "The identity provider manages this user";
         /// Another user has registered this address.
         pub EMAIL_TAKEN = 409, "The e-mail address is taken";
         /// The refresh token was rotated within `auth.refresh_grace`, for example by a request at
