@@ -7,6 +7,7 @@ mod erasure;
 mod hashing;
 mod keys;
 mod login;
+mod oidc;
 mod password_guessing;
 mod refresh;
 mod sql;

@@ -116,7 +116,7 @@ async fn get(
 /// `max-age` of `Cache-Control` (RFC 9111, section 5.2.2.1).
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::CACHE_CONTROL)?.to_str().ok()?;
-    let directives = value.split(',').map(|directive| directive.trim());
+    let directives = value.split(',').map(str::trim);
     let seconds = directives
         .filter_map(|directive| directive.strip_prefix("max-age="))
         .find_map(|seconds| seconds.trim_matches('"').parse().ok())?;
@@ -154,7 +154,7 @@ mod tests {
             let headers = [(header::CACHE_CONTROL, value.parse().unwrap())];
             max_age(&headers.into_iter().collect())
         };
-        assert_eq!(age("public, max-age=300"), Some(Duration::from_secs(300)));
+        assert_eq!(age("public, max-age=300"), Some(Duration::from_mins(5)));
         for other in ["no-cache", "max-age", "max-age=-1", "s-maxage=300"] {
             assert_eq!(age(other), None, "{other}");
         }

@@ -171,13 +171,14 @@ impl Provider {
     fn tell(&self, error: Option<&FetchError>) {
         self.metrics.count_fetch(error.is_none());
         let issuer = self.issuer.name;
-        match error {
-            Some(error) => tracing::warn!(
+        if let Some(error) = error {
+            tracing::warn!(
                 issuer,
                 %error,
                 "the keys of an identity provider could not be fetched; trying again"
-            ),
-            None => tracing::debug!(issuer, "the keys of an identity provider were fetched"),
+            );
+        } else {
+            tracing::debug!(issuer, "the keys of an identity provider were fetched");
         }
     }
 
