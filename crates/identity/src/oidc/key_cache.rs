@@ -36,7 +36,7 @@ struct State {
     is_fetching: bool,
     /// Number of fetches that have ended.
     ended: u64,
-    has_failed: bool,
+    has_succeeded: bool,
 }
 
 /// A key set with a number that distinguishes it from its predecessors.
@@ -75,9 +75,9 @@ impl KeyCache {
         (keys.fetched.elapsed() < self.max_age).then(|| keys.clone())
     }
 
-    /// Whether the last fetch failed.
-    pub(super) fn has_failed(&self) -> bool {
-        self.state.borrow().has_failed
+    /// Whether the last fetch succeeded.
+    pub(super) fn has_succeeded(&self) -> bool {
+        self.state.borrow().has_succeeded
     }
 
     /// The keys, of which one has this name. If there is none, it waits for a fetch, unless the
@@ -148,7 +148,7 @@ impl KeyCache {
         self.state.send_modify(|state| {
             state.is_fetching = false;
             state.ended += 1;
-            state.has_failed = result.is_err();
+            state.has_succeeded = result.is_ok();
             if let Ok(fetched) = result {
                 state.replace(fetched.keys, began);
             }

@@ -84,11 +84,8 @@ impl Providers {
             });
             let checked = Arc::clone(provider);
             let probe = move || {
-                let answer = if checked.keys.has_failed() {
-                    Err("its keys cannot be fetched")
-                } else {
-                    Ok(())
-                };
+                let succeeded = checked.keys.has_succeeded().then_some(());
+                let answer = succeeded.ok_or("its keys cannot be fetched");
                 std::future::ready(answer).boxed()
             };
             let check = format!("identity_provider_{name}");

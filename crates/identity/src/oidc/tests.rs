@@ -154,7 +154,7 @@ async fn the_algorithm_of_a_token_must_be_one_of_its_key() {
     );
 }
 
-/// The public key is known to everybody, so it must never be used as a secret (RFC 8725, section
+/// Attackers have the public key, so it must never be used as a secret (RFC 8725, section
 /// 2.1).
 #[tokio::test]
 async fn a_public_key_is_no_secret() {
