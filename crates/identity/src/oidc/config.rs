@@ -249,3 +249,6 @@ fn is_loopback(host: &str) -> bool {
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     address.map_or(host == "localhost", |address| address.is_loopback())
 }
+
+#[cfg(test)]
+mod tests;
