@@ -134,6 +134,19 @@ async fn a_request_names_the_service_and_its_trace() {
 }
 
 #[tokio::test]
+async fn outside_of_all_work_a_request_has_no_trace() {
+    let server = Server::start(&[OK]);
+    let mut request = server.request(Method::GET);
+    for name in [TRACEPARENT, TRACESTATE] {
+        let foreign = HeaderValue::from_static("foreign");
+        request.headers_mut().insert(name, foreign);
+    }
+    client(limits()).send(request).await.unwrap();
+    let heads = server.heads();
+    assert!(!heads[0].contains("foreign"), "{heads:?}");
+}
+
+#[tokio::test]
 async fn a_temporary_failure_is_repeated() {
     let server = Server::start(&[BUSY, BUSY, OK]);
     let client = client(limits());

@@ -75,7 +75,9 @@ pub fn security_schemes() -> [(&'static str, SecurityScheme); 1] {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
-        .description(Some("An access token from /api/v1/auth/login (RFC 9068)"))
+        .description(Some(
+            "An access token from /api/v1/auth/login, or of an identity provider (RFC 9068)",
+        ))
         .build();
     [("bearer", SecurityScheme::Http(bearer))]
 }

@@ -79,7 +79,8 @@ impl ProviderAuthenticator {
                 Ok(verified.claims.principal)
             }
             Err(Rejection::Invalid(reason)) => {
-                tracing::debug!(reason, "a token of an identity provider was rejected");
+                let issuer = provider.name();
+                tracing::debug!(reason, issuer, "an access token was rejected");
                 Err(AuthError::Refused)
             }
             Err(Rejection::Unavailable) => Err(AuthError::Unchecked(

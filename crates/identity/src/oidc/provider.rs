@@ -217,6 +217,11 @@ impl Provider {
         keys.end_fetch(keys.begin_fetch(), result, &mut keys.retries());
     }
 
+    /// Name in metrics and log lines.
+    pub(super) fn name(&self) -> &'static str {
+        self.issuer.name
+    }
+
     /// Seconds after which the keys may be there.
     pub(super) fn retry_after(&self) -> u64 {
         self.issuer.refetch_interval.as_secs().max(1)

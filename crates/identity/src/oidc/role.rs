@@ -87,6 +87,8 @@ mod tests {
             ("roles", json!({"roles": {"admin": true}})),
             ("roles", json!({"roles": [["admin"]]})),
             ("roles", json!({"roles": true})),
+            ("roles", json!({"roles": "administrator"})),
+            ("scope", json!({"scope": "read admin:read"})),
             ("roles.admin", json!({"roles": ["admin"]})),
             ("realm_access.roles", json!({"realm_access": "admin"})),
             ("role", json!({"roles": "admin"})),
