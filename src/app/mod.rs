@@ -104,11 +104,18 @@ pub fn build(platform: &Platform<'_>, stores: &Stores) -> anyhow::Result<Router>
     let auth = router(identity::http::auth_routes(), faults).layer(credentials);
     let keys = router(identity::http::key_routes(), faults);
     let users = router(identity::http::user_routes(), faults).layer(protected.clone());
+    let administration =
+        router(identity::http::administration_routes(), faults).layer(protected.clone());
     let ledger = router(ledger::http::routes(), faults)
         .layer(protected)
         .with_state(ledger);
     Ok(ping
-        .merge(auth.merge(keys).merge(users).with_state(identity))
+        .merge(
+            auth.merge(keys)
+                .merge(users)
+                .merge(administration)
+                .with_state(identity),
+        )
         .merge(ledger))
 }
 
@@ -203,6 +210,8 @@ pub fn openapi() -> OpenApi {
             (name = "ping", description = "Whether the API answers"),
             (name = "auth", description = "Registration, login, tokens and their keys"),
             (name = "users", description = "The own account"),
+            (name = "sessions", description = "The own logins"),
+            (name = "administration", description = "The users of the service, for administrators"),
             (name = "accounts", description = "Accounts of the ledger"),
             (name = "deposits", description = "Money from outside, by administrators"),
             (name = "transfers", description = "Money between accounts"),
@@ -215,15 +224,18 @@ pub fn openapi() -> OpenApi {
         ping::routes().into_openapi(),
         identity::http::auth_routes().into_openapi(),
         identity::http::user_routes().into_openapi(),
+        identity::http::administration_routes().into_openapi(),
         identity::http::key_routes().into_openapi(),
         ledger::http::routes().into_openapi(),
     ] {
         document.merge(slice);
     }
     // The ledger refuses to erase a user with money.
-    let user = document.paths.paths.get_mut("/api/v1/users/me");
-    if let Some(erasure) = user.and_then(|user| user.delete.as_mut()) {
-        description::add_problems(erasure, &[ledger::http::codes::ACCOUNT_NOT_EMPTY]);
+    for path in ["/api/v1/users/me", "/api/v1/users/{id}"] {
+        let user = document.paths.paths.get_mut(path);
+        if let Some(erasure) = user.and_then(|user| user.delete.as_mut()) {
+            description::add_problems(erasure, &[ledger::http::codes::ACCOUNT_NOT_EMPTY]);
+        }
     }
     description::complete(&mut document);
     let components = document.components.get_or_insert_default();

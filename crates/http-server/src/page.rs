@@ -37,7 +37,7 @@ impl PageQuery {
     }
 }
 
-/// A page of a list, newest first.
+/// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Page)]
 pub struct PageBody<T> {

@@ -29,7 +29,8 @@ pub struct AccessTokens {
     clock: SharedClock,
 }
 
-/// Claims of a token: those of RFC 9068, section 2.2, the role, and the user's token epoch.
+/// Claims of a token: those of RFC 9068, section 2.2, the role, the session, and the user's token
+/// epoch.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -41,10 +42,12 @@ struct Claims<'a> {
     jti: Uuid,
     client_id: &'a str,
     role: &'a str,
+    /// The session, in the claim that `OpenID` Connect Front-Channel Logout 1.0 defines.
+    sid: Uuid,
     token_epoch: i64,
 }
 
-/// Claims that verification reads. All but the epoch are required (RFC 9068, section 2.2, where
+/// Claims that verification reads. All but session and epoch are required (RFC 9068, section 2.2, where
 /// `nbf` and `role` are additions of this service). The library compares issuer and audience. The
 /// times are compared here, so that they follow the service's clock. They are whole seconds.
 #[derive(Deserialize)]
@@ -56,6 +59,9 @@ struct DecodedClaims {
     jti: String,
     client_id: String,
     role: String,
+    /// Missing in tokens of releases that had no sessions.
+    #[serde(default)]
+    sid: Option<Uuid>,
     /// Missing in tokens of releases that had no epochs.
     #[serde(default)]
     token_epoch: i64,
@@ -66,6 +72,8 @@ struct DecodedClaims {
 pub struct VerifiedToken {
     /// The user of the token.
     pub user: Uuid,
+    /// The session of the token.
+    pub session: Option<Uuid>,
     /// `exp`, in seconds since the epoch.
     pub expires_at: i64,
     /// Token epoch of the user at the time of signing.
@@ -136,6 +144,7 @@ impl AccessTokens {
     pub fn sign(
         &self,
         user: Uuid,
+        session: Uuid,
         authorization: AuthorizationClaims,
     ) -> jsonwebtoken::errors::Result<String> {
         let now = self.clock.now().unix_timestamp();
@@ -157,6 +166,7 @@ impl AccessTokens {
             jti: new_id(),
             client_id: CLIENT_ID,
             role: authorization.role.as_str(),
+            sid: session,
             token_epoch: authorization.epoch,
         };
         jsonwebtoken::encode(&header, &claims, &key.encoding_key)
@@ -205,6 +215,7 @@ impl AccessTokens {
         }
         Ok(VerifiedToken {
             user: claims.sub,
+            session: claims.sid,
             expires_at: claims.exp,
             epoch: claims.token_epoch,
             key_generation: generation.number,

@@ -1,9 +1,10 @@
 //! Finds the principal behind an access token, from a cache where that is safe.
 //!
-//! Two bounded caches save work. A verified token is cached by its SHA-256 until it expires or the
-//! keys change, which saves the check of the signature. The role and the token epoch of a user are
-//! cached for `STATE_TTL`, which saves a query. For that time a replica still accepts an erased
-//! user, a withdrawn role or a token of an earlier epoch if another replica made the change.
+//! Bounded caches save work. A verified token is cached by its SHA-256 until it expires or the keys
+//! change, which saves the check of the signature. The role and the token epoch of a user, and
+//! whether a session is open, are cached for `STATE_TTL`, which saves a query. For that time a
+//! replica still accepts an erased user, a withdrawn role, a token of an earlier epoch or of an ended
+//! session if another replica made the change.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,9 +18,9 @@ use uuid::Uuid;
 
 use super::access::{AccessTokens, VerifiedToken};
 use super::metrics::{Outcome, OutcomeCounters};
-use super::store::{AuthorizationClaims, IdentityStore};
+use super::store::{AccessState, AuthorizationClaims, IdentityStore};
 
-/// Lifetime of a cached user state. The contract allows 10 s.
+/// Lifetime of the cached state of a user or session. The contract allows 10 s.
 const STATE_TTL: Duration = Duration::from_secs(5);
 /// Capacity of each cache.
 const CACHE_CAPACITY: usize = 10_000;
@@ -33,6 +34,7 @@ pub struct TokenAuthenticator {
     /// By the SHA-256 of the token.
     verified_tokens: Cache<[u8; 32], VerifiedToken>,
     user_states: Cache<Uuid, UserState>,
+    session_states: Cache<Uuid, SessionState>,
     outcomes: OutcomeCounters,
 }
 
@@ -40,6 +42,12 @@ pub struct TokenAuthenticator {
 struct UserState {
     /// `None` if the user is erased.
     claims: Option<AuthorizationClaims>,
+    read_at: Instant,
+}
+
+#[derive(Clone, Copy)]
+struct SessionState {
+    is_open: bool,
     read_at: Instant,
 }
 
@@ -56,6 +64,7 @@ impl TokenAuthenticator {
             store,
             verified_tokens: Cache::new(CACHE_CAPACITY),
             user_states: Cache::new(CACHE_CAPACITY),
+            session_states: Cache::new(CACHE_CAPACITY),
             outcomes,
         }
     }
@@ -63,6 +72,11 @@ impl TokenAuthenticator {
     /// Removes the state of a user from the cache after a change.
     pub fn evict_user(&self, user: Uuid) {
         self.user_states.remove(&user);
+    }
+
+    /// Removes the state of a session from the cache after its end.
+    pub fn evict_session(&self, session: Uuid) {
+        self.session_states.remove(&session);
     }
 
     fn verify(&self, token: &str) -> Option<VerifiedToken> {
@@ -87,28 +101,50 @@ impl TokenAuthenticator {
         None
     }
 
-    /// The cached state of the user of a token. A token with a later epoch proves that the cached
-    /// state is out of date.
-    fn cached_state(&self, token: &VerifiedToken) -> Option<UserState> {
+    /// The cached state of the user and of the session of a token. A token with a later epoch proves
+    /// that the cached state is out of date.
+    fn cached_state(&self, token: &VerifiedToken) -> Option<AccessState> {
         let state = self.user_states.get(&token.user)?;
         let is_current = state.read_at.elapsed() < STATE_TTL
             && state
                 .claims
                 .is_none_or(|claims| claims.epoch >= token.epoch);
-        is_current.then_some(state)
+        if !is_current {
+            return None;
+        }
+        let session_is_open = match token.session {
+            None => true,
+            Some(session) => {
+                let session = self.session_states.get(&session)?;
+                if session.read_at.elapsed() >= STATE_TTL {
+                    return None;
+                }
+                session.is_open
+            }
+        };
+        Some(AccessState {
+            user: state.claims,
+            session_is_open,
+        })
     }
 
-    /// The current role and epoch of the user of a token.
-    async fn claims(&self, token: &VerifiedToken) -> Result<Option<AuthorizationClaims>, DbError> {
+    /// The current state of the user and of the session of a token.
+    async fn state(&self, token: &VerifiedToken) -> Result<AccessState, DbError> {
         if let Some(state) = self.cached_state(token) {
-            return Ok(state.claims);
+            return Ok(state);
         }
         // The lifetime starts before the query, because its result can be old on arrival.
         let read_at = Instant::now();
-        let claims = self.store.authorization_claims(token.user).await?;
+        let state = self.store.access_state(token.user, token.session).await?;
+        let claims = state.user;
         self.user_states
             .insert(token.user, UserState { claims, read_at });
-        Ok(claims)
+        if let Some(session) = token.session {
+            let is_open = state.session_is_open;
+            self.session_states
+                .insert(session, SessionState { is_open, read_at });
+        }
+        Ok(state)
     }
 
     async fn principal_of(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError> {
@@ -119,8 +155,8 @@ impl TokenAuthenticator {
         };
         let token = self.verify(token).ok_or(AuthError::Refused)?;
         // Uses the current role, not the role at the time of signing.
-        let claims = self.claims(&token).await.map_err(unchecked)?;
-        principal(&token, claims).ok_or(AuthError::Refused)
+        let state = self.state(&token).await.map_err(unchecked)?;
+        principal(&token, state).ok_or(AuthError::Refused)
     }
 }
 
@@ -128,12 +164,13 @@ fn unchecked(error: DbError) -> AuthError {
     AuthError::Unchecked(error.into())
 }
 
-/// A token is valid while its epoch equals the user's.
-fn principal(token: &VerifiedToken, claims: Option<AuthorizationClaims>) -> Option<Principal> {
-    let claims = claims.filter(|claims| claims.epoch == token.epoch)?;
-    Some(Principal {
+/// A token is valid while its epoch equals the user's and its session is open.
+fn principal(token: &VerifiedToken, state: AccessState) -> Option<Principal> {
+    let claims = state.user.filter(|claims| claims.epoch == token.epoch)?;
+    state.session_is_open.then_some(Principal {
         user: token.user,
         role: claims.role,
+        session: token.session,
     })
 }
 
@@ -147,7 +184,7 @@ impl Authenticator for TokenAuthenticator {
             return None;
         }
         let token = self.cached_token(&sha256(token.as_bytes()))?;
-        let principal = principal(&token, self.cached_state(&token)?.claims)?;
+        let principal = principal(&token, self.cached_state(&token)?)?;
         self.outcomes.count(Outcome::Success);
         Some(principal)
     }
@@ -177,7 +214,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::tests::{FixedClock, NOW, USER, USER_CLAIMS, tokens};
+    use crate::access::tests::{FixedClock, NOW, SESSION, USER, USER_CLAIMS, tokens};
     use crate::metrics::{AttemptCounters, IdentityMetrics};
     use crate::signing_keys::SigningKeySet;
     use crate::store::{PostgresIdentityStore, SqliteIdentityStore};
@@ -196,7 +233,7 @@ mod tests {
     impl CachedToken {
         fn new() -> Self {
             let (tokens, clock) = tokens(&SigningKeySet::generate().unwrap());
-            let token = tokens.sign(USER, USER_CLAIMS).unwrap();
+            let token = tokens.sign(USER, SESSION, USER_CLAIMS).unwrap();
             let metrics = IdentityMetrics::register(&prometheus::Registry::new()).unwrap();
             let outcomes = AttemptCounters::new(&metrics).token;
             let cached = Self {
@@ -207,6 +244,7 @@ mod tests {
             };
             cached.authenticator.verify(&cached.token).unwrap();
             cached.cache_state(Some(USER_CLAIMS), Duration::ZERO);
+            cached.cache_session(true, Duration::ZERO);
             cached
         }
 
@@ -215,6 +253,13 @@ mod tests {
             let read_at = Instant::now().checked_sub(age).unwrap();
             let state = UserState { claims, read_at };
             self.authenticator.user_states.insert(USER, state);
+        }
+
+        /// Caches a state of the session that was read `age` ago.
+        fn cache_session(&self, is_open: bool, age: Duration) {
+            let read_at = Instant::now().checked_sub(age).unwrap();
+            let state = SessionState { is_open, read_at };
+            self.authenticator.session_states.insert(SESSION, state);
         }
 
         fn principal(&self) -> Option<Principal> {
@@ -246,6 +291,7 @@ mod tests {
         let principal = Principal {
             user: USER,
             role: USER_CLAIMS.role,
+            session: Some(SESSION),
         };
         assert_eq!(cached.principal(), Some(principal));
         assert_eq!(cached.counted("success"), 1);
@@ -266,6 +312,20 @@ mod tests {
         cached.cache_state(Some(USER_CLAIMS), STATE_TTL / 2);
         assert!(cached.principal().is_some());
         cached.cache_state(Some(USER_CLAIMS), STATE_TTL);
+        assert_eq!(cached.principal(), None);
+    }
+
+    #[tokio::test]
+    async fn a_sessions_state_is_cached_until_its_ttl() {
+        let cached = CachedToken::new();
+        cached.cache_session(true, STATE_TTL / 2);
+        assert!(cached.principal().is_some());
+        cached.cache_session(true, STATE_TTL);
+        assert_eq!(cached.principal(), None);
+        cached.cache_session(false, Duration::ZERO);
+        assert_eq!(cached.principal(), None, "the session has ended");
+        cached.cache_session(true, Duration::ZERO);
+        cached.authenticator.evict_session(SESSION);
         assert_eq!(cached.principal(), None);
     }
 

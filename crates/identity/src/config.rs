@@ -28,6 +28,10 @@ settings! {
         /// Time after the rotation of a refresh token in which its reuse is answered 409 and
         /// revokes nothing.
         pub refresh_grace("refresh_grace"): Duration = Same("10s");
+        /// Longest life of a session, from its login. A refresh does not prolong it beyond that.
+        pub session_max_age("session_max_age"): Duration = Same("90d"), check positive;
+        /// Limit of the sessions of a user. A further login ends the oldest one.
+        pub max_sessions("max_sessions"): u32 = Same("100"), check at_least_one;
         /// Limit of concurrent password hashes. Each of them uses 19 MiB, and further ones wait.
         /// Changes and confirmations of passwords use at most half of it, rounded up.
         pub max_concurrent_hashes("max_concurrent_hashes"): u32 = Same("4"), check at_least_one;

@@ -9,10 +9,14 @@ use uuid::Uuid;
 
 mod email;
 mod outside_user;
+mod session;
+mod user_filter;
 mod weak_passwords;
 
 pub use email::Email;
 pub use outside_user::{is_outside_user, outside_user};
+pub use session::{Session, SessionOrigin};
+pub use user_filter::{SearchText, UserFilter, UserOrder};
 
 /// Longest name, in characters.
 const MAX_NAME_CHARS: usize = 100;

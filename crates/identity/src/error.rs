@@ -28,9 +28,15 @@ pub enum IdentityError {
     /// The user is erased.
     #[error("there is no such user")]
     NoSuchUser,
+    /// The user has no such session.
+    #[error("the user has no such session")]
+    NoSuchSession,
     /// The version is not one of `If-Match`.
     #[error("the user has changed")]
     VersionMismatch,
+    /// The user is the last administrator, who can neither be erased nor lose the role.
+    #[error("the user is the last administrator")]
+    LastAdministrator,
     /// A part of the service refuses the erasure. The client gets this problem.
     #[error("the erasure was refused")]
     ErasureRefused(Problem),
@@ -64,6 +70,7 @@ impl From<ChangeError> for IdentityError {
             ChangeError::VersionMismatch => Self::VersionMismatch,
             ChangeError::PasswordChanged => Self::WrongPassword,
             ChangeError::EmailTaken => Self::EmailTaken,
+            ChangeError::LastAdministrator => Self::LastAdministrator,
             ChangeError::ErasureRefused(problem) => Self::ErasureRefused(problem),
             ChangeError::Database(error) => Self::Database(error),
         }

@@ -22,6 +22,8 @@ metrics! {
         /// tokens have two more: `rotated` (reused within the grace period) and `reused` (reused
         /// after it, which revokes the family).
         pub attempts: IntCounterVec = "auth_attempts_total"["kind", "outcome"];
+        /// Sessions that a login ended because the user had `auth.max_sessions`.
+        pub displaced_sessions: IntCounter = "auth_sessions_displaced_total";
         /// Time that password hashes waited for one of the `auth.max_concurrent_hashes` permits.
         pub hash_wait: Histogram = "auth_hash_wait_seconds", buckets QUICK;
         /// Password hashes that were rejected with 503, by reason. `queue_full`: too many hashes

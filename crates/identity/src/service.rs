@@ -1,7 +1,9 @@
-//! Operations of the slice, independent of HTTP: register, log in, refresh, log out, and the
-//! operations of users on their own account.
+//! Operations of the slice, independent of HTTP: register, log in, refresh, log out, the operations
+//! of users on their own account and sessions, and those of administrators on any account.
 
+mod administration;
 mod own_user;
+mod sessions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use db::DbError;
+use prometheus::IntCounter;
 use request::Role;
 use secrecy::{ExposeSecret as _, SecretString};
 use settings::clock::{SharedClock, new_id};
@@ -16,7 +19,7 @@ use uuid::Uuid;
 
 use super::access::AccessTokens;
 use super::authenticator::{TokenAuthenticator, sha256};
-use super::domain::{Email, Name, Password, User};
+use super::domain::{Email, Name, Password, SessionOrigin, User};
 use super::error::IdentityError;
 use super::metrics::{AttemptCounters, HashMetrics, IdentityMetrics, Outcome};
 use super::password::{PasswordHasher, PasswordVerification};
@@ -39,8 +42,11 @@ pub struct Service {
     authenticator: Arc<TokenAuthenticator>,
     attempts: AttemptCounters,
     clock: SharedClock,
+    displaced_sessions: IntCounter,
     refresh_ttl: Duration,
     refresh_grace: Duration,
+    session_max_age: Duration,
+    max_sessions: u32,
 }
 
 /// A pair of tokens for a client.
@@ -91,6 +97,9 @@ impl Service {
             clock,
             refresh_ttl: config.refresh_ttl,
             refresh_grace: config.refresh_grace,
+            session_max_age: config.session_max_age,
+            max_sessions: config.max_sessions,
+            displaced_sessions: metrics.displaced_sessions.clone(),
         }
     }
 
@@ -168,8 +177,9 @@ impl Service {
         &self,
         emails: impl Iterator<Item = Email> + Send,
         password: Password,
+        origin: SessionOrigin,
     ) -> Result<TokenPair, IdentityError> {
-        let result = self.log_in(emails, password).await;
+        let result = self.log_in(emails, password, origin).await;
         self.attempts.login.count(outcome(&result));
         result
     }
@@ -178,6 +188,7 @@ impl Service {
         &self,
         emails: impl Iterator<Item = Email> + Send,
         password: Password,
+        origin: SessionOrigin,
     ) -> Result<TokenPair, IdentityError> {
         let (mut credentials, mut unknown) = (None, None);
         for email in emails {
@@ -211,37 +222,52 @@ impl Service {
         }
         let now = self.clock.now();
         let (refresh_token, token_hash) = new_refresh_token()?;
+        let session = new_id();
         let family = NewTokenFamily {
-            id: new_id(),
+            id: session,
             user: credentials.user,
             verified_hash: credentials.password_hash,
             upgraded_hash,
+            origin,
+            max_sessions: self.max_sessions,
             token: token_hash,
-            expires_at: now + self.refresh_ttl,
+            expires_at: now + self.refresh_ttl.min(self.session_max_age),
             now,
         };
-        if !self.store.create_token_family(family).await? {
-            return Err(IdentityError::InvalidCredentials);
-        }
-        self.token_pair(credentials.user, credentials.claims, refresh_token)
+        let displaced = self.store.create_token_family(family).await?;
+        let displaced = displaced.ok_or(IdentityError::InvalidCredentials)?;
+        self.displaced_sessions.inc_by(displaced);
+        self.token_pair(credentials.user, session, credentials.claims, refresh_token)
     }
 
     /// Rotates a refresh token.
     ///
     /// # Errors
     /// [`IdentityError::InvalidRefreshToken`], [`IdentityError::RefreshTokenRotated`], or a failure.
-    pub async fn refresh(&self, refresh_token: &SecretString) -> Result<TokenPair, IdentityError> {
-        let (result, outcome) = match self.rotate(refresh_token).await {
+    pub async fn refresh(
+        &self,
+        refresh_token: &SecretString,
+        origin: SessionOrigin,
+    ) -> Result<TokenPair, IdentityError> {
+        let (result, outcome) = match self.rotate(refresh_token, origin).await {
             Ok((RotationOutcome::Reused { user, family }, _)) => {
                 tracing::warn!(
                     %user,
                     %family,
                     "a refresh token was reused after its rotation; its family was revoked"
                 );
+                self.authenticator.evict_session(family);
                 (Err(IdentityError::InvalidRefreshToken), Outcome::Reused)
             }
-            Ok((RotationOutcome::Rotated { user, claims }, successor)) => {
-                let result = self.token_pair(user, claims, successor);
+            Ok((
+                RotationOutcome::Rotated {
+                    user,
+                    family,
+                    claims,
+                },
+                successor,
+            )) => {
+                let result = self.token_pair(user, family, claims, successor);
                 let outcome = outcome(&result);
                 (result, outcome)
             }
@@ -261,6 +287,7 @@ impl Service {
     async fn rotate(
         &self,
         refresh_token: &SecretString,
+        origin: SessionOrigin,
     ) -> Result<(RotationOutcome, SecretString), IdentityError> {
         let now = self.clock.now();
         let (successor, successor_hash) = new_refresh_token()?;
@@ -268,6 +295,8 @@ impl Service {
             token: sha256(refresh_token.expose_secret().as_bytes()),
             successor: successor_hash,
             expires_at: now + self.refresh_ttl,
+            max_age: self.session_max_age,
+            origin,
             grace: self.refresh_grace,
             now,
         };
@@ -277,12 +306,13 @@ impl Service {
     fn token_pair(
         &self,
         user: Uuid,
+        session: Uuid,
         claims: AuthorizationClaims,
         refresh_token: SecretString,
     ) -> Result<TokenPair, IdentityError> {
         let access_token = self
             .access_tokens
-            .sign(user, claims)
+            .sign(user, session, claims)
             .map_err(|error| IdentityError::Defect(error.to_string()))?;
         Ok(TokenPair {
             access_token: access_token.into(),
@@ -291,7 +321,7 @@ impl Service {
         })
     }
 
-    /// Revokes the family of a refresh token. An unknown token is not an error.
+    /// Ends the session of a refresh token. An unknown token is not an error.
     ///
     /// # Errors
     /// If the database fails.
@@ -303,7 +333,10 @@ impl Service {
             .await
             .map_err(IdentityError::from);
         self.attempts.logout.count(outcome(&result));
-        result
+        if let Some(session) = result? {
+            self.authenticator.evict_session(session);
+        }
+        Ok(())
     }
 }
 

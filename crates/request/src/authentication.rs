@@ -44,6 +44,8 @@ pub struct Principal {
     pub user: Uuid,
     /// The permissions of the user.
     pub role: Role,
+    /// The session of the credentials. `None` for credentials without one, such as API keys.
+    pub session: Option<Uuid>,
 }
 
 /// The credentials of a client.

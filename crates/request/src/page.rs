@@ -1,4 +1,4 @@
-//! Keyset pages of a list, newest first, independent of the protocol.
+//! Keyset pages of a list in the order of its ids, independent of the protocol.
 //!
 //! The position of a page is the id of an item instead of an offset, so that pages stay correct
 //! while rows are added and removed. Ids are UUIDv7, so their order is the order of time. Clients
@@ -16,7 +16,7 @@
 //!
 //! let cursor = page.next_cursor().expect("there is a next page");
 //! let next = PageRequest::new(Some(2), Some(&cursor))?;
-//! assert_eq!(next.before, Some(Uuid::from_u128(2)));
+//! assert_eq!(next.after, Some(Uuid::from_u128(2)));
 //! # Ok::<(), request::page::InvalidPage>(())
 //! ```
 
@@ -34,11 +34,11 @@ pub const MAX_LIMIT: u32 = 100;
 pub struct PageRequest {
     /// Maximum number of items.
     pub limit: u32,
-    /// Only items before this one, newest first. `None` for the first page.
-    pub before: Option<Uuid>,
+    /// Only items that follow this one in the order of the list. `None` for the first page.
+    pub after: Option<Uuid>,
 }
 
-/// A page of a list, newest first.
+/// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
     /// The items.
@@ -68,8 +68,8 @@ impl PageRequest {
         if !(1..=MAX_LIMIT).contains(&limit) {
             return Err(InvalidPage::Limit);
         }
-        let before = cursor.map(decode_cursor).transpose()?;
-        Ok(Self { limit, before })
+        let after = cursor.map(decode_cursor).transpose()?;
+        Ok(Self { limit, after })
     }
 
     /// Number of items that a store fetches. It is one more than the page, to show whether there is
@@ -114,7 +114,7 @@ mod tests {
         let page = request.page(ids.clone(), |id| *id);
         assert_eq!(page.items, ids[..3]);
         let next = PageRequest::new(Some(3), page.next_cursor().as_deref()).unwrap();
-        assert_eq!(next.before, Some(ids[2]));
+        assert_eq!(next.after, Some(ids[2]));
         let last = request.page(ids[..3].to_vec(), |id| *id);
         assert_eq!(last.next_cursor(), None);
     }
@@ -140,6 +140,6 @@ mod tests {
             assert_eq!(invalid, Err(InvalidPage::Cursor), "{cursor}");
         }
         let default = PageRequest::new(None, None).unwrap();
-        assert_eq!((default.limit, default.before), (DEFAULT_LIMIT, None));
+        assert_eq!((default.limit, default.after), (DEFAULT_LIMIT, None));
     }
 }

@@ -142,7 +142,7 @@ on_both! {
         assert!(matches!(again, Err(ChangeError::NoSuchUser)), "{again:?}");
         assert_eq!(*asked.lock().unwrap(), [user.id]);
         assert_eq!(store.user(user.id).await.unwrap(), None);
-        assert_eq!(store.authorization_claims(user.id).await.unwrap(), None);
+        assert_eq!(store.access_state(user.id, None).await.unwrap().user, None);
         let change = store.update_user(user.id, None, ExpectedVersion::Any, UserChange::default(), now).await;
         assert!(matches!(change, Err(ChangeError::NoSuchUser)), "{change:?}");
     }

@@ -1,5 +1,6 @@
 //! Users, credentials and tokens through the API.
 
+mod administration;
 mod administrators;
 mod bootstrap;
 pub mod client;
@@ -10,6 +11,7 @@ mod login;
 mod oidc;
 mod password_guessing;
 mod refresh;
+mod sessions;
 mod sql;
 mod tokens;
 mod users;

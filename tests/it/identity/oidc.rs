@@ -83,6 +83,11 @@ on_both! {
         let body = json!({"current_password": client::PASSWORD, "new_password": "another passphrase"});
         let request = service.client.post(url).bearer_auth(&token).json(&body);
         send(request).await.is_problem(403, "MANAGED_BY_PROVIDER");
+        // Its sessions are those of the provider.
+        let sessions = service.client.get(service.url("/api/v1/sessions"));
+        let answer = send(sessions.bearer_auth(&token)).await;
+        answer.is(200);
+        assert_eq!(answer.body["items"], json!([]));
     }
 
     async fn a_claim_makes_an_administrator(backend: Backend) {

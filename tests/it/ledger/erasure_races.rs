@@ -7,7 +7,7 @@ use gantry::app::ledger::domain::{AccountName, Currency, NewAccount, Order};
 use gantry::app::ledger::store::postgres::PostgresLedger;
 use gantry::app::ledger::store::sqlite::SqliteLedger;
 use gantry::app::ledger::store::{OpenError, TransferError};
-use identity::domain::{Email, Name, User};
+use identity::domain::{Email, Name, SessionOrigin, User};
 use identity::store::{
     ExpectedVersion, IdentityStore, NewTokenFamily, NewUser, PostgresIdentityStore,
     RotationOutcome, RotationRequest, SqliteIdentityStore,
@@ -74,6 +74,8 @@ fn family(user: Uuid, token: [u8; 32]) -> NewTokenFamily {
         user,
         verified_hash: HASH.to_owned(),
         upgraded_hash: None,
+        origin: SessionOrigin::default(),
+        max_sessions: 100,
         token,
         expires_at: now() + time::Duration::DAY,
         now: now(),
@@ -85,6 +87,8 @@ fn rotation(old: [u8; 32]) -> RotationRequest {
         token: old,
         successor: token(),
         expires_at: now() + time::Duration::DAY,
+        max_age: std::time::Duration::from_hours(1),
+        origin: SessionOrigin::default(),
         grace: std::time::Duration::ZERO,
         now: now(),
     }
@@ -147,7 +151,7 @@ on_both! {
         let closed = ledger.open(gone, "EUR").await;
         let target = ledger.open(other, "EUR").await;
         let old = token();
-        assert!(identity.create_token_family(family(gone, old)).await.unwrap());
+        assert_eq!(identity.create_token_family(family(gone, old)).await.unwrap(), Some(0));
         identity.erase_user(gone, None, ExpectedVersion::Any, now()).await.unwrap();
 
         let opened = ledger.store.open_account(&new_account(gone)).await;
@@ -158,7 +162,7 @@ on_both! {
         assert_refused(&ledger, &deposit(target, 1), gone, "deposit").await;
         let unclaimed = ledger.send(&payment(gone, closed, target, 1), None).await;
         assert!(matches!(unclaimed, Err(TransferError::Erased)), "{unclaimed:?}");
-        assert!(!identity.create_token_family(family(gone, token())).await.unwrap());
+        assert_eq!(identity.create_token_family(family(gone, token())).await.unwrap(), None);
         assert_eq!(identity.rotate(rotation(old)).await.unwrap(), RotationOutcome::Invalid);
 
         assert_nothing_left(&ledger).await;
@@ -190,7 +194,7 @@ on_both! {
         for round in 0..12 {
             let gone = user(&identity).await;
             let old = token();
-            assert!(identity.create_token_family(family(gone, old)).await.unwrap());
+            assert_eq!(identity.create_token_family(family(gone, old)).await.unwrap(), Some(0));
             let account = new_account(gone);
             let order = payment(gone, new_id(), target, 1);
             let held = claim(gone, "k", &order);

@@ -180,6 +180,6 @@ on_both! {
     }
 }
 
-fn page(limit: u32, before: Option<Uuid>) -> PageRequest {
-    PageRequest { limit, before }
+fn page(limit: u32, after: Option<Uuid>) -> PageRequest {
+    PageRequest { limit, after }
 }

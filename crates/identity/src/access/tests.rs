@@ -40,6 +40,7 @@ const fn claims_of(role: Role) -> AuthorizationClaims {
 }
 
 pub(crate) const USER: Uuid = Uuid::from_u128(7);
+pub(crate) const SESSION: Uuid = Uuid::from_u128(9);
 
 pub(crate) fn tokens(keys: &str) -> (AccessTokens, Arc<FixedClock>) {
     let mut config = Config::read(&mut Reader::new(Layers::default()));
@@ -65,7 +66,7 @@ fn hs256(secret: &[u8]) -> String {
 fn a_token_has_the_shape_of_rfc_9068() {
     for keys in [SigningKeySet::generate().unwrap(), hs256(&[1; 32])] {
         let (tokens, _) = tokens(&keys);
-        let token = tokens.sign(USER, ADMIN_CLAIMS).unwrap();
+        let token = tokens.sign(USER, SESSION, ADMIN_CLAIMS).unwrap();
         let header = decoded_part(&token, 0);
         assert_eq!(header["typ"], "at+jwt");
         assert_eq!(
@@ -77,6 +78,7 @@ fn a_token_has_the_shape_of_rfc_9068() {
         assert_eq!(claims["aud"], "audience");
         assert_eq!(claims["sub"], USER.to_string());
         assert_eq!(claims["role"], "admin");
+        assert_eq!(claims["sid"], SESSION.to_string());
         assert_eq!(claims["token_epoch"], 3);
         assert_eq!(claims["iat"], NOW);
         assert_eq!(claims["nbf"], NOW);
@@ -90,7 +92,7 @@ fn a_token_has_the_shape_of_rfc_9068() {
 #[test]
 fn times_are_compared_with_the_leeway() {
     let (tokens, clock) = tokens(&SigningKeySet::generate().unwrap());
-    let token = tokens.sign(USER, USER_CLAIMS).unwrap();
+    let token = tokens.sign(USER, SESSION, USER_CLAIMS).unwrap();
     let verified = tokens.verify(&token).unwrap();
     for (offset, valid) in [
         (-LEEWAY - 1, false),
@@ -111,7 +113,7 @@ fn times_are_compared_with_the_leeway() {
 #[test]
 fn a_token_verified_with_replaced_keys_is_no_longer_valid() {
     let (tokens, _) = tokens(&SigningKeySet::generate().unwrap());
-    let token = tokens.sign(USER, USER_CLAIMS).unwrap();
+    let token = tokens.sign(USER, SESSION, USER_CLAIMS).unwrap();
     let verified = tokens.verify(&token).unwrap();
     let keys = SigningKeySet::parse(&SigningKeySet::generate().unwrap()).unwrap();
     tokens.keyring.replace(keys);

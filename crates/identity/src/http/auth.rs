@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::origin::Origin;
 use super::{State, UserBody, codes};
 use crate::domain::{Email, Name, Password};
 use crate::service::TokenPair;
@@ -148,13 +149,14 @@ pub(super) async fn register(
 )]
 pub(super) async fn login(
     AxumState(service): AxumState<State>,
+    Origin(origin): Origin,
     Json(body): Json<Login>,
 ) -> Result<impl IntoResponse, ProblemResponse> {
     // A text that cannot be an address or a password counts as wrong. So the answer does not reveal
     // why a login failed.
     let emails = Email::login_candidates(&body.email);
     let password = Password::for_verification(body.password);
-    let tokens = service.login(emails, password).await?;
+    let tokens = service.login(emails, password, origin).await?;
     Ok(token_response(&tokens))
 }
 
@@ -173,14 +175,15 @@ pub(super) async fn login(
 )]
 pub(super) async fn refresh(
     AxumState(service): AxumState<State>,
+    Origin(origin): Origin,
     Json(body): Json<RefreshRequest>,
 ) -> Result<impl IntoResponse, ProblemResponse> {
     let refresh_token = SecretString::from(body.refresh_token);
-    let tokens = service.refresh(&refresh_token).await?;
+    let tokens = service.refresh(&refresh_token, origin).await?;
     Ok(token_response(&tokens))
 }
 
-/// Revokes a refresh token and all others of the same login. An unknown token is not an error,
+/// Ends the session of a refresh token, and with it its access tokens. An unknown token is not an error,
 /// because it is not valid anyway.
 #[utoipa::path(
     post,

@@ -1,8 +1,11 @@
 //! Routes of the slice, in groups that `app` puts behind different layers.
 
+mod administration;
 mod auth;
 mod jwks;
 mod local_user;
+mod origin;
+mod sessions;
 mod users;
 
 use std::sync::Arc;
@@ -40,6 +43,8 @@ pub mod codes {
         pub MANAGED_BY_PROVIDER = 403, "The identity provider manages this user";
         /// Another user has registered this address.
         pub EMAIL_TAKEN = 409, "The e-mail address is taken";
+        /// The user is the only administrator. Appoint another administrator first.
+        pub LAST_ADMINISTRATOR = 409, "The user is the last administrator";
         /// The refresh token was rotated within `auth.refresh_grace`, for example by a request at
         /// the same time. Use the successor. Nothing is revoked.
         pub REFRESH_TOKEN_ROTATED = 409, "The refresh token was just rotated";
@@ -56,11 +61,24 @@ pub fn auth_routes() -> OpenApiRouter<State> {
         .routes(routes!(auth::logout))
 }
 
-/// The own account. The routes need authentication.
+/// The own account and its sessions. The routes need authentication.
 pub fn user_routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(users::read, users::update, users::erase))
         .routes(routes!(users::change_password))
+        .routes(routes!(sessions::list, sessions::end_all))
+        .routes(routes!(sessions::end))
+}
+
+/// The users of the service. The routes need an administrator.
+pub fn administration_routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(administration::list))
+        .routes(routes!(
+            administration::read,
+            administration::change_role,
+            administration::erase
+        ))
 }
 
 /// The public keys. They need no authentication.
@@ -146,9 +164,17 @@ impl From<IdentityError> for Problem {
                 "The refresh token was rotated a moment ago; use its successor.",
             ),
             IdentityError::NoSuchUser => refused(),
+            IdentityError::NoSuchSession => Self::new(
+                problem::codes::NOT_FOUND,
+                "You have no open session with this id.",
+            ),
             IdentityError::VersionMismatch => Self::new(
                 problem::codes::PRECONDITION_FAILED,
                 "The user has changed since the version that If-Match names.",
+            ),
+            IdentityError::LastAdministrator => Self::new(
+                codes::LAST_ADMINISTRATOR,
+                "Without this user the service would have no administrator; appoint another one first.",
             ),
             IdentityError::ErasureRefused(problem) => problem,
             IdentityError::RateLimited(refusal) => refusal.into(),

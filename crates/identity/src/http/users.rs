@@ -72,8 +72,11 @@ http_server::problem_responses! {
         codes::EMAIL_TAKEN,
     ]];
     /// Problems of erasing the own account. The application adds those of its erasure hooks.
-    pub(super) struct EraseProblems =
-        [ANY, AUTHENTICATED, BODY, IF_MATCH, &[codes::MANAGED_BY_PROVIDER, codes::WRONG_PASSWORD]];
+    pub(super) struct EraseProblems = [ANY, AUTHENTICATED, BODY, IF_MATCH, &[
+        codes::MANAGED_BY_PROVIDER,
+        codes::WRONG_PASSWORD,
+        codes::LAST_ADMINISTRATOR,
+    ]];
     /// Problems of changing the own password.
     pub(super) struct ChangePasswordProblems =
         [ANY, AUTHENTICATED, BODY, &[codes::MANAGED_BY_PROVIDER, codes::WRONG_PASSWORD]];
@@ -98,7 +101,7 @@ fn user_response(user: User) -> Response {
     (PRIVATE_CACHE_HEADERS, tag, Json(UserBody::from(user))).into_response()
 }
 
-fn expected_version(IfMatch(condition): IfMatch) -> ExpectedVersion {
+pub(super) fn expected_version(IfMatch(condition): IfMatch) -> ExpectedVersion {
     match condition {
         Condition::Absent | Condition::Anything => ExpectedVersion::Any,
         Condition::Versions(versions) => ExpectedVersion::OneOf(versions),

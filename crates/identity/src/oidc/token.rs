@@ -86,6 +86,8 @@ pub(super) fn verify(
     let principal = Principal {
         user: outside_user(&claims.iss, &claims.sub),
         role: rule.map_or(Role::User, |rule| rule.role(&claims.others)),
+        // Its session, if there is one, is the provider's.
+        session: None,
     };
     Ok(VerifiedClaims {
         principal,

@@ -51,7 +51,7 @@ pub(crate) trait Queries: Send {
         now: OffsetDateTime,
     ) -> impl Future<Output = Result<bool, DbError>> + Send;
 
-    /// Removes the personal data and the refresh tokens of a user.
+    /// Removes the personal data, the role and the refresh tokens of a user.
     fn erase_user(
         &mut self,
         id: Uuid,
@@ -67,10 +67,18 @@ pub(crate) trait Queries: Send {
         address: &str,
     ) -> impl Future<Output = Result<Option<Uuid>, DbError>> + Send;
 
-    /// Gives a user the role of an administrator.
-    fn make_administrator(
+    /// Whether there is an administrator beside this one. The answer holds until the transaction
+    /// ends, because transactions that remove an administrator run one after the other.
+    fn other_administrator_exists(
         &mut self,
         id: Uuid,
+    ) -> impl Future<Output = Result<bool, DbError>> + Send;
+
+    /// Writes the role of a user and raises version and token epoch.
+    fn write_role(
+        &mut self,
+        id: Uuid,
+        role: Role,
         now: OffsetDateTime,
     ) -> impl Future<Output = Result<(), DbError>> + Send;
 
@@ -80,6 +88,14 @@ pub(crate) trait Queries: Send {
         &mut self,
         request: &RotationRequest,
     ) -> impl Future<Output = Result<Option<StoredToken>, DbError>> + Send;
+
+    /// Revokes the oldest families of a user, so that `keep` of those that are not revoked stay.
+    fn revoke_oldest_families(
+        &mut self,
+        user: Uuid,
+        keep: u32,
+        now: OffsetDateTime,
+    ) -> impl Future<Output = Result<u64, DbError>> + Send;
 
     /// Adds a token family with its first token.
     fn insert_family(
@@ -101,11 +117,17 @@ pub(crate) trait Queries: Send {
         now: OffsetDateTime,
     ) -> impl Future<Output = Result<(), DbError>> + Send;
 
-    /// Marks the token of a rotation as rotated, adds its successor and prolongs the family.
+    /// Raises the token epoch of a user.
+    fn raise_token_epoch(&mut self, user: Uuid)
+    -> impl Future<Output = Result<(), DbError>> + Send;
+
+    /// Marks the token of a rotation as rotated, adds its successor, prolongs the family and records
+    /// its use.
     fn replace_token(
         &mut self,
         family: Uuid,
         request: &RotationRequest,
+        expires_at: OffsetDateTime,
     ) -> impl Future<Output = Result<(), DbError>> + Send;
 }
 
@@ -164,24 +186,38 @@ pub(crate) async fn change_password(
     Ok(())
 }
 
-/// Adds a token family, unless the password was changed since it was verified.
+/// Adds a token family, unless the password was changed since it was verified. Returns the number
+/// of sessions that it displaced, or `None` after a change of the password.
 pub(crate) async fn create_token_family(
     queries: &mut impl Queries,
     family: &NewTokenFamily,
-) -> Result<bool, DbError> {
+) -> Result<Option<u64>, DbError> {
     // The lock delays a change of the password until the family exists, so that the change revokes
     // it.
     let unchanged = queries.lock_password_hash(family.user, &family.verified_hash);
     if !unchanged.await? {
-        return Ok(false);
+        return Ok(None);
     }
     if let Some(upgraded_hash) = &family.upgraded_hash {
         queries
             .upgrade_password_hash(family.user, upgraded_hash)
             .await?;
     }
+    let keep = family.max_sessions.saturating_sub(1);
+    let displaced = queries.revoke_oldest_families(family.user, keep, family.now);
+    let displaced = displaced.await?;
     queries.insert_family(family).await?;
-    Ok(true)
+    Ok(Some(displaced))
+}
+
+/// Ends all sessions and access tokens of a user.
+pub(crate) async fn end_sessions(
+    queries: &mut impl Queries,
+    user: Uuid,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    queries.raise_token_epoch(user).await?;
+    queries.revoke_families_of(user, now).await
 }
 
 /// Adds the first administrator if there is none and the address is free.
@@ -200,6 +236,60 @@ pub(crate) async fn create_first_administrator(
     Ok(FirstAdministrator::Created)
 }
 
+/// Checks that a user may be erased, apart from the hooks. The user is locked.
+pub(crate) async fn lock_for_erasure(
+    queries: &mut impl Queries,
+    id: Uuid,
+    verified_hash: Option<&str>,
+    expected: &ExpectedVersion,
+) -> Result<(), ChangeError> {
+    let user = lock_for_change(queries, id, verified_hash, expected).await?;
+    keep_an_administrator(queries, &user).await
+}
+
+/// Refuses to remove the last administrator. Without one, no one could appoint another.
+async fn keep_an_administrator(
+    queries: &mut impl Queries,
+    removed: &User,
+) -> Result<(), ChangeError> {
+    if removed.role == Role::Admin && !queries.other_administrator_exists(removed.id).await? {
+        return Err(ChangeError::LastAdministrator);
+    }
+    Ok(())
+}
+
+/// Changes the role of a user. A change to the same role writes nothing.
+pub(crate) async fn change_role(
+    queries: &mut impl Queries,
+    id: Uuid,
+    expected: &ExpectedVersion,
+    role: Role,
+    now: OffsetDateTime,
+) -> Result<User, ChangeError> {
+    let user = lock_for_change(queries, id, None, expected).await?;
+    if user.role == role {
+        return Ok(user);
+    }
+    keep_an_administrator(queries, &user).await?;
+    set_role(queries, id, role, now).await?;
+    Ok(User {
+        role,
+        version: user.version + 1,
+        ..user
+    })
+}
+
+/// Writes a new role and ends the tokens that were issued with the earlier one.
+async fn set_role(
+    queries: &mut impl Queries,
+    id: Uuid,
+    role: Role,
+    now: OffsetDateTime,
+) -> Result<(), DbError> {
+    queries.write_role(id, role, now).await?;
+    queries.revoke_families_of(id, now).await
+}
+
 /// Gives a user the role of an administrator.
 pub(crate) async fn promote(
     queries: &mut impl Queries,
@@ -210,7 +300,7 @@ pub(crate) async fn promote(
         None => Ok(Promotion::NoSuchUser),
         Some(user) if user.role == Role::Admin => Ok(Promotion::AlreadyAdministrator),
         Some(_) => {
-            queries.make_administrator(id, now).await?;
+            set_role(queries, id, Role::Admin, now).await?;
             Ok(Promotion::Promoted)
         }
     }
@@ -236,9 +326,17 @@ pub(crate) async fn rotate(
             })
         }
         RefreshTokenState::Valid => {
-            queries.replace_token(token.family, request).await?;
+            let session_ends = token.created_at + request.max_age;
+            if session_ends <= request.now {
+                return Ok(RotationOutcome::Invalid);
+            }
+            let expires_at = request.expires_at.min(session_ends);
+            queries
+                .replace_token(token.family, request, expires_at)
+                .await?;
             Ok(RotationOutcome::Rotated {
                 user: token.user,
+                family: token.family,
                 claims: token.claims,
             })
         }

@@ -9,6 +9,7 @@ mod sqlite;
 
 use async_trait::async_trait;
 use db::DbError;
+use request::page::PageRequest;
 use request::{Problem, Role};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -19,7 +20,7 @@ pub use refresh_token::{NewTokenFamily, RefreshTokenHash, RotationOutcome, Rotat
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteIdentityStore, is_erased};
 
-use super::domain::{Email, Name, User, UserChange};
+use super::domain::{Email, Name, Session, User, UserChange, UserFilter};
 
 /// Limit of the rows that one transaction of the cleanup removes. The batch is small, so that
 /// SQLite's write lock is held for a short time only.
@@ -43,6 +44,15 @@ pub struct AuthorizationClaims {
     pub epoch: i64,
 }
 
+/// The state that decides over an access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessState {
+    /// Role and token epoch of the user. `None` for an unknown or erased user.
+    pub user: Option<AuthorizationClaims>,
+    /// Whether the session of the token has not ended. True for a token without a session.
+    pub session_is_open: bool,
+}
+
 /// The stored data that a login is verified against.
 #[derive(Clone)]
 pub struct StoredCredentials {
@@ -55,14 +65,16 @@ pub struct StoredCredentials {
 }
 
 /// Values of `query_type` in the metrics of the backends.
-pub const QUERY_TYPES: [&str; 16] = [
+pub const QUERY_TYPES: [&str; 21] = [
     "create_user",
     "user",
+    "list_users",
     "user_access",
     "user_credentials",
     "user_password_hash",
     "update_user",
     "change_password",
+    "change_role",
     "erase_user",
     "has_administrator",
     "create_first_administrator",
@@ -70,6 +82,9 @@ pub const QUERY_TYPES: [&str; 16] = [
     "open_refresh_family",
     "rotate_refresh_token",
     "revoke_refresh_family",
+    "list_sessions",
+    "end_session",
+    "end_sessions",
     "remove_expired_refresh_tokens",
     "remove_expired_refresh_families",
 ];
@@ -83,8 +98,17 @@ pub trait IdentityStore: Send + Sync + 'static {
     /// A user who is not erased.
     async fn user(&self, id: Uuid) -> Result<Option<User>, DbError>;
 
-    /// The current role and token epoch of a user. `None` for an unknown or erased user.
-    async fn authorization_claims(&self, id: Uuid) -> Result<Option<AuthorizationClaims>, DbError>;
+    /// The users of a page who match the filter and are not erased, and one more if there is a next
+    /// page. It reads the table in the order of ids until the page is full.
+    async fn list_users(
+        &self,
+        filter: &UserFilter,
+        page: PageRequest,
+    ) -> Result<Vec<User>, DbError>;
+
+    /// The state that decides over an access token: of its user, and of its session if it has one.
+    async fn access_state(&self, user: Uuid, session: Option<Uuid>)
+    -> Result<AccessState, DbError>;
 
     /// The credentials of the user with this address.
     async fn credentials(&self, email: &Email) -> Result<Option<StoredCredentials>, DbError>;
@@ -114,6 +138,16 @@ pub trait IdentityStore: Send + Sync + 'static {
         now: OffsetDateTime,
     ) -> Result<(), ChangeError>;
 
+    /// Changes the role if `expected` accepts the current version. A new role revokes every refresh
+    /// token of the user and raises the token epoch.
+    async fn change_role(
+        &self,
+        id: Uuid,
+        expected: ExpectedVersion,
+        role: Role,
+        now: OffsetDateTime,
+    ) -> Result<User, ChangeError>;
+
     /// Erases personal data and removes every refresh token, after the hooks of other slices have
     /// agreed, all in one transaction. [`IdentityStore::update_user`] explains `verified_hash` and
     /// `expected`.
@@ -132,22 +166,44 @@ pub trait IdentityStore: Send + Sync + 'static {
     async fn create_first_administrator(&self, new: NewUser)
     -> Result<FirstAdministrator, DbError>;
 
-    /// Gives the role of an administrator to a user who is not erased.
+    /// Gives the role of an administrator to a user who is not erased. It ends the tokens of the
+    /// user like [`IdentityStore::change_role`].
     async fn promote(&self, id: Uuid, now: OffsetDateTime) -> Result<Promotion, DbError>;
 
-    /// Adds a token family with its first token. Returns false if the password was changed since it
-    /// was verified, see [`NewTokenFamily::verified_hash`].
-    async fn create_token_family(&self, family: NewTokenFamily) -> Result<bool, DbError>;
+    /// Adds a token family with its first token. Returns the number of sessions that it displaced,
+    /// or `None` if the password was changed since it was verified, see
+    /// [`NewTokenFamily::verified_hash`].
+    async fn create_token_family(&self, family: NewTokenFamily) -> Result<Option<u64>, DbError>;
 
     /// Replaces a refresh token by its successor. Of several calls at once, one succeeds.
     async fn rotate(&self, request: RotationRequest) -> Result<RotationOutcome, DbError>;
 
-    /// Revokes the family of a token. An unknown token changes nothing.
+    /// Revokes the family of a token and returns its id. An unknown token changes nothing.
     async fn revoke_token_family(
         &self,
         token: RefreshTokenHash,
         now: OffsetDateTime,
-    ) -> Result<(), DbError>;
+    ) -> Result<Option<Uuid>, DbError>;
+
+    /// The sessions of a user on a page that have not ended, newest first, and one more if there is
+    /// a next page.
+    async fn list_sessions(
+        &self,
+        user: Uuid,
+        page: PageRequest,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Session>, DbError>;
+
+    /// Ends a session of a user. Returns false if the user has no such session.
+    async fn end_session(
+        &self,
+        user: Uuid,
+        session: Uuid,
+        now: OffsetDateTime,
+    ) -> Result<bool, DbError>;
+
+    /// Ends all sessions of a user and raises the token epoch.
+    async fn end_sessions(&self, user: Uuid, now: OffsetDateTime) -> Result<(), DbError>;
 
     /// Removes at most [`CLEANUP_BATCH`] expired refresh tokens. Returns their number.
     async fn remove_token_batch(&self, now: OffsetDateTime) -> Result<u64, DbError>;
@@ -238,6 +294,9 @@ pub enum ChangeError {
     /// Another user has the address.
     #[error("the address is taken")]
     EmailTaken,
+    /// The user is the last administrator, who can neither be erased nor lose the role.
+    #[error("the user is the last administrator")]
+    LastAdministrator,
     /// A hook refused the erasure. The client gets this problem.
     #[error("the erasure was refused")]
     ErasureRefused(Problem),

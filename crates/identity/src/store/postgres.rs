@@ -2,24 +2,28 @@
 //! family, the tokens of the family. Other slices call `user_is_erased` before they insert rows for
 //! a user. This function in the database shares a lock with [`IdentityStore::erase_user`].
 
+mod list;
 mod queries;
+mod sessions;
 mod tokens;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use db::{Db, DbError};
+use request::Role;
+use request::page::PageRequest;
 use sqlx::Postgres;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::decisions::{self, Queries as _};
 use super::{
-    AuthorizationClaims, ChangeError, ErasureHook, ExpectedVersion, FirstAdministrator,
-    IdentityStore, NewTokenFamily, NewUser, Promotion, RefreshTokenHash, RotationOutcome,
-    RotationRequest, StoredCredentials, UserRow, stored_claims,
+    AccessState, ChangeError, ErasureHook, ExpectedVersion, FirstAdministrator, IdentityStore,
+    NewTokenFamily, NewUser, Promotion, RefreshTokenHash, RotationOutcome, RotationRequest,
+    StoredCredentials, UserRow, stored_claims,
 };
-use crate::domain::{Email, User, UserChange};
+use crate::domain::{Email, Session, User, UserChange, UserFilter};
 
 /// The store on Postgres.
 pub struct PostgresIdentityStore {
@@ -67,19 +71,20 @@ impl IdentityStore for PostgresIdentityStore {
             .await
     }
 
-    async fn authorization_claims(&self, id: Uuid) -> Result<Option<AuthorizationClaims>, DbError> {
-        self.db
-            .transact("user_access", || async {
-                let mut connection = self.db.acquire().await?;
-                let row = sqlx::query!(
-                    "SELECT role, token_epoch FROM users WHERE id = $1 AND erased_at IS NULL",
-                    id
-                )
-                .fetch_optional(&mut *connection)
-                .await?;
-                Ok(row.map(|row| stored_claims(&row.role, row.token_epoch)))
-            })
-            .await
+    async fn list_users(
+        &self,
+        filter: &UserFilter,
+        page: PageRequest,
+    ) -> Result<Vec<User>, DbError> {
+        list::users(&self.db, filter, page).await
+    }
+
+    async fn access_state(
+        &self,
+        user: Uuid,
+        session: Option<Uuid>,
+    ) -> Result<AccessState, DbError> {
+        sessions::access_state(&self.db, user, session).await
     }
 
     async fn credentials(&self, email: &Email) -> Result<Option<StoredCredentials>, DbError> {
@@ -155,6 +160,23 @@ impl IdentityStore for PostgresIdentityStore {
             .await
     }
 
+    async fn change_role(
+        &self,
+        id: Uuid,
+        expected: ExpectedVersion,
+        role: Role,
+        now: OffsetDateTime,
+    ) -> Result<User, ChangeError> {
+        self.db
+            .transact("change_role", || async {
+                let mut tx = self.db.begin().await?;
+                let user = decisions::change_role(&mut *tx, id, &expected, role, now).await?;
+                tx.commit().await.map_err(DbError::from)?;
+                Ok(user)
+            })
+            .await
+    }
+
     async fn erase_user(
         &self,
         id: Uuid,
@@ -171,7 +193,7 @@ impl IdentityStore for PostgresIdentityStore {
                     .execute(&mut *tx)
                     .await
                     .map_err(DbError::from)?;
-                decisions::lock_for_change(&mut *tx, id, verified_hash, &expected).await?;
+                decisions::lock_for_erasure(&mut *tx, id, verified_hash, &expected).await?;
                 for hook in &self.hooks {
                     hook.erase(&mut tx, id).await?;
                 }
@@ -223,13 +245,13 @@ impl IdentityStore for PostgresIdentityStore {
             .await
     }
 
-    async fn create_token_family(&self, family: NewTokenFamily) -> Result<bool, DbError> {
+    async fn create_token_family(&self, family: NewTokenFamily) -> Result<Option<u64>, DbError> {
         self.db
             .transact("open_refresh_family", || async {
                 let mut tx = self.db.begin().await?;
-                let created = decisions::create_token_family(&mut *tx, &family).await?;
+                let displaced = decisions::create_token_family(&mut *tx, &family).await?;
                 tx.commit().await?;
-                Ok(created)
+                Ok(displaced)
             })
             .await
     }
@@ -249,8 +271,37 @@ impl IdentityStore for PostgresIdentityStore {
         &self,
         token: RefreshTokenHash,
         now: OffsetDateTime,
-    ) -> Result<(), DbError> {
+    ) -> Result<Option<Uuid>, DbError> {
         tokens::revoke_family_of(&self.db, token, now).await
+    }
+
+    async fn list_sessions(
+        &self,
+        user: Uuid,
+        page: PageRequest,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Session>, DbError> {
+        sessions::list(&self.db, user, page, now).await
+    }
+
+    async fn end_session(
+        &self,
+        user: Uuid,
+        session: Uuid,
+        now: OffsetDateTime,
+    ) -> Result<bool, DbError> {
+        sessions::end(&self.db, user, session, now).await
+    }
+
+    async fn end_sessions(&self, user: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
+        self.db
+            .transact("end_sessions", || async {
+                let mut tx = self.db.begin().await?;
+                decisions::end_sessions(&mut *tx, user, now).await?;
+                tx.commit().await?;
+                Ok(())
+            })
+            .await
     }
 
     async fn remove_token_batch(&self, now: OffsetDateTime) -> Result<u64, DbError> {

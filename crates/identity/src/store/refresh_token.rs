@@ -6,12 +6,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::AuthorizationClaims;
+use crate::domain::SessionOrigin;
 
 /// SHA-256 of a refresh token, stored in its place.
 pub type RefreshTokenHash = [u8; 32];
 
 /// A family of refresh tokens to be created after a login. It contains the first token and all of
-/// its successors.
+/// its successors. Users see it as a session.
 #[derive(Clone)]
 pub struct NewTokenFamily {
     /// Id of the family.
@@ -23,6 +24,10 @@ pub struct NewTokenFamily {
     pub verified_hash: String,
     /// The hash with the current parameters, if the stored hash has others.
     pub upgraded_hash: Option<String>,
+    /// The client that logged in.
+    pub origin: SessionOrigin,
+    /// Limit of the sessions of the user, this one included. The oldest ones beyond it are revoked.
+    pub max_sessions: u32,
     /// The first token of the family.
     pub token: RefreshTokenHash,
     /// Expiry of the first token.
@@ -32,14 +37,18 @@ pub struct NewTokenFamily {
 }
 
 /// A request to replace a refresh token by its successor.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RotationRequest {
     /// The token that the client sent.
     pub token: RefreshTokenHash,
     /// Its successor.
     pub successor: RefreshTokenHash,
-    /// Expiry of the successor.
+    /// Expiry of the successor, unless the session ends earlier.
     pub expires_at: OffsetDateTime,
+    /// Longest life of the session.
+    pub max_age: Duration,
+    /// The client that refreshes.
+    pub origin: SessionOrigin,
     /// Time after a rotation in which a reuse of the old token revokes nothing.
     pub grace: Duration,
     /// Time of the refresh.
@@ -53,6 +62,8 @@ pub enum RotationOutcome {
     Rotated {
         /// The user of the family.
         user: Uuid,
+        /// Id of the family.
+        family: Uuid,
         /// Role and token epoch of the user.
         claims: AuthorizationClaims,
     },
@@ -76,8 +87,11 @@ pub(crate) struct StoredToken {
     pub(crate) user: Uuid,
     /// Role and token epoch of the user.
     pub(crate) claims: AuthorizationClaims,
+    /// Creation of the family.
+    pub(crate) created_at: OffsetDateTime,
     /// The family is revoked.
     pub(crate) revoked: bool,
+    /// Expiry of the token.
     pub(crate) expires_at: OffsetDateTime,
     pub(crate) rotated_at: Option<OffsetDateTime>,
 }
@@ -128,6 +142,7 @@ mod tests {
                 role: Role::User,
                 epoch: 0,
             },
+            created_at: OffsetDateTime::UNIX_EPOCH,
             revoked,
             expires_at: second(expires),
             rotated_at: rotated.map(second),

@@ -1,13 +1,17 @@
 //! Users and refresh tokens on SQLite. A transaction takes the write lock at its beginning, so that
 //! data cannot change between its reads and its writes.
 
+mod list;
 mod queries;
+mod sessions;
 mod tokens;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use db::{Db, DbError};
+use request::Role;
+use request::page::PageRequest;
 use settings::clock::from_micros;
 use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
@@ -15,11 +19,11 @@ use uuid::Uuid;
 
 use super::decisions::{self, Queries as _};
 use super::{
-    AuthorizationClaims, ChangeError, ErasureHook, ExpectedVersion, FirstAdministrator,
-    IdentityStore, NewTokenFamily, NewUser, Promotion, RefreshTokenHash, RotationOutcome,
-    RotationRequest, StoredCredentials, UserRow, stored_claims,
+    AccessState, ChangeError, ErasureHook, ExpectedVersion, FirstAdministrator, IdentityStore,
+    NewTokenFamily, NewUser, Promotion, RefreshTokenHash, RotationOutcome, RotationRequest,
+    StoredCredentials, UserRow, stored_claims,
 };
-use crate::domain::{Email, User, UserChange};
+use crate::domain::{Email, Session, User, UserChange, UserFilter};
 
 /// The store on SQLite.
 pub struct SqliteIdentityStore {
@@ -112,19 +116,20 @@ impl IdentityStore for SqliteIdentityStore {
             .await
     }
 
-    async fn authorization_claims(&self, id: Uuid) -> Result<Option<AuthorizationClaims>, DbError> {
-        self.db
-            .run("user_access", async {
-                let mut connection = self.db.acquire().await?;
-                let row = sqlx::query!(
-                    "SELECT role, token_epoch FROM users WHERE id = ?1 AND erased_at IS NULL",
-                    id
-                )
-                .fetch_optional(&mut *connection)
-                .await?;
-                Ok(row.map(|row| stored_claims(&row.role, row.token_epoch)))
-            })
-            .await
+    async fn list_users(
+        &self,
+        filter: &UserFilter,
+        page: PageRequest,
+    ) -> Result<Vec<User>, DbError> {
+        list::users(&self.db, filter, page).await
+    }
+
+    async fn access_state(
+        &self,
+        user: Uuid,
+        session: Option<Uuid>,
+    ) -> Result<AccessState, DbError> {
+        sessions::access_state(&self.db, user, session).await
     }
 
     async fn credentials(&self, email: &Email) -> Result<Option<StoredCredentials>, DbError> {
@@ -201,6 +206,23 @@ impl IdentityStore for SqliteIdentityStore {
             .await
     }
 
+    async fn change_role(
+        &self,
+        id: Uuid,
+        expected: ExpectedVersion,
+        role: Role,
+        now: OffsetDateTime,
+    ) -> Result<User, ChangeError> {
+        self.db
+            .run("change_role", async {
+                let mut tx = self.db.begin().await?;
+                let user = decisions::change_role(&mut *tx, id, &expected, role, now).await?;
+                tx.commit().await.map_err(DbError::from)?;
+                Ok(user)
+            })
+            .await
+    }
+
     async fn erase_user(
         &self,
         id: Uuid,
@@ -211,7 +233,7 @@ impl IdentityStore for SqliteIdentityStore {
         self.db
             .run("erase_user", async {
                 let mut tx = self.db.begin().await?;
-                decisions::lock_for_change(&mut *tx, id, verified_hash, &expected).await?;
+                decisions::lock_for_erasure(&mut *tx, id, verified_hash, &expected).await?;
                 for hook in &self.hooks {
                     hook.erase(&mut tx, id).await?;
                 }
@@ -256,13 +278,13 @@ impl IdentityStore for SqliteIdentityStore {
             .await
     }
 
-    async fn create_token_family(&self, family: NewTokenFamily) -> Result<bool, DbError> {
+    async fn create_token_family(&self, family: NewTokenFamily) -> Result<Option<u64>, DbError> {
         self.db
             .run("open_refresh_family", async {
                 let mut tx = self.db.begin().await?;
-                let created = decisions::create_token_family(&mut *tx, &family).await?;
+                let displaced = decisions::create_token_family(&mut *tx, &family).await?;
                 tx.commit().await?;
-                Ok(created)
+                Ok(displaced)
             })
             .await
     }
@@ -282,8 +304,37 @@ impl IdentityStore for SqliteIdentityStore {
         &self,
         token: RefreshTokenHash,
         now: OffsetDateTime,
-    ) -> Result<(), DbError> {
+    ) -> Result<Option<Uuid>, DbError> {
         tokens::revoke_family_of(&self.db, token, now).await
+    }
+
+    async fn list_sessions(
+        &self,
+        user: Uuid,
+        page: PageRequest,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Session>, DbError> {
+        sessions::list(&self.db, user, page, now).await
+    }
+
+    async fn end_session(
+        &self,
+        user: Uuid,
+        session: Uuid,
+        now: OffsetDateTime,
+    ) -> Result<bool, DbError> {
+        sessions::end(&self.db, user, session, now).await
+    }
+
+    async fn end_sessions(&self, user: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
+        self.db
+            .run("end_sessions", async {
+                let mut tx = self.db.begin().await?;
+                decisions::end_sessions(&mut *tx, user, now).await?;
+                tx.commit().await?;
+                Ok(())
+            })
+            .await
     }
 
     async fn remove_token_batch(&self, now: OffsetDateTime) -> Result<u64, DbError> {

@@ -165,7 +165,7 @@ impl LedgerStore for SqliteLedger {
                        FROM accounts WHERE owner_id = ?1 AND id < ?2
                        ORDER BY id DESC LIMIT ?3"#,
                     owner,
-                    page.before.unwrap_or(Uuid::max()),
+                    page.after.unwrap_or(Uuid::max()),
                     page.fetch(),
                 )
                 .fetch_all(&mut *connection)
@@ -237,7 +237,7 @@ impl LedgerStore for SqliteLedger {
                        ) AS mine
                        ORDER BY id DESC LIMIT ?3"#,
                     user,
-                    page.before.unwrap_or(Uuid::max()),
+                    page.after.unwrap_or(Uuid::max()),
                     page.fetch(),
                 )
                 .fetch_all(&mut *connection)

@@ -1,6 +1,7 @@
 //! The queries of Postgres inside a transaction. A family is locked before its tokens.
 
 use db::DbError;
+use request::Role;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -143,11 +144,32 @@ impl Queries for PgConnection {
         Ok(id)
     }
 
-    async fn make_administrator(&mut self, id: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
+    async fn other_administrator_exists(&mut self, id: Uuid) -> Result<bool, DbError> {
+        sqlx::query!("SELECT pg_advisory_xact_lock(hashtextextended('administrators', 0))")
+            .execute(&mut *self)
+            .await?;
+        // A statement of its own sees what the lock has waited for.
+        let exists = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM users WHERE role = 'admin' AND id <> $1) AS "exists!""#,
+            id
+        )
+        .fetch_one(self)
+        .await?;
+        Ok(exists)
+    }
+
+    async fn write_role(
+        &mut self,
+        id: Uuid,
+        role: Role,
+        now: OffsetDateTime,
+    ) -> Result<(), DbError> {
         sqlx::query!(
-            "UPDATE users SET role = 'admin', version = version + 1, updated_at = $2
+            "UPDATE users SET role = $2, version = version + 1, token_epoch = token_epoch + 1,
+                              updated_at = $3
              WHERE id = $1",
             id,
+            role.as_str(),
             now,
         )
         .execute(self)
@@ -162,7 +184,7 @@ impl Queries for PgConnection {
         let token_hash = request.token.as_slice();
         // The lock of the family serialises decisions about its tokens.
         let family = sqlx::query!(
-            "SELECT id, user_id, revoked_at FROM refresh_families
+            "SELECT id, user_id, created_at, revoked_at FROM refresh_families
              WHERE id = (SELECT family_id FROM refresh_tokens WHERE token_hash = $1)
              FOR NO KEY UPDATE",
             token_hash
@@ -190,20 +212,55 @@ impl Queries for PgConnection {
             family: family.id,
             user: family.user_id,
             claims: stored_claims(&user.role, user.token_epoch),
+            created_at: family.created_at,
             revoked: family.revoked_at.is_some(),
             expires_at: token.expires_at,
             rotated_at: token.rotated_at,
         }))
     }
 
+    async fn revoke_oldest_families(
+        &mut self,
+        user: Uuid,
+        keep: u32,
+        now: OffsetDateTime,
+    ) -> Result<u64, DbError> {
+        let revoked = sqlx::query!(
+            "UPDATE refresh_families SET revoked_at = $3
+             WHERE id IN (
+                 SELECT id FROM refresh_families
+                 WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $3
+                 ORDER BY id DESC OFFSET $2)",
+            user,
+            i64::from(keep),
+            now,
+        )
+        .execute(self)
+        .await?;
+        Ok(revoked.rows_affected())
+    }
+
+    async fn raise_token_epoch(&mut self, user: Uuid) -> Result<(), DbError> {
+        sqlx::query!(
+            "UPDATE users SET token_epoch = token_epoch + 1 WHERE id = $1",
+            user
+        )
+        .execute(self)
+        .await?;
+        Ok(())
+    }
+
     async fn insert_family(&mut self, family: &NewTokenFamily) -> Result<(), DbError> {
         sqlx::query!(
-            "INSERT INTO refresh_families (id, user_id, created_at, expires_at)
-             VALUES ($1, $2, $3, $4)",
+            "INSERT INTO refresh_families
+                 (id, user_id, created_at, last_used_at, expires_at, device, address_prefix)
+             VALUES ($1, $2, $3, $3, $4, $5, $6)",
             family.id,
             family.user,
             family.now,
             family.expires_at,
+            family.origin.device.as_deref(),
+            family.origin.address_prefix.as_deref(),
         )
         .execute(&mut *self)
         .await?;
@@ -237,6 +294,7 @@ impl Queries for PgConnection {
         &mut self,
         family: Uuid,
         request: &RotationRequest,
+        expires_at: OffsetDateTime,
     ) -> Result<(), DbError> {
         sqlx::query!(
             "UPDATE refresh_tokens SET rotated_at = $2 WHERE token_hash = $1",
@@ -246,20 +304,18 @@ impl Queries for PgConnection {
         .execute(&mut *self)
         .await?;
         sqlx::query!(
-            "UPDATE refresh_families SET expires_at = $2 WHERE id = $1",
+            "UPDATE refresh_families
+             SET expires_at = $2, last_used_at = $3, device = $4, address_prefix = $5
+             WHERE id = $1",
             family,
-            request.expires_at
+            expires_at,
+            request.now,
+            request.origin.device.as_deref(),
+            request.origin.address_prefix.as_deref(),
         )
         .execute(&mut *self)
         .await?;
-        insert_token(
-            self,
-            request.successor,
-            family,
-            request.now,
-            request.expires_at,
-        )
-        .await
+        insert_token(self, request.successor, family, request.now, expires_at).await
     }
 }
 

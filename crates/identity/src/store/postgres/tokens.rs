@@ -3,6 +3,7 @@
 use db::{Db, DbError};
 use sqlx::Postgres;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::store::{CLEANUP_BATCH, RefreshTokenHash};
 
@@ -10,19 +11,20 @@ pub(super) async fn revoke_family_of(
     db: &Db<Postgres>,
     token: RefreshTokenHash,
     now: OffsetDateTime,
-) -> Result<(), DbError> {
+) -> Result<Option<Uuid>, DbError> {
     db.transact("revoke_refresh_family", || async {
         let mut connection = db.acquire().await?;
-        sqlx::query!(
+        let family = sqlx::query_scalar!(
             "UPDATE refresh_families SET revoked_at = $2
              WHERE revoked_at IS NULL
-               AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = $1)",
+               AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = $1)
+             RETURNING id",
             token.as_slice(),
             now,
         )
-        .execute(&mut *connection)
+        .fetch_optional(&mut *connection)
         .await?;
-        Ok(())
+        Ok(family)
     })
     .await
 }

@@ -2,6 +2,7 @@
 //! need no locks of their own.
 
 use db::DbError;
+use request::Role;
 use settings::clock::{from_micros, to_micros};
 use sqlx::SqliteConnection;
 use time::OffsetDateTime;
@@ -144,12 +145,30 @@ impl Queries for SqliteConnection {
         Ok(id)
     }
 
-    async fn make_administrator(&mut self, id: Uuid, now: OffsetDateTime) -> Result<(), DbError> {
-        let now = to_micros(now);
+    async fn other_administrator_exists(&mut self, id: Uuid) -> Result<bool, DbError> {
+        let exists = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT 1 FROM users WHERE role = 'admin' AND id <> ?1)
+                   AS "exists!: bool""#,
+            id
+        )
+        .fetch_one(self)
+        .await?;
+        Ok(exists)
+    }
+
+    async fn write_role(
+        &mut self,
+        id: Uuid,
+        role: Role,
+        now: OffsetDateTime,
+    ) -> Result<(), DbError> {
+        let (role, now) = (role.as_str(), to_micros(now));
         sqlx::query!(
-            "UPDATE users SET role = 'admin', version = version + 1, updated_at = ?2
+            "UPDATE users SET role = ?2, version = version + 1, token_epoch = token_epoch + 1,
+                              updated_at = ?3
              WHERE id = ?1",
             id,
+            role,
             now,
         )
         .execute(self)
@@ -163,7 +182,7 @@ impl Queries for SqliteConnection {
     ) -> Result<Option<StoredToken>, DbError> {
         let token = request.token.as_slice();
         let row = sqlx::query!(
-            r#"SELECT f.id AS "family: Uuid", f.user_id AS "user: Uuid", f.revoked_at,
+            r#"SELECT f.id AS "family: Uuid", f.user_id AS "user: Uuid", f.created_at, f.revoked_at,
                       t.expires_at, t.rotated_at, u.role, u.token_epoch
                FROM refresh_tokens t
                JOIN refresh_families f ON f.id = t.family_id
@@ -177,21 +196,57 @@ impl Queries for SqliteConnection {
             family: row.family,
             user: row.user,
             claims: stored_claims(&row.role, row.token_epoch),
+            created_at: from_micros(row.created_at),
             revoked: row.revoked_at.is_some(),
             expires_at: from_micros(row.expires_at),
             rotated_at: row.rotated_at.map(from_micros),
         }))
     }
 
+    async fn revoke_oldest_families(
+        &mut self,
+        user: Uuid,
+        keep: u32,
+        now: OffsetDateTime,
+    ) -> Result<u64, DbError> {
+        let now = to_micros(now);
+        let revoked = sqlx::query!(
+            "UPDATE refresh_families SET revoked_at = ?3
+             WHERE id IN (
+                 SELECT id FROM refresh_families
+                 WHERE user_id = ?1 AND revoked_at IS NULL AND expires_at > ?3
+                 ORDER BY id DESC LIMIT -1 OFFSET ?2)",
+            user,
+            keep,
+            now,
+        )
+        .execute(self)
+        .await?;
+        Ok(revoked.rows_affected())
+    }
+
+    async fn raise_token_epoch(&mut self, user: Uuid) -> Result<(), DbError> {
+        sqlx::query!(
+            "UPDATE users SET token_epoch = token_epoch + 1 WHERE id = ?1",
+            user
+        )
+        .execute(self)
+        .await?;
+        Ok(())
+    }
+
     async fn insert_family(&mut self, family: &NewTokenFamily) -> Result<(), DbError> {
         let (now, expires_at) = (to_micros(family.now), to_micros(family.expires_at));
         sqlx::query!(
-            "INSERT INTO refresh_families (id, user_id, created_at, expires_at)
-             VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO refresh_families
+                 (id, user_id, created_at, last_used_at, expires_at, device, address_prefix)
+             VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6)",
             family.id,
             family.user,
             now,
             expires_at,
+            family.origin.device,
+            family.origin.address_prefix,
         )
         .execute(&mut *self)
         .await?;
@@ -227,9 +282,10 @@ impl Queries for SqliteConnection {
         &mut self,
         family: Uuid,
         request: &RotationRequest,
+        expires_at: OffsetDateTime,
     ) -> Result<(), DbError> {
         let token = request.token.as_slice();
-        let (now, expires_at) = (to_micros(request.now), to_micros(request.expires_at));
+        let (now, expires_at) = (to_micros(request.now), to_micros(expires_at));
         sqlx::query!(
             "UPDATE refresh_tokens SET rotated_at = ?2 WHERE token_hash = ?1",
             token,
@@ -238,9 +294,14 @@ impl Queries for SqliteConnection {
         .execute(&mut *self)
         .await?;
         sqlx::query!(
-            "UPDATE refresh_families SET expires_at = ?2 WHERE id = ?1",
+            "UPDATE refresh_families
+             SET expires_at = ?2, last_used_at = ?3, device = ?4, address_prefix = ?5
+             WHERE id = ?1",
             family,
-            expires_at
+            expires_at,
+            now,
+            request.origin.device,
+            request.origin.address_prefix,
         )
         .execute(&mut *self)
         .await?;

@@ -4,6 +4,7 @@ use db::{Db, DbError};
 use settings::clock::to_micros;
 use sqlx::Sqlite;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::store::{CLEANUP_BATCH, RefreshTokenHash};
 
@@ -11,21 +12,22 @@ pub(super) async fn revoke_family_of(
     db: &Db<Sqlite>,
     token: RefreshTokenHash,
     now: OffsetDateTime,
-) -> Result<(), DbError> {
+) -> Result<Option<Uuid>, DbError> {
     db.run("revoke_refresh_family", async {
         let mut tx = db.begin().await?;
         let (token, now) = (token.as_slice(), to_micros(now));
-        sqlx::query!(
-            "UPDATE refresh_families SET revoked_at = ?2
-             WHERE revoked_at IS NULL
-               AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = ?1)",
+        let family = sqlx::query_scalar!(
+            r#"UPDATE refresh_families SET revoked_at = ?2
+               WHERE revoked_at IS NULL
+                 AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = ?1)
+               RETURNING id AS "id: Uuid""#,
             token,
             now,
         )
-        .execute(&mut *tx)
+        .fetch_optional(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(())
+        Ok(family)
     })
     .await
 }
