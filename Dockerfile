@@ -43,6 +43,7 @@ COPY crates/db/Cargo.toml crates/db/
 COPY crates/workers/Cargo.toml crates/workers/
 COPY crates/limits/Cargo.toml crates/limits/
 COPY crates/http-server/Cargo.toml crates/http-server/
+COPY crates/client/Cargo.toml crates/client/
 COPY crates/identity/Cargo.toml crates/identity/
 COPY crates/admin/Cargo.toml crates/admin/
 RUN cp Cargo.toml /tmp/Cargo.toml \

@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::body::Body;
+use client::{CallError, Client, ClientMetrics};
 use db::{Database, DbMetrics, migrate as migrations};
 use http::{Request, header};
 use hyper_util::rt::TokioIo;
 use identity::audit::AuditContext;
 use identity::audit_verification::{self, ChainFault, VerifiedChain};
+use identity::oidc::Provider;
 use identity::store::Promotion;
 use limits::RateLimits;
 use settings::clock::{Clock as _, SharedClock, SystemClock};
-use telemetry::Exemplars;
+use telemetry::{Exemplars, TelemetryMetrics, Traces};
 use uuid::Uuid;
 
-use crate::app;
 use crate::config::Config;
+use crate::{SERVICE, app};
 
 /// Applies the missing migrations. `tell` gets lines about waiting, about files that other users
 /// can open, and about the result.
@@ -71,6 +73,7 @@ pub(crate) async fn check(config: &Config, tell: fn(&str)) -> Findings {
     if let Err(error) = RateLimits::check(&config.rate_limit).await {
         found.failures.push(format!("redis: {error:#}"));
     }
+    found.failures.extend(check_issuers(config).await);
     found
 }
 
@@ -146,6 +149,27 @@ async fn verify_audit_on(
         }
         Err(fault) => anyhow::bail!("audit trail: {fault}"),
     }
+}
+
+/// Fetches the keys of every outside issuer. Returns a line for each failure.
+async fn check_issuers(config: &Config) -> Vec<String> {
+    let client = |limits, tls| {
+        // Its metrics are not scraped, and without variables nothing is exported.
+        let registry = prometheus::Registry::new();
+        let metrics = ClientMetrics::register(&registry).map_err(CallError::request)?;
+        let telemetry = TelemetryMetrics::register(&registry).map_err(CallError::request)?;
+        let variables = std::collections::BTreeMap::new();
+        let traces = Traces::start(SERVICE, &config.telemetry, &variables, &telemetry);
+        let traces = traces.map_err(CallError::request)?;
+        Client::new("check", &SERVICE, (limits, tls), traces, metrics)
+    };
+    let mut failures = Vec::new();
+    for issuer in &config.oidc.issuers {
+        if let Err(error) = Provider::check(issuer, client).await {
+            failures.push(format!("identity provider {}: {error}", issuer.name));
+        }
+    }
+    failures
 }
 
 /// Checks the database and returns the missing migrations that the start will apply.

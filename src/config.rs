@@ -59,6 +59,8 @@ compose! {
     rate_limit: limits::rate::Config,
     /// Tokens and keys.
     auth: identity::Config,
+    /// Outside issuers.
+    oidc: identity::oidc::Config,
     /// Streams to clients.
     live: live::Config,
     /// The shutdown.
@@ -108,6 +110,7 @@ impl Config {
     pub fn read(layers: Layers) -> Result<(Self, Vec<EffectiveValue>), Refused> {
         let mut reader = Reader::new(layers).for_service(crate::SERVICE.name);
         let config = Self::read_sections(&mut reader);
+        config.oidc.validate(&config.auth.issuer, &mut reader);
         match reader.finish() {
             Ok(effective) => Ok((config, effective)),
             Err(problems) => Err(Refused {

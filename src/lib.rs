@@ -10,6 +10,7 @@
 //! | [`workers`] | background work at intervals and from queues |
 //! | [`limits`] | rate limits by client, principal and account, limits of concurrency |
 //! | [`http_server`] | listener, middleware, problems, extractors |
+//! | [`client`] | outgoing HTTP calls |
 //! | [`identity`] | users, credentials, tokens |
 //! | [`admin`] | the admin listener: live page, switches, faults, profiles |
 //!

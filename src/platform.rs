@@ -4,6 +4,7 @@ mod descriptors;
 
 use std::sync::Arc;
 
+use client::{CallError, Client, ClientMetrics, Limits, Tls};
 use db::{Database, DbMetrics};
 use http_server::connection::ended::ConnectionEnds;
 use http_server::observe::HttpMetrics;
@@ -40,6 +41,8 @@ pub struct Platform<'a> {
     pub rate_limits: RateLimits,
     /// Starts workers.
     pub workers: Runner,
+    /// Metrics of outgoing calls.
+    pub client_metrics: ClientMetrics,
     /// Metrics of requests and connections.
     pub http_metrics: HttpMetrics,
     /// Counts connections that are ended because of their clients.
@@ -92,6 +95,7 @@ impl<'a> Platform<'a> {
                 &config.rate_limit,
                 &RateLimitMetrics::register(registry)?,
             )?,
+            client_metrics: ClientMetrics::register(registry)?,
             http_metrics: http_metrics(config, max_connections, registry)?,
             connection_ends: ConnectionEnds::register(registry)?.with_every_reason(),
             config,
@@ -111,6 +115,21 @@ impl<'a> Platform<'a> {
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.telemetry.registry
+    }
+
+    /// A client for outgoing calls. `name` is its label in metrics.
+    ///
+    /// # Errors
+    /// When the system has no certificates for TLS.
+    pub fn client(
+        &self,
+        name: &'static str,
+        limits: Limits,
+        tls: Tls,
+    ) -> Result<Client, CallError> {
+        let traces = self.telemetry.traces.clone();
+        let metrics = self.client_metrics.clone();
+        Client::new(name, &crate::SERVICE, (limits, tls), traces, metrics)
     }
 
     /// The faults, or `None` if fault injection is disabled.

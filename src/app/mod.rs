@@ -19,12 +19,13 @@ use http_server::fault_layer::FaultLayer;
 use http_server::problem;
 use identity::access::AccessTokens;
 use identity::keyring::Keyring;
+use identity::oidc::{ProviderAuthenticator, Providers};
 use identity::store::{ErasureHook, IdentityStore};
 use identity::throttle::PasswordThrottle;
 use identity::{self, IdentityMetrics};
-use request::Scope;
 use request::faults::{FaultMetrics, Faults};
 use request::problem::Code;
+use request::{Authenticator, Scope};
 use settings::clock::SharedClock;
 use telemetry::metrics::Descriptor;
 use tower::ServiceBuilder;
@@ -84,13 +85,15 @@ impl Stores {
 /// # Errors
 /// When a metric is registered already, or the signing keys cannot be read.
 pub fn build(platform: &Platform<'_>, stores: &Stores) -> anyhow::Result<Router> {
-    let identity = identity(platform, stores)?;
+    let metrics = IdentityMetrics::register(platform.registry())?;
+    let identity = identity(platform, stores, &metrics)?;
+    let authenticator = authenticator(platform, &identity, &metrics)?;
     let ledger = ledger(platform, stores)?;
     clean_up(platform, Arc::clone(&identity), ledger.clone());
 
     // Outermost first. Authentication runs before the limit that counts by principal.
     let protected = ServiceBuilder::new()
-        .layer(AuthenticateLayer(identity.authenticator()))
+        .layer(AuthenticateLayer(authenticator))
         .layer(option_layer(RateLimitLayer::new(
             platform.rate_limits.principal.as_ref(),
         )));
@@ -129,9 +132,12 @@ fn router<S: Clone + Send + Sync + 'static>(
     }
 }
 
-fn identity(platform: &Platform<'_>, stores: &Stores) -> anyhow::Result<Arc<identity::Service>> {
+fn identity(
+    platform: &Platform<'_>,
+    stores: &Stores,
+    metrics: &IdentityMetrics,
+) -> anyhow::Result<Arc<identity::Service>> {
     let config = &platform.config.auth;
-    let metrics = IdentityMetrics::register(platform.registry())?;
     let throttle = PasswordThrottle::new(&platform.rate_limits);
     let keyring = Keyring::new(config)?;
     keyring.watch(&platform.lifecycle);
@@ -142,10 +148,28 @@ fn identity(platform: &Platform<'_>, stores: &Stores) -> anyhow::Result<Arc<iden
         config,
         store,
         tokens,
-        &metrics,
+        metrics,
         throttle,
         scopes(),
         clock,
+    )))
+}
+
+/// Authenticates tokens of this service, and of outside issuers if there are any.
+fn authenticator(
+    platform: &Platform<'_>,
+    identity: &identity::Service,
+    metrics: &IdentityMetrics,
+) -> anyhow::Result<Arc<dyn Authenticator>> {
+    let (own, config) = (identity.authenticator(), &platform.config.oidc);
+    if config.issuers.is_empty() {
+        return Ok(own);
+    }
+    let client = |limits, tls| platform.client("identity_provider", limits, tls);
+    let providers = Providers::new(config, client, metrics, &platform.clock)?;
+    providers.start(&platform.lifecycle, &platform.health);
+    Ok(Arc::new(ProviderAuthenticator::new(
+        own, providers, metrics,
     )))
 }
 
@@ -240,6 +264,7 @@ pub fn catalogue() -> Vec<(&'static str, &'static [Descriptor])> {
         ),
         ("Database", db::DbMetrics::DESCRIPTORS),
         ("Rate limits", limits::RateLimitMetrics::DESCRIPTORS),
+        ("Outgoing calls", client::ClientMetrics::DESCRIPTORS),
         ("Identity", IdentityMetrics::DESCRIPTORS),
         ("Ledger", ledger::LedgerMetrics::DESCRIPTORS),
         ("Faults", FaultMetrics::DESCRIPTORS),

@@ -157,7 +157,7 @@ fn configuration() {
          misspelt standard name (`DATABASE_ULR`) causes a warning at the start and in `check`.\n",
     );
     for section in gantry::config::SECTIONS {
-        let name = section[0].path.split('.').next().unwrap();
+        let name = section_name(section);
         write!(
             text,
             "\n## `{name}`\n\n| key | variable | default | meaning |\n| --- | --- | --- | --- |\n"
@@ -177,6 +177,19 @@ fn configuration() {
         }
     }
     golden("docs/config.md", &text);
+}
+
+/// The levels that all keys of a section have in common.
+fn section_name(section: &[SettingKey]) -> &'static str {
+    let mut name = section[0].path;
+    let is_common = |name: &str| {
+        let mut paths = section.iter().map(|key| key.path.strip_prefix(name));
+        paths.all(|rest| rest.is_some_and(|rest| rest.starts_with('.')))
+    };
+    while !is_common(name) {
+        name = name.rsplit_once('.').unwrap().0;
+    }
+    name
 }
 
 fn default(key: &SettingKey) -> String {

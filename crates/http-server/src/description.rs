@@ -58,7 +58,11 @@ pub mod groups {
         codes::DEADLINE_EXCEEDED,
     ];
     /// Problems of operations that need a principal.
-    pub const AUTHENTICATED: &[&Code] = &[codes::UNAUTHENTICATED, codes::INSUFFICIENT_SCOPE];
+    pub const AUTHENTICATED: &[&Code] = &[
+        codes::UNAUTHENTICATED,
+        codes::INSUFFICIENT_SCOPE,
+        codes::IDENTITY_PROVIDER_UNAVAILABLE,
+    ];
     /// Problems of operations that need an administrator, beside [`AUTHENTICATED`].
     pub const ADMIN: &[&Code] = &[codes::FORBIDDEN];
     /// Problems of operations on one object, which the path names.

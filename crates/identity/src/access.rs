@@ -12,8 +12,8 @@ use super::keyring::Keyring;
 use super::store::AuthorizationClaims;
 use crate::Config;
 
-/// Tolerated difference between the clocks of two replicas, in seconds. The contract allows 5 s.
-const LEEWAY: i64 = 2;
+/// Tolerated difference between the clocks of issuer and service, in seconds. The contract allows 5 s.
+pub(crate) const LEEWAY: i64 = 2;
 /// Media type of access tokens (RFC 9068, section 2.1).
 const TOKEN_TYPE: &str = "at+jwt";
 /// `client_id` of tokens from `/auth/login`. All clients of the service share it.
@@ -94,7 +94,7 @@ fn invalid(reason: &'static str) -> InvalidToken {
     InvalidToken
 }
 
-fn rejection_reason(error: &jsonwebtoken::errors::Error) -> &'static str {
+pub(crate) fn rejection_reason(error: &jsonwebtoken::errors::Error) -> &'static str {
     use jsonwebtoken::errors::ErrorKind;
     match error.kind() {
         ErrorKind::InvalidSignature => "signature",
@@ -104,6 +104,12 @@ fn rejection_reason(error: &jsonwebtoken::errors::Error) -> &'static str {
         ErrorKind::MissingRequiredClaim(_) => "missing claim",
         _ => "malformed",
     }
+}
+
+/// Whether a `typ` is that of access tokens (RFC 9068, section 2.1).
+pub(crate) fn is_access_token_type(found: &str) -> bool {
+    let found = found.to_ascii_lowercase();
+    found == TOKEN_TYPE || found.strip_prefix("application/") == Some(TOKEN_TYPE)
 }
 
 impl AccessTokens {
@@ -175,10 +181,7 @@ impl AccessTokens {
         // Other JWTs of this issuer are not accepted as access tokens (RFC 9068, section 4).
         // Extensions in `crit` are not supported, so such tokens are rejected (RFC 7515, section
         // 4.1.11).
-        let is_access_token = header.typ.as_deref().is_some_and(|found| {
-            let found = found.to_ascii_lowercase();
-            found == TOKEN_TYPE || found.strip_prefix("application/") == Some(TOKEN_TYPE)
-        });
+        let is_access_token = header.typ.as_deref().is_some_and(is_access_token_type);
         if !is_access_token || header.crit.is_some() {
             return Err(invalid("not an access token"));
         }
@@ -234,4 +237,4 @@ impl AccessTokens {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 mod api_key;
 mod breached_passwords;
 mod email;
+mod outside_user;
 mod session;
 mod user_filter;
 mod weak_passwords;
@@ -17,6 +18,7 @@ mod weak_passwords;
 pub use api_key::{ApiKey, NoRandomness, PresentedKey, SecretHash};
 pub use breached_passwords::BreachedPasswords;
 pub use email::Email;
+pub use outside_user::{is_outside_user, outside_user};
 pub use session::{Session, SessionOrigin};
 pub use user_filter::{SearchText, UserFilter, UserOrder};
 

@@ -8,6 +8,7 @@
 //! | [`keyring`] | the signing keys in use, replaced when their file changes |
 //! | [`signing_keys`] | signing keys as a JWK set |
 //! | [`authenticator`] | the principal behind an access token, cached where that is safe |
+//! | [`oidc`] | access tokens of outside issuers |
 //! | [`throttle`] | limits of password attempts |
 //! | [`service`] | operations, independent of HTTP |
 //! | [`error`] | errors of the operations |
@@ -39,6 +40,7 @@ mod hash;
 pub mod http;
 pub mod keyring;
 pub mod metrics;
+pub mod oidc;
 pub mod password;
 pub mod service;
 pub mod signing_keys;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter, IntCounterVec};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use telemetry::metrics;
 use telemetry::metrics::QUICK;
 
@@ -17,7 +17,8 @@ metrics! {
     pub struct IdentityMetrics {
         /// Uses of credentials, by kind and outcome. Kinds: `login`, `register`, `refresh`,
         /// `logout`, `confirmation` (the own password, required again), `token` (an access token of a
-        /// request) and `api_key` (an API key of a request). Outcomes: `success`, `failure` (wrong, taken or expired), `limited`
+        /// request), `provider_token` (one of an identity provider) and `api_key` (an API key of a
+        /// request). Outcomes: `success`, `failure` (wrong, taken or expired), `limited`
         /// (rejected by a limiter of passwords), `overloaded` and `error` (not decided). Refresh
         /// tokens have two more: `rotated` (reused within the grace period) and `reused` (reused
         /// after it, which revokes the family).
@@ -30,6 +31,11 @@ metrics! {
         /// waited. `queue_timeout`: the wait was too long. `memory` and `thread`: the system
         /// provided none.
         pub hashes_refused: IntCounterVec = "auth_hashes_refused_total"["reason"];
+        /// Fetches of the keys of an identity provider, by outcome. `issuer` is the name in the
+        /// configuration. Outcomes: `success` and `failure`.
+        pub provider_fetches: IntCounterVec = "identity_provider_fetches_total"["issuer", "outcome"];
+        /// Keys of an identity provider that can verify tokens.
+        pub provider_keys: IntGaugeVec = "identity_provider_keys"["issuer"];
     }
 }
 
@@ -66,6 +72,7 @@ pub struct AttemptCounters {
     pub confirmation: OutcomeCounters,
     pub token: OutcomeCounters,
     pub api_key: OutcomeCounters,
+    pub provider_token: OutcomeCounters,
 }
 
 impl Outcome {
@@ -108,6 +115,40 @@ impl OutcomeCounters {
         if let Some((_, counter)) = counter {
             counter.inc();
         }
+    }
+}
+
+/// Metrics of an outside issuer. All series start at zero.
+pub(super) struct ProviderMetrics {
+    succeeded: IntCounter,
+    failed: IntCounter,
+    keys: IntGauge,
+}
+
+impl ProviderMetrics {
+    pub(super) fn new(metrics: &IdentityMetrics, issuer: &str) -> Self {
+        let fetches = |outcome: Outcome| {
+            let labels = [issuer, outcome.as_str()];
+            metrics.provider_fetches.with_label_values(&labels)
+        };
+        Self {
+            succeeded: fetches(Success),
+            failed: fetches(Failure),
+            keys: metrics.provider_keys.with_label_values(&[issuer]),
+        }
+    }
+
+    pub(super) fn count_fetch(&self, succeeded: bool) {
+        let counter = if succeeded {
+            &self.succeeded
+        } else {
+            &self.failed
+        };
+        counter.inc();
+    }
+
+    pub(super) fn set_keys(&self, keys: usize) {
+        self.keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
     }
 }
 
@@ -163,6 +204,11 @@ impl AttemptCounters {
             logout: OutcomeCounters::new(metrics, "logout", &[Success, Error]),
             token: OutcomeCounters::new(metrics, "token", &[Success, Failure, Error]),
             api_key: OutcomeCounters::new(metrics, "api_key", &[Success, Failure, Error]),
+            provider_token: OutcomeCounters::new(
+                metrics,
+                "provider_token",
+                &[Success, Failure, Error],
+            ),
         }
     }
 }

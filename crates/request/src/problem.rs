@@ -99,6 +99,9 @@ pub mod codes {
         /// The database is unreachable, read-only or full, or it rejects this service.
         /// `Retry-After` gives the time to wait.
         pub DATABASE_UNAVAILABLE = 503, "The database is unavailable";
+        /// The keys of the identity provider are not known, because it could not be reached yet or
+        /// for too long. `Retry-After` gives the time to wait.
+        pub IDENTITY_PROVIDER_UNAVAILABLE = 503, "The identity provider is unavailable";
         /// The request took longer than `http.request_timeout`.
         pub DEADLINE_EXCEEDED = 503, "Deadline exceeded";
     }

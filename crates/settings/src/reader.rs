@@ -27,6 +27,8 @@ pub struct Reader {
     layers: Layers,
     /// The value of `{service}` in defaults.
     service: &'static str,
+    /// The declared name and the own name of a repeated section.
+    renamed: Option<(&'static str, String)>,
     known: Vec<&'static str>,
     problems: Vec<Problem>,
     effective: Vec<EffectiveValue>,
@@ -40,6 +42,7 @@ impl Reader {
         Self {
             layers,
             service: "service",
+            renamed: None,
             known: Vec::new(),
             problems,
             effective: Vec::new(),
@@ -90,6 +93,7 @@ impl Reader {
         let Some(key) = key else {
             unreachable!("a field without a key")
         };
+        let key = self.own_key(key);
         self.known.push(key.path);
         let set = self.layers.values.get(key.path).cloned();
         let source = set
@@ -119,9 +123,41 @@ impl Reader {
         }
     }
 
+    /// Reads a section again under the name `own`, for sections that a configuration may repeat.
+    /// `read` sees the keys of `declared` under that name, also in [`Reader::refuse`].
+    pub fn repeated<T>(
+        &mut self,
+        declared: &'static str,
+        own: String,
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let outer = self.renamed.replace((declared, own));
+        let section = read(self);
+        self.renamed = outer;
+        section
+    }
+
+    /// The path of a key in the section that is being read.
+    fn own_path(&self, path: &str) -> Option<String> {
+        let (declared, own) = self.renamed.as_ref()?;
+        let key = path.strip_prefix(declared)?.strip_prefix('.')?;
+        Some(format!("{own}.{key}"))
+    }
+
+    fn own_key(&self, key: &'static SettingKey) -> &'static SettingKey {
+        let Some(path) = self.own_path(key.path) else {
+            return key;
+        };
+        // Leaked: a configuration is read once, and its sections are fixed.
+        let path = Box::leak(path.into_boxed_str());
+        Box::leak(Box::new(SettingKey { path, ..*key }))
+    }
+
     /// Adds a problem of a rule that spans several keys, with the source of `key`. Skipped when
     /// `key` has a problem already, because its value is a placeholder then.
     pub fn refuse(&mut self, key: &str, why: &str) {
+        let own = self.own_path(key);
+        let key = own.as_deref().unwrap_or(key);
         if self.problems.iter().any(|problem| problem.key == key) {
             return;
         }
@@ -249,6 +285,7 @@ fn placeholder<T: Setting>(key: &SettingKey, profile: Profile, service: &str) ->
 }
 
 #[cfg(test)]
+#[expect(unreachable_pub, reason = "sections are public by their macro")]
 mod tests {
     use super::*;
 
@@ -268,5 +305,53 @@ mod tests {
         assert_eq!(audience, "mailer-api");
         let effective = reader.finish().unwrap();
         assert_eq!(effective[0].value.as_deref(), Some("mailer-api"));
+    }
+
+    crate::settings! {
+        /// A mailbox.
+        pub struct Mailbox("mailbox", validate) {
+            /// Messages at most.
+            pub limit("limit"): u32 = Same("4");
+        }
+    }
+
+    impl Mailbox {
+        fn validate(&self, reader: &mut Reader) {
+            if self.limit == 0 {
+                reader.refuse("mailbox.limit", "must be at least 1");
+            }
+        }
+    }
+
+    fn reader(environment: &[(&str, &str)]) -> Reader {
+        let environment = environment.iter();
+        let environment = environment.map(|(name, value)| ((*name).into(), (*value).into()));
+        let nowhere = std::path::Path::new("/nonexistent");
+        Reader::new(Layers::load(nowhere, nowhere, environment))
+    }
+
+    fn second(reader: &mut Reader) -> Mailbox {
+        reader.repeated("mailbox", "mailbox.second".to_owned(), Mailbox::read)
+    }
+
+    #[test]
+    fn a_repeated_section_has_its_own_keys() {
+        let mut reader = reader(&[("APP__MAILBOX__SECOND__LIMIT", "7")]);
+        assert_eq!(second(&mut reader).limit, 7);
+        assert_eq!(Mailbox::read(&mut reader).limit, 4);
+        let keys: Vec<_> = reader.finish().unwrap();
+        let keys: Vec<_> = keys.iter().map(|value| value.key).collect();
+        assert_eq!(keys, ["mailbox.second.limit", "mailbox.limit"]);
+    }
+
+    #[test]
+    fn problems_of_a_repeated_section_name_its_own_keys() {
+        for value in ["many", "0"] {
+            let mut reader = reader(&[("APP__MAILBOX__SECOND__LIMIT", value)]);
+            second(&mut reader);
+            let problems = reader.finish().unwrap_err();
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert_eq!(problems[0].key, "mailbox.second.limit");
+        }
     }
 }

@@ -10,6 +10,7 @@ mod erasure;
 mod hashing;
 mod keys;
 mod login;
+mod oidc;
 mod password_guessing;
 mod permissions;
 mod refresh;

@@ -16,6 +16,10 @@ use crate::signing_keys::SigningKeySet;
 pub(crate) struct FixedClock(AtomicI64);
 
 impl FixedClock {
+    pub(crate) fn at(seconds: i64) -> Self {
+        Self(AtomicI64::new(seconds))
+    }
+
     pub(crate) fn set(&self, seconds: i64) {
         self.0.store(seconds, Ordering::Relaxed);
     }

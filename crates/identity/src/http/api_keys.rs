@@ -3,7 +3,6 @@
 use axum::extract::State as AxumState;
 use axum::response::IntoResponse;
 use http::StatusCode;
-use http_server::authenticate::Authorized;
 use http_server::description::groups::{ANY, AUTHENTICATED, BODY, OBJECT, PAGE};
 use http_server::extract::{Json, Path, Query};
 use http_server::page::{PageBody, PageQuery};
@@ -16,6 +15,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::auth::NO_STORE;
+use super::local_user::LocalUser;
 use super::{State, codes, permissions};
 use crate::domain::{ApiKey, Name};
 
@@ -91,11 +91,13 @@ impl From<ApiKey> for ApiKeyBody {
 http_server::problem_responses! {
     /// Problems of creating an API key.
     pub(super) struct CreateApiKeyProblems =
-        [ANY, AUTHENTICATED, BODY, &[codes::TOO_MANY_API_KEYS]];
+        [ANY, AUTHENTICATED, BODY, &[codes::MANAGED_BY_PROVIDER, codes::TOO_MANY_API_KEYS]];
     /// Problems of listing the own API keys.
-    pub(super) struct ListApiKeysProblems = [ANY, AUTHENTICATED, PAGE];
+    pub(super) struct ListApiKeysProblems =
+        [ANY, AUTHENTICATED, PAGE, &[codes::MANAGED_BY_PROVIDER]];
     /// Problems of revoking an API key.
-    pub(super) struct RevokeApiKeyProblems = [ANY, AUTHENTICATED, OBJECT];
+    pub(super) struct RevokeApiKeyProblems =
+        [ANY, AUTHENTICATED, OBJECT, &[codes::MANAGED_BY_PROVIDER]];
 }
 
 /// Creates an API key. The key acts for the user, within its scopes and the present role of the
@@ -114,7 +116,7 @@ http_server::problem_responses! {
 )]
 pub(super) async fn create(
     AxumState(service): AxumState<State>,
-    principal: Authorized<permissions::ManageApiKeys>,
+    user: LocalUser<permissions::ManageApiKeys>,
     Json(body): Json<NewApiKeyBody>,
 ) -> Result<impl IntoResponse, ProblemResponse> {
     let mut fields = Fields::default();
@@ -122,7 +124,7 @@ pub(super) async fn create(
     let scopes = fields.take("scopes", service.parse_scopes(body.scopes.as_deref()));
     let expires_at = fields.take("expires_at", service.parse_expiry(body.expires_at));
     let ((name, scopes), expires_at) = fields.finish(name.zip(scopes).zip(expires_at))?;
-    let created = service.create_api_key(principal.user, name, scopes, expires_at);
+    let created = service.create_api_key(user.id, name, scopes, expires_at);
     let (key, text) = created.await?;
     let body = CreatedApiKeyBody {
         api_key: key.into(),
@@ -146,12 +148,10 @@ pub(super) async fn create(
 )]
 pub(super) async fn list(
     AxumState(service): AxumState<State>,
-    principal: Authorized<permissions::ManageApiKeys>,
+    user: LocalUser<permissions::ManageApiKeys>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<PageBody<ApiKeyBody>>, ProblemResponse> {
-    let page = service
-        .list_api_keys(principal.user, query.parse()?)
-        .await?;
+    let page = service.list_api_keys(user.id, query.parse()?).await?;
     Ok(Json(page.into()))
 }
 
@@ -170,9 +170,9 @@ pub(super) async fn list(
 )]
 pub(super) async fn revoke(
     AxumState(service): AxumState<State>,
-    principal: Authorized<permissions::ManageApiKeys>,
+    user: LocalUser<permissions::ManageApiKeys>,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode, ProblemResponse> {
-    service.revoke_api_key(principal.user, id).await?;
+    service.revoke_api_key(user.id, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

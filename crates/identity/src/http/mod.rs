@@ -5,6 +5,7 @@ mod api_keys;
 mod audit;
 mod auth;
 mod jwks;
+mod local_user;
 mod origin;
 mod permissions;
 mod sessions;
@@ -44,6 +45,9 @@ pub mod codes {
         pub INVALID_REFRESH_TOKEN = 401, "The refresh token is not valid";
         /// `current_password` is wrong.
         pub WRONG_PASSWORD = 403, "Wrong password";
+        /// The user belongs to an identity provider, which keeps name, address and password. The
+        /// account here is an id without personal data.
+        pub MANAGED_BY_PROVIDER = 403, "The identity provider manages this user";
         /// Another user has registered this address.
         pub EMAIL_TAKEN = 409, "The e-mail address is taken";
         /// The user has `auth.max_api_keys` API keys. Revoke one of them first.
@@ -101,7 +105,9 @@ pub fn security_schemes() -> [(&'static str, SecurityScheme); 2] {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT")
-        .description(Some("An access token from /api/v1/auth/login (RFC 9068)"))
+        .description(Some(
+            "An access token from /api/v1/auth/login, or of an identity provider (RFC 9068)",
+        ))
         .build();
     let api_key = ApiKeyValue::with_description("X-API-Key", "An API key from /api/v1/api-keys");
     [

@@ -3,7 +3,6 @@
 use axum::extract::State as AxumState;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use http_server::authenticate::Authorized;
 use http_server::description::groups::{ANY, AUTHENTICATED, BODY, IF_MATCH};
 use http_server::etag;
 use http_server::etag::{Condition, IfMatch, IfNoneMatch};
@@ -14,6 +13,7 @@ use serde::Deserialize;
 use settings::validation::InvalidValue;
 use utoipa::ToSchema;
 
+use super::local_user::LocalUser;
 use super::{State, UserBody, codes, permissions};
 use crate::domain::{Email, Name, Password, User, UserChange};
 use crate::store::ExpectedVersion;
@@ -64,20 +64,22 @@ pub(super) struct PasswordChange {
 
 http_server::problem_responses! {
     /// Problems of reading the own account.
-    pub(super) struct ReadProblems = [ANY, AUTHENTICATED];
+    pub(super) struct ReadProblems = [ANY, AUTHENTICATED, &[codes::MANAGED_BY_PROVIDER]];
     /// Problems of changing the own account.
     pub(super) struct UpdateProblems = [ANY, AUTHENTICATED, BODY, IF_MATCH, &[
+        codes::MANAGED_BY_PROVIDER,
         codes::WRONG_PASSWORD,
         codes::EMAIL_TAKEN,
     ]];
     /// Problems of erasing the own account. The application adds those of its erasure hooks.
     pub(super) struct EraseProblems = [ANY, AUTHENTICATED, BODY, IF_MATCH, &[
+        codes::MANAGED_BY_PROVIDER,
         codes::WRONG_PASSWORD,
         codes::LAST_ADMINISTRATOR,
     ]];
     /// Problems of changing the own password.
     pub(super) struct ChangePasswordProblems =
-        [ANY, AUTHENTICATED, BODY, &[codes::WRONG_PASSWORD]];
+        [ANY, AUTHENTICATED, BODY, &[codes::MANAGED_BY_PROVIDER, codes::WRONG_PASSWORD]];
 }
 
 const REQUIRED: InvalidValue = InvalidValue {
@@ -125,10 +127,10 @@ pub(super) fn expected_version(IfMatch(condition): IfMatch) -> ExpectedVersion {
 )]
 pub(super) async fn read(
     AxumState(service): AxumState<State>,
-    principal: Authorized<permissions::ReadOwnUser>,
+    user: LocalUser<permissions::ReadOwnUser>,
     if_none_match: IfNoneMatch,
 ) -> Result<Response, ProblemResponse> {
-    let user = service.user(principal.user).await?;
+    let user = service.user(user.id).await?;
     if if_none_match.names(user.version) {
         let tag = [(header::ETAG, etag::tag(user.version))];
         return Ok((StatusCode::NOT_MODIFIED, PRIVATE_CACHE_HEADERS, tag).into_response());
@@ -152,7 +154,7 @@ pub(super) async fn read(
 )]
 pub(super) async fn update(
     AxumState(service): AxumState<State>,
-    principal: Authorized<permissions::ManageOwnUser>,
+    user: LocalUser<permissions::ManageOwnUser>,
     if_match: IfMatch,
     Json(body): Json<UserChangeBody>,
 ) -> Result<Response, ProblemResponse> {
@@ -176,10 +178,10 @@ pub(super) async fn update(
     let user = match current {
         Some(current) => {
             let current = Password::for_verification(current);
-            let (id, expected) = (principal.user, expected);
+            let (id, expected) = (user.id, expected);
             service.update_address(id, current, expected, change).await
         }
-        None => service.update(principal.user, expected, change).await,
+        None => service.update(user.id, expected, change).await,
     }?;
     Ok(user_response(user))
 }
@@ -201,7 +203,7 @@ pub(super) async fn update(
 )]
 pub(super) async fn erase(
     AxumState(service): AxumState<State>,
-    principal: Authorized<permissions::ManageOwnUser>,
+    user: LocalUser<permissions::ManageOwnUser>,
     if_match: IfMatch,
     body: Option<Json<ErasureBody>>,
 ) -> Result<StatusCode, ProblemResponse> {
@@ -210,7 +212,7 @@ pub(super) async fn erase(
     let current = body.map(|Json(body)| body.current_password);
     let current = fields.take("current_password", current.ok_or(REQUIRED));
     let current = Password::for_verification(fields.finish(current)?);
-    service.erase(principal.user, current, expected).await?;
+    service.erase(user.id, current, expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -230,19 +232,17 @@ pub(super) async fn erase(
 )]
 pub(super) async fn change_password(
     AxumState(service): AxumState<State>,
-    principal: Authorized<permissions::ManageOwnUser>,
+    user: LocalUser<permissions::ManageOwnUser>,
     Json(body): Json<PasswordChange>,
 ) -> Result<StatusCode, ProblemResponse> {
     let mut fields = Fields::default();
-    let own = service.user(principal.user).await?.email;
+    let own = service.user(user.id).await?.email;
     let new = fields.take(
         "new_password",
         service.parse_new_password(body.new_password, Some(&own)),
     );
     let new = fields.finish(new)?;
     let current = Password::for_verification(body.current_password);
-    service
-        .change_password(principal.user, current, new)
-        .await?;
+    service.change_password(user.id, current, new).await?;
     Ok(StatusCode::NO_CONTENT)
 }
