@@ -253,6 +253,20 @@ on_both! {
         }
     }
 
+    async fn an_administrator_ends_the_sessions_of_a_user(backend: Backend) {
+        let service = Service::start(backend).await;
+        let admin = administrator(&service).await;
+        let (token, renewal) = tokens(&service, "ada@example.com").await;
+        let id = read_me(&service, &token).await.text("id");
+        let end = |id: &str| send(users(&service, Method::DELETE, &admin, &format!("/{id}/sessions")));
+        end("01936f0e-7b5a-7c3e-8f4d-2a1b3c4d5e6f").await.is_problem(404, "NOT_FOUND");
+        end(&id).await.is(204);
+        read_me(&service, &token).await.is_problem(401, "UNAUTHENTICATED");
+        refresh(&service, &renewal).await.is_problem(401, "INVALID_REFRESH_TOKEN");
+        login(&service, "ada@example.com", PASSWORD).await.is(200);
+        read_me(&service, &admin).await.is(200);
+    }
+
     async fn an_administrator_erases_a_user(backend: Backend) {
         let service = Service::start(backend).await;
         let admin = administrator(&service).await;

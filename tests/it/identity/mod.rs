@@ -3,6 +3,7 @@
 mod administration;
 mod administrators;
 mod api_keys;
+mod asvs;
 mod audit;
 mod bootstrap;
 pub mod client;

@@ -58,6 +58,8 @@ http_server::problem_responses! {
         [ANY, AUTHENTICATED, ADMIN, PAGE, &[http_codes::VALIDATION_FAILED]];
     /// Problems of reading a user.
     pub(super) struct ReadUserProblems = [ANY, AUTHENTICATED, ADMIN, OBJECT];
+    /// Problems of ending the sessions of a user.
+    pub(super) struct EndUserSessionsProblems = [ANY, AUTHENTICATED, ADMIN, OBJECT];
     /// Problems of changing the role of a user.
     pub(super) struct ChangeRoleProblems =
         [ANY, AUTHENTICATED, ADMIN, OBJECT, BODY, IF_MATCH, &[codes::LAST_ADMINISTRATOR]];
@@ -238,5 +240,28 @@ pub(super) async fn erase(
     let expected = expected_version(if_match);
     let erased = service.erase_user(id, expected);
     erased.await.map_err(not_found)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends all sessions of a user. Every refresh token of the user is revoked. Every access token ends:
+/// at once on this replica, within 10 s on others. API keys stay.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/users/{id}/sessions",
+    operation_id = "endUserSessions",
+    tag = "administration",
+    security(("bearer" = ["admin"])),
+    params(("id" = Uuid, Path, description = "The user")),
+    responses(
+        (status = 204, description = "Ended"),
+        EndUserSessionsProblems,
+    )
+)]
+pub(super) async fn end_sessions(
+    AxumState(service): AxumState<State>,
+    _administrator: Authorized<permissions::ManageUsers>,
+    Path(id): Path<Uuid>,
+) -> Result<StatusCode, ProblemResponse> {
+    service.end_sessions_of(id).await.map_err(not_found)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -91,6 +91,7 @@ pub fn administration_routes() -> OpenApiRouter<State> {
             administration::change_role,
             administration::erase
         ))
+        .routes(routes!(administration::end_sessions))
 }
 
 /// The public keys. They need no authentication.

@@ -39,6 +39,15 @@ impl Service {
         Ok(())
     }
 
+    /// Ends all sessions of a user for an administrator.
+    ///
+    /// # Errors
+    /// [`IdentityError::NoSuchUser`], or a failure.
+    pub async fn end_sessions_of(&self, user: Uuid) -> Result<(), IdentityError> {
+        self.user(user).await?;
+        self.end_sessions(user).await
+    }
+
     /// Ends all sessions of a user.
     ///
     /// # Errors
