@@ -97,7 +97,6 @@ impl Concurrency {
     }
 
     /// In the upper half each client is counted, which takes a lock.
-    #[cold]
     fn admit_to_upper_half(&'static self, before: u32) -> Result<Permit, Overloaded> {
         let share = if before >= self.limits.in_flight {
             Err(IN_FLIGHT)

@@ -26,7 +26,6 @@ pub fn now() -> (SystemTime, Instant) {
     asked
 }
 
-#[cold]
 fn ask() -> (SystemTime, Instant) {
     (settings::clock::system_time(), Instant::now())
 }

@@ -29,7 +29,6 @@ pub fn request_id(own: Option<&str>, now: SystemTime, random: &[u8; 10]) -> Box<
 
 /// New ids of a trace and a span, and the random part of a request id, from one draw. They have to
 /// be unique but not secret. The generator of the OpenTelemetry SDK draws them the same way.
-#[inline(never)]
 #[must_use]
 pub fn random_ids() -> ([u8; 16], [u8; 8], [u8; 10]) {
     thread_local! {

@@ -72,7 +72,6 @@ where
     }
 }
 
-#[cold]
 fn refused(problem: Problem) -> Response {
     ProblemResponse(problem).into_response()
 }

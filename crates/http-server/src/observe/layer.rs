@@ -175,7 +175,6 @@ fn write_headers(headers: &mut HeaderMap, pending: &ObservedRequest) {
     }
 }
 
-#[cold]
 fn write_timing(headers: &mut HeaderMap, began: Instant) {
     let millis = began.elapsed().as_secs_f64() * 1e3;
     if let Ok(timing) = HeaderValue::from_str(&format!("app;dur={millis:.3}")) {

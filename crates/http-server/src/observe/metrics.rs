@@ -208,7 +208,6 @@ impl RouteMetrics {
     /// The timing of an answer whose method and path have none yet. Layers and the router answer
     /// with 4xx and 5xx, and with a status below 400 only to `OPTIONS`. Other answers come from a
     /// handler.
-    #[cold]
     fn timing_of(&self, status: u16) -> &Timing {
         if status < 400 && self.method != "OPTIONS" {
             self.serve()

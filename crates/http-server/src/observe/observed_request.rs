@@ -185,15 +185,12 @@ impl Drop for ObservedRequest {
     }
 }
 
-/// Not inlined, because most requests carry no trace of a caller.
-#[inline(never)]
 fn remote(headers: &HeaderMap, believed: bool) -> Option<Remote> {
     propagation::remote(|name| lines(headers, name), believed)
 }
 
 /// The parent context of the inner spans of a sampled request. It contains the baggage of
 /// `headers`, if they are given.
-#[inline(never)]
 fn otel_context(
     span: SpanContext,
     headers: Option<&HeaderMap>,
@@ -205,7 +202,6 @@ fn otel_context(
     request_context(span, &baggage, began)
 }
 
-#[cold]
 fn unfinished(lifecycle: &Lifecycle, context: &mut ContextSlot) {
     let name = format!("{} {}", context.method, context.route);
     let _entered = context.enter();

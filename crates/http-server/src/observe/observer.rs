@@ -55,10 +55,6 @@ impl Observer {
         }
     }
 
-    // The functions below do not run for every request, so they are kept apart. The code that does
-    // is larger than the processor's instruction cache and should contain nothing else.
-
-    #[cold]
     fn count_problem(&self, failure: &ReportedProblem) {
         self.routes
             .metrics()
@@ -67,7 +63,6 @@ impl Observer {
             .inc();
     }
 
-    #[cold]
     fn report(&self, record: &RequestRecord) {
         // The error event reads the ids from the current context.
         let mut context = record.context.share();
@@ -80,7 +75,6 @@ impl Observer {
         });
     }
 
-    #[inline(never)]
     fn trace(&self, record: &RequestRecord) {
         record.route.exemplify(Exemplar {
             trace_id: record.context.trace_id,
@@ -91,7 +85,6 @@ impl Observer {
         self.traces.export(span, false);
     }
 
-    #[cold]
     fn trace_late(&self, record: &RequestRecord, failed: bool) {
         let reason = if failed { "error" } else { "slow" };
         let span = span::server_span(record, self.traces.scope(), Some(reason));

@@ -120,7 +120,6 @@ impl RouteTable {
         self.undocumented(router, method, uri)
     }
 
-    #[cold]
     fn undocumented(
         &self,
         router: &RouteLookup,
