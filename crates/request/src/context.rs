@@ -11,10 +11,11 @@ use std::time::Duration;
 use opentelemetry::trace::{SpanId, TraceId};
 use pin_project_lite::pin_project;
 use quanta::Instant;
+use settings::clock::system_time;
 use telemetry::Correlation;
 use uuid::Uuid;
 
-use crate::{clock, ids};
+use crate::ids;
 
 /// The route of a request that no route matches.
 pub const UNMATCHED: &str = "unmatched";
@@ -77,10 +78,9 @@ impl RequestContext {
     #[must_use]
     pub fn new(client_address: IpAddr) -> Self {
         let (trace, span, random) = ids::random_ids();
-        let (now, began) = clock::now();
         Self {
-            began,
-            request_id: ids::request_id(None, now, &random),
+            began: Instant::now(),
+            request_id: ids::request_id(None, system_time(), &random),
             trace_id: TraceId::from_bytes(trace),
             span_id: SpanId::from_bytes(span),
             sampled: false,

@@ -27,7 +27,6 @@
 //! ```
 
 pub mod authentication;
-pub mod clock;
 mod context;
 pub mod error_events;
 pub mod faults;

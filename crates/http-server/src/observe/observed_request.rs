@@ -9,10 +9,10 @@ use http::{HeaderMap, Request, Version};
 use lifecycle::Lifecycle;
 use opentelemetry::trace::{SpanContext, SpanId, TraceId};
 use quanta::Instant;
-use request::clock::now;
 use request::ids::random_ids;
 use request::propagation::{self, Remote};
 use request::{BodyLimits, ContextSlot, RequestContext};
+use settings::clock::system_time;
 use telemetry::traces::request_context;
 
 use crate::client_address::ClientAddress;
@@ -67,7 +67,7 @@ impl ObservedRequest {
         peer: IpAddr,
         request: &Request<Body>,
     ) -> Box<Self> {
-        let (started, began) = now();
+        let (started, began) = (system_time(), Instant::now());
         let routes = &shared.observer.routes;
         let route = routes.find(&shared.router, request.method(), request.uri());
         let metrics = routes.metrics();
