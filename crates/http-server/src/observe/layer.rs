@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
@@ -30,16 +31,15 @@ const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 /// `Server-Timing` (W3C): milliseconds from the request's head to the answer's.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Installs [`Observe`]. Leaked once at start-up, so that requests hold a `&'static` reference
-/// instead of cloning an `Arc`.
-#[derive(Clone, Copy)]
-pub struct ObserveLayer(&'static Observation);
+/// Installs [`Observe`].
+#[derive(Clone)]
+pub struct ObserveLayer(Arc<Observation>);
 
 impl ObserveLayer {
-    /// A layer around `shared`, which is leaked.
+    /// A layer that observes requests with `shared`.
     #[must_use]
     pub fn new(shared: Observation) -> Self {
-        Self(Box::leak(Box::new(shared)))
+        Self(Arc::new(shared))
     }
 }
 
@@ -49,7 +49,7 @@ impl<S> Layer<S> for ObserveLayer {
     fn layer(&self, inner: S) -> Observe<S> {
         Observe {
             inner,
-            shared: self.0,
+            shared: Arc::clone(&self.0),
             peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         }
     }
@@ -59,7 +59,7 @@ impl<S> Layer<S> for ObserveLayer {
 #[derive(Clone)]
 pub struct Observe<S> {
     inner: S,
-    shared: &'static Observation,
+    shared: Arc<Observation>,
     /// The remote address of the connection.
     peer: IpAddr,
 }
@@ -75,7 +75,7 @@ where
     fn connected(&self, peer: SocketAddr) -> Self {
         Self {
             inner: self.inner.clone(),
-            shared: self.shared,
+            shared: Arc::clone(&self.shared),
             peer: peer.ip(),
         }
     }
@@ -94,7 +94,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let mut pending = ObservedRequest::begin(self.shared, self.peer, &request);
+        let mut pending = ObservedRequest::begin(&self.shared, self.peer, &request);
         let entered = pending.record.context.enter();
         let inner = self.inner.call(request);
         drop(entered);

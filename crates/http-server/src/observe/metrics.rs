@@ -119,24 +119,21 @@ pub(crate) struct Timings {
 /// only after a handler has answered. Clients choose methods and paths, and each pair would add a
 /// histogram.
 pub struct RouteMetrics {
-    timings: &'static Timings,
+    timings: Arc<Timings>,
     own: OnceLock<Timing>,
     method: &'static str,
     path: &'static str,
-    /// Created for the first span.
-    span_name: OnceLock<&'static str>,
     /// Indexed by status code less 100. Each one is resolved at the first answer with that status.
     statuses: Box<[OnceLock<IntCounter>]>,
 }
 
 impl RouteMetrics {
-    pub(crate) fn new(timings: &'static Timings, method: &'static str, path: &'static str) -> Self {
+    pub(crate) fn new(timings: Arc<Timings>, method: &'static str, path: &'static str) -> Self {
         Self {
             timings,
             own: OnceLock::new(),
             method,
             path,
-            span_name: OnceLock::new(),
             statuses: (100..600).map(|_| OnceLock::new()).collect(),
         }
     }
@@ -149,19 +146,15 @@ impl RouteMetrics {
 
     /// The name of spans of this route: `{method} {route}`, or the method alone without a route. A
     /// method that is not one of the nine is named `HTTP`.
-    pub(crate) fn span_name(&self) -> &'static str {
-        self.span_name.get_or_init(|| {
-            let method = match self.method {
-                "other" => "HTTP",
-                method => method,
-            };
-            let name = match self.path {
-                UNMATCHED => method.to_owned(),
-                route => [method, " ", route].concat(),
-            };
-            // Leaked: there is one name for each method and route, so memory is bounded.
-            name.leak()
-        })
+    pub(crate) fn span_name(&self) -> String {
+        let method = match self.method {
+            "other" => "HTTP",
+            method => method,
+        };
+        match self.path {
+            UNMATCHED => method.to_owned(),
+            route => format!("{method} {route}"),
+        }
     }
 
     /// Counts answers with this status. A count of 0 creates the series.
@@ -200,7 +193,7 @@ impl RouteMetrics {
         self.own.get_or_init(|| {
             let Timings {
                 metrics, exemplars, ..
-            } = self.timings;
+            } = &*self.timings;
             Timing::new(metrics, exemplars, self.method, self.path)
         })
     }

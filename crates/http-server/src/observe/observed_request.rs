@@ -47,7 +47,7 @@ pub struct Observation {
 /// A request that has not ended. Its record is written when this is dropped. Boxed, because it
 /// moves with the answer.
 pub(crate) struct ObservedRequest {
-    pub(crate) shared: &'static Observation,
+    pub(crate) shared: Arc<Observation>,
     /// The record as far as it is complete.
     pub(crate) record: RequestRecord,
     pub(crate) version: Version,
@@ -63,7 +63,7 @@ pub(crate) struct ObservedRequest {
 
 impl ObservedRequest {
     pub(crate) fn begin(
-        shared: &'static Observation,
+        shared: &Arc<Observation>,
         peer: IpAddr,
         request: &Request<Body>,
     ) -> Box<Self> {
@@ -138,7 +138,7 @@ impl ObservedRequest {
                 },
                 failure: None,
             },
-            shared,
+            shared: Arc::clone(shared),
             version,
             polled_until: began,
             // HTTP/1 polls right after the call. HTTP/2 spawns a task for each request.

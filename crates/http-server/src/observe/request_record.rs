@@ -1,5 +1,6 @@
 //! The record of a request that has ended.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::uri::{Authority, PathAndQuery};
@@ -17,7 +18,7 @@ pub struct RequestRecord {
     /// Context of the request: its ids, client and principal.
     pub context: ContextSlot,
     /// Instruments of its route.
-    pub route: &'static RouteMetrics,
+    pub route: Arc<RouteMetrics>,
     /// The method as sent.
     pub method: Method,
     /// Path and query. The query string is written to no signal.
