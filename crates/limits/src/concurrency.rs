@@ -165,7 +165,7 @@ impl Concurrency {
 
 /// The client of the request that is being polled.
 fn client() -> IpAddr {
-    RequestContext::with(|context| context.map(|context| context.client_address))
+    RequestContext::with(|context| context.client_address)
         .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 

@@ -17,7 +17,7 @@
 //! let context = Arc::new(RequestContext::new(Ipv4Addr::LOCALHOST.into()));
 //! let id = context.request_id.clone();
 //! let seen = within(context, async {
-//!     RequestContext::with(|context| context.map(|context| context.request_id.clone()))
+//!     RequestContext::with(|context| context.request_id.clone())
 //! });
 //! assert_eq!(seen.await, Some(id));
 //! # });
@@ -41,9 +41,7 @@ mod shares;
 mod span_link;
 
 pub use authentication::{AuthError, Authenticator, Credentials, Principal, Role};
-pub use context::{
-    BodyLimits, ContextGuard, ContextSlot, RequestContext, Scope, UNMATCHED, scope, within,
-};
+pub use context::{BodyLimits, RequestContext, Scope, UNMATCHED, scope, within};
 pub use error_events::{ErrorEvents, ServerError};
 pub use fields::Fields;
 pub use problem::{FieldError, Problem, ReportedProblem};

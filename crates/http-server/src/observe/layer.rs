@@ -15,7 +15,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use lifecycle::State;
 use pin_project_lite::pin_project;
 use quanta::Instant;
-use request::{ContextSlot, ReportedProblem, RequestContext};
+use request::{ReportedProblem, RequestContext};
 use telemetry::hex;
 use tower::{Layer, Service};
 
@@ -94,10 +94,8 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let mut pending = ObservedRequest::begin(&self.shared, self.peer, &request);
-        let entered = pending.record.context.enter();
-        let inner = self.inner.call(request);
-        drop(entered);
+        let pending = ObservedRequest::begin(&self.shared, self.peer, &request);
+        let inner = pending.record.context.enter(|| self.inner.call(request));
         ObserveFuture {
             inner,
             pending: Some(pending),
@@ -144,7 +142,7 @@ where
             inner: body,
             // A stream is recorded at its head. Its later log lines keep the ids of the request.
             context: if stream {
-                Some(pending.record.context.share())
+                Some(Arc::clone(&pending.record.context))
             } else {
                 None
             },
@@ -198,7 +196,7 @@ pin_project! {
     pub struct ObservedBody {
         #[pin]
         inner: Body,
-        context: Option<ContextSlot>,
+        context: Option<Arc<RequestContext>>,
         pending: Option<Box<ObservedRequest>>,
         held: bool,
     }
@@ -239,12 +237,12 @@ impl HttpBody for ObservedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.project();
         let mut inner = this.inner;
-        let frame = if let Some(pending) = this.pending.as_mut() {
-            ready!(pending.polled(|| inner.as_mut().poll_frame(cx)))
-        } else {
-            let _entered = this.context.as_mut().map(ContextSlot::enter);
-            ready!(inner.as_mut().poll_frame(cx))
-        };
+        let mut poll = || inner.as_mut().poll_frame(cx);
+        let frame = ready!(match (this.pending.as_mut(), this.context) {
+            (Some(pending), _) => pending.polled(poll),
+            (None, Some(context)) => context.enter(poll),
+            (None, None) => poll(),
+        });
         match &frame {
             Some(Ok(frame)) => {
                 if let (Some(data), Some(pending)) = (frame.data_ref(), this.pending.as_mut()) {

@@ -11,7 +11,7 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceId};
 use quanta::Instant;
 use request::ids::random_ids;
 use request::propagation::{self, Remote};
-use request::{BodyLimits, ContextSlot, RequestContext};
+use request::{BodyLimits, RequestContext};
 use settings::clock::system_time;
 use telemetry::traces::request_context;
 
@@ -100,7 +100,7 @@ impl ObservedRequest {
             let span = span_context(trace_id, span_id, remote.as_deref());
             otel_context(span, baggage, (started, began))
         });
-        let context = ContextSlot::new(RequestContext {
+        let context = Arc::new(RequestContext {
             began,
             request_id: head.request_id(started, &random),
             trace_id,
@@ -150,13 +150,12 @@ impl ObservedRequest {
 
     /// Polls the inner work in the context of the request, and measures its time.
     pub(crate) fn polled<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let _entered = self.record.context.enter();
         let began = if std::mem::take(&mut self.is_fresh) {
             self.polled_until
         } else {
             Instant::now()
         };
-        let result = work();
+        let result = self.record.context.enter(work);
         self.polled_until = Instant::now();
         self.record.busy += self.polled_until - began;
         result
@@ -178,7 +177,7 @@ impl Drop for ObservedRequest {
             Some(status) if self.complete => record.status = status,
             _ => {
                 record.status = CLIENT_CLOSED;
-                unfinished(&self.shared.lifecycle, &mut record.context);
+                unfinished(&self.shared.lifecycle, &record.context);
             }
         }
         self.shared.observer.record(record);
@@ -202,8 +201,7 @@ fn otel_context(
     request_context(span, &baggage, began)
 }
 
-fn unfinished(lifecycle: &Lifecycle, context: &mut ContextSlot) {
+fn unfinished(lifecycle: &Lifecycle, context: &Arc<RequestContext>) {
     let name = format!("{} {}", context.method, context.route);
-    let _entered = context.enter();
-    lifecycle.report_unfinished("request", &name);
+    context.enter(|| lifecycle.report_unfinished("request", &name));
 }

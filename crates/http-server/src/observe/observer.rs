@@ -65,14 +65,13 @@ impl Observer {
 
     fn report(&self, record: &RequestRecord) {
         // The error event reads the ids from the current context.
-        let mut context = record.context.share();
-        let _entered = context.enter();
-        self.error_events.report(&ServerError {
+        let error = ServerError {
             route: record.context.route,
             status: record.status,
             failure: record.failure.as_ref(),
             at: record.started + record.duration,
-        });
+        };
+        record.context.enter(|| self.error_events.report(&error));
     }
 
     fn trace(&self, record: &RequestRecord) {

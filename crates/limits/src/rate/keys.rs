@@ -83,10 +83,10 @@ impl KeyedBy {
     /// The key of the current request.
     pub(crate) fn current(self) -> Option<LimitKey> {
         RequestContext::with(|context| match self {
-            Self::Address => context.map(|context| LimitKey::address(context.client_address)),
-            Self::Principal => context?.principal.get().copied().map(LimitKey::Principal),
+            Self::Address => Some(LimitKey::address(context.client_address)),
+            Self::Principal => context.principal.get().copied().map(LimitKey::Principal),
             Self::Caller => None,
-        })
+        })?
     }
 }
 
