@@ -55,7 +55,7 @@ pub struct RequestContext {
     /// One of the nine standard methods, or `other`.
     pub method: &'static str,
     /// Route template, or `unmatched`.
-    pub route: &'static str,
+    pub route: Arc<str>,
     /// Address of the client, resolved through trusted proxies.
     pub client_address: IpAddr,
     /// Limits on the body.
@@ -86,7 +86,7 @@ impl RequestContext {
             sampled: false,
             span: None,
             method: "other",
-            route: UNMATCHED,
+            route: UNMATCHED.into(),
             client_address,
             limits: BodyLimits::default(),
             principal: OnceLock::new(),

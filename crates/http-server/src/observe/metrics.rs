@@ -122,13 +122,13 @@ pub struct RouteMetrics {
     timings: Arc<Timings>,
     own: OnceLock<Timing>,
     method: &'static str,
-    path: &'static str,
+    path: Arc<str>,
     /// Indexed by status code less 100. Each one is resolved at the first answer with that status.
     statuses: Box<[OnceLock<IntCounter>]>,
 }
 
 impl RouteMetrics {
-    pub(crate) fn new(timings: Arc<Timings>, method: &'static str, path: &'static str) -> Self {
+    pub(crate) fn new(timings: Arc<Timings>, method: &'static str, path: Arc<str>) -> Self {
         Self {
             timings,
             own: OnceLock::new(),
@@ -140,8 +140,8 @@ impl RouteMetrics {
 
     /// The route template.
     #[must_use]
-    pub fn path(&self) -> &'static str {
-        self.path
+    pub fn path(&self) -> &Arc<str> {
+        &self.path
     }
 
     /// The name of spans of this route: `{method} {route}`, or the method alone without a route. A
@@ -151,7 +151,7 @@ impl RouteMetrics {
             "other" => "HTTP",
             method => method,
         };
-        match self.path {
+        match &*self.path {
             UNMATCHED => method.to_owned(),
             route => format!("{method} {route}"),
         }
@@ -162,7 +162,7 @@ impl RouteMetrics {
         let resolve = || {
             let text = status.to_string();
             let requests = &self.timings.metrics.requests;
-            requests.with_label_values(&[self.method, self.path, &text])
+            requests.with_label_values(&[self.method, &*self.path, &text])
         };
         match self.statuses.get(usize::from(status).wrapping_sub(100)) {
             Some(slot) => slot.get_or_init(resolve).inc_by(answers),
@@ -194,7 +194,7 @@ impl RouteMetrics {
             let Timings {
                 metrics, exemplars, ..
             } = &*self.timings;
-            Timing::new(metrics, exemplars, self.method, self.path)
+            Timing::new(metrics, exemplars, self.method, &self.path)
         })
     }
 

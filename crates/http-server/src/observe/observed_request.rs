@@ -112,7 +112,7 @@ impl ObservedRequest {
             limits: shared.limits,
             principal: std::sync::OnceLock::new(),
             stream: std::sync::OnceLock::new(),
-            route: route.path(),
+            route: Arc::clone(route.path()),
         });
         let version = request.version();
         Box::new(Self {

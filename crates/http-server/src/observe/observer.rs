@@ -66,7 +66,7 @@ impl Observer {
     fn report(&self, record: &RequestRecord) {
         // The error event reads the ids from the current context.
         let error = ServerError {
-            route: record.context.route,
+            route: &record.context.route,
             status: record.status,
             failure: record.failure.as_ref(),
             at: record.started + record.duration,

@@ -5,6 +5,7 @@
 //! inner spans are its children. Attributes follow the stable HTTP semantic conventions.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::uri::Authority;
 use opentelemetry::trace::{
@@ -69,9 +70,9 @@ pub(crate) fn server_span(
     }
 }
 
-fn route(record: &RequestRecord) -> Option<&'static str> {
-    let route = record.context.route;
-    (route != UNMATCHED).then_some(route)
+fn route(record: &RequestRecord) -> Option<&Arc<str>> {
+    let route = &record.context.route;
+    (**route != *UNMATCHED).then_some(route)
 }
 
 fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyValue> {
@@ -92,6 +93,7 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
     }
     let route = route(record);
     if let Some(route) = route {
+        let route = StringValue::from(Arc::clone(route));
         all.push(KeyValue::new(attribute::HTTP_ROUTE, route));
     }
     all.push(KeyValue::new(
@@ -101,7 +103,7 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
     all.push(KeyValue::new(attribute::URL_SCHEME, record.scheme));
     let path = match route {
         // A template without parameters is its only path and contains no data of the client.
-        Some(route) if route == record.path() => StringValue::from(route),
+        Some(route) if **route == *record.path() => StringValue::from(Arc::clone(route)),
         _ => redact(record.path(), MAX_PATH).into_owned().into(),
     };
     all.push(KeyValue::new(attribute::URL_PATH, path));
