@@ -90,7 +90,7 @@ impl Access {
                         .is_ok()
                 })
         };
-        let client = RequestContext::with(|context| context.map(|context| context.client_address));
+        let client = RequestContext::with(|context| context.client_address);
         let client = client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         match self.attempts.verify(client, Instant::now(), is_right) {
             Ok(true) => {

@@ -50,7 +50,6 @@ pub(crate) fn secure(headers: &mut HeaderMap, secure: bool) {
     }
 }
 
-#[cold]
 fn for_page(headers: &mut HeaderMap) {
     headers
         .entry(header::CONTENT_SECURITY_POLICY)

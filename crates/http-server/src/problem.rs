@@ -67,11 +67,10 @@ pub struct Body {
 impl IntoResponse for ProblemResponse {
     fn into_response(self) -> Response {
         let Self(problem) = self;
-        let (request_id, trace_id) = RequestContext::with(|context| {
-            context.map_or_else(Default::default, |context| {
-                (context.request_id.to_string(), context.trace_id.to_string())
-            })
+        let ids = RequestContext::with(|context| {
+            (context.request_id.to_string(), context.trace_id.to_string())
         });
+        let (request_id, trace_id) = ids.unwrap_or_default();
         let status = problem.status.unwrap_or(problem.code.status);
         let body = Body {
             r#type: format!("urn:problem:{}", problem.code.code.to_ascii_lowercase()),

@@ -36,12 +36,8 @@ where
     }
 
     fn call(&mut self, request: R) -> S::Future {
-        RequestContext::with(|context| {
-            if let Some(context) = context {
-                // A second mark has no effect.
-                let _marked = context.stream.set(());
-            }
-        });
+        // A second mark has no effect.
+        let _marked = RequestContext::with(|context| context.stream.set(()));
         self.0.call(request)
     }
 }
@@ -49,7 +45,7 @@ where
 /// Whether the request that this thread is polling is a stream.
 #[must_use]
 pub fn is_stream() -> bool {
-    RequestContext::with(|context| context.is_some_and(|context| context.stream.get().is_some()))
+    RequestContext::with(|context| context.stream.get().is_some()).unwrap_or_default()
 }
 
 #[cfg(test)]

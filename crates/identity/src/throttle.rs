@@ -129,5 +129,5 @@ impl AttemptPermit<'_> {
 
 /// The client address of the current request.
 fn client_key() -> Option<LimitKey> {
-    RequestContext::with(|context| context.map(|context| LimitKey::address(context.client_address)))
+    RequestContext::with(|context| LimitKey::address(context.client_address))
 }

@@ -54,7 +54,7 @@ const CLIENT_IN_FLIGHT: &str = "client_in_flight";
 const BODIES: &str = "bodies";
 const CLIENT_BODIES: &str = "client_bodies";
 
-/// The permits of a listener. It exists as long as the process.
+/// The permits of a listener.
 pub struct Concurrency {
     limits: ConcurrencyLimits,
     /// Below this number in progress, permits are not counted by client.
@@ -85,11 +85,11 @@ impl Concurrency {
     ///
     /// # Errors
     /// When all permits are taken, or this client holds its share.
-    pub fn admit(&'static self) -> Result<Permit, Overloaded> {
+    pub fn admit(self: &Arc<Self>) -> Result<Permit, Overloaded> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         if before < self.open {
             return Ok(Permit {
-                concurrency: self,
+                concurrency: Arc::clone(self),
                 _share: None,
             });
         }
@@ -97,8 +97,7 @@ impl Concurrency {
     }
 
     /// In the upper half each client is counted, which takes a lock.
-    #[cold]
-    fn admit_to_upper_half(&'static self, before: u32) -> Result<Permit, Overloaded> {
+    fn admit_to_upper_half(self: &Arc<Self>, before: u32) -> Result<Permit, Overloaded> {
         let share = if before >= self.limits.in_flight {
             Err(IN_FLIGHT)
         } else {
@@ -106,7 +105,7 @@ impl Concurrency {
         };
         match share {
             Ok(share) => Ok(Permit {
-                concurrency: self,
+                concurrency: Arc::clone(self),
                 _share: Some(Box::new(share)),
             }),
             Err(reason) => {
@@ -117,10 +116,10 @@ impl Concurrency {
     }
 
     /// A permit beyond all limits, for work that has begun already.
-    pub fn admit_begun_work(&'static self) -> Permit {
+    pub fn admit_begun_work(self: &Arc<Self>) -> Permit {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         Permit {
-            concurrency: self,
+            concurrency: Arc::clone(self),
             _share: None,
         }
     }
@@ -129,7 +128,7 @@ impl Concurrency {
     ///
     /// # Errors
     /// When all permits are taken, or this client holds its share.
-    pub fn admit_body(&'static self) -> Result<BodyPermit, Overloaded> {
+    pub fn admit_body(self: &Arc<Self>) -> Result<BodyPermit, Overloaded> {
         let before = self.bodies.fetch_add(1, Ordering::Relaxed);
         let share = if before >= self.limits.bodies {
             Err(BODIES)
@@ -140,7 +139,7 @@ impl Concurrency {
             Ok(share) => {
                 self.metrics.bodies.inc();
                 Ok(BodyPermit {
-                    concurrency: self,
+                    concurrency: Arc::clone(self),
                     _share: share,
                 })
             }
@@ -166,14 +165,14 @@ impl Concurrency {
 
 /// The client of the request that is being polled.
 fn client() -> IpAddr {
-    RequestContext::with(|context| context.map(|context| context.client_address))
+    RequestContext::with(|context| context.client_address)
         .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
 /// Permits a request in progress. It is free again when this is dropped.
 #[must_use]
 pub struct Permit {
-    concurrency: &'static Concurrency,
+    concurrency: Arc<Concurrency>,
     /// Boxed, because it is rare and a permit moves with every request.
     _share: Option<Box<Share>>,
 }
@@ -187,7 +186,7 @@ impl Drop for Permit {
 /// Permits a body that is awaited. It is free again when this is dropped.
 #[must_use]
 pub struct BodyPermit {
-    concurrency: &'static Concurrency,
+    concurrency: Arc<Concurrency>,
     _share: Share,
 }
 

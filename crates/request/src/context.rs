@@ -1,8 +1,6 @@
 //! The context of the current request, readable by all code that works on it.
 
-use std::cell::RefCell;
 use std::net::IpAddr;
-use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -11,10 +9,11 @@ use std::time::Duration;
 use opentelemetry::trace::{SpanId, TraceId};
 use pin_project_lite::pin_project;
 use quanta::Instant;
+use settings::clock::system_time;
 use telemetry::Correlation;
 use uuid::Uuid;
 
-use crate::{clock, ids};
+use crate::ids;
 
 /// The route of a request that no route matches.
 pub const UNMATCHED: &str = "unmatched";
@@ -56,7 +55,7 @@ pub struct RequestContext {
     /// One of the nine standard methods, or `other`.
     pub method: &'static str,
     /// Route template, or `unmatched`.
-    pub route: &'static str,
+    pub route: Arc<str>,
     /// Address of the client, resolved through trusted proxies.
     pub client_address: IpAddr,
     /// Limits on the body.
@@ -69,8 +68,10 @@ pub struct RequestContext {
     pub stream: OnceLock<()>,
 }
 
-thread_local! {
-    static CURRENT: RefCell<Option<Arc<RequestContext>>> = const { RefCell::new(None) };
+tokio::task_local! {
+    /// Log lines and problems of a request carry its ids, also from code that does not know the
+    /// request.
+    static CURRENT: Arc<RequestContext>;
 }
 
 impl RequestContext {
@@ -79,16 +80,15 @@ impl RequestContext {
     #[must_use]
     pub fn new(client_address: IpAddr) -> Self {
         let (trace, span, random) = ids::random_ids();
-        let (now, began) = clock::now();
         Self {
-            began,
-            request_id: ids::request_id(None, now, &random),
+            began: Instant::now(),
+            request_id: ids::request_id(None, system_time(), &random),
             trace_id: TraceId::from_bytes(trace),
             span_id: SpanId::from_bytes(span),
             sampled: false,
             span: None,
             method: "other",
-            route: UNMATCHED,
+            route: UNMATCHED.into(),
             client_address,
             limits: BodyLimits::default(),
             principal: OnceLock::new(),
@@ -97,94 +97,32 @@ impl RequestContext {
         }
     }
 
-    /// Calls `look` with the context of the request that this thread polls.
-    pub fn with<T>(look: impl FnOnce(Option<&Self>) -> T) -> T {
-        CURRENT.with(|current| match current.try_borrow() {
-            Ok(current) => look(current.as_deref()),
-            Err(_) => look(None),
-        })
+    /// Calls `look` with the context of the request that is being worked on, if there is one.
+    pub fn with<T>(look: impl FnOnce(&Self) -> T) -> Option<T> {
+        CURRENT.try_with(|current| look(current)).ok()
     }
 
-    /// Passes the ids of the request that this thread polls to the log line.
+    /// Passes the ids of the request that is being worked on to the log line.
     pub fn correlate(line: &mut dyn FnMut(Option<Correlation<'_>>)) {
-        Self::with(|request| {
-            line(request.map(|request| Correlation {
-                trace_id: request.trace_id,
-                span_id: request.span_id,
-                sampled: request.sampled,
-                request_id: &request.request_id,
-            }));
-        });
+        let request = Self::current();
+        line(request.as_deref().map(|request| Correlation {
+            trace_id: request.trace_id,
+            span_id: request.span_id,
+            sampled: request.sampled,
+            request_id: &request.request_id,
+        }));
     }
 
-    /// The context of the request that this thread polls.
+    /// The context of the request that is being worked on.
     #[must_use]
     pub fn current() -> Option<Arc<Self>> {
-        CURRENT.with(|current| {
-            current
-                .try_borrow()
-                .ok()
-                .and_then(|current| current.clone())
-        })
-    }
-}
-
-/// The context of a request, which is entered at every poll. The slot is empty while a
-/// [`ContextGuard`] has borrowed the context.
-pub struct ContextSlot(Option<Arc<RequestContext>>);
-
-impl ContextSlot {
-    /// A slot with this context.
-    #[must_use]
-    pub fn new(context: RequestContext) -> Self {
-        Self(Some(Arc::new(context)))
+        CURRENT.try_get().ok()
     }
 
-    /// Makes the context the current one until the guard is dropped.
-    pub fn enter(&mut self) -> ContextGuard<'_> {
-        ContextGuard::new(&mut self.0)
-    }
-
-    /// A second slot with the same context.
-    #[must_use]
-    pub fn share(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl Deref for ContextSlot {
-    type Target = RequestContext;
-
-    fn deref(&self) -> &RequestContext {
-        match &self.0 {
-            Some(context) => context,
-            None => unreachable!("the guard borrows the slot"),
-        }
-    }
-}
-
-/// Makes a context the current one until the guard is dropped. The context is lent and not cloned,
-/// because a request is entered several times and a reference count is an atomic operation.
-pub struct ContextGuard<'a> {
-    /// Holds the previous context meanwhile.
-    slot: &'a mut Option<Arc<RequestContext>>,
-    _span: Option<opentelemetry::ContextGuard>,
-}
-
-impl<'a> ContextGuard<'a> {
-    fn new(slot: &'a mut Option<Arc<RequestContext>>) -> Self {
-        let span = slot.as_ref().and_then(|context| context.span.clone());
-        CURRENT.with(|current| std::mem::swap(&mut *current.borrow_mut(), slot));
-        Self {
-            slot,
-            _span: span.map(opentelemetry::Context::attach),
-        }
-    }
-}
-
-impl Drop for ContextGuard<'_> {
-    fn drop(&mut self) {
-        CURRENT.with(|current| std::mem::swap(&mut *current.borrow_mut(), self.slot));
+    /// Runs `work` with this context as the current one, and with the span of the request.
+    pub fn enter<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
+        let _span = self.span.clone().map(opentelemetry::Context::attach);
+        CURRENT.sync_scope(Arc::clone(self), work)
     }
 }
 
@@ -210,10 +148,9 @@ impl<F: Future> Future for WithinContext<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _entered = this
-            .context
-            .is_some()
-            .then(|| ContextGuard::new(this.context));
-        this.inner.poll(cx)
+        match this.context {
+            Some(context) => context.enter(|| this.inner.poll(cx)),
+            None => this.inner.poll(cx),
+        }
     }
 }

@@ -20,7 +20,7 @@ const LOOK: usize = 256;
 /// A request that ended in a server error.
 pub struct ServerError<'a> {
     /// Route template, or `unmatched`.
-    pub route: &'static str,
+    pub route: &'a str,
     /// Status of the answer.
     pub status: u16,
     /// The problem in the answer, if there is one.

@@ -1,10 +1,6 @@
 //! New ids of traces, spans and requests.
 
-use std::cell::RefCell;
 use std::time::SystemTime;
-
-use rand::rngs::SmallRng;
-use rand::{RngCore as _, SeedableRng as _};
 
 /// Maximal length of a request id that is accepted from a client.
 const MAX_REQUEST_ID: usize = 128;
@@ -27,21 +23,14 @@ pub fn request_id(own: Option<&str>, now: SystemTime, random: &[u8; 10]) -> Box<
     Box::from(&*id.hyphenated().encode_lower(&mut text))
 }
 
-/// New ids of a trace and a span, and the random part of a request id, from one draw. They have to
-/// be unique but not secret. The generator of the OpenTelemetry SDK draws them the same way.
-#[inline(never)]
+/// New ids of a trace and a span, and the random part of a request id.
 #[must_use]
 pub fn random_ids() -> ([u8; 16], [u8; 8], [u8; 10]) {
-    thread_local! {
-        static RANDOM: RefCell<SmallRng> = RefCell::new(SmallRng::from_os_rng());
-    }
-    let mut bytes = [0; 34];
-    RANDOM.with_borrow_mut(|random| random.fill_bytes(&mut bytes));
-    let (mut trace, mut span, mut request) = ([0; 16], [0; 8], [0; 10]);
-    trace.copy_from_slice(&bytes[..16]);
-    span.copy_from_slice(&bytes[16..24]);
-    request.copy_from_slice(&bytes[24..]);
-    (trace, span, request)
+    let mut ids = ([0; 16], [0; 8], [0; 10]);
+    rand::fill(&mut ids.0);
+    rand::fill(&mut ids.1);
+    rand::fill(&mut ids.2);
+    ids
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@
 //! let context = Arc::new(RequestContext::new(Ipv4Addr::LOCALHOST.into()));
 //! let id = context.request_id.clone();
 //! let seen = within(context, async {
-//!     RequestContext::with(|context| context.map(|context| context.request_id.clone()))
+//!     RequestContext::with(|context| context.request_id.clone())
 //! });
 //! assert_eq!(seen.await, Some(id));
 //! # });
@@ -29,7 +29,6 @@
 
 pub mod authentication;
 pub mod authorization;
-pub mod clock;
 mod context;
 pub mod error_events;
 pub mod faults;
@@ -45,9 +44,7 @@ mod span_link;
 
 pub use authentication::{AuthError, Authenticator, Credential, Credentials, Principal, Role};
 pub use authorization::{Denied, Permission, Scope, authorize};
-pub use context::{
-    BodyLimits, ContextGuard, ContextSlot, RequestContext, UNMATCHED, WithinContext, within,
-};
+pub use context::{BodyLimits, RequestContext, UNMATCHED, WithinContext, within};
 pub use error_events::{ErrorEvents, ServerError};
 pub use fields::Fields;
 pub use problem::{FieldError, Problem, ReportedProblem};

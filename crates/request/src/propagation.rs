@@ -84,11 +84,9 @@ pub fn current() -> Option<SpanContext> {
         return Some(span);
     }
     RequestContext::with(|request| {
-        request.map(|request| {
-            let flags = TraceFlags::default().with_sampled(request.sampled);
-            let (trace, span) = (request.trace_id, request.span_id);
-            SpanContext::new(trace, span, flags, false, TraceState::default())
-        })
+        let flags = TraceFlags::default().with_sampled(request.sampled);
+        let (trace, span) = (request.trace_id, request.span_id);
+        SpanContext::new(trace, span, flags, false, TraceState::default())
     })
 }
 
@@ -115,13 +113,13 @@ pub fn outgoing(traces: &Traces) -> HashMap<String, String> {
 mod tests {
     use std::net::Ipv4Addr;
     use std::path::Path;
+    use std::sync::Arc;
 
     use opentelemetry::trace::{SpanId, TraceId};
     use settings::{Layers, Reader};
     use telemetry::{Service, TelemetryMetrics};
 
     use super::*;
-    use crate::context::ContextSlot;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     const SERVICE: Service = Service {
@@ -201,14 +199,13 @@ mod tests {
 
     #[test]
     fn calls_of_an_unsampled_request_carry_its_decision() {
-        let mut request = ContextSlot::new(RequestContext {
+        let request = Arc::new(RequestContext {
             trace_id: TraceId::from_bytes([0xab; 16]),
             span_id: SpanId::from_bytes([0xcd; 8]),
             ..RequestContext::new(Ipv4Addr::LOCALHOST.into())
         });
-        let _entered = request.enter();
         let expected = format!("00-{}-{}-00", "ab".repeat(16), "cd".repeat(8));
-        let carried = outgoing(&traces_with(&[]));
+        let carried = request.enter(|| outgoing(&traces_with(&[])));
         assert_eq!(carried.get("traceparent"), Some(&expected));
         assert_eq!(carried.len(), 1);
     }

@@ -20,7 +20,6 @@ pub fn redact(text: &str, max: usize) -> Cow<'_, str> {
     }
 }
 
-#[cold]
 fn without_addresses(text: &str) -> String {
     let delimiter = |c: char| matches!(c, '/' | ' ' | ';' | ',' | '(' | ')' | '<' | '>' | '"');
     let mut clean = String::with_capacity(text.len());

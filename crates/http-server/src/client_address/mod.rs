@@ -146,7 +146,6 @@ impl ClientAddress {
         }
     }
 
-    #[cold]
     fn distrust(&self, peer: IpAddr) -> ResolvedAddress {
         if self.is_time_to_warn(Instant::now()) {
             tracing::warn!(
@@ -167,7 +166,6 @@ impl ClientAddress {
     }
 
     /// Resolves the client behind a trusted peer.
-    #[inline(never)]
     fn walk(&self, peer: IpAddr, headers: &HeaderMap, present: AddressHeaders) -> ResolvedAddress {
         let (is_there, ignored) = present.of(self.header);
         let (address, is_known) = if is_there {
@@ -209,7 +207,6 @@ impl ClientAddress {
         (address, hops.next().is_none())
     }
 
-    #[cold]
     fn warn_unreadable(&self, peer: IpAddr, is_there: bool) {
         if self.is_time_to_warn(Instant::now()) {
             let header = self.header.name();

@@ -29,7 +29,9 @@ const MAX_PIECE: u64 = 16 * 1_024;
 const CONNECTION_FIRST: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// The result of the body in the current poll of its stream.
+    /// The result of the body in the current poll of its stream. hyper gives a body and the task of
+    /// its stream nothing in common. Without this value an HTTP/2 client that does not read its
+    /// answer would never be detected.
     static OFFER: Cell<Offer> = const { Cell::new(Offer::Unasked) };
 }
 

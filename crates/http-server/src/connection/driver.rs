@@ -3,13 +3,15 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::BoxError;
 use axum::body::Body;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -28,7 +30,6 @@ use crate::connection::in_flight::{Answer, InFlightService};
 use crate::connection::listener_config::ListenerConfig;
 use crate::connection::service::Serve;
 use crate::connection::tls::Tls;
-use crate::connection::wake_gate::WakeGate;
 use crate::connection::wire::InspectedStream;
 
 /// Maximum bytes of all headers of a request. Larger headers are answered with 431.
@@ -260,13 +261,15 @@ async fn run(
     let mut left = false;
     loop {
         let stays = !left;
-        let mut interruption = pin!(WakeGate::new(async {
+        // The set polls its one future only after that future was woken. `select!` alone would poll
+        // these events at every request, and each poll takes locks.
+        let mut interruptions = FuturesUnordered::from_iter([async {
             tokio::select! {
                 lapse = watch.lapse() => Interruption::EndReason(lapse),
                 () = serving.stop.cancelled() => Interruption::Stop,
                 () = go_away(serving.lifecycle.draining(), &watch), if stays => Interruption::Leave,
             }
-        }));
+        }]);
         let interruption = tokio::select! {
             biased;
             () = poll_fn(|context| connection.as_mut().poll_ended(context)) => {
@@ -276,7 +279,7 @@ async fn run(
                 }
                 return;
             }
-            interruption = interruption.as_mut() => interruption,
+            interruption = interruptions.select_next_some() => interruption,
         };
         match interruption {
             Interruption::EndReason(lapse) => {

@@ -44,7 +44,6 @@ impl ConnectionEnds {
 
     /// Counts a connection that ends because of too many frames. `frame` is the type of the last
     /// one.
-    #[cold]
     pub(crate) fn count_flood(&self, frame: u8) {
         self.count(EndReason::Flood);
         self.floods.with_label_values(&[flood::label(frame)]).inc();

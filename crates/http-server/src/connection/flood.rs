@@ -110,7 +110,6 @@ impl Budget {
     }
 
     /// Called once for as many frames as a second allows, so that the clock is read rarely.
-    #[cold]
     fn is_over(&mut self) -> bool {
         self.earned += self.sent / BYTES_PER_FRAME;
         self.sent %= BYTES_PER_FRAME;

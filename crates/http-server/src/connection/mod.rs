@@ -15,7 +15,6 @@ pub mod listener;
 mod listener_config;
 mod service;
 pub mod tls;
-mod wake_gate;
 mod windows;
 mod wire;
 

@@ -42,7 +42,6 @@ impl<T> InspectedStream<T> {
 }
 
 /// The error that ends the connection in hyper. A handler that waits for the body gets it too.
-#[cold]
 fn malformed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the body is malformed")
 }

@@ -81,7 +81,7 @@ pub async fn read_body(request: Request) -> Result<bytes::Bytes, Problem> {
         )
         .metadata("accept-encoding", coding::ACCEPTED));
     };
-    let limits = RequestContext::with(|context| context.map(|context| context.limits));
+    let limits = RequestContext::with(|context| context.limits);
     let limits = limits.unwrap_or_default();
     let body = Limited::new(request.into_body(), limits.max_body_bytes);
     match tokio::time::timeout(limits.body_timeout, body.collect()).await {

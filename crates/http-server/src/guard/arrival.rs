@@ -12,7 +12,7 @@ use limits::concurrency::{BodyPermit, Concurrency, Overloaded, Permit};
 
 /// The permit of a request with a body, shared by the guard and the body.
 pub(crate) struct PermitHolder {
-    concurrency: &'static Concurrency,
+    concurrency: Arc<Concurrency>,
     held: Mutex<HeldPermit>,
 }
 
@@ -27,9 +27,9 @@ enum HeldPermit {
 }
 
 impl PermitHolder {
-    pub(crate) fn new(concurrency: &'static Concurrency, permit: Permit) -> Arc<Self> {
+    pub(crate) fn new(concurrency: &Arc<Concurrency>, permit: Permit) -> Arc<Self> {
         Arc::new(Self {
-            concurrency,
+            concurrency: Arc::clone(concurrency),
             held: Mutex::new(HeldPermit::InFlight { _permit: permit }),
         })
     }

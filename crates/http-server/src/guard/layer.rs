@@ -28,24 +28,21 @@ use crate::guard::arrival::{ArrivingBody, PermitHolder};
 use crate::problem::ProblemResponse;
 use crate::stream::is_stream;
 
-/// Installs [`Guard`]. Leaked once at start-up, so that requests hold a `&'static` reference
-/// instead of cloning an `Arc`.
-#[derive(Clone, Copy)]
-pub struct GuardLayer(&'static GuardState);
-
-struct GuardState {
+/// Installs [`Guard`].
+#[derive(Clone)]
+pub struct GuardLayer {
     request_timeout: Duration,
-    concurrency: Concurrency,
+    concurrency: Arc<Concurrency>,
 }
 
 impl GuardLayer {
     /// A layer that admits requests within the limits, each for `request_timeout`.
     #[must_use]
     pub fn new(concurrency: Concurrency, request_timeout: Duration) -> Self {
-        Self(Box::leak(Box::new(GuardState {
+        Self {
             request_timeout,
-            concurrency,
-        })))
+            concurrency: Arc::new(concurrency),
+        }
     }
 }
 
@@ -55,7 +52,8 @@ impl<S> Layer<S> for GuardLayer {
     fn layer(&self, inner: S) -> Guard<S> {
         Guard {
             inner,
-            shared: self.0,
+            request_timeout: self.request_timeout,
+            concurrency: Arc::clone(&self.concurrency),
         }
     }
 }
@@ -64,7 +62,8 @@ impl<S> Layer<S> for GuardLayer {
 #[derive(Clone)]
 pub struct Guard<S> {
     inner: S,
-    shared: &'static GuardState,
+    request_timeout: Duration,
+    concurrency: Arc<Concurrency>,
 }
 
 /// Whether a request was admitted, with its permit.
@@ -100,7 +99,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let concurrency = &self.shared.concurrency;
+        let concurrency = &self.concurrency;
         // Not `then`, because a closure would move the request once more.
         let (inner, state) = match concurrency.admit() {
             Err(overloaded) => (None, RequestState::Refused(overloaded)),
@@ -122,7 +121,7 @@ where
             inner,
             sleep: None,
             state,
-            shared: self.shared,
+            timeout: self.request_timeout,
         }
     }
 }
@@ -135,7 +134,7 @@ pin_project! {
         // Boxed, because it is rare and would enlarge the future that every request moves.
         sleep: Option<Pin<Box<Sleep>>>,
         state: RequestState,
-        shared: &'static GuardState,
+        timeout: Duration,
     }
 }
 
@@ -170,7 +169,7 @@ where
             *this.sleep = None;
             return Poll::Pending;
         }
-        let timeout = this.shared.request_timeout;
+        let timeout = *this.timeout;
         let sleep = this
             .sleep
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
@@ -238,7 +237,7 @@ mod tests {
             let answer = call(&layer, || async { panic!("of a handler") }).await;
             assert_eq!(answer, (500, Some("INTERNAL")));
         }
-        assert_eq!(layer.0.concurrency.in_flight(), 0);
+        assert_eq!(layer.concurrency.in_flight(), 0);
     }
 
     #[tokio::test]
@@ -248,7 +247,7 @@ mod tests {
         let answer = call(&layer, std::future::pending).await;
         assert_eq!(answer, (503, Some("DEADLINE_EXCEEDED")));
         assert!(began.elapsed() >= Duration::from_millis(30));
-        assert_eq!(layer.0.concurrency.in_flight(), 0);
+        assert_eq!(layer.concurrency.in_flight(), 0);
     }
 
     #[tokio::test]

@@ -72,7 +72,6 @@ where
     }
 }
 
-#[cold]
 fn refused(problem: Problem) -> Response {
     ProblemResponse(problem).into_response()
 }
@@ -151,9 +150,7 @@ fn refusal(
 
 /// Whether the router has a route for the request that answers in JSON.
 fn is_of_the_api() -> bool {
-    RequestContext::with(|context| {
-        context.is_some_and(|context| context.route.starts_with("/api/"))
-    })
+    RequestContext::with(|context| context.route.starts_with("/api/")).unwrap_or_default()
 }
 
 /// Whether the request names one host: RFC 9112, section 3.2, for HTTP/1.1. In HTTP/2 `:authority`

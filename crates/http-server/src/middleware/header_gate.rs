@@ -71,8 +71,6 @@ where
     }
 }
 
-/// Not inlined, so that the path without the layer stays short.
-#[inline(never)]
 fn through<T, B>(
     layered: &mut T,
     request: Request<Body>,

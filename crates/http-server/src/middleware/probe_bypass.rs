@@ -62,7 +62,6 @@ where
     }
 }
 
-#[cold]
 fn probe(probes: &mut Router, request: Request<Body>) -> ProbeFuture {
     let unobserve = |response: Response| response.map(ObservedBody::unobserved);
     Box::pin(probes.call(request).map_ok(unobserve))

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
@@ -14,7 +15,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use lifecycle::State;
 use pin_project_lite::pin_project;
 use quanta::Instant;
-use request::{ContextSlot, ReportedProblem, RequestContext};
+use request::{ReportedProblem, RequestContext};
 use telemetry::hex;
 use tower::{Layer, Service};
 
@@ -30,16 +31,15 @@ const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 /// `Server-Timing` (W3C): milliseconds from the request's head to the answer's.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Installs [`Observe`]. Leaked once at start-up, so that requests hold a `&'static` reference
-/// instead of cloning an `Arc`.
-#[derive(Clone, Copy)]
-pub struct ObserveLayer(&'static Observation);
+/// Installs [`Observe`].
+#[derive(Clone)]
+pub struct ObserveLayer(Arc<Observation>);
 
 impl ObserveLayer {
-    /// A layer around `shared`, which is leaked.
+    /// A layer that observes requests with `shared`.
     #[must_use]
     pub fn new(shared: Observation) -> Self {
-        Self(Box::leak(Box::new(shared)))
+        Self(Arc::new(shared))
     }
 }
 
@@ -49,7 +49,7 @@ impl<S> Layer<S> for ObserveLayer {
     fn layer(&self, inner: S) -> Observe<S> {
         Observe {
             inner,
-            shared: self.0,
+            shared: Arc::clone(&self.0),
             peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         }
     }
@@ -59,7 +59,7 @@ impl<S> Layer<S> for ObserveLayer {
 #[derive(Clone)]
 pub struct Observe<S> {
     inner: S,
-    shared: &'static Observation,
+    shared: Arc<Observation>,
     /// The remote address of the connection.
     peer: IpAddr,
 }
@@ -75,7 +75,7 @@ where
     fn connected(&self, peer: SocketAddr) -> Self {
         Self {
             inner: self.inner.clone(),
-            shared: self.shared,
+            shared: Arc::clone(&self.shared),
             peer: peer.ip(),
         }
     }
@@ -94,10 +94,8 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let mut pending = ObservedRequest::begin(self.shared, self.peer, &request);
-        let entered = pending.record.context.enter();
-        let inner = self.inner.call(request);
-        drop(entered);
+        let pending = ObservedRequest::begin(&self.shared, self.peer, &request);
+        let inner = pending.record.context.enter(|| self.inner.call(request));
         ObserveFuture {
             inner,
             pending: Some(pending),
@@ -144,7 +142,7 @@ where
             inner: body,
             // A stream is recorded at its head. Its later log lines keep the ids of the request.
             context: if stream {
-                Some(pending.record.context.share())
+                Some(Arc::clone(&pending.record.context))
             } else {
                 None
             },
@@ -175,7 +173,6 @@ fn write_headers(headers: &mut HeaderMap, pending: &ObservedRequest) {
     }
 }
 
-#[cold]
 fn write_timing(headers: &mut HeaderMap, began: Instant) {
     let millis = began.elapsed().as_secs_f64() * 1e3;
     if let Ok(timing) = HeaderValue::from_str(&format!("app;dur={millis:.3}")) {
@@ -199,7 +196,7 @@ pin_project! {
     pub struct ObservedBody {
         #[pin]
         inner: Body,
-        context: Option<ContextSlot>,
+        context: Option<Arc<RequestContext>>,
         pending: Option<Box<ObservedRequest>>,
         held: bool,
     }
@@ -240,12 +237,12 @@ impl HttpBody for ObservedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.project();
         let mut inner = this.inner;
-        let frame = if let Some(pending) = this.pending.as_mut() {
-            ready!(pending.polled(|| inner.as_mut().poll_frame(cx)))
-        } else {
-            let _entered = this.context.as_mut().map(ContextSlot::enter);
-            ready!(inner.as_mut().poll_frame(cx))
-        };
+        let mut poll = || inner.as_mut().poll_frame(cx);
+        let frame = ready!(match (this.pending.as_mut(), this.context) {
+            (Some(pending), _) => pending.polled(poll),
+            (None, Some(context)) => context.enter(poll),
+            (None, None) => poll(),
+        });
         match &frame {
             Some(Ok(frame)) => {
                 if let (Some(data), Some(pending)) = (frame.data_ref(), this.pending.as_mut()) {

@@ -119,49 +119,42 @@ pub(crate) struct Timings {
 /// only after a handler has answered. Clients choose methods and paths, and each pair would add a
 /// histogram.
 pub struct RouteMetrics {
-    timings: &'static Timings,
+    timings: Arc<Timings>,
     own: OnceLock<Timing>,
     method: &'static str,
-    path: &'static str,
-    /// Created for the first span.
-    span_name: OnceLock<&'static str>,
+    path: Arc<str>,
     /// Indexed by status code less 100. Each one is resolved at the first answer with that status.
     statuses: Box<[OnceLock<IntCounter>]>,
 }
 
 impl RouteMetrics {
-    pub(crate) fn new(timings: &'static Timings, method: &'static str, path: &'static str) -> Self {
+    pub(crate) fn new(timings: Arc<Timings>, method: &'static str, path: Arc<str>) -> Self {
         Self {
             timings,
             own: OnceLock::new(),
             method,
             path,
-            span_name: OnceLock::new(),
             statuses: (100..600).map(|_| OnceLock::new()).collect(),
         }
     }
 
     /// The route template.
     #[must_use]
-    pub fn path(&self) -> &'static str {
-        self.path
+    pub fn path(&self) -> &Arc<str> {
+        &self.path
     }
 
     /// The name of spans of this route: `{method} {route}`, or the method alone without a route. A
     /// method that is not one of the nine is named `HTTP`.
-    pub(crate) fn span_name(&self) -> &'static str {
-        self.span_name.get_or_init(|| {
-            let method = match self.method {
-                "other" => "HTTP",
-                method => method,
-            };
-            let name = match self.path {
-                UNMATCHED => method.to_owned(),
-                route => [method, " ", route].concat(),
-            };
-            // Leaked: there is one name for each method and route, so memory is bounded.
-            name.leak()
-        })
+    pub(crate) fn span_name(&self) -> String {
+        let method = match self.method {
+            "other" => "HTTP",
+            method => method,
+        };
+        match &*self.path {
+            UNMATCHED => method.to_owned(),
+            route => format!("{method} {route}"),
+        }
     }
 
     /// Counts answers with this status. A count of 0 creates the series.
@@ -169,7 +162,7 @@ impl RouteMetrics {
         let resolve = || {
             let text = status.to_string();
             let requests = &self.timings.metrics.requests;
-            requests.with_label_values(&[self.method, self.path, &text])
+            requests.with_label_values(&[self.method, &*self.path, &text])
         };
         match self.statuses.get(usize::from(status).wrapping_sub(100)) {
             Some(slot) => slot.get_or_init(resolve).inc_by(answers),
@@ -200,15 +193,14 @@ impl RouteMetrics {
         self.own.get_or_init(|| {
             let Timings {
                 metrics, exemplars, ..
-            } = self.timings;
-            Timing::new(metrics, exemplars, self.method, self.path)
+            } = &*self.timings;
+            Timing::new(metrics, exemplars, self.method, &self.path)
         })
     }
 
     /// The timing of an answer whose method and path have none yet. Layers and the router answer
     /// with 4xx and 5xx, and with a status below 400 only to `OPTIONS`. Other answers come from a
     /// handler.
-    #[cold]
     fn timing_of(&self, status: u16) -> &Timing {
         if status < 400 && self.method != "OPTIONS" {
             self.serve()

@@ -9,10 +9,10 @@ use http::{HeaderMap, Request, Version};
 use lifecycle::Lifecycle;
 use opentelemetry::trace::{SpanContext, SpanId, TraceId};
 use quanta::Instant;
-use request::clock::now;
 use request::ids::random_ids;
 use request::propagation::{self, Remote};
-use request::{BodyLimits, ContextSlot, RequestContext};
+use request::{BodyLimits, RequestContext};
+use settings::clock::system_time;
 use telemetry::traces::request_context;
 
 use crate::client_address::ClientAddress;
@@ -47,7 +47,7 @@ pub struct Observation {
 /// A request that has not ended. Its record is written when this is dropped. Boxed, because it
 /// moves with the answer.
 pub(crate) struct ObservedRequest {
-    pub(crate) shared: &'static Observation,
+    pub(crate) shared: Arc<Observation>,
     /// The record as far as it is complete.
     pub(crate) record: RequestRecord,
     pub(crate) version: Version,
@@ -63,11 +63,11 @@ pub(crate) struct ObservedRequest {
 
 impl ObservedRequest {
     pub(crate) fn begin(
-        shared: &'static Observation,
+        shared: &Arc<Observation>,
         peer: IpAddr,
         request: &Request<Body>,
     ) -> Box<Self> {
-        let (started, began) = now();
+        let (started, began) = (system_time(), Instant::now());
         let routes = &shared.observer.routes;
         let route = routes.find(&shared.router, request.method(), request.uri());
         let metrics = routes.metrics();
@@ -100,7 +100,7 @@ impl ObservedRequest {
             let span = span_context(trace_id, span_id, remote.as_deref());
             otel_context(span, baggage, (started, began))
         });
-        let context = ContextSlot::new(RequestContext {
+        let context = Arc::new(RequestContext {
             began,
             request_id: head.request_id(started, &random),
             trace_id,
@@ -113,7 +113,7 @@ impl ObservedRequest {
             principal: std::sync::OnceLock::new(),
             api_key: std::sync::OnceLock::new(),
             stream: std::sync::OnceLock::new(),
-            route: route.path(),
+            route: Arc::clone(route.path()),
         });
         let version = request.version();
         Box::new(Self {
@@ -139,7 +139,7 @@ impl ObservedRequest {
                 },
                 failure: None,
             },
-            shared,
+            shared: Arc::clone(shared),
             version,
             polled_until: began,
             // HTTP/1 polls right after the call. HTTP/2 spawns a task for each request.
@@ -151,13 +151,12 @@ impl ObservedRequest {
 
     /// Polls the inner work in the context of the request, and measures its time.
     pub(crate) fn polled<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let _entered = self.record.context.enter();
         let began = if std::mem::take(&mut self.is_fresh) {
             self.polled_until
         } else {
             Instant::now()
         };
-        let result = work();
+        let result = self.record.context.enter(work);
         self.polled_until = Instant::now();
         self.record.busy += self.polled_until - began;
         result
@@ -179,22 +178,19 @@ impl Drop for ObservedRequest {
             Some(status) if self.complete => record.status = status,
             _ => {
                 record.status = CLIENT_CLOSED;
-                unfinished(&self.shared.lifecycle, &mut record.context);
+                unfinished(&self.shared.lifecycle, &record.context);
             }
         }
         self.shared.observer.record(record);
     }
 }
 
-/// Not inlined, because most requests carry no trace of a caller.
-#[inline(never)]
 fn remote(headers: &HeaderMap, believed: bool) -> Option<Remote> {
     propagation::remote(|name| lines(headers, name), believed)
 }
 
 /// The parent context of the inner spans of a sampled request. It contains the baggage of
 /// `headers`, if they are given.
-#[inline(never)]
 fn otel_context(
     span: SpanContext,
     headers: Option<&HeaderMap>,
@@ -206,9 +202,7 @@ fn otel_context(
     request_context(span, &baggage, began)
 }
 
-#[cold]
-fn unfinished(lifecycle: &Lifecycle, context: &mut ContextSlot) {
+fn unfinished(lifecycle: &Lifecycle, context: &Arc<RequestContext>) {
     let name = format!("{} {}", context.method, context.route);
-    let _entered = context.enter();
-    lifecycle.report_unfinished("request", &name);
+    context.enter(|| lifecycle.report_unfinished("request", &name));
 }

@@ -55,10 +55,6 @@ impl Observer {
         }
     }
 
-    // The functions below do not run for every request, so they are kept apart. The code that does
-    // is larger than the processor's instruction cache and should contain nothing else.
-
-    #[cold]
     fn count_problem(&self, failure: &ReportedProblem) {
         self.routes
             .metrics()
@@ -67,20 +63,17 @@ impl Observer {
             .inc();
     }
 
-    #[cold]
     fn report(&self, record: &RequestRecord) {
         // The error event reads the ids from the current context.
-        let mut context = record.context.share();
-        let _entered = context.enter();
-        self.error_events.report(&ServerError {
-            route: record.context.route,
+        let error = ServerError {
+            route: &record.context.route,
             status: record.status,
             failure: record.failure.as_ref(),
             at: record.started + record.duration,
-        });
+        };
+        record.context.enter(|| self.error_events.report(&error));
     }
 
-    #[inline(never)]
     fn trace(&self, record: &RequestRecord) {
         record.route.exemplify(Exemplar {
             trace_id: record.context.trace_id,
@@ -91,7 +84,6 @@ impl Observer {
         self.traces.export(span, false);
     }
 
-    #[cold]
     fn trace_late(&self, record: &RequestRecord, failed: bool) {
         let reason = if failed { "error" } else { "slow" };
         let span = span::server_span(record, self.traces.scope(), Some(reason));

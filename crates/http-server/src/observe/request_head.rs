@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use request::{BodyLimits, RequestContext, ids, propagation};
+use settings::clock::system_time;
 
 use crate::client_address::{AddressHeaders, PeerAddress};
 
@@ -67,7 +68,7 @@ pub fn unobserved<B>(request: &http::Request<B>, limits: BodyLimits) -> RequestC
     let mut context = RequestContext::new(address);
     let own = ObservedHeaders::read(request.headers()).request_id;
     if let Some(own) = own.and_then(|value| value.to_str().ok()) {
-        context.request_id = ids::request_id(Some(own), request::clock::now().0, &[0; 10]);
+        context.request_id = ids::request_id(Some(own), system_time(), &[0; 10]);
     }
     context.method = method_label(request.method());
     context.limits = limits;

@@ -14,7 +14,7 @@ pub(crate) fn write(record: &RequestRecord, logs: &Logs) {
     let context = &record.context;
     let path = record.path();
     // A path that equals its template contains no e-mail address, so it is left out.
-    let path = (path != context.route).then(|| redact(path, MAX_PATH));
+    let path = (path != &*context.route).then(|| redact(path, MAX_PATH));
     logs.request(&RequestLine {
         facts: RequestFields {
             at: record.started + record.duration,
@@ -22,7 +22,6 @@ pub(crate) fn write(record: &RequestRecord, logs: &Logs) {
             span_id: context.span_id,
             sampled: context.sampled,
             method: context.method,
-            route: context.route,
             status: record.status,
             duration: record.duration,
             busy: record.busy,
@@ -34,6 +33,7 @@ pub(crate) fn write(record: &RequestRecord, logs: &Logs) {
             code: record.failure.as_ref().map(|failure| failure.code.code),
         },
         request_id: &context.request_id,
+        route: &context.route,
         path: path.as_deref(),
     });
 }

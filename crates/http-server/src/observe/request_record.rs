@@ -1,11 +1,12 @@
 //! The record of a request that has ended.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Method};
 use request::propagation::Remote;
-use request::{ContextSlot, ReportedProblem};
+use request::{ReportedProblem, RequestContext};
 
 use crate::observe::metrics::RouteMetrics;
 
@@ -15,9 +16,9 @@ pub(crate) const MAX_PATH: usize = 512;
 /// All facts that are recorded of a request when it has ended.
 pub struct RequestRecord {
     /// Context of the request: its ids, client and principal.
-    pub context: ContextSlot,
+    pub context: Arc<RequestContext>,
     /// Instruments of its route.
-    pub route: &'static RouteMetrics,
+    pub route: Arc<RouteMetrics>,
     /// The method as sent.
     pub method: Method,
     /// Path and query. The query string is written to no signal.

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::Router;
@@ -37,21 +37,20 @@ const SHED_REASONS: [&str; 7] = [
 ];
 
 /// The instruments of a route, by position in [`METHODS`].
-type OfMethods = [OnceLock<RouteMetrics>; METHODS.len()];
+type OfMethods = [OnceLock<Arc<RouteMetrics>>; METHODS.len()];
 
-/// A route. Leaked: the set of routes is fixed, so memory is bounded. Requests hold a `&'static`
-/// reference instead of cloning an `Arc`.
+/// A route.
 struct Template {
-    path: &'static str,
+    path: Arc<str>,
     methods: OfMethods,
 }
 
 /// All routes that were seen. The table is bounded, because methods and templates are.
 pub struct RouteTable {
-    timings: &'static Timings,
-    documented: matchit::Router<&'static Template>,
-    templates: Mutex<HashMap<&'static str, &'static Template>>,
-    unmatched: &'static Template,
+    timings: Arc<Timings>,
+    documented: matchit::Router<Arc<Template>>,
+    templates: Mutex<HashMap<Arc<str>, Arc<Template>>>,
+    unmatched: Arc<Template>,
 }
 
 impl RouteTable {
@@ -77,22 +76,22 @@ impl RouteTable {
         // The labels of the timing of requests that no handler has answered.
         let refused = Timing::new(&metrics, &exemplars, "other", UNMATCHED);
         let mut table = Self {
-            timings: Box::leak(Box::new(Timings {
+            timings: Arc::new(Timings {
                 metrics,
                 exemplars,
                 refused,
-            })),
+            }),
             documented: matchit::Router::new(),
             templates: Mutex::default(),
-            unmatched: Template::new(UNMATCHED),
+            unmatched: Arc::new(Template::new(UNMATCHED)),
         };
         for (method, path) in operations {
             let template = table.template(&path);
+            let index = METHODS.iter().position(|known| *known == method);
+            let route = table.instruments(&template, index.unwrap_or_default());
             // Insertion fails when the template is present already or when no router would accept
             // it.
             let _known = table.documented.insert(path, template);
-            let index = METHODS.iter().position(|known| *known == method);
-            let route = table.instruments(template, index.unwrap_or_default());
             route.serve();
             for status in [500, 503] {
                 route.count(status, 0);
@@ -113,50 +112,47 @@ impl RouteTable {
         router: &RouteLookup,
         method: &Method,
         uri: &Uri,
-    ) -> &'static RouteMetrics {
+    ) -> Arc<RouteMetrics> {
         if let Ok(found) = self.documented.at(uri.path()) {
             return self.instruments(found.value, method_index(method));
         }
         self.undocumented(router, method, uri)
     }
 
-    #[cold]
-    fn undocumented(
-        &self,
-        router: &RouteLookup,
-        method: &Method,
-        uri: &Uri,
-    ) -> &'static RouteMetrics {
+    fn undocumented(&self, router: &RouteLookup, method: &Method, uri: &Uri) -> Arc<RouteMetrics> {
         let method_index = method_index(method);
         match router.template(method, uri) {
-            Some(path) => self.instruments(self.template(path.as_str()), method_index),
-            None => self.instruments(self.unmatched, method_index),
+            Some(path) => self.instruments(&self.template(path.as_str()), method_index),
+            None => self.instruments(&self.unmatched, method_index),
         }
     }
 
-    fn template(&self, path: &str) -> &'static Template {
+    fn template(&self, path: &str) -> Arc<Template> {
         let templates = self.templates.lock();
         let mut templates = templates.unwrap_or_else(PoisonError::into_inner);
         if let Some(template) = templates.get(path) {
-            return template;
+            return Arc::clone(template);
         }
-        let template = Template::new(path);
-        templates.insert(template.path, template);
+        let template = Arc::new(Template::new(path));
+        templates.insert(Arc::clone(&template.path), Arc::clone(&template));
         template
     }
 
-    fn instruments(&self, template: &'static Template, method: usize) -> &'static RouteMetrics {
-        let made = || RouteMetrics::new(self.timings, METHODS[method], template.path);
-        template.methods[method].get_or_init(made)
+    fn instruments(&self, template: &Template, method: usize) -> Arc<RouteMetrics> {
+        let made = || {
+            let (timings, path) = (Arc::clone(&self.timings), Arc::clone(&template.path));
+            Arc::new(RouteMetrics::new(timings, METHODS[method], path))
+        };
+        Arc::clone(template.methods[method].get_or_init(made))
     }
 }
 
 impl Template {
-    fn new(path: &str) -> &'static Self {
-        Box::leak(Box::new(Self {
-            path: String::leak(path.to_owned()),
+    fn new(path: &str) -> Self {
+        Self {
+            path: path.into(),
             methods: OfMethods::default(),
-        }))
+        }
     }
 }
 
@@ -233,7 +229,7 @@ mod tests {
         ] {
             for method in [Method::GET, Method::OPTIONS] {
                 let found = table.find(&asked, &method, &path.parse().unwrap());
-                assert_eq!(found.path(), template, "{path}");
+                assert_eq!(&**found.path(), template, "{path}");
             }
         }
     }
@@ -245,7 +241,7 @@ mod tests {
         let table = RouteTable::new(metrics, Exemplars::default(), operations, []);
         let asked = RouteLookup::new(&Router::new());
         let find = |method: &Method| table.find(&asked, method, &Uri::from_static("/a"));
-        assert!(std::ptr::eq(find(&Method::GET), find(&Method::GET)));
-        assert!(!std::ptr::eq(find(&Method::GET), find(&Method::PUT)));
+        assert!(Arc::ptr_eq(&find(&Method::GET), &find(&Method::GET)));
+        assert!(!Arc::ptr_eq(&find(&Method::GET), &find(&Method::PUT)));
     }
 }

@@ -4,7 +4,6 @@
 //! request line. The ids of a sampled request were in the OpenTelemetry context while it ran. So
 //! inner spans are its children. Attributes follow the stable HTTP semantic conventions.
 
-use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -71,9 +70,9 @@ pub(crate) fn server_span(
     }
 }
 
-fn route(record: &RequestRecord) -> Option<&'static str> {
-    let route = record.context.route;
-    (route != UNMATCHED).then_some(route)
+fn route(record: &RequestRecord) -> Option<&Arc<str>> {
+    let route = &record.context.route;
+    (**route != *UNMATCHED).then_some(route)
 }
 
 fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyValue> {
@@ -94,6 +93,7 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
     }
     let route = route(record);
     if let Some(route) = route {
+        let route = StringValue::from(Arc::clone(route));
         all.push(KeyValue::new(attribute::HTTP_ROUTE, route));
     }
     all.push(KeyValue::new(
@@ -103,7 +103,7 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
     all.push(KeyValue::new(attribute::URL_SCHEME, record.scheme));
     let path = match route {
         // A template without parameters is its only path and contains no data of the client.
-        Some(route) if route == record.path() => StringValue::from(route),
+        Some(route) if **route == *record.path() => StringValue::from(Arc::clone(route)),
         _ => redact(record.path(), MAX_PATH).into_owned().into(),
     };
     all.push(KeyValue::new(attribute::URL_PATH, path));
@@ -135,11 +135,6 @@ fn attributes(record: &RequestRecord, reason: Option<&'static str>) -> Vec<KeyVa
     all
 }
 
-thread_local! {
-    /// The last text and the server that it names. Clients address a service by few names.
-    static LAST: RefCell<(Box<[u8]>, Option<Server>)> = RefCell::default();
-}
-
 /// Adds the server that the client addressed (`Host`, `:authority`).
 fn server(record: &RequestRecord, all: &mut Vec<KeyValue>) {
     let text = match (&record.authority, &record.host) {
@@ -147,63 +142,13 @@ fn server(record: &RequestRecord, all: &mut Vec<KeyValue>) {
         (None, Some(host)) => host.as_bytes(),
         (None, None) => return,
     };
-    Server::with(text, |server| {
-        let host = StringValue::from(Arc::clone(&server.host));
-        all.push(KeyValue::new(attribute::SERVER_ADDRESS, host));
-        if let Some(port) = server.port {
-            all.push(KeyValue::new(attribute::SERVER_PORT, i64::from(port)));
-        }
-    });
-}
-
-#[derive(Debug, PartialEq)]
-struct Server {
-    host: Arc<str>,
-    port: Option<u16>,
-}
-
-impl Server {
-    /// Calls `look` with the server that a host names, if the host is valid.
-    fn with(text: &[u8], look: impl FnOnce(&Self)) {
-        LAST.with_borrow_mut(|(last, server)| {
-            if **last != *text {
-                (*last, *server) = (Box::from(text), Self::parse(text));
-            }
-            server.as_ref().map(look);
-        });
-    }
-
-    fn of(authority: &Authority) -> Self {
-        Self {
-            host: redact(authority.host(), MAX_TEXT).into(),
-            port: authority.port_u16(),
-        }
-    }
-
-    fn parse(host: &[u8]) -> Option<Self> {
-        Self::plain(host).or_else(|| Some(Self::of(&Authority::try_from(host).ok()?)))
-    }
-
-    /// Parses a name or an IPv4 address, with or without a port. Nearly all hosts have this form,
-    /// and the full grammar costs more.
-    fn plain(text: &[u8]) -> Option<Self> {
-        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-        let end = text.iter().position(|byte| !is_plain(byte));
-        let (host, port) = text.split_at(end.unwrap_or(text.len()));
-        if host.is_empty() || host.len() > MAX_TEXT {
-            return None;
-        }
-        let port = match port {
-            [] => None,
-            [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {
-                Some(std::str::from_utf8(digits).ok()?.parse().ok()?)
-            }
-            _ => return None,
-        };
-        Some(Self {
-            host: std::str::from_utf8(host).ok()?.into(),
-            port,
-        })
+    let Ok(authority) = Authority::try_from(text) else {
+        return;
+    };
+    let host = redact(authority.host(), MAX_TEXT).into_owned();
+    all.push(KeyValue::new(attribute::SERVER_ADDRESS, host));
+    if let Some(port) = authority.port_u16() {
+        all.push(KeyValue::new(attribute::SERVER_PORT, i64::from(port)));
     }
 }
 
@@ -217,60 +162,4 @@ fn events(record: &RequestRecord) -> SpanEvents {
         events.events = vec![Event::new("exception", at, vec![message], 0)];
     }
     events
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn by_the_grammar(host: &str) -> Option<Server> {
-        Some(Server::of(&host.parse().ok()?))
-    }
-
-    #[test]
-    fn usual_hosts_are_plain() {
-        for (host, name, port) in [
-            ("localhost", "localhost", None),
-            ("api.example.com:8443", "api.example.com", Some(8_443)),
-            ("192.0.2.1:80", "192.0.2.1", Some(80)),
-        ] {
-            let host_and_port = Server {
-                host: name.into(),
-                port,
-            };
-            assert_eq!(Server::plain(host.as_bytes()), Some(host_and_port));
-        }
-        for host in ["[::1]:80", "user@host", "", ":80", "a:x", "a:99999"] {
-            assert_eq!(Server::plain(host.as_bytes()), None, "{host}");
-        }
-    }
-
-    #[test]
-    fn what_was_asked_for_before_is_not_what_is_asked_for_now() {
-        for (text, expected) in [
-            ("a:1", Some("a")),
-            ("a:1", Some("a")),
-            ("b", Some("b")),
-            ("", None),
-            ("[", None),
-            ("a", Some("a")),
-        ] {
-            let mut found = None;
-            Server::with(text.as_bytes(), |server| found = Some(server.host.clone()));
-            assert_eq!(found.as_deref(), expected, "{text}");
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn the_short_way_says_what_the_grammar_says(
-            host in "[a-z0-9.\\-_:@%\\[\\]]{0,12}(:[0-9]{0,6})?",
-        ) {
-            prop_assert_eq!(Server::parse(host.as_bytes()), by_the_grammar(&host));
-        }
-    }
 }

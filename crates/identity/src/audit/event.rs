@@ -147,20 +147,19 @@ impl AuditContext {
     /// The context of the current request.
     #[must_use]
     pub fn current() -> Self {
-        RequestContext::with(|context| {
-            context.map_or_else(Self::default, |context| {
-                let user = context.principal.get().copied();
-                let actor = user.map_or(Actor::Anonymous, |id| Actor::User {
-                    id,
-                    api_key: context.api_key.get().copied(),
-                });
-                Self {
-                    actor,
-                    network: SessionOrigin::new(None, context.client_address).address_prefix,
-                    request_id: Some(context.request_id.to_string()),
-                }
-            })
-        })
+        let current = RequestContext::with(|context| {
+            let user = context.principal.get().copied();
+            let actor = user.map_or(Actor::Anonymous, |id| Actor::User {
+                id,
+                api_key: context.api_key.get().copied(),
+            });
+            Self {
+                actor,
+                network: SessionOrigin::new(None, context.client_address).address_prefix,
+                request_id: Some(context.request_id.to_string()),
+            }
+        });
+        current.unwrap_or_default()
     }
 
     /// The context of a command.

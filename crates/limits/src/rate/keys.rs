@@ -83,14 +83,13 @@ impl KeyedBy {
     /// The key of the current request.
     pub(crate) fn current(self) -> Option<LimitKey> {
         RequestContext::with(|context| match self {
-            Self::Address => context.map(|context| LimitKey::address(context.client_address)),
+            Self::Address => Some(LimitKey::address(context.client_address)),
             Self::Principal => {
-                let context = context?;
                 let id = context.api_key.get().or(context.principal.get());
                 id.copied().map(LimitKey::Principal)
             }
             Self::Caller => None,
-        })
+        })?
     }
 }
 

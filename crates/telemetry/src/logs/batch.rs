@@ -27,6 +27,7 @@ struct QueuedRequest {
     at: usize,
     facts: RequestFields,
     request_id: usize,
+    route: usize,
     path: Option<usize>,
 }
 
@@ -52,9 +53,11 @@ impl Batch {
             at: self.bytes.len(),
             facts: line.facts,
             request_id: line.request_id.len(),
+            route: line.route.len(),
             path: line.path.map(str::len),
         });
         self.bytes.extend_from_slice(line.request_id.as_bytes());
+        self.bytes.extend_from_slice(line.route.as_bytes());
         self.bytes
             .extend_from_slice(line.path.unwrap_or_default().as_bytes());
         self.lines += 1;
@@ -85,10 +88,12 @@ impl Batch {
         for request in &self.requests {
             let (lines, texts) = rest.split_at(request.at - taken);
             let (request_id, texts) = texts.split_at(request.request_id);
+            let (route, texts) = texts.split_at(request.route);
             let (path, texts) = texts.split_at(request.path.unwrap_or_default());
             let line = RequestLine {
                 facts: request.facts,
                 request_id: text(request_id),
+                route: text(route),
                 path: request.path.map(|_| text(path)),
             };
             piece.extend_from_slice(lines);
@@ -135,6 +140,7 @@ mod tests {
         RequestLine {
             facts: ended(status),
             request_id,
+            route: "/",
             path,
         }
     }

@@ -203,7 +203,8 @@ const SPECIAL: [bool; 256] = {
     special
 };
 
-/// The profile of ISO 8601 that RFC 3339 specifies, with microseconds.
+/// The profile of ISO 8601 that RFC 3339 specifies, with microseconds. `Rfc3339` of the same crate
+/// writes nanoseconds without the zeros at their end.
 const RFC_3339: EncodedConfig = Config::DEFAULT
     .set_time_precision(TimePrecision::Second {
         decimal_digits: NonZeroU8::new(6),

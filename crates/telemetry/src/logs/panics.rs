@@ -17,7 +17,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 thread_local! {
     /// Source file of the last panic of this thread. A panic payload has no location: only the hook
-    /// sees it, so it is kept here until the panic is caught.
+    /// sees it, so it is kept here until the panic is caught. Without it all panics of a route would
+    /// share one fingerprint.
     static LAST_PANIC_FILE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 

@@ -1,8 +1,7 @@
 //! The text format: time, level, message, fields and the start of the trace id.
 //!
-//! `tracing_subscriber::fmt` is not used for two reasons. It formats `tracing` events only, and
-//! request lines are none. It does not escape newlines in values, so that a value from a request
-//! could start a line of its own.
+//! The formats of `tracing_subscriber::fmt` do not keep one record on one line: they do not escape
+//! newlines in values, so that a value from a request could start a line of its own.
 
 use std::io::Write as _;
 use std::time::Duration;

@@ -66,11 +66,13 @@ pub struct RequestLine<'a> {
     pub facts: RequestFields,
     /// Request id, from the client or generated.
     pub request_id: &'a str,
+    /// Route template, or `unmatched`.
+    pub route: &'a str,
     /// Path as it is logged. `None` if it equals the route template.
     pub path: Option<&'a str>,
 }
 
-/// The copyable fields of a request line: everything except texts of the client.
+/// The copyable fields of a request line: everything except its texts.
 #[derive(Clone, Copy)]
 pub struct RequestFields {
     /// End of the request.
@@ -83,8 +85,6 @@ pub struct RequestFields {
     pub sampled: bool,
     /// One of the nine standard methods, or `other`.
     pub method: &'static str,
-    /// Route template, or `unmatched`.
-    pub route: &'static str,
     /// Status that was sent. 499 if the client disconnected before the end.
     pub status: u16,
     /// From the request's head to the end of the response body.
@@ -130,8 +130,8 @@ impl Line for RequestLine<'_> {
     fn write(&self, line: &mut impl Fields) {
         let facts = &self.facts;
         line.word(Name::known("method"), facts.method);
-        line.text(Name::known("route"), facts.route);
-        line.text(Name::known("path"), self.path.unwrap_or(facts.route));
+        line.text(Name::known("route"), self.route);
+        line.text(Name::known("path"), self.path.unwrap_or(self.route));
         line.unsigned(Name::known("status"), u64::from(facts.status));
         line.millis(Name::known("duration_ms"), facts.duration);
         line.millis(Name::known("busy_ms"), facts.busy);
@@ -176,7 +176,6 @@ pub(super) mod tests {
             span_id: SpanId::from_bytes([0xcd; 8]),
             sampled: false,
             method: "GET",
-            route: "/a/{id}",
             status,
             duration: Duration::from_millis(status.into()),
             busy: Duration::ZERO,

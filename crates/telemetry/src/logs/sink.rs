@@ -247,6 +247,7 @@ mod tests {
         let line = RequestLine {
             facts: ended(200),
             request_id: "r",
+            route: "/",
             path: None,
         };
         let mut taken = 0;
@@ -265,6 +266,7 @@ mod tests {
         let last = RequestLine {
             facts: ended(204),
             request_id: "r",
+            route: "/",
             path: Some("/"),
         };
         assert!(sink.push(b"last words\n", false) && sink.push_request(&last));

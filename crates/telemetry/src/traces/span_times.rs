@@ -77,7 +77,8 @@ impl Drop for SpanEnd<'_> {
 
 thread_local! {
     /// Start and end of the span that is being closed on this thread. A `SpanProcessor` has no
-    /// access to the span of `tracing`, so the layer hands the times over here.
+    /// access to the span of `tracing`, so the layer hands the times over here. Without them a span
+    /// could end before it starts when the wall clock is stepped.
     static CLOSING_SPAN: Cell<Option<(SystemTime, SystemTime)>> = const { Cell::new(None) };
 }
 

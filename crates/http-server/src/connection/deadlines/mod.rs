@@ -140,14 +140,12 @@ impl ConnectionDeadlines {
     }
 
     /// Records the fault of a request. Requests are counted from 1.
-    #[cold]
     pub(crate) fn refuse(&self, request: u32, fault: Fault) {
         let noted = u64::from(request) << 8 | u64::from(fault.number());
         self.0.fault.store(noted, Ordering::Relaxed);
     }
 
     /// Records that the connection ends because of too many frames that carry no request.
-    #[cold]
     pub(crate) fn flooded(&self, frame: u8) {
         self.0.flooding.store(frame, Ordering::Relaxed);
         self.0.flooded.store(true, Ordering::Relaxed);
@@ -318,7 +316,6 @@ impl InFlightRequest {
     }
 
     /// Records that the connection leaves HTTP with this answer.
-    #[cold]
     pub(crate) fn upgrade(&self) {
         self.watch.0.upgraded.store(true, Ordering::Relaxed);
     }
