@@ -26,6 +26,7 @@ pub(super) struct KeyCache {
     refresh_interval: Duration,
     refetch_interval: Duration,
     max_age: Duration,
+    longest_wait: Duration,
 }
 
 #[derive(Clone, Default)]
@@ -65,6 +66,7 @@ impl KeyCache {
             refresh_interval: issuer.refresh_interval,
             refetch_interval: issuer.refetch_interval,
             max_age: issuer.max_key_age,
+            longest_wait: issuer.fetch_timeout,
         }
     }
 
@@ -109,8 +111,9 @@ impl KeyCache {
             }
             self.wake.notify_one();
         }
-        // The sender is part of `self`, so this fails never. A fetch has a time limit.
-        let _state = states.wait_for(|state| state.ended > ended).await;
+        let fetched = states.wait_for(|state| state.ended > ended);
+        // The limit counts during a drain, when nothing is fetched any more.
+        let _fetched = tokio::time::timeout(self.longest_wait, fetched).await;
     }
 
     /// Whether the last fetch began long enough ago for another one.

@@ -17,6 +17,7 @@ fn cache(refetch_interval: Duration) -> KeyCache {
         refresh_interval: Duration::from_mins(10),
         refetch_interval,
         max_age: Duration::from_hours(1),
+        longest_wait: Duration::from_secs(5),
     }
 }
 
@@ -92,6 +93,15 @@ async fn a_request_that_ends_early_does_not_end_the_fetch() {
         ((), ()) = join(requests, std::future::ready(())) => {}
     }
     assert_eq!(fetches.get(), 1);
+}
+
+#[tokio::test]
+async fn a_wait_ends_when_nothing_is_fetched_any_more() {
+    let mut cache = cache(Duration::from_mins(1));
+    cache.longest_wait = SOON;
+    let missing = timeout(100 * SOON, cache.keys_with("one")).await;
+    let missing = missing.expect("the wait has a limit").map(drop);
+    assert_eq!(missing, Err(Missing::Unavailable));
 }
 
 #[tokio::test]
