@@ -124,14 +124,22 @@ async fn slowly_arriving_bodies_do_not_occupy_places() {
 
 #[tokio::test]
 async fn slow_bodies_of_one_http2_connection_are_counted_individually() {
-    let limits = [("MAX_IN_FLIGHT", "2"), ("MAX_BODIES_PER_CLIENT", "30")];
+    // No body reaches its time limit during the test.
+    let limits = [
+        ("MAX_IN_FLIGHT", "2"),
+        ("MAX_BODIES_PER_CLIENT", "30"),
+        ("BODY_TIMEOUT", "5m"),
+        ("REQUEST_TIMEOUT", "5m"),
+    ];
     let service = service(&limits).start().await;
     let stream = TcpStream::connect(service.address()).await.unwrap();
-    let io = TokioIo::new(stream);
+    let stream = stream.into_std().unwrap();
+    let socket = stream.try_clone().unwrap();
+    let io = TokioIo::new(TcpStream::from_std(stream).unwrap());
     let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
         .await
         .unwrap();
-    let connection = tokio::spawn(connection);
+    tokio::spawn(connection);
     let send = || {
         let first = Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"{")));
         let body = StreamBody::new(stream::iter([first]).chain(stream::pending()));
@@ -140,7 +148,12 @@ async fn slow_bodies_of_one_http2_connection_are_counted_individually() {
             .header("x-forwarded-for", "192.0.2.1");
         let request = request.body(body).unwrap();
         let mut sender = sender.clone();
-        tokio::spawn(async move { sender.send_request(request).await.unwrap().status() })
+        tokio::spawn(async move {
+            sender
+                .send_request(request)
+                .await
+                .map(|answer| answer.status())
+        })
     };
     let mut held = Vec::new();
     for count in 1..=30 {
@@ -148,14 +161,15 @@ async fn slow_bodies_of_one_http2_connection_are_counted_individually() {
         held.push(send());
         wait_for_arriving(&service, count).await;
     }
-    assert_eq!(send().await.unwrap(), 503);
+    assert_eq!(send().await.unwrap().unwrap(), 503);
     assert_eq!(shed_count(&service, "client_bodies").await, 1.0);
     assert_eq!(ping_status(&service, "192.0.2.1").await, 200);
     // The permits of the lost connection are free again.
-    drop(sender);
-    connection.abort();
+    socket.shutdown(std::net::Shutdown::Both).unwrap();
     wait_for_arriving(&service, 0).await;
-    drop(held);
+    for request in held {
+        assert!(request.await.unwrap().is_err());
+    }
 }
 
 #[tokio::test]
