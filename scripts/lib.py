@@ -314,7 +314,8 @@ class Load:
 
     A transfer whose answer was not 201 is sent again under its Idempotency-Key, as a
     request of its own, until it is acknowledged. So the ledger must hold exactly the
-    transfers that were acknowledged. No request is repeated by the HTTP client."""
+    transfers that were acknowledged. No request is repeated by the HTTP client. Generators such
+    as k6 and oha count answers, but do not keep the fate of each transfer for this comparison."""
 
     READS = ("/api/v1/ping", "/api/v1/accounts/{from_account}", "/api/v1/transfers?limit=5")
 

@@ -1,4 +1,5 @@
-//! The load: keep-alive HTTP/1.1 over plain sockets. Every response is checked.
+//! The load: keep-alive HTTP/1.1 over plain sockets. Every response is checked. One core has to send
+//! the 120,000 requests a second that saturate bare axum, so the load does as little as it can.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -281,7 +281,10 @@ impl Database {
                     file: Arc::default(),
                 })
             }
-            #[allow(unreachable_patterns)]
+            #[allow(
+                unreachable_patterns,
+                reason = "it is reachable in builds for one database only"
+            )]
             other => anyhow::bail!("this binary was built without support for {other:?}"),
         })
     }
