@@ -83,6 +83,9 @@ on_both! {
         let body = json!({"current_password": client::PASSWORD, "new_password": "another passphrase"});
         let request = service.client.post(url).bearer_auth(&token).json(&body);
         send(request).await.is_problem(403, "MANAGED_BY_PROVIDER");
+        let request = service.client.post(service.url("/api/v1/api-keys"));
+        let request = request.bearer_auth(&token).json(&json!({"name": "ci"}));
+        send(request).await.is_problem(403, "MANAGED_BY_PROVIDER");
         // Its sessions are those of the provider.
         let sessions = service.client.get(service.url("/api/v1/sessions"));
         let answer = send(sessions.bearer_auth(&token)).await;
