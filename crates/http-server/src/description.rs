@@ -287,7 +287,7 @@ mod tests {
 
     crate::problem_responses! {
         /// Problems of sending a mail.
-        struct SendMailProblems = [groups::AUTHENTICATED, groups::IDEMPOTENCY_KEY];
+        struct SendMailProblems = [&[codes::UNAUTHENTICATED], groups::IDEMPOTENCY_KEY];
     }
 
     #[utoipa::path(
