@@ -15,7 +15,7 @@ CREATE TABLE audit_events (
     -- Without foreign keys: the trail outlives sessions, keys and personal data.
     actor_kind  TEXT        NOT NULL,
     actor_id    UUID,
-    -- Session or API key of the actor.
+    -- API key of the actor.
     credential_id UUID,
     -- The user whom the event concerns.
     subject_id  UUID,

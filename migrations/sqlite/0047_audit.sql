@@ -15,7 +15,7 @@ CREATE TABLE audit_events (
     -- Without foreign keys: the trail outlives sessions, keys and personal data.
     actor_kind  TEXT    NOT NULL,
     actor_id    BLOB,
-    -- Session or API key of the actor.
+    -- API key of the actor.
     credential_id BLOB,
     -- The user whom the event concerns.
     subject_id  BLOB,

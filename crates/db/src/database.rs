@@ -205,6 +205,24 @@ impl Db<sqlx::Sqlite> {
         self.record_wait(began);
         transaction.map_err(|error| self.acquire_error(error))
     }
+
+    /// Like [`Db::run`], with the signature that Postgres has. The work is run once, because only the
+    /// service changes the schema of its file, before it serves.
+    ///
+    /// # Errors
+    /// The errors of `work`, and [`DbError::Unavailable`] beyond the deadline.
+    pub async fn transact<T, E, F>(
+        &self,
+        query_type: &'static str,
+        work: impl Fn() -> F + Send + Sync,
+    ) -> Result<T, E>
+    where
+        T: Send,
+        E: From<DbError> + Send,
+        F: Future<Output = Result<T, E>> + Send,
+    {
+        self.run(query_type, work()).await
+    }
 }
 
 #[cfg(feature = "postgres")]

@@ -129,7 +129,7 @@ impl RequestContext {
 pin_project! {
     /// A future that runs with a context. See [`within`].
     pub struct WithinContext<F> {
-        context: Option<Arc<RequestContext>>,
+        context: Arc<RequestContext>,
         #[pin]
         inner: F,
     }
@@ -137,10 +137,7 @@ pin_project! {
 
 /// Runs a future with a context.
 pub fn within<F: Future>(context: Arc<RequestContext>, inner: F) -> WithinContext<F> {
-    WithinContext {
-        context: Some(context),
-        inner,
-    }
+    WithinContext { context, inner }
 }
 
 impl<F: Future> Future for WithinContext<F> {
@@ -148,9 +145,6 @@ impl<F: Future> Future for WithinContext<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        match this.context {
-            Some(context) => context.enter(|| this.inner.poll(cx)),
-            None => this.inner.poll(cx),
-        }
+        this.context.enter(|| this.inner.poll(cx))
     }
 }

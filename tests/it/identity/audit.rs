@@ -167,6 +167,8 @@ on_both! {
         assert_eq!(page.body["items"][0]["actor"], id);
         let page = list(&service, &admin, &format!("?actor={admin_id}&limit=1")).await;
         assert!(page.body["next_cursor"].is_string());
+        let page = list(&service, &admin, &format!("?subject={id}&action=user.changed")).await;
+        assert_eq!(page.body["items"][0]["detail"], "email");
         list(&service, &admin, "?action=unknown").await.is_problem(422, "VALIDATION_FAILED");
 
         // The log has the same events, and neither has personal data or secrets.

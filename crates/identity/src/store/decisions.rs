@@ -85,10 +85,10 @@ pub(crate) async fn update_user(
     if changed != user {
         let written = queries.write_user(&changed, now).await;
         written.map_err(ChangeError::from_write)?;
-        let fields = if changed.email == user.email {
-            "name"
-        } else {
-            "email"
+        let fields = match (changed.name == user.name, changed.email == user.email) {
+            (false, false) => "name, email",
+            (true, false) => "email",
+            _ => "name",
         };
         audit.push(audit.event(Action::UserChanged).subject(id).detail(fields));
     }

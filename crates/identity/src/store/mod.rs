@@ -1,9 +1,10 @@
-//! Stores of users and refresh tokens. Each method is one transaction, except for the cleanup.
+//! Stores of users, their credentials and the audit trail. Each method is one transaction, except for the cleanup.
 
 mod api_key;
 mod audit;
 mod change;
 mod decisions;
+mod implementation;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod queries;
@@ -112,7 +113,7 @@ pub const QUERY_TYPES: [&str; 32] = [
     "remove_expired_refresh_families",
 ];
 
-/// Users and refresh tokens.
+/// Users, their credentials and the audit trail.
 #[async_trait]
 pub trait IdentityStore: Send + Sync + 'static {
     /// Adds a user.

@@ -60,6 +60,15 @@ pub(crate) trait Queries: Send {
         now: OffsetDateTime,
     ) -> impl Future<Output = Result<(), DbError>> + Send;
 
+    /// Waits for inserts for this user that are in progress, so that an erasure sees their rows.
+    /// Later inserts wait for the erasure and then see it. Only Postgres has inserts at the same
+    /// time.
+    fn lock_inserts_for(&mut self, user: Uuid) -> impl Future<Output = Result<(), DbError>> + Send;
+
+    /// Makes processes that start at the same time create the first administrator one after the
+    /// other, even if they are configured with different addresses.
+    fn lock_first_administrator(&mut self) -> impl Future<Output = Result<(), DbError>> + Send;
+
     /// Whether there is an administrator.
     fn administrator_exists(&mut self) -> impl Future<Output = Result<bool, DbError>> + Send;
 

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{api_keys, audit};
+use super::{api_keys, audit, sessions};
 use crate::audit::StoredEvent;
 use crate::domain::User;
 use crate::store::api_key::NewApiKey;
@@ -135,6 +135,20 @@ impl Queries for PgConnection {
         Ok(())
     }
 
+    async fn lock_inserts_for(&mut self, user: Uuid) -> Result<(), DbError> {
+        sqlx::query!("SELECT pg_advisory_xact_lock(user_lock($1))", user)
+            .execute(self)
+            .await?;
+        Ok(())
+    }
+
+    async fn lock_first_administrator(&mut self) -> Result<(), DbError> {
+        sqlx::query!("SELECT pg_advisory_xact_lock(hashtextextended('first administrator', 0))")
+            .execute(self)
+            .await?;
+        Ok(())
+    }
+
     async fn administrator_exists(&mut self) -> Result<bool, DbError> {
         let exists = sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT FROM users WHERE role = 'admin') AS "exists!""#
@@ -260,17 +274,7 @@ impl Queries for PgConnection {
         token: RefreshTokenHash,
         now: OffsetDateTime,
     ) -> Result<Option<(Uuid, Uuid)>, DbError> {
-        let family = sqlx::query!(
-            r#"UPDATE refresh_families SET revoked_at = $2
-               WHERE revoked_at IS NULL
-                 AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = $1)
-               RETURNING id, user_id"#,
-            token.as_slice(),
-            now,
-        )
-        .fetch_optional(self)
-        .await?;
-        Ok(family.map(|family| (family.id, family.user_id)))
+        sessions::end_by_token(self, token, now).await
     }
 
     async fn end_session(
@@ -279,16 +283,7 @@ impl Queries for PgConnection {
         session: Uuid,
         now: OffsetDateTime,
     ) -> Result<bool, DbError> {
-        let ended = sqlx::query!(
-            "UPDATE refresh_families SET revoked_at = $3
-             WHERE id = $2 AND user_id = $1 AND revoked_at IS NULL AND expires_at > $3",
-            user,
-            session,
-            now,
-        )
-        .execute(self)
-        .await?;
-        Ok(ended.rows_affected() > 0)
+        sessions::end(self, user, session, now).await
     }
 
     async fn delete_api_key(&mut self, user: Uuid, id: Uuid) -> Result<bool, DbError> {

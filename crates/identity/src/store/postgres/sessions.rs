@@ -2,12 +2,12 @@
 
 use db::{Db, DbError};
 use request::page::PageRequest;
-use sqlx::Postgres;
+use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::{Session, SessionOrigin};
-use crate::store::{AccessState, stored_claims};
+use crate::store::{AccessState, RefreshTokenHash, stored_claims};
 
 pub(super) async fn access_state(
     db: &Db<Postgres>,
@@ -71,4 +71,40 @@ pub(super) async fn list(
             .collect())
     })
     .await
+}
+
+pub(super) async fn end_by_token(
+    connection: &mut PgConnection,
+    token: RefreshTokenHash,
+    now: OffsetDateTime,
+) -> Result<Option<(Uuid, Uuid)>, DbError> {
+    let family = sqlx::query!(
+        r#"UPDATE refresh_families SET revoked_at = $2
+           WHERE revoked_at IS NULL
+             AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = $1)
+           RETURNING id, user_id"#,
+        token.as_slice(),
+        now,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(family.map(|family| (family.id, family.user_id)))
+}
+
+pub(super) async fn end(
+    connection: &mut PgConnection,
+    user: Uuid,
+    session: Uuid,
+    now: OffsetDateTime,
+) -> Result<bool, DbError> {
+    let ended = sqlx::query!(
+        "UPDATE refresh_families SET revoked_at = $3
+         WHERE id = $2 AND user_id = $1 AND revoked_at IS NULL AND expires_at > $3",
+        user,
+        session,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(ended.rows_affected() > 0)
 }

@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{api_keys, audit, users};
+use super::{api_keys, audit, sessions, users};
 use crate::audit::StoredEvent;
 use crate::domain::User;
 use crate::store::api_key::NewApiKey;
@@ -132,6 +132,14 @@ impl Queries for SqliteConnection {
         Ok(())
     }
 
+    async fn lock_inserts_for(&mut self, _: Uuid) -> Result<(), DbError> {
+        Ok(())
+    }
+
+    async fn lock_first_administrator(&mut self) -> Result<(), DbError> {
+        Ok(())
+    }
+
     async fn administrator_exists(&mut self) -> Result<bool, DbError> {
         let exists = sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT 1 FROM users WHERE role = 'admin') AS "exists!: bool""#
@@ -244,19 +252,7 @@ impl Queries for SqliteConnection {
         token: RefreshTokenHash,
         now: OffsetDateTime,
     ) -> Result<Option<(Uuid, Uuid)>, DbError> {
-        let now = to_micros(now);
-        let token = token.as_slice();
-        let family = sqlx::query!(
-            r#"UPDATE refresh_families SET revoked_at = ?2
-               WHERE revoked_at IS NULL
-                 AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = ?1)
-               RETURNING id AS "id: Uuid", user_id AS "user_id: Uuid""#,
-            token,
-            now,
-        )
-        .fetch_optional(self)
-        .await?;
-        Ok(family.map(|family| (family.id, family.user_id)))
+        sessions::end_by_token(self, token, now).await
     }
 
     async fn end_session(
@@ -265,17 +261,7 @@ impl Queries for SqliteConnection {
         session: Uuid,
         now: OffsetDateTime,
     ) -> Result<bool, DbError> {
-        let now = to_micros(now);
-        let ended = sqlx::query!(
-            "UPDATE refresh_families SET revoked_at = ?3
-             WHERE id = ?2 AND user_id = ?1 AND revoked_at IS NULL AND expires_at > ?3",
-            user,
-            session,
-            now,
-        )
-        .execute(self)
-        .await?;
-        Ok(ended.rows_affected() > 0)
+        sessions::end(self, user, session, now).await
     }
 
     async fn delete_api_key(&mut self, user: Uuid, id: Uuid) -> Result<bool, DbError> {

@@ -3,12 +3,12 @@
 use db::{Db, DbError};
 use request::page::PageRequest;
 use settings::clock::{from_micros, to_micros};
-use sqlx::Sqlite;
+use sqlx::{Sqlite, SqliteConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::{Session, SessionOrigin};
-use crate::store::{AccessState, stored_claims};
+use crate::store::{AccessState, RefreshTokenHash, stored_claims};
 
 pub(super) async fn access_state(
     db: &Db<Sqlite>,
@@ -77,4 +77,43 @@ pub(super) async fn list(
             .collect())
     })
     .await
+}
+
+pub(super) async fn end_by_token(
+    connection: &mut SqliteConnection,
+    token: RefreshTokenHash,
+    now: OffsetDateTime,
+) -> Result<Option<(Uuid, Uuid)>, DbError> {
+    let now = to_micros(now);
+    let token = token.as_slice();
+    let family = sqlx::query!(
+        r#"UPDATE refresh_families SET revoked_at = ?2
+           WHERE revoked_at IS NULL
+             AND id = (SELECT family_id FROM refresh_tokens WHERE token_hash = ?1)
+           RETURNING id AS "id: Uuid", user_id AS "user_id: Uuid""#,
+        token,
+        now,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(family.map(|family| (family.id, family.user_id)))
+}
+
+pub(super) async fn end(
+    connection: &mut SqliteConnection,
+    user: Uuid,
+    session: Uuid,
+    now: OffsetDateTime,
+) -> Result<bool, DbError> {
+    let now = to_micros(now);
+    let ended = sqlx::query!(
+        "UPDATE refresh_families SET revoked_at = ?3
+         WHERE id = ?2 AND user_id = ?1 AND revoked_at IS NULL AND expires_at > ?3",
+        user,
+        session,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(ended.rows_affected() > 0)
 }
