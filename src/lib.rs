@@ -11,7 +11,7 @@
 //! | [`limits`] | rate limits by client, principal and account, limits of concurrency |
 //! | [`http_server`] | listener, middleware, problems, extractors |
 //! | [`client`] | outgoing HTTP calls |
-//! | [`identity`] | users, credentials, tokens |
+//! | [`identity`] | users, sessions, API keys, outside issuers, audit trail |
 //! | [`admin`] | the admin listener: live page, switches, faults, profiles |
 //!
 //! The rest is in modules:

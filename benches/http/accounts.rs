@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::process::Server;
 
 const ADMIN: &str = "admin@example.com";
-const PASSWORD: &str = "correct horse battery staple 41";
+pub const PASSWORD: &str = "correct horse battery staple 41";
 /// Minor units, more than any run transfers.
 const FUNDS: i64 = 1_000_000_000_000;
 
@@ -31,17 +31,12 @@ pub struct Pair {
 impl Pair {
     /// Opens this many pairs, each for its own user.
     pub async fn open(service: &Server, count: usize) -> anyhow::Result<Vec<Self>> {
-        let api = Api {
-            http: reqwest::Client::builder().no_proxy().build()?,
-            address: service.address(),
-        };
-        let admin = api.login(ADMIN).await?;
+        let api = Api::new(service)?;
+        let admin = api.log_in(ADMIN).await?.access;
         let mut pairs = Vec::new();
         for _ in 0..count {
-            let email = format!("bench-{}@example.com", uuid::Uuid::now_v7().simple());
-            let body = json!({ "email": email, "name": "Bench", "password": PASSWORD });
-            let user = api.post("auth/register", None, &body).await?;
-            let token = api.login(&email).await?;
+            let user = api.register().await?;
+            let token = api.log_in(&user.email).await?.access;
             let mut accounts = Vec::new();
             for name in ["from", "to"] {
                 let body = json!({ "currency": "EUR", "name": name });
@@ -53,9 +48,8 @@ impl Pair {
             let (Some(to), Some(from)) = (accounts.pop(), accounts.pop()) else {
                 anyhow::bail!("two accounts were opened");
             };
-            let owner = text(&user, "id")?;
             pairs.push(Self {
-                owner,
+                owner: user.id,
                 token,
                 from,
                 to,
@@ -89,12 +83,45 @@ impl Pair {
     }
 }
 
-struct Api {
+/// A registered user.
+#[derive(Clone)]
+pub struct User {
+    pub id: String,
+    pub email: String,
+}
+
+/// The tokens of a session.
+pub struct Tokens {
+    pub access: String,
+    refresh: String,
+}
+
+impl Tokens {
+    /// An encoded request for the own user.
+    pub fn read_user(&self) -> Vec<u8> {
+        format!(
+            "GET /api/v1/users/me HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\r\n",
+            self.access
+        )
+        .into_bytes()
+    }
+}
+
+/// A client of the service.
+#[derive(Clone)]
+pub struct Api {
     http: reqwest::Client,
     address: SocketAddr,
 }
 
 impl Api {
+    pub fn new(service: &Server) -> anyhow::Result<Self> {
+        Ok(Self {
+            http: reqwest::Client::builder().no_proxy().build()?,
+            address: service.address(),
+        })
+    }
+
     async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> anyhow::Result<Value> {
         let url = format!("http://{}/api/v1/{path}", self.address);
         let mut request = self.http.post(url).json(body);
@@ -108,10 +135,52 @@ impl Api {
         Ok(serde_json::from_str(&body)?)
     }
 
-    async fn login(&self, email: &str) -> anyhow::Result<String> {
-        let body = json!({ "email": email, "password": PASSWORD });
-        text(&self.post("auth/login", None, &body).await?, "access_token")
+    /// Registers a user with [`PASSWORD`].
+    pub async fn register(&self) -> anyhow::Result<User> {
+        let email = format!("bench-{}@example.com", uuid::Uuid::now_v7().simple());
+        let body = json!({ "email": email, "name": "Bench", "password": PASSWORD });
+        let user = self.post("auth/register", None, &body).await?;
+        let id = text(&user, "id")?;
+        Ok(User { id, email })
     }
+
+    pub async fn log_in(&self, email: &str) -> anyhow::Result<Tokens> {
+        let body = json!({ "email": email, "password": PASSWORD });
+        tokens(&self.post("auth/login", None, &body).await?)
+    }
+
+    pub async fn refresh(&self, old: &Tokens) -> anyhow::Result<Tokens> {
+        let body = json!({ "refresh_token": old.refresh });
+        tokens(&self.post("auth/refresh", None, &body).await?)
+    }
+
+    /// The status of a login.
+    pub async fn try_login(&self, email: &str, password: &str) -> anyhow::Result<u16> {
+        let url = format!("http://{}/api/v1/auth/login", self.address);
+        let body = json!({ "email": email, "password": password });
+        Ok(self
+            .http
+            .post(url)
+            .json(&body)
+            .send()
+            .await?
+            .status()
+            .as_u16())
+    }
+
+    /// Asks whether the process lives.
+    pub async fn probe(&self) -> anyhow::Result<()> {
+        let url = format!("http://{}/health/live", self.address);
+        self.http.get(url).send().await?.error_for_status()?;
+        Ok(())
+    }
+}
+
+fn tokens(answer: &Value) -> anyhow::Result<Tokens> {
+    Ok(Tokens {
+        access: text(answer, "access_token")?,
+        refresh: text(answer, "refresh_token")?,
+    })
 }
 
 fn text(value: &Value, name: &str) -> anyhow::Result<String> {

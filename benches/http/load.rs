@@ -87,6 +87,15 @@ fn end_of_answer(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
     Ok(Some(head + 4 + length.trim().parse::<usize>()?))
 }
 
+/// Sends requests one after the other on one connection.
+pub async fn once(address: SocketAddr, requests: &[Vec<u8>]) -> anyhow::Result<()> {
+    let mut connection = Connection::open(address).await?;
+    for request in requests {
+        connection.ask(request).await?;
+    }
+    Ok(())
+}
+
 /// Each connection sends its requests in a loop for this duration. Returns the number of responses.
 pub async fn repeated(
     address: SocketAddr,

@@ -6,10 +6,11 @@
 //! measured in turn over several rounds, each pinned to one core. The load comes from another core
 //! and checks every response. It has a fixed rate that all of them can serve, or full speed. The most reliable figure on a noisy machine is
 //! the CPU time per request from the accounting of the operating system. Further tables show the
-//! process (start, memory at rest, scrape, shutdown), the memory of connections, and reads and
-//! transfers on both databases compared with bare handlers and pgbench with the same SQL.
+//! process (start, memory at rest, scrape, shutdown), the memory of connections and the cost of
+//! credentials. One compares reads and transfers on both databases with bare handlers and pgbench,
+//! which run the same SQL.
 //!
-//! `cargo bench --bench http -- ping|process|memory|ledger` measures a single table.
+//! `cargo bench --bench http -- ping|process|memory|ledger|identity` measures a single table.
 
 #![expect(unreachable_pub, reason = "a benchmark has no public interface")]
 #![expect(
@@ -21,6 +22,7 @@
 
 mod accounts;
 mod bare_ledger;
+mod identity;
 mod ledger;
 mod life;
 mod load;
@@ -70,12 +72,14 @@ fn main() -> anyhow::Result<()> {
         Some("process") => life::report(),
         Some("memory") => memory::report(),
         Some("ledger") => ledger::report(),
-        Some(word) => anyhow::bail!("{word}: ping, process, memory or ledger"),
+        Some("identity") => identity::report(),
+        Some(word) => anyhow::bail!("{word}: ping, process, memory, ledger or identity"),
         None => {
             compare()?;
             life::report()?;
             memory::report()?;
-            ledger::report()
+            ledger::report()?;
+            identity::report()
         }
     }
 }

@@ -93,7 +93,10 @@ pub fn build(platform: &Platform<'_>, stores: &Stores) -> anyhow::Result<Router>
 
     // Outermost first. Authentication runs before the limit that counts by principal.
     let protected = ServiceBuilder::new()
-        .layer(AuthenticateLayer(authenticator))
+        .layer(AuthenticateLayer {
+            authenticator,
+            accept_cookie: platform.config.auth.browser_sessions,
+        })
         .layer(option_layer(RateLimitLayer::new(
             platform.rate_limits.principal.as_ref(),
         )));

@@ -79,6 +79,13 @@ pub mod groups {
         codes::UNSUPPORTED_MEDIA_TYPE,
         codes::VALIDATION_FAILED,
     ];
+    /// Problems of operations with a [`Form`](crate::extract::Form).
+    pub const FORM: &[&Code] = &[
+        codes::INVALID_BODY,
+        codes::BODY_TIMEOUT,
+        codes::BODY_TOO_LARGE,
+        codes::UNSUPPORTED_MEDIA_TYPE,
+    ];
     /// Problems of operations with [`IfMatch`](crate::etag::IfMatch).
     pub const IF_MATCH: &[&Code] = &[codes::PRECONDITION_FAILED];
     /// Problems of operations with

@@ -66,6 +66,31 @@ pub struct Body {
 
 impl IntoResponse for ProblemResponse {
     fn into_response(self) -> Response {
+        self.respond("application/problem+json", serde_json::to_vec)
+    }
+}
+
+impl ProblemResponse {
+    /// The answer with further members of the body, for a specification with errors of its own.
+    pub fn with_members<M: Serialize>(self, media_type: &'static str, members: &M) -> Response {
+        /// A body with further members.
+        #[derive(Serialize)]
+        struct Extended<'a, M> {
+            #[serde(flatten)]
+            body: &'a Body,
+            #[serde(flatten)]
+            members: &'a M,
+        }
+        self.respond(media_type, |body| {
+            serde_json::to_vec(&Extended { body, members })
+        })
+    }
+
+    fn respond(
+        self,
+        media_type: &'static str,
+        write: impl FnOnce(&Body) -> serde_json::Result<Vec<u8>>,
+    ) -> Response {
         let Self(problem) = self;
         let ids = RequestContext::with(|context| {
             (context.request_id.to_string(), context.trace_id.to_string())
@@ -82,15 +107,12 @@ impl IntoResponse for ProblemResponse {
             trace_id,
             errors: problem.errors.into_iter().map(Into::into).collect(),
         };
-        // Serialising a struct of texts cannot fail.
-        let json = serde_json::to_vec(&body).unwrap_or_default();
+        // Serialising structs of texts cannot fail.
+        let json = write(&body).unwrap_or_default();
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, json).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         if let Some(seconds) = problem.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

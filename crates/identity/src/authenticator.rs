@@ -20,7 +20,7 @@ use uuid::Uuid;
 use self::api_keys::ApiKeyState;
 use super::access::{AccessTokens, VerifiedToken};
 use super::hash::sha256;
-use super::metrics::{AttemptCounters, Outcome, OutcomeCounters};
+use super::metrics::{AttemptCounters, CacheMisses, Outcome, OutcomeCounters};
 use super::store::{AccessState, AuthorizationClaims, IdentityStore};
 
 /// Lifetime of the cached state of a user or session. The contract allows 10 s.
@@ -42,6 +42,7 @@ pub struct TokenAuthenticator {
     api_keys: Cache<Uuid, ApiKeyState>,
     token_outcomes: OutcomeCounters,
     api_key_outcomes: OutcomeCounters,
+    misses: CacheMisses,
 }
 
 #[derive(Clone, Copy)]
@@ -64,6 +65,7 @@ impl TokenAuthenticator {
         tokens: AccessTokens,
         store: Arc<dyn IdentityStore>,
         attempts: &AttemptCounters,
+        misses: CacheMisses,
     ) -> Self {
         Self {
             tokens,
@@ -74,6 +76,7 @@ impl TokenAuthenticator {
             api_keys: Cache::new(CACHE_CAPACITY),
             token_outcomes: attempts.token.clone(),
             api_key_outcomes: attempts.api_key.clone(),
+            misses,
         }
     }
 
@@ -95,6 +98,7 @@ impl TokenAuthenticator {
         if let Some(verified) = self.cached_token(&key) {
             return Some(verified);
         }
+        self.misses.token.inc();
         let verified = self.tokens.verify(token).ok()?;
         self.verified_tokens.insert(key, verified);
         Some(verified)
@@ -146,6 +150,7 @@ impl TokenAuthenticator {
         if let Some(state) = self.cached_state(token) {
             return Ok(state);
         }
+        self.misses.state.inc();
         // The lifetime starts before the query, because its result can be old on arrival.
         let read_at = Instant::now();
         let state = self.store.access_state(token.user, token.session).await?;
@@ -249,9 +254,9 @@ mod tests {
             let (tokens, clock) = tokens(&SigningKeySet::generate().unwrap());
             let token = tokens.sign(USER, SESSION, USER_CLAIMS).unwrap();
             let metrics = IdentityMetrics::register(&prometheus::Registry::new()).unwrap();
-            let attempts = AttemptCounters::new(&metrics);
+            let (attempts, misses) = (AttemptCounters::new(&metrics), CacheMisses::new(&metrics));
             let cached = Self {
-                authenticator: TokenAuthenticator::new(tokens, unused_store(), &attempts),
+                authenticator: TokenAuthenticator::new(tokens, unused_store(), &attempts, misses),
                 clock,
                 metrics,
                 token,
@@ -285,6 +290,10 @@ mod tests {
             let labels = ["token", outcome];
             self.metrics.attempts.with_label_values(&labels).get()
         }
+
+        fn missed(&self, cache: &str) -> u64 {
+            self.metrics.cache_misses.with_label_values(&[cache]).get()
+        }
     }
 
     static SCHEMA: db::Schema = db::Schema::without_migrations("test");
@@ -311,6 +320,8 @@ mod tests {
         };
         assert_eq!(cached.principal(), Some(principal));
         assert_eq!(cached.counted("success"), 1);
+        // The token was verified once, when it was cached.
+        assert_eq!((cached.missed("token"), cached.missed("state")), (1, 0));
         // A miss is not counted here. `authenticate` counts it.
         cached.authenticator.evict_user(USER);
         assert_eq!(cached.principal(), None);

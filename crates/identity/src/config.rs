@@ -35,6 +35,8 @@ settings! {
         pub session_max_age("session_max_age"): Duration = Same("90d"), check positive;
         /// Limit of the sessions of a user. A further login ends the oldest one.
         pub max_sessions("max_sessions"): u32 = Same("100"), check at_least_one;
+        /// Whether browsers can log in with cookies (`/api/v1/auth/browser/…`).
+        pub browser_sessions("browser_sessions"): bool = Same("false");
         /// Age at which audit events are removed, 30 days at least.
         pub audit_retention("audit_retention"): Duration = Same("365d"), check audit_retention;
         /// First part of an API key, for secret scanners. Lower-case letters and digits. Keys with

@@ -23,6 +23,10 @@ metrics! {
         /// tokens have two more: `rotated` (reused within the grace period) and `reused` (reused
         /// after it, which revokes the family).
         pub attempts: IntCounterVec = "auth_attempts_total"["kind", "outcome"];
+        /// Credentials that were not in a cache, by cache. `token`: the signature of an access token
+        /// was verified. `state`: the role and the session of a user were read from the database.
+        /// `api_key`: an API key was read from the database.
+        pub cache_misses: IntCounterVec = "auth_cache_misses_total"["cache"];
         /// Sessions that a login ended because the user had `auth.max_sessions`.
         pub displaced_sessions: IntCounter = "auth_sessions_displaced_total";
         /// Time that password hashes waited for one of the `auth.max_concurrent_hashes` permits.
@@ -114,6 +118,27 @@ impl OutcomeCounters {
             .find(|(counted, _)| *counted == outcome);
         if let Some((_, counter)) = counter {
             counter.inc();
+        }
+    }
+}
+
+/// The misses of the caches of an authenticator. All series start at zero.
+#[derive(Clone)]
+pub struct CacheMisses {
+    pub(super) token: IntCounter,
+    pub(super) state: IntCounter,
+    pub(super) api_key: IntCounter,
+}
+
+impl CacheMisses {
+    /// Creates every series.
+    #[must_use]
+    pub fn new(metrics: &IdentityMetrics) -> Self {
+        let misses = |cache| metrics.cache_misses.with_label_values(&[cache]);
+        Self {
+            token: misses("token"),
+            state: misses("state"),
+            api_key: misses("api_key"),
         }
     }
 }

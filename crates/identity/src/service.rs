@@ -26,7 +26,7 @@ use super::authenticator::TokenAuthenticator;
 use super::domain::{BreachedPasswords, Email, Password, SessionOrigin};
 use super::error::IdentityError;
 use super::hash::sha256;
-use super::metrics::{AttemptCounters, HashMetrics, IdentityMetrics, Outcome};
+use super::metrics::{AttemptCounters, CacheMisses, HashMetrics, IdentityMetrics, Outcome};
 use super::password::{PasswordHasher, PasswordVerification};
 use super::store::{
     AuthorizationClaims, CLEANUP_BATCH, IdentityStore, NewTokenFamily, RefreshTokenHash,
@@ -52,6 +52,7 @@ pub struct Service {
     refresh_grace: Duration,
     session_max_age: Duration,
     max_sessions: u32,
+    browser_sessions: bool,
     audit_retention: Duration,
     breached_passwords: BreachedPasswords,
     scopes: Vec<Scope>,
@@ -73,6 +74,8 @@ pub struct TokenPair {
     pub expires_in: Duration,
     /// For the next refresh.
     pub refresh_token: SecretString,
+    /// Lifetime of the refresh token if it is not used.
+    pub refresh_expires_in: Duration,
 }
 
 fn outcome<T>(result: &Result<T, IdentityError>) -> Outcome {
@@ -99,8 +102,12 @@ impl Service {
         clock: SharedClock,
     ) -> Self {
         let attempts = AttemptCounters::new(metrics);
-        let authenticator =
-            TokenAuthenticator::new(access_tokens.clone(), Arc::clone(&store), &attempts);
+        let authenticator = TokenAuthenticator::new(
+            access_tokens.clone(),
+            Arc::clone(&store),
+            &attempts,
+            CacheMisses::new(metrics),
+        );
         Self {
             store,
             hasher: PasswordHasher::new(config, HashMetrics::new(metrics)),
@@ -113,6 +120,7 @@ impl Service {
             refresh_grace: config.refresh_grace,
             session_max_age: config.session_max_age,
             max_sessions: config.max_sessions,
+            browser_sessions: config.browser_sessions,
             audit_retention: config.audit_retention,
             // Reading the configuration has reported a file that cannot be read.
             breached_passwords: config.breached_passwords().unwrap_or_default(),
@@ -130,6 +138,12 @@ impl Service {
     #[must_use]
     pub fn authenticator(&self) -> Arc<TokenAuthenticator> {
         Arc::clone(&self.authenticator)
+    }
+
+    /// Whether browsers can log in with cookies.
+    #[must_use]
+    pub fn browser_sessions(&self) -> bool {
+        self.browser_sessions
     }
 
     /// The public keys, as a JWK set.
@@ -317,6 +331,7 @@ impl Service {
             access_token: access_token.into(),
             expires_in: self.access_tokens.ttl(),
             refresh_token,
+            refresh_expires_in: self.refresh_ttl,
         })
     }
 

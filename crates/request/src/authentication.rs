@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use crate::problem::Problem;
 
-/// The permissions of a principal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The permissions of a principal. The roles are in ascending order: each has the permissions of
+/// those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Access to the user's objects only.
     User,
@@ -19,9 +20,12 @@ pub enum Role {
 }
 
 impl Role {
+    /// All roles.
+    pub const ALL: [Self; 2] = [Self::User, Self::Admin];
+
     /// The word in tokens, answers and the database.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Admin => "admin",
@@ -31,11 +35,7 @@ impl Role {
     /// Reads [`Role::as_str`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "user" => Some(Self::User),
-            "admin" => Some(Self::Admin),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
     }
 }
 

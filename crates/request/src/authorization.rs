@@ -35,7 +35,7 @@ pub struct Scope {
 /// The right that a handler requires. The macro [`permissions!`](crate::permissions) declares
 /// implementations.
 pub trait Permission: Send + Sync + 'static {
-    /// The role of the user. [`Role::Admin`] refuses other users.
+    /// The least role of the user.
     const ROLE: Role;
     /// The scope that an API key needs. `None` refuses all API keys.
     const SCOPE: Option<Scope>;
@@ -44,9 +44,9 @@ pub trait Permission: Send + Sync + 'static {
 /// The reason why a principal lacks a permission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// The user lacks the role.
-    #[error("the user lacks the role")]
-    Role,
+    /// The user has a lower role than this.
+    #[error("the user lacks the role {}", .0.as_str())]
+    Role(Role),
     /// The API key lacks this scope.
     #[error("the API key lacks the scope {}", .0.name)]
     Scope(Scope),
@@ -60,8 +60,8 @@ pub enum Denied {
 /// # Errors
 /// The reason why the principal lacks it.
 pub fn authorize<P: Permission>(principal: &Principal) -> Result<(), Denied> {
-    if P::ROLE == Role::Admin && principal.role != Role::Admin {
-        return Err(Denied::Role);
+    if principal.role < P::ROLE {
+        return Err(Denied::Role(P::ROLE));
     }
     match (&principal.credential, P::SCOPE) {
         (Credential::AccessToken { .. }, _) => Ok(()),
@@ -144,7 +144,10 @@ mod tests {
     fn an_access_token_has_the_rights_of_its_user() {
         let token = Credential::AccessToken { session: None };
         let user = principal(Role::User, token.clone());
-        assert_eq!(decisions(&user), [Ok(()), Err(Denied::Role), Ok(())]);
+        assert_eq!(
+            decisions(&user),
+            [Ok(()), Err(Denied::Role(Role::Admin)), Ok(())]
+        );
         let admin = principal(Role::Admin, token);
         assert_eq!(decisions(&admin), [Ok(()), Ok(()), Ok(())]);
     }
@@ -163,7 +166,7 @@ mod tests {
         let of_user = principal(Role::User, key(&both));
         assert_eq!(
             decisions(&of_user),
-            [Ok(()), Err(Denied::Role), Err(Denied::ApiKey)]
+            [Ok(()), Err(Denied::Role(Role::Admin)), Err(Denied::ApiKey)]
         );
         let of_admin = principal(Role::Admin, key(&both[..1]));
         assert_eq!(

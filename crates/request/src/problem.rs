@@ -63,6 +63,8 @@ pub mod codes {
         pub FORBIDDEN = 403, "Not allowed";
         /// The API key lacks the scope of the operation, or no API key may use the operation.
         pub INSUFFICIENT_SCOPE = 403, "The API key lacks a scope";
+        /// The credential is a cookie, and the request does not come from a page of the same origin.
+        pub CROSS_SITE_REQUEST = 403, "Request from another site";
         /// The object does not exist, or the caller may not see it.
         pub NOT_FOUND = 404, "Not found";
         /// The path exists but lacks the method. `Allow` lists its methods.
@@ -79,7 +81,8 @@ pub mod codes {
         pub BODY_TOO_LARGE = 413, "The body is too large";
         /// Path and query are longer than 8 KiB.
         pub URI_TOO_LONG = 414, "The URI is too long";
-        /// The body is not `application/json`, or its `Content-Encoding` is unknown.
+        /// The `Content-Type` of the body is not the one that the operation takes, or its
+        /// `Content-Encoding` is unknown.
         pub UNSUPPORTED_MEDIA_TYPE = 415, "Unsupported media type";
         /// The `Idempotency-Key` was used with another request before.
         pub IDEMPOTENCY_MISMATCH = 422, "The idempotency key belongs to another request";

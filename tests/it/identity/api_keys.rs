@@ -61,6 +61,8 @@ on_both! {
         assert_eq!(user.text("email"), "ada@example.com");
         assert_eq!(me_with_key(&service, &key).await.text("id"), user.text("id"));
         assert_eq!(attempts(&service, "api_key", "success").await, 2.0);
+        let misses = service.metrics().await.get("auth_cache_misses_total", &[("cache", "api_key")]);
+        assert_eq!(misses, Some(1.0), "the second request finds the key in the cache");
 
         let listed = send(keys(&service, Method::GET, &token, "")).await;
         listed.is(200);

@@ -9,7 +9,11 @@ fn the_tests_of_the_security_comparison_exist() {
     let named: Vec<&str> = spans.filter(|span| span.contains("::")).collect();
     assert!(named.len() >= 30, "{}", named.len());
     let mut sources = String::new();
-    let mut folders = vec![root.join("tests/it"), root.join("crates/identity/src")];
+    let mut folders = vec![
+        root.join("tests/it"),
+        root.join("crates/identity/src"),
+        root.join("crates/http-server/src"),
+    ];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -3,21 +3,26 @@
 
 use std::collections::BTreeSet;
 
+use request::Role;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::{PASSWORD, login, post, send, tokens};
+use super::client::{PASSWORD, login, post, register, send, tokens};
 use crate::on_both;
 use crate::support::service::{ADMIN_EMAIL, ADMIN_PASSWORD};
 use crate::support::{Answer, Service};
 
 /// Operations without credentials. A new one belongs here only if everyone may call it.
-const PUBLIC: [&str; 6] = [
+const PUBLIC: [&str; 10] = [
     "ping",
     "registerUser",
     "logIn",
     "refreshTokens",
     "logOut",
+    "requestToken",
+    "logInBrowser",
+    "refreshBrowser",
+    "logOutBrowser",
     "getPublicKeys",
 ];
 
@@ -26,8 +31,8 @@ struct Operation {
     id: String,
     method: Method,
     path: String,
-    /// Whether a bearer token has to belong to an administrator. `None` without credentials.
-    bearer: Option<bool>,
+    /// The least role of the user. `None` without credentials.
+    role: Option<Role>,
     /// The scope that an API key needs. `None` if no API key may call it.
     scope: Option<String>,
 }
@@ -47,7 +52,7 @@ async fn operations(service: &Service) -> Vec<Operation> {
                 id: operation["operationId"].as_str().unwrap().to_owned(),
                 method: method.to_uppercase().parse().unwrap(),
                 path: path.replace("{id}", "01936f0e-7b5a-7c3e-8f4d-2a1b3c4d5e6f"),
-                bearer: requirements("bearer").map(|role| role == "admin"),
+                role: requirements("bearer").map(|role| Role::parse(&role).unwrap_or(Role::User)),
                 scope: requirements("api_key"),
             });
         }
@@ -105,21 +110,48 @@ async fn key(service: &Service, token: &str, scopes: &[&str]) -> String {
     created.text("key")
 }
 
+/// A user with a role.
+struct Account {
+    role: Role,
+    email: String,
+    /// An API key with all scopes.
+    key: String,
+}
+
+impl Account {
+    /// Registers a user and gives it the role.
+    async fn create(service: &Service, admin: &str, role: Role, scopes: &[&str]) -> Self {
+        let email = format!("{}@roles.example", role.as_str());
+        let id = register(service, &email).await.text("id");
+        if role != Role::User {
+            let url = service.url(&format!("/api/v1/users/{id}"));
+            let change = service.client.patch(url).bearer_auth(admin);
+            send(change.json(&json!({"role": role.as_str()})))
+                .await
+                .is(200);
+        }
+        let token = login(service, &email, PASSWORD).await.text("access_token");
+        let key = key(service, &token, scopes).await;
+        Self { role, email, key }
+    }
+}
+
 on_both! {
     async fn every_route_decides_as_documented(backend: Backend) {
         let service = Service::start(backend).await;
         let admin = login(&service, ADMIN_EMAIL, ADMIN_PASSWORD).await.text("access_token");
-        let (user, _) = tokens(&service, "ada@example.com").await;
         let operations = operations(&service).await;
         assert!(operations.len() > 20, "{}", operations.len());
         let scopes: BTreeSet<&str> =
             operations.iter().filter_map(|operation| operation.scope.as_deref()).collect();
         let all: Vec<&str> = scopes.iter().copied().collect();
-        let (all_of_user, all_of_admin) =
-            (key(&service, &user, &all).await, key(&service, &admin, &all).await);
+        let mut accounts = Vec::new();
+        for role in Role::ALL {
+            accounts.push(Account::create(&service, &admin, role, &all).await);
+        }
 
         for operation in &operations {
-            let Some(needs_admin) = operation.bearer else {
+            let Some(least) = operation.role else {
                 assert!(PUBLIC.contains(&operation.id.as_str()), "{} is public", operation.id);
                 assert!(operation.scope.is_none(), "{}", operation.id);
                 continue;
@@ -128,28 +160,23 @@ on_both! {
             for wrong in [("authorization", "Bearer x"), ("authorization", "Basic eDp5"), ("x-api-key", "x")] {
                 operation.expect(&service, Some(wrong), "unauthenticated").await;
             }
-            let of_user = if needs_admin { "role" } else { "allowed" };
-            // Some operations end the session of their caller.
-            let user = bearer(&service, "ada@example.com", PASSWORD).await;
-            operation.expect(&service, Some(("authorization", &user)), of_user).await;
-
-            let Some(scope) = operation.scope.as_deref() else {
-                let of_user = if needs_admin { "role" } else { "scope" };
-                operation.expect(&service, Some(("x-api-key", &all_of_user)), of_user).await;
-                operation.expect(&service, Some(("x-api-key", &all_of_admin)), "scope").await;
-                continue;
-            };
-            operation.expect(&service, Some(("x-api-key", &all_of_user)), of_user).await;
-            let others: Vec<&str> = all.iter().copied().filter(|other| *other != scope).collect();
-            let without = key(&service, &admin, &others).await;
-            operation.expect(&service, Some(("x-api-key", &without)), "scope").await;
-            let with = key(&service, &admin, &[scope]).await;
-            operation.expect(&service, Some(("x-api-key", &with)), "allowed").await;
-        }
-        // Last, because some of these calls end the session that creates keys above.
-        for operation in operations.iter().filter(|operation| operation.bearer.is_some()) {
-            let admin = bearer(&service, ADMIN_EMAIL, ADMIN_PASSWORD).await;
-            operation.expect(&service, Some(("authorization", &admin)), "allowed").await;
+            for Account { role, email, key } in &accounts {
+                let has_role = *role >= least;
+                let decision = if has_role { "allowed" } else { "role" };
+                // Some operations end the session of their caller.
+                let token = bearer(&service, email, PASSWORD).await;
+                operation.expect(&service, Some(("authorization", &token)), decision).await;
+                let without_scope = if has_role { "scope" } else { "role" };
+                let decision = if operation.scope.is_some() { decision } else { without_scope };
+                operation.expect(&service, Some(("x-api-key", key)), decision).await;
+            }
+            if let Some(scope) = operation.scope.as_deref() {
+                let others: Vec<&str> = all.iter().copied().filter(|other| *other != scope).collect();
+                let without = key(&service, &admin, &others).await;
+                operation.expect(&service, Some(("x-api-key", &without)), "scope").await;
+                let with = key(&service, &admin, &[scope]).await;
+                operation.expect(&service, Some(("x-api-key", &with)), "allowed").await;
+            }
         }
     }
 
@@ -175,7 +202,7 @@ async fn public_operations_need_no_credentials() {
     for id in PUBLIC {
         let operation = operations.iter().find(|operation| operation.id == id);
         assert!(
-            operation.is_some_and(|operation| operation.bearer.is_none()),
+            operation.is_some_and(|operation| operation.role.is_none()),
             "{id}"
         );
     }

@@ -1,6 +1,10 @@
 //! Authentication layer for the routes that need it. It decides before the body is read and before
 //! an upgrade begins.
 
+mod browser;
+
+pub use browser::{ACCESS_TOKEN_COOKIE, SameOrigin, cookie};
+
 use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -11,7 +15,6 @@ use axum::body::Body;
 use axum::extract::{FromRequestParts, Request};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::future::{BoxFuture, Either};
-use http::HeaderMap;
 use http::request::Parts;
 use request::problem::codes;
 use request::{
@@ -25,7 +28,13 @@ use crate::problem::ProblemResponse;
 
 /// Layer that lets authenticated requests through and stores their [`Principal`] in the request.
 #[derive(Clone)]
-pub struct AuthenticateLayer(pub Arc<dyn Authenticator>);
+pub struct AuthenticateLayer {
+    /// Verifies the credentials.
+    pub authenticator: Arc<dyn Authenticator>,
+    /// Whether the cookie [`ACCESS_TOKEN_COOKIE`] is a credential. The headers `Authorization` and
+    /// `X-API-Key` have precedence.
+    pub accept_cookie: bool,
+}
 
 impl<S> Layer<S> for AuthenticateLayer {
     type Service = Authenticate<S>;
@@ -33,8 +42,32 @@ impl<S> Layer<S> for AuthenticateLayer {
     fn layer(&self, inner: S) -> Authenticate<S> {
         Authenticate {
             inner,
-            authenticator: Arc::clone(&self.0),
+            layer: self.clone(),
         }
+    }
+}
+
+impl AuthenticateLayer {
+    fn credentials<'a>(&self, request: &'a Request) -> Result<Credentials<'a>, Problem> {
+        let headers = request.headers();
+        if let Some(value) = single_header(headers, "authorization")? {
+            let bearer = value
+                .split_once(' ')
+                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+            return match bearer {
+                Some((_, token)) => Ok(Credentials::Bearer(token.trim())),
+                None => Err(refused()),
+            };
+        }
+        if let Some(key) = single_header(headers, "x-api-key")? {
+            return Ok(Credentials::ApiKey(key));
+        }
+        let token = self
+            .accept_cookie
+            .then(|| cookie(headers, ACCESS_TOKEN_COOKIE));
+        let token = token.flatten().ok_or_else(missing)?;
+        browser::check(request.method(), request.uri(), headers)?;
+        Ok(Credentials::Bearer(token))
     }
 }
 
@@ -44,7 +77,7 @@ impl<S> Layer<S> for AuthenticateLayer {
 #[derive(Clone)]
 pub struct Authenticate<S> {
     inner: S,
-    authenticator: Arc<dyn Authenticator>,
+    layer: AuthenticateLayer,
 }
 
 impl<S> Service<Request> for Authenticate<S>
@@ -61,30 +94,31 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let cached = credentials(request.headers())
+        let cached = self
+            .layer
+            .credentials(&request)
             .ok()
-            .and_then(|credentials| self.authenticator.cached_principal(credentials));
+            .and_then(|credentials| self.layer.authenticator.cached_principal(credentials));
         if let Some(principal) = cached {
             identify(&mut request, principal);
             return Either::Left(self.inner.call(request));
         }
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
-        let authenticator = Arc::clone(&self.authenticator);
-        Either::Right(Box::pin(authenticate(authenticator, ready, request)))
+        Either::Right(Box::pin(authenticate(self.layer.clone(), ready, request)))
     }
 }
 
 async fn authenticate<S>(
-    authenticator: Arc<dyn Authenticator>,
+    layer: AuthenticateLayer,
     mut inner: S,
     mut request: Request,
 ) -> Result<Response, Infallible>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
-    let principal = match credentials(request.headers()) {
-        Ok(credentials) => authenticator.authenticate(credentials).await,
+    let principal = match layer.credentials(&request) {
+        Ok(credentials) => layer.authenticator.authenticate(credentials).await,
         Err(problem) => return Ok(ProblemResponse(problem).into_response()),
     };
     match principal {
@@ -107,21 +141,6 @@ fn identify(request: &mut Request<Body>, principal: Principal) {
         }
     }
     request.extensions_mut().insert(principal);
-}
-
-fn credentials(headers: &HeaderMap) -> Result<Credentials<'_>, Problem> {
-    if let Some(value) = single_header(headers, "authorization")? {
-        let bearer = value
-            .split_once(' ')
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        return match bearer {
-            Some((_, token)) => Ok(Credentials::Bearer(token.trim())),
-            None => Err(refused()),
-        };
-    }
-    single_header(headers, "x-api-key")?
-        .map(Credentials::ApiKey)
-        .ok_or_else(missing)
 }
 
 /// The answer to a request without credentials. Its challenge has no error code (RFC 6750, section
@@ -183,7 +202,10 @@ impl<P: Permission, S: Sync> FromRequestParts<S> for Authorized<P> {
 /// The answer to a principal that lacks the permission.
 fn denied(denied: Denied) -> Problem {
     match denied {
-        Denied::Role => Problem::new(codes::FORBIDDEN, "Only administrators may do this."),
+        Denied::Role(role) => Problem::new(
+            codes::FORBIDDEN,
+            format!("The user needs the role {}.", role.as_str()),
+        ),
         Denied::Scope(scope) => Problem::new(
             codes::INSUFFICIENT_SCOPE,
             format!("The API key needs the scope {}.", scope.name),

@@ -3,6 +3,9 @@
 //! No rejection repeats a value that the client sent.
 
 mod coding;
+mod form;
+
+pub use form::{Form, Repeated};
 
 use std::borrow::Cow;
 
@@ -147,19 +150,20 @@ fn cause<'a, E: std::error::Error + 'static>(
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-    else {
-        return false;
-    };
-    let essence = value.split(';').next().unwrap_or_default().trim();
-    let subtype = essence.get(.."application/".len()).and_then(|prefix| {
-        prefix
-            .eq_ignore_ascii_case("application/")
-            .then(|| essence["application/".len()..].to_ascii_lowercase())
-    });
-    subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
+    has_type(headers, |essence| {
+        let essence = essence.to_ascii_lowercase();
+        let subtype = essence.strip_prefix("application/");
+        subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
+    })
+}
+
+/// Whether the media type of the body, without its parameters, satisfies a condition.
+fn has_type(headers: &HeaderMap, condition: impl FnOnce(&str) -> bool) -> bool {
+    let value = headers.get(header::CONTENT_TYPE);
+    let value = value.and_then(|value| value.to_str().ok());
+    value
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|essence| condition(essence.trim()))
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {

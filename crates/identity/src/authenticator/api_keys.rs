@@ -63,6 +63,7 @@ impl TokenAuthenticator {
         if let Some(state) = self.cached_key(id) {
             return Ok(state.key);
         }
+        self.misses.api_key.inc();
         // The lifetime starts before the query, because its result can be old on arrival.
         let read_at = Instant::now();
         let key = self.store.api_key(id).await?.map(Arc::new);
@@ -78,6 +79,7 @@ impl TokenAuthenticator {
         if let Some(state) = self.cached_user(user) {
             return Ok(state.claims);
         }
+        self.misses.state.inc();
         let read_at = Instant::now();
         let claims = self.store.access_state(user, None).await?.user;
         self.user_states.insert(user, UserState { claims, read_at });

@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::users::expected_version;
-use super::{State, UserBody, codes, permissions};
+use super::{State, UserBody, codes, permissions, role_schema};
 use crate::domain::{SearchText, User, UserFilter, UserOrder};
 use crate::error::IdentityError;
 
@@ -26,8 +26,8 @@ use crate::error::IdentityError;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct UserListQuery {
-    /// Only users with this role: `user` or `admin`.
-    #[param(pattern = "^(user|admin)$")]
+    /// Only users with this role.
+    #[param(schema_with = role_schema)]
     role: Option<String>,
     /// Only users whose name or address contains this text. ASCII letters match in both cases.
     #[param(min_length = 1, max_length = 100)]
@@ -47,8 +47,8 @@ pub(super) struct UserListQuery {
 #[serde(deny_unknown_fields)]
 #[schema(as = RoleChange, example = json!({ "role": "admin" }))]
 pub(super) struct RoleChangeBody {
-    /// `user` or `admin`.
-    #[schema(pattern = "^(user|admin)$")]
+    /// The role.
+    #[schema(schema_with = role_schema)]
     role: String,
 }
 
@@ -71,7 +71,7 @@ http_server::problem_responses! {
 fn parse_role(text: &str) -> Result<Role, InvalidValue> {
     Role::parse(text).ok_or(InvalidValue {
         code: "UNKNOWN_ROLE",
-        message: "must be user or admin",
+        message: "is not a role of this service",
     })
 }
 

@@ -13,7 +13,8 @@ use utoipa::ToSchema;
 
 use super::origin::Origin;
 use super::{State, UserBody, codes};
-use crate::domain::{Email, Name, Password};
+use crate::domain::{Email, Name, Password, SessionOrigin};
+use crate::error::IdentityError;
 use crate::service::TokenPair;
 
 /// A registration.
@@ -46,10 +47,10 @@ pub(super) struct Registration {
 }))]
 pub(super) struct Login {
     /// The registered address.
-    email: String,
+    pub(super) email: String,
     /// The password.
     #[schema(format = Password)]
-    password: String,
+    pub(super) password: String,
 }
 
 /// A refresh token.
@@ -97,7 +98,7 @@ http_server::problem_responses! {
 pub(super) const NO_STORE: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
-fn token_response(tokens: &TokenPair) -> impl IntoResponse + use<> {
+pub(super) fn token_response(tokens: &TokenPair) -> impl IntoResponse + use<> {
     let body = TokenBody {
         access_token: tokens.access_token.expose_secret().to_owned(),
         token_type: "Bearer",
@@ -155,12 +156,20 @@ pub(super) async fn login(
     Origin(origin): Origin,
     Json(body): Json<Login>,
 ) -> Result<impl IntoResponse, ProblemResponse> {
-    // A text that cannot be an address or a password counts as wrong. So the answer does not reveal
-    // why a login failed.
-    let emails = Email::login_candidates(&body.email);
-    let password = Password::for_verification(body.password);
-    let tokens = service.login(emails, password, origin).await?;
+    let tokens = log_in(&service, body, origin).await?;
     Ok(token_response(&tokens))
+}
+
+/// Logs in. A text that cannot be an address or a password counts as wrong, so the answer does not
+/// reveal why a login failed.
+pub(super) async fn log_in(
+    service: &State,
+    login: Login,
+    origin: SessionOrigin,
+) -> Result<TokenPair, IdentityError> {
+    let emails = Email::login_candidates(&login.email);
+    let password = Password::for_verification(login.password);
+    service.login(emails, password, origin).await
 }
 
 /// Exchanges a refresh token for a new pair. Each refresh token is valid once. Reuse after the

@@ -4,11 +4,13 @@ mod administration;
 mod api_keys;
 mod audit;
 mod auth;
+mod browser;
 mod jwks;
 mod local_user;
 mod origin;
 mod permissions;
 mod sessions;
+mod token;
 mod users;
 
 pub use permissions::scopes;
@@ -17,13 +19,15 @@ use std::sync::Arc;
 
 use http_server::authenticate::{challenged, refused};
 use http_server::problem;
-use request::Problem;
+use request::{Problem, Role};
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::{
     ApiKey as SchemeOfApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme,
 };
+use utoipa::openapi::{Object, ObjectBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -43,6 +47,17 @@ pub mod codes {
         /// The refresh token is unknown, expired, revoked or reused. Reuse after the grace period
         /// revokes all refresh tokens of the login. Log in again.
         pub INVALID_REFRESH_TOKEN = 401, "The refresh token is not valid";
+        /// The grant type is neither `password` nor `refresh_token` (RFC 6749, section 5.2).
+        pub UNSUPPORTED_GRANT_TYPE = 400, "The grant type is not supported";
+        /// The credentials of the grant are wrong, expired, revoked or were used before (RFC 6749,
+        /// section 5.2).
+        pub INVALID_GRANT = 400, "The grant is not valid";
+        /// A parameter is missing or repeated (RFC 6749, section 5.2).
+        pub INVALID_REQUEST = 400, "The token request is not valid";
+        /// Access tokens have no scopes (RFC 6749, section 5.2). API keys do.
+        pub INVALID_SCOPE = 400, "The scope is not valid";
+        /// `auth.browser_sessions` is off in this service.
+        pub BROWSER_SESSIONS_OFF = 404, "There are no browser sessions";
         /// `current_password` is wrong.
         pub WRONG_PASSWORD = 403, "Wrong password";
         /// The user belongs to an identity provider, which keeps name, address and password. The
@@ -68,6 +83,10 @@ pub fn auth_routes() -> OpenApiRouter<State> {
         .routes(routes!(auth::login))
         .routes(routes!(auth::refresh))
         .routes(routes!(auth::logout))
+        .routes(routes!(token::token))
+        .routes(routes!(browser::log_in))
+        .routes(routes!(browser::refresh))
+        .routes(routes!(browser::log_out))
 }
 
 /// The own account, its sessions and API keys. The routes need authentication.
@@ -137,12 +156,21 @@ struct UserBody {
     email: String,
     /// Name of the user.
     name: String,
-    /// `user` or `admin`.
-    #[schema(pattern = "^(user|admin)$")]
+    /// The role. Each has the permissions of those before it.
+    #[schema(schema_with = role_schema)]
     role: &'static str,
     /// Time of the registration.
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
+}
+
+/// The words of the roles.
+fn role_schema() -> Object {
+    let words = Role::ALL.map(Role::as_str);
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(words))
+        .build()
 }
 
 impl From<User> for UserBody {

@@ -38,8 +38,8 @@ pub(crate) fn stored_claims(role: &str, epoch: i64) -> AuthorizationClaims {
     }
 }
 
-/// The role of a stored word. The check of the table admits no unknown word, and the least role
-/// would stand in for one.
+/// The role of a stored word. An unknown word, which a later release may have stored, is the least
+/// role.
 fn stored_role(text: &str) -> Role {
     Role::parse(text).unwrap_or(Role::User)
 }
