@@ -40,8 +40,9 @@ pub fn report() -> anyhow::Result<()> {
     println!("| --- | --- |");
     runtime.block_on(tokens(&server))?;
     runtime.block_on(logins(&server))?;
-    runtime.block_on(probes(&server))?;
-    server.is_sound()
+    // The next part provokes errors: more logins than the process accepts at once.
+    server.is_sound()?;
+    runtime.block_on(probes(&server))
 }
 
 /// Reads the own user with tokens that were never sent before, and with the same ones again.
@@ -74,7 +75,7 @@ async fn logins(server: &Server) -> anyhow::Result<()> {
     let api = Api::new(server)?;
     let user = api.register().await?;
     let mut times = [Vec::new(), Vec::new()];
-    let before = server.cpu()?;
+    let before = server.cpu_with_ended_threads()?;
     for _ in 0..LOGINS {
         for (email, times) in [user.email.as_str(), "nobody@example.com"]
             .into_iter()
@@ -86,7 +87,8 @@ async fn logins(server: &Server) -> anyhow::Result<()> {
             ensure!(status == 401, "a wrong password was answered {status}");
         }
     }
-    let spent = server.cpu()?.saturating_sub(before).as_secs_f64() * 1e3;
+    let spent = server.cpu_with_ended_threads()?.saturating_sub(before);
+    let spent = spent.as_secs_f64() * 1e3;
     let [known, unknown] = times.map(median);
     println!(
         "| one login | {:.1} ms of CPU |",

@@ -7,6 +7,7 @@
 //! session if another replica made the change. An API key is cached for the same time.
 
 mod api_keys;
+mod denials;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,10 +15,11 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use db::DbError;
 use quick_cache::sync::Cache;
-use request::{AuthError, Authenticator, Credential, Credentials, Principal};
+use request::{AuthError, Authenticator, Credential, Credentials, Denied, Principal};
 use uuid::Uuid;
 
 use self::api_keys::ApiKeyState;
+use self::denials::Denial;
 use super::access::{AccessTokens, VerifiedToken};
 use super::hash::sha256;
 use super::metrics::{AttemptCounters, CacheMisses, Outcome, OutcomeCounters};
@@ -43,6 +45,8 @@ pub struct TokenAuthenticator {
     token_outcomes: OutcomeCounters,
     api_key_outcomes: OutcomeCounters,
     misses: CacheMisses,
+    /// The time of the last event.
+    denials: Cache<Denial, Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -77,6 +81,7 @@ impl TokenAuthenticator {
             token_outcomes: attempts.token.clone(),
             api_key_outcomes: attempts.api_key.clone(),
             misses,
+            denials: Cache::new(CACHE_CAPACITY),
         }
     }
 
@@ -227,6 +232,10 @@ impl Authenticator for TokenAuthenticator {
             Err(AuthError::Unchecked(_)) => Outcome::Error,
         });
         result
+    }
+
+    async fn record_denial(&self, principal: &Principal, reason: Denied) {
+        self.record_new_denial(principal, reason).await;
     }
 }
 

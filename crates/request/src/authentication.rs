@@ -1,71 +1,12 @@
-//! The [`Principal`] of a request, and the trait that derives it from credentials.
+//! The trait that derives the [`Principal`] of a request from credentials.
 //!
 //! Users, tokens and keys belong to the implementation of [`Authenticator`].
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
-use uuid::Uuid;
 
+use crate::authorization::Denied;
+use crate::principal::Principal;
 use crate::problem::Problem;
-
-/// The permissions of a principal. The roles are in ascending order: each has the permissions of
-/// those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Access to the user's objects only.
-    User,
-    /// Also operations of administrators, such as the administration of users.
-    Admin,
-}
-
-impl Role {
-    /// All roles.
-    pub const ALL: [Self; 2] = [Self::User, Self::Admin];
-
-    /// The word in tokens, answers and the database.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Admin => "admin",
-        }
-    }
-
-    /// Reads [`Role::as_str`].
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text)
-    }
-}
-
-/// The authenticated originator of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    /// The user.
-    pub user: Uuid,
-    /// The role of the user.
-    pub role: Role,
-    /// The credential that identified the user.
-    pub credential: Credential,
-}
-
-/// A credential after its verification.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Credential {
-    /// An access token. It has all rights of its user.
-    AccessToken {
-        /// The session of the token, if it has one.
-        session: Option<Uuid>,
-    },
-    /// An API key. It has those rights of its user that its scopes name.
-    ApiKey {
-        /// Id of the key.
-        id: Uuid,
-        /// Names of its scopes, see [`Scope`](crate::Scope).
-        scopes: Arc<[Box<str>]>,
-    },
-}
 
 /// The credentials of a client.
 #[derive(Debug, Clone, Copy)]
@@ -100,4 +41,7 @@ pub trait Authenticator: Send + Sync + 'static {
     /// [`AuthError::Refused`] for invalid credentials, [`AuthError::Unchecked`] if they could not
     /// be checked.
     async fn authenticate(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError>;
+
+    /// Records that a request of this principal was refused, before its client gets the answer.
+    async fn record_denial(&self, principal: &Principal, reason: Denied);
 }

@@ -21,10 +21,10 @@
 //! assert_eq!(scopes, ["mails:read", "mails:delete"]);
 //! ```
 
-use crate::authentication::{Credential, Principal, Role};
+use crate::principal::{Credential, Principal, Role};
 
 /// A right that an API key can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scope {
     /// The word in requests and answers, for instance `users:read`.
     pub name: &'static str,
@@ -42,7 +42,7 @@ pub trait Permission: Send + Sync + 'static {
 }
 
 /// The reason why a principal lacks a permission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Denied {
     /// The user has a lower role than this.
     #[error("the user lacks the role {}", .0.as_str())]

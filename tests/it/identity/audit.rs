@@ -14,7 +14,7 @@ use super::erasure::{Slice, audit, new_user, store};
 use super::sql::{try_execute, value};
 use crate::on_both;
 use crate::support::service::{ADMIN_EMAIL, ADMIN_PASSWORD};
-use crate::support::{Answer, Backend, Service, TestDatabase};
+use crate::support::{Answer, Backend, Service, TestDatabase, eventually};
 
 async fn administrator(service: &Service) -> String {
     let answer = login(service, ADMIN_EMAIL, ADMIN_PASSWORD).await;
@@ -185,6 +185,37 @@ on_both! {
         assert!(line["request_id"].is_string());
     }
 
+    /// A client can repeat such requests without end, so an event of the same kind follows after a
+    /// minute only.
+    async fn a_request_without_the_permission_has_one_event(backend: Backend) {
+        let service = Service::start(backend).await;
+        let admin = administrator(&service).await;
+        let (token, _) = tokens(&service, "ada@example.com").await;
+        let id = read_me(&service, &token).await.text("id");
+        let body = json!({"name": "k", "scopes": ["profile:read"]});
+        let key = with_token(&service, Method::POST, &token, "/api/v1/api-keys", body).await;
+        let mut first = None;
+        for _ in 0..3 {
+            let refused = list(&service, &token, "").await;
+            refused.is(403);
+            first.get_or_insert(refused.request_id().to_owned());
+            for path in ["/api/v1/accounts", "/api/v1/sessions"] {
+                let request = service.client.get(service.url(path));
+                send(request.header("x-api-key", key.text("key"))).await.is(403);
+            }
+        }
+        let page = list(&service, &admin, &format!("?subject={id}&action=permission.denied")).await;
+        let items = page.body["items"].as_array().unwrap();
+        let details: Vec<_> = items.iter().map(|item| item["detail"].as_str().unwrap()).collect();
+        assert_eq!(details, ["access token", "scope accounts:read", "role admin"]);
+        for item in items {
+            assert_eq!((&item["actor"], &item["outcome"]), (&json!(id), &json!("refused")));
+        }
+        assert_eq!(items[0]["api_key"], key.body["id"]);
+        assert_eq!(items[2]["api_key"], Value::Null);
+        assert_eq!(items[2]["request_id"], first.unwrap());
+    }
+
     /// An event that cannot be written takes its change back.
     async fn there_is_no_change_without_its_event(backend: Backend) {
         let service = Service::start(backend).await;
@@ -241,8 +272,11 @@ on_both! {
         let (code, output) = verify(backend, &database).await;
         assert_eq!(code, 0, "{output}");
         assert!(output.contains("7 audit events are unchanged and complete, from 1 to 7"), "{output}");
-        let logs = service.logs();
-        let last = logs.iter().rfind(|line| line["target"] == "audit").unwrap();
+        let last = eventually("the line of the last event is written", async || {
+            let is_last = |line: &Value| line["target"] == "audit" && line["sequence"] == 7;
+            service.logs().into_iter().find(is_last)
+        })
+        .await;
         assert!(output.contains(last["hash"].as_str().unwrap()), "{output}");
 
         drop_protection(backend, &service).await;

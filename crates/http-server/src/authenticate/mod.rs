@@ -100,7 +100,7 @@ where
             .ok()
             .and_then(|credentials| self.layer.authenticator.cached_principal(credentials));
         if let Some(principal) = cached {
-            identify(&mut request, principal);
+            identify(&mut request, principal, &self.layer.authenticator);
             return Either::Left(self.inner.call(request));
         }
         let clone = self.inner.clone();
@@ -123,7 +123,7 @@ where
     };
     match principal {
         Ok(principal) => {
-            identify(&mut request, principal);
+            identify(&mut request, principal, &layer.authenticator);
             inner.call(request).await
         }
         Err(AuthError::Refused) => Ok(ProblemResponse(refused()).into_response()),
@@ -131,8 +131,19 @@ where
     }
 }
 
+/// Extension of a request, from the layer to [`Authorized`].
+#[derive(Clone)]
+struct Authenticated {
+    principal: Principal,
+    authenticator: Arc<dyn Authenticator>,
+}
+
 /// Stores the principal in the request context and in the extensions.
-fn identify(request: &mut Request<Body>, principal: Principal) {
+fn identify(
+    request: &mut Request<Body>,
+    principal: Principal,
+    authenticator: &Arc<dyn Authenticator>,
+) {
     if let Some(context) = RequestContext::current() {
         // The context is set once, because the layer wraps a route once.
         let _set = context.principal.set(principal.user);
@@ -140,7 +151,10 @@ fn identify(request: &mut Request<Body>, principal: Principal) {
             let _set = context.api_key.set(id);
         }
     }
-    request.extensions_mut().insert(principal);
+    request.extensions_mut().insert(Authenticated {
+        principal,
+        authenticator: Arc::clone(authenticator),
+    });
 }
 
 /// The answer to a request without credentials. Its challenge has no error code (RFC 6750, section
@@ -189,9 +203,15 @@ impl<P: Permission, S: Sync> FromRequestParts<S> for Authorized<P> {
     type Rejection = ProblemResponse;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
-        let principal = parts.extensions.get::<Principal>();
-        let principal = principal.ok_or_else(missing)?;
-        authorize::<P>(principal).map_err(denied)?;
+        let authenticated = parts.extensions.get::<Authenticated>();
+        let Authenticated {
+            principal,
+            authenticator,
+        } = authenticated.ok_or_else(missing)?;
+        if let Err(reason) = authorize::<P>(principal) {
+            authenticator.record_denial(principal, reason).await;
+            return Err(ProblemResponse(denied(reason)));
+        }
         Ok(Self {
             principal: principal.clone(),
             permission: PhantomData,
@@ -200,8 +220,8 @@ impl<P: Permission, S: Sync> FromRequestParts<S> for Authorized<P> {
 }
 
 /// The answer to a principal that lacks the permission.
-fn denied(denied: Denied) -> Problem {
-    match denied {
+fn denied(reason: Denied) -> Problem {
+    match reason {
         Denied::Role(role) => Problem::new(
             codes::FORBIDDEN,
             format!("The user needs the role {}.", role.as_str()),

@@ -26,12 +26,13 @@ pub enum Action {
     ApiKeyUsed,
     ApiKeyRevoked,
     AdministratorCreated,
+    PermissionDenied,
     AuditExpired,
 }
 
 impl Action {
     /// All actions.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::UserRegistered,
         Self::UserChanged,
         Self::UserErased,
@@ -47,6 +48,7 @@ impl Action {
         Self::ApiKeyUsed,
         Self::ApiKeyRevoked,
         Self::AdministratorCreated,
+        Self::PermissionDenied,
         Self::AuditExpired,
     ];
 
@@ -69,6 +71,7 @@ impl Action {
             Self::ApiKeyUsed => "api_key.used",
             Self::ApiKeyRevoked => "api_key.revoked",
             Self::AdministratorCreated => "administrator.created",
+            Self::PermissionDenied => "permission.denied",
             Self::AuditExpired => "audit.expired",
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use quick_cache::sync::Cache;
 use request::problem::codes;
-use request::{AuthError, Authenticator, Credentials, Principal, Problem};
+use request::{AuthError, Authenticator, Credentials, Denied, Principal, Problem};
 use serde::Deserialize;
 
 use super::provider::{Provider, Providers, Rejection, VerifiedToken};
@@ -123,5 +123,9 @@ impl Authenticator for ProviderAuthenticator {
             Err(AuthError::Unchecked(_)) => Outcome::Error,
         });
         result
+    }
+
+    async fn record_denial(&self, principal: &Principal, reason: Denied) {
+        self.own.record_denial(principal, reason).await;
     }
 }
