@@ -9,7 +9,7 @@ use std::path::Path;
 use settings::{EffectiveValue, Layers, Problem, Profile, Reader, SettingKey};
 use telemetry::LogFormat;
 
-use crate::app;
+use crate::app::ledger;
 
 /// Composes the configuration of the process from the sections of its components. Each is named
 /// once, in the order of the documentation.
@@ -70,7 +70,7 @@ compose! {
     /// Logs and traces.
     telemetry: telemetry::Config,
     /// The example application.
-    ledger: app::ledger::Config,
+    ledger: ledger::Config,
 }
 
 /// An invalid configuration.

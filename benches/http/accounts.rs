@@ -83,6 +83,27 @@ impl Pair {
     }
 }
 
+/// The kind of request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Reads one account by its id.
+    Read,
+    /// Transfers between the two accounts of each client's user.
+    Spread,
+    /// Transfers from one account, to many.
+    Hot,
+}
+
+/// User, paying and receiving account of a client's transfer.
+pub fn target(pairs: &[Pair], work: Work, index: usize) -> (&Pair, &str, &str) {
+    let own = &pairs[index];
+    if work == Work::Hot {
+        (&pairs[0], &pairs[0].from, &own.to)
+    } else {
+        (own, &own.from, &own.to)
+    }
+}
+
 /// A registered user.
 #[derive(Clone)]
 pub struct User {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Executor as _};
 
-use crate::accounts::{self, Pair};
+use crate::accounts::{self, Pair, Work, target};
 use crate::process::Server;
 use crate::{load, load_runtime, median, pgbench, servers};
 
@@ -19,27 +19,6 @@ const TIME: Duration = Duration::from_secs(3);
 /// Connections of the load on one account, and pool sizes.
 const CROWD: usize = 64;
 const POOLS: [&str; 2] = ["5", "40"];
-
-/// The kind of request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// Reads one account by its id.
-    Read,
-    /// Transfers between the two accounts of each client's user.
-    Spread,
-    /// Transfers from one account, to many.
-    Hot,
-}
-
-/// User, paying and receiving account of a client's transfer.
-pub fn target(pairs: &[Pair], work: Work, index: usize) -> (&Pair, &str, &str) {
-    let own = &pairs[index];
-    if work == Work::Hot {
-        (&pairs[0], &pairs[0].from, &own.to)
-    } else {
-        (own, &own.from, &own.to)
-    }
-}
 
 /// Results of one server.
 #[derive(Clone, Copy)]

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use crate::accounts::Pair;
-use crate::ledger::{Work, target};
+use crate::accounts::{Pair, Work, target};
 
 /// Transactions per second with as many clients as the service has connections.
 pub fn measure(

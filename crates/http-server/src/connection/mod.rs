@@ -1,6 +1,7 @@
 //! Connections: accepted, limited in number and time, and drained.
 
 pub mod admission;
+mod atomic_instant;
 pub mod deadlines;
 mod delivery;
 mod discard_body;

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
-use crate::connection::deadlines::AtomicInstant;
+use crate::connection::atomic_instant::AtomicInstant;
 
 /// Size of both windows of a new connection, in bytes (RFC 9113, section 6.9.2).
 const INITIAL: i64 = 65_535;

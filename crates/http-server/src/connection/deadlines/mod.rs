@@ -17,9 +17,9 @@ use quanta::Instant;
 
 pub use self::timeouts::{ConnectionTimeouts, EndReason};
 
+use crate::connection::atomic_instant::AtomicInstant;
 use crate::connection::framing::Fault;
 use crate::connection::windows::Windows;
-pub(crate) use timeouts::AtomicInstant;
 
 mod flow_control;
 mod timeouts;

@@ -1,9 +1,6 @@
-//! Time limits of a wait, and its beginning.
+//! Time limits of a connection, and reasons for its end.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-use quanta::Instant;
 
 /// Time limits of a connection that waits for its client.
 #[derive(Debug, Clone, Copy)]
@@ -34,28 +31,4 @@ pub enum EndReason {
     Write,
     /// The client sends too many HTTP/2 frames that carry no request.
     Flood,
-}
-
-/// Nanoseconds since the start of the connection, plus one. 0 means never.
-#[derive(Default)]
-pub(crate) struct AtomicInstant(AtomicU64);
-
-impl AtomicInstant {
-    pub(crate) fn set_now(&self, born: Instant) {
-        let nanos = u64::try_from(born.elapsed().as_nanos()).unwrap_or(u64::MAX - 1);
-        self.0.store(nanos + 1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn clear(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
-    }
-
-    pub(crate) fn get(&self, born: Instant) -> Option<Instant> {
-        let nanos = self.0.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(born + Duration::from_nanos(nanos))
-    }
 }
